@@ -1,0 +1,1 @@
+//! Load loop: schedule x stop condition x operation -> latency distribution.

@@ -1,0 +1,57 @@
+//! The command line: what can be said, and who does it.
+
+pub mod app;
+pub mod connect;
+pub mod exit;
+pub mod rpc;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use app::App;
+use exit::Exit;
+
+/// Everything that programs say to each other: RPC, queues, logs, gossip.
+#[derive(Debug, Parser)]
+#[command(name = "bandy", version, infer_subcommands = false, arg_required_else_help = true)]
+pub struct Cli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub global: app::GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Top-level commands.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Call a function somewhere else
+    Rpc(rpc::RpcArgs),
+}
+
+/// Parses the arguments of the process, runs the command, returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let app = App::new(&cli.global);
+    let result = match cli.command {
+        Command::Rpc(args) => rpc::run(args, &app),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => app.report(&error).into(),
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.number())
+    }
+}

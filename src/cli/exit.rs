@@ -1,0 +1,79 @@
+//! How a command ends: one enum, one table of numbers, and the error that carries both code and tip.
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Failed in a way that none of the others names.
+    Failed,
+    /// The words were wrong.
+    Usage,
+    /// No connection, or lost, or TLS failed.
+    Unreachable,
+    /// Credentials or permission.
+    Denied,
+    /// Topic, queue, exchange, method, node, context.
+    NotFound,
+    /// Empty, or fewer than asked for.
+    Nothing,
+    /// Some were refused, some did not answer.
+    Partly,
+    /// An RPC answered with this gRPC status (1 to 16).
+    Status(u8),
+    /// `--timeout` passed.
+    Timeout,
+    /// `with` or `--` could not set up.
+    SetUp,
+    /// The command after `--` ended with this code; also 126 and 127 for one that could not be run.
+    Command(u8),
+    /// Ended by this signal.
+    Signal(u8),
+}
+
+impl Exit {
+    /// The process's exit code.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::Denied => 4,
+            Self::NotFound => 5,
+            Self::Nothing => 6,
+            Self::Partly => 7,
+            Self::Status(code) => 64u8.saturating_add(code),
+            Self::Timeout => 124,
+            Self::SetUp => 125,
+            Self::Command(code) => code,
+            Self::Signal(signal) => 128u8.saturating_add(signal),
+        }
+    }
+}
+
+/// A failure with its exit code and, where there is one, a tip that fixes it when pasted.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// One line: what, with the masked URL, and why.
+    pub message: String,
+    /// Lines of commands that fix it.
+    pub tips: Vec<String>,
+}
+
+impl Failure {
+    /// A failure without a tip.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), tips: Vec::new() }
+    }
+
+    /// Adds a tip.
+    #[must_use]
+    pub fn tip(mut self, tip: impl Into<String>) -> Self {
+        self.tips.push(tip.into());
+        self
+    }
+}

@@ -1,0 +1,25 @@
+//! The rpc commands.
+
+use super::app::App;
+use super::exit::Exit;
+
+/// Arguments of `bandy rpc`.
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+pub struct RpcArgs {
+    /// Which verb.
+    #[command(subcommand)]
+    pub command: RpcCommand,
+}
+
+/// The verbs of the pillar.
+#[derive(Debug, clap::Subcommand)]
+pub enum RpcCommand {}
+
+/// Runs a verb.
+///
+/// # Errors
+/// The verb's.
+pub fn run(args: RpcArgs, _app: &App) -> anyhow::Result<Exit> {
+    match args.command {}
+}

@@ -1,0 +1,26 @@
+//! bandy: one binary for everything programs say to each other.
+//!
+//! The map, top to bottom; a module uses only what stands below it:
+//!
+//! ```text
+//! cli                                parses, calls, prints; used by nobody
+//! output                             tables, JSON lines, templates; used by cli only
+//! rpc                                gRPC, gRPC-Web, Connect, JSON-RPC, compact
+//! transport   bench   exec           sockets; load loops; a command per record
+//! shutdown   units   secret   record leaves
+//! ```
+//!
+//! `tests/it/tidy.rs` holds the exact table and refuses an import that it does not grant.
+
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod cli;
+pub mod exec;
+pub mod output;
+pub mod record;
+pub mod rpc;
+pub mod secret;
+pub mod shutdown;
+pub mod transport;
+pub mod units;

@@ -1,0 +1,1 @@
+//! Data to stdout, messages to stderr, quiet, colour.

@@ -1,0 +1,1 @@
+//! Key, value, headers, timestamp: the one envelope all protocols fill.

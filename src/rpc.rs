@@ -1,0 +1,17 @@
+//! Call a function somewhere else: gRPC, gRPC-Web, Connect, JSON-RPC and the compact protocol.
+//!
+//! Protocols stand on one side of a seam, what answers calls on the other:
+//!
+//! ```text
+//! server (bytes <-> Call, Reply)  ->  backend: command, worker, static, echo, demo, reflection, health
+//! client (Call options)           ->  the same wire, the other way round
+//! ```
+
+pub mod backend;
+pub mod catalog;
+pub mod schema;
+pub mod status;
+
+pub use backend::{Backend, Body, Call, Event, Format, Payload, Reply, Requests};
+pub use catalog::{Catalog, Kind, Method, Route};
+pub use status::{Code, Status};

@@ -1,0 +1,58 @@
+//! Durations, sizes, counts, rates and percentages: parse and print, one grammar everywhere.
+
+use std::time::Duration;
+
+/// Text that is not a value of the grammar that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not {expected}")]
+pub struct ParseError {
+    /// What was given.
+    pub text: String,
+    /// What would have been understood, with examples.
+    pub expected: &'static str,
+}
+
+fn error(text: &str, expected: &'static str) -> ParseError {
+    ParseError { text: text.to_owned(), expected }
+}
+
+const DURATION: &str = "a duration, such as 500ms, 2s or 1h30m (a bare number is seconds)";
+
+/// Parses `500ms`, `2s`, `1h30m`, `1.5s`, or a bare number of seconds.
+///
+/// # Errors
+/// Anything else, and durations over 1,000 years.
+pub fn parse_duration(text: &str) -> Result<Duration, ParseError> {
+    let fail = || error(text, DURATION);
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return Err(fail());
+    }
+    if let Ok(seconds) = rest.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|_| fail());
+    }
+    let mut total = 0f64;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(fail)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| fail())?;
+        rest = &rest[digits..];
+        let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let unit = match &rest[..letters] {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" | "min" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            "w" => 604_800.0,
+            _ => return Err(fail()),
+        };
+        total += number * unit;
+        rest = &rest[letters..];
+    }
+    if total > 3.2e10 {
+        return Err(fail());
+    }
+    Duration::try_from_secs_f64(total).map_err(|_| fail())
+}
