@@ -4,6 +4,7 @@ pub mod app;
 pub mod connect;
 pub mod exit;
 pub mod rpc;
+pub mod stage;
 
 use std::process::ExitCode;
 

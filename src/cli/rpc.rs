@@ -1,5 +1,7 @@
 //! The rpc commands.
 
+pub mod demo;
+
 use super::app::App;
 use super::exit::Exit;
 
@@ -14,12 +16,17 @@ pub struct RpcArgs {
 
 /// The verbs of the pillar.
 #[derive(Debug, clap::Subcommand)]
-pub enum RpcCommand {}
+pub enum RpcCommand {
+    /// See what a remote call is, in four scenes
+    Demo(demo::Args),
+}
 
 /// Runs a verb.
 ///
 /// # Errors
 /// The verb's.
-pub fn run(args: RpcArgs, _app: &App) -> anyhow::Result<Exit> {
-    match args.command {}
+pub fn run(args: RpcArgs, app: &App) -> anyhow::Result<Exit> {
+    match args.command {
+        RpcCommand::Demo(args) => demo::run(&args, app),
+    }
 }

@@ -1,0 +1,43 @@
+//! `bandy rpc demo`: what a remote call is, in four scenes.
+
+mod call;
+mod deadline;
+mod streams;
+
+use crate::cli::app::App;
+use crate::cli::exit::Exit;
+use crate::cli::stage::{self, Form, Scene, StageArgs};
+
+/// Arguments of `bandy rpc demo`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Which scene
+    #[arg(value_enum, default_value_t = Name::Call)]
+    pub name: Name,
+    #[command(flatten)]
+    stage: StageArgs,
+}
+
+/// The scenes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Name {
+    /// One call, stage by stage, with its bytes
+    Call,
+    /// A deadline that travels, and one that does not
+    Deadline,
+    /// The four kinds of call
+    Streams,
+}
+
+/// Plays a scene.
+///
+/// # Errors
+/// See [`stage::play`].
+pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    let mut scene: Box<dyn Scene> = match args.name {
+        Name::Call => Box::new(call::CallScene::new("Ada")),
+        Name::Deadline => Box::new(deadline::DeadlineScene::new()),
+        Name::Streams => Box::new(streams::StreamsScene::new()),
+    };
+    stage::play(scene.as_mut(), &args.stage, Form::of(app))
+}

@@ -1,0 +1,149 @@
+//! Pieces that scenes share: title and key lines, boxes, bars, arrows.
+
+use ratatui::Frame;
+use ratatui::layout::{Alignment, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Paragraph};
+
+use super::Scene;
+use super::theme::Theme;
+
+/// What the player is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Playing {
+    /// Time runs.
+    Running,
+    /// Stopped by the viewer.
+    Paused,
+    /// The story is told.
+    Over,
+    /// Nobody can press a key: a recording or an inline picture.
+    Unattended,
+}
+
+pub(super) fn title_line(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    scene: &dyn Scene,
+    theme: &Theme,
+    state: Playing,
+) {
+    let state = match state {
+        Playing::Running | Playing::Unattended => "",
+        Playing::Paused => "  [paused]",
+        Playing::Over => "  [end]",
+    };
+    let title = Line::from(vec![
+        Span::styled(format!(" {}", scene.title().replace('·', theme.dot)), theme.strong()),
+        Span::styled(state, theme.warn()),
+    ]);
+    frame.render_widget(Paragraph::new(title), area);
+    let figures = Paragraph::new(format!("{} ", scene.figures())).alignment(Alignment::Right);
+    frame.render_widget(figures, area);
+}
+
+pub(super) fn key_line(frame: &mut Frame<'_>, area: Rect, scene: &dyn Scene, theme: &Theme, state: Playing) {
+    if state == Playing::Unattended {
+        return;
+    }
+    let step = theme.key_step;
+    let own = scene.keys().iter().map(|(key, what)| (key.to_string(), *what));
+    let common = [("q", "quit"), ("space", "pause"), (step, "step"), ("+/-", "speed"), ("r", "restart")];
+    let common = common.into_iter().map(|(key, what)| (key.to_owned(), what));
+    let mut spans = vec![Span::raw(" ")];
+    let mut room = usize::from(area.width).saturating_sub(1);
+    for (key, what) in own.chain(common) {
+        // A key that does not fit still works.
+        let width = Span::raw(key.as_str()).width() + what.len() + 3;
+        if width > room {
+            break;
+        }
+        room -= width;
+        spans.push(Span::styled(key, theme.accent()));
+        spans.push(Span::styled(format!(" {what}  "), theme.dim()));
+    }
+    frame.render_widget(Paragraph::new(Line::from(spans)), area);
+}
+
+/// A box with a title; returns the room inside.
+pub fn panel(frame: &mut Frame<'_>, area: Rect, title: &str, theme: &Theme, style: Style) -> Rect {
+    let title = if title.is_empty() { String::new() } else { format!(" {title} ") };
+    let block = Block::bordered().border_set(theme.border).border_style(style).title(title);
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
+    inner
+}
+
+/// A bar of `width` cells, `part` of `whole` filled.
+pub fn bar(width: usize, part: f64, theme: &Theme) -> String {
+    // Rounding a share of a screen width cannot lose anything that matters.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 to width, a screen's columns"
+    )]
+    let full = ((width as f64) * part.clamp(0.0, 1.0)).round() as usize;
+    theme.bar_full.repeat(full) + &theme.bar_empty.repeat(width - full)
+}
+
+/// The direction of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the left to the right.
+    Right,
+    /// From the right to the left.
+    Left,
+}
+
+/// An arrow `width` cells wide with `label` on it, grown to `progress` (0 to 1) of its way; `lost` ends it in a cross.
+pub fn arrow(width: usize, label: &str, progress: f64, way: Way, lost: bool, theme: &Theme) -> String {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 to width, a screen's columns"
+    )]
+    let length = ((width as f64) * progress.clamp(0.0, 1.0)).round() as usize;
+    if length == 0 {
+        return " ".repeat(width);
+    }
+    let head = match (lost, way) {
+        (true, _) => theme.lost,
+        (false, Way::Right) => theme.head_right,
+        (false, Way::Left) => theme.head_left,
+    };
+    let shaft = length - 1;
+    let label = if label.is_empty() { String::new() } else { format!(" {label} ") };
+    let text: String = label.chars().take(shaft).collect();
+    let rest = shaft - text.chars().count();
+    let before = rest.min(2);
+    let line = theme.shaft.repeat(before) + &text + &theme.shaft.repeat(rest - before);
+    let gap = " ".repeat(width - length);
+    match way {
+        Way::Right => line + head + &gap,
+        Way::Left => gap + head + &line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arrow_grows_keeps_its_width_and_shows_loss() {
+        let theme = Theme::ascii();
+        assert_eq!(arrow(12, "ab", 1.0, Way::Right, false, &theme), "-- ab ----->");
+        assert_eq!(arrow(12, "ab", 0.5, Way::Right, false, &theme), "- ab >      ");
+        assert_eq!(arrow(12, "ab", 0.5, Way::Left, false, &theme), "      <- ab ");
+        assert_eq!(arrow(4, "", 1.0, Way::Right, true, &theme), "---x");
+        assert_eq!(arrow(4, "long label", 0.0, Way::Right, false, &theme), "    ");
+    }
+
+    #[test]
+    fn a_bar_is_never_wider_than_its_room() {
+        let theme = Theme::ascii();
+        assert_eq!(bar(4, 0.5, &theme), "##..");
+        assert_eq!(bar(4, 7.0, &theme), "####");
+        assert_eq!(bar(4, -1.0, &theme), "....");
+    }
+}
