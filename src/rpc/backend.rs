@@ -127,6 +127,9 @@ pub enum Body {
     /// Any number of messages, then exactly one [`Event::End`]. A stream that ends without it is
     /// reported as INTERNAL.
     Stream(BoxStream<'static, Event>),
+    /// The work was done and the reply got lost: the protocol sends nothing, and cuts the stream or
+    /// connection where there is one. Only fault injection answers so.
+    Lost,
 }
 
 /// The answer to a call.
