@@ -11,6 +11,7 @@ pub mod backend;
 pub mod catalog;
 pub mod schema;
 pub mod status;
+pub mod wire;
 
 pub use backend::{Backend, Body, Call, Event, Format, Payload, Reply, Requests};
 pub use catalog::{Catalog, Kind, Method, Route};

@@ -59,6 +59,11 @@ impl Code {
         })
     }
 
+    /// The code of a name as Connect writes it, exactly.
+    pub fn from_connect_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.connect_name() == name)
+    }
+
     /// The number on the wire.
     pub fn number(self) -> u8 {
         self as u8
