@@ -9,6 +9,7 @@
 
 pub mod backend;
 pub mod catalog;
+pub mod registry;
 pub mod schema;
 pub mod status;
 pub mod wire;

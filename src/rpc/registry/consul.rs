@@ -1,0 +1,375 @@
+//! A client of Consul's HTTP API: find, watch, register, renew, deregister.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Method, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::url::{ConsulUrl, authority};
+use super::{Error, Instance, Registration};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a blocking query is held. Consul adds up to a sixteenth of it.
+const WAIT: Duration = Duration::from_secs(60);
+/// An entry that was not renewed for this long is critical: what is left after `kill -9`.
+const TTL: Duration = Duration::from_secs(15);
+/// Consul takes nothing shorter than a minute here.
+const DEREGISTER_AFTER: &str = "1m";
+/// Ten thousand instances with their checks.
+const ANSWER_SIZE_MAX: usize = 16 * 1024 * 1024;
+/// An error page is shown up to here.
+const WHY_SIZE_MAX: usize = 200;
+
+/// How often an entry is renewed: two renewals may be lost.
+pub(super) const RENEW_EVERY: Duration = Duration::from_secs(5);
+
+/// One agent, and the service the URL names.
+#[derive(Debug)]
+pub struct Consul {
+    url: ConsulUrl,
+    client: Client,
+}
+
+/// What a query found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// For the next blocking query.
+    pub index: u64,
+    pub service: String,
+    pub instances: Vec<Instance>,
+    pub unhealthy: usize,
+}
+
+/// How a renewal went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Renewal {
+    Renewed,
+    /// The agent does not know the entry, or no longer.
+    Forgotten,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthEntry {
+    node: Node,
+    service: Service,
+    #[serde(default)]
+    checks: Vec<Check>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Node {
+    #[serde(default)]
+    node: String,
+    #[serde(default)]
+    address: String,
+}
+
+#[derive(Deserialize)]
+struct Service {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename = "Service")]
+    name: String,
+    #[serde(rename = "Address", default)]
+    address: String,
+    #[serde(rename = "Port")]
+    port: u16,
+    #[serde(rename = "Tags", default)]
+    tags: Option<Vec<String>>,
+    #[serde(rename = "Meta", default)]
+    meta: Option<std::collections::HashMap<String, String>>,
+    #[serde(rename = "Weights", default)]
+    weights: Option<Weights>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Weights {
+    #[serde(default)]
+    passing: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Check {
+    #[serde(default)]
+    status: String,
+}
+
+fn encode(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+impl Consul {
+    /// Prepares to ask; connects to nothing yet.
+    ///
+    /// # Errors
+    /// An unreadable token or certificate file.
+    pub fn new(url: &ConsulUrl) -> Result<Self, Error> {
+        let mut headers = HeaderMap::new();
+        if let Some(file) = &url.token_file {
+            headers.insert(HeaderName::from_static("x-consul-token"), token(file)?);
+        }
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls(url)?)
+            // The environment is read by nobody below the command line, HTTP_PROXY included.
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .default_headers(headers)
+            .build()
+            .map_err(|error| Error::Unreachable { registry: url.to_string(), why: reason(&error) })?;
+        Ok(Self { url: url.clone(), client })
+    }
+
+    /// The service to ask for: the one in the URL, else the one of the called method.
+    pub(super) fn service<'a>(&'a self, called: Option<&'a str>) -> Result<&'a str, Error> {
+        self.url
+            .service
+            .as_deref()
+            .or(called)
+            .filter(|service| !service.is_empty())
+            .ok_or_else(|| Error::NoService { registry: self.url.to_string() })
+    }
+
+    pub(super) async fn resolve(&self, called: Option<&str>) -> Result<Vec<Instance>, Error> {
+        let found = self.query(self.service(called)?, 0).await?;
+        self.healthy(found)
+    }
+
+    /// The instances found; it is an error if there are none.
+    pub(super) fn healthy(&self, found: Found) -> Result<Vec<Instance>, Error> {
+        if found.instances.is_empty() {
+            return Err(Error::NotFound {
+                service: found.service,
+                registry: self.url.to_string(),
+                unhealthy: found.unhealthy,
+            });
+        }
+        Ok(found.instances)
+    }
+
+    /// Asks for a service; with an index over 0 the answer comes when something changed since, or
+    /// after a minute.
+    pub(super) async fn query(&self, service: &str, index: u64) -> Result<Found, Error> {
+        let mut path = format!("/v1/health/service/{}?", encode(service));
+        for (name, value) in [("tag", &self.url.tag), ("dc", &self.url.datacenter)] {
+            if let Some(value) = value {
+                path.push_str(&format!("{name}={}&", encode(value)));
+            }
+        }
+        let mut patience = ANSWER_TIMEOUT;
+        if index > 0 {
+            path.push_str(&format!("index={index}&wait={}s", WAIT.as_secs()));
+            patience += WAIT + WAIT / 16;
+        }
+        let response = self.send(Method::GET, &path, None, patience).await?;
+        let response = self.accepted(response).await?;
+        let next = response.headers().get("x-consul-index").and_then(|value| value.to_str().ok());
+        let next: u64 = next.and_then(|value| value.parse().ok()).unwrap_or(0);
+        let body = self.body(response, patience).await?;
+        let entries: Vec<HealthEntry> = serde_json::from_slice(&body).map_err(|error| {
+            self.strange(format!("{error} in {}", excerpt(&String::from_utf8_lossy(&body))))
+        })?;
+        let known = entries.len();
+        let instances: Vec<Instance> =
+            entries.into_iter().filter(passes).map(|entry| self.instance(entry)).collect();
+        // Consul's documentation: an index that goes backwards starts again from 0.
+        let index = if next < index { 0 } else { next };
+        Ok(Found { index, service: service.to_owned(), unhealthy: known - instances.len(), instances })
+    }
+
+    fn instance(&self, entry: HealthEntry) -> Instance {
+        let HealthEntry { node, service, .. } = entry;
+        let host = if service.address.is_empty() { node.address } else { service.address };
+        let scheme = service.meta.as_ref().and_then(|meta| meta.get("scheme"));
+        let scheme = scheme.unwrap_or(&self.url.scheme);
+        let url = format!("{scheme}://{}", authority(&host, service.port));
+        let weight = service.weights.map_or(1, |weights| weights.passing);
+        Instance {
+            weight: u16::try_from(weight.clamp(1, 65535)).unwrap_or(1),
+            tags: service.tags.unwrap_or_default(),
+            // A service id is unique on its node only.
+            ..Instance::new(format!("{}/{}", node.node, service.id), service.name, url)
+        }
+    }
+
+    /// Registers, or registers anew: the same service at the same address replaces itself.
+    /// Returns the entry's id.
+    pub(super) async fn register(&self, registration: &Registration) -> Result<String, Error> {
+        let (scheme, host, port) = address(&registration.url)?;
+        let id = format!("{}@{}", registration.service, authority(&host, port));
+        let body = json!({
+            "ID": id,
+            "Name": registration.service,
+            "Tags": registration.tags,
+            "Address": host,
+            "Port": port,
+            "Meta": {"scheme": scheme},
+            "Check": {
+                "TTL": format!("{}s", TTL.as_secs()),
+                "Status": "passing",
+                "DeregisterCriticalServiceAfter": DEREGISTER_AFTER,
+            },
+        });
+        let response = self
+            .send(
+                Method::PUT,
+                "/v1/agent/service/register?replace-existing-checks=true",
+                Some(body),
+                ANSWER_TIMEOUT,
+            )
+            .await?;
+        self.accepted(response).await?;
+        Ok(id)
+    }
+
+    pub(super) async fn renew(&self, id: &str) -> Result<Renewal, Error> {
+        let path = format!("/v1/agent/check/pass/{}", encode(&format!("service:{id}")));
+        let response = self.send(Method::PUT, &path, None, ANSWER_TIMEOUT).await?;
+        match response.status() {
+            // Agents before 1.11 say 500 where later ones say 404.
+            StatusCode::NOT_FOUND | StatusCode::INTERNAL_SERVER_ERROR => Ok(Renewal::Forgotten),
+            _ => self.accepted(response).await.map(|_| Renewal::Renewed),
+        }
+    }
+
+    pub(super) async fn deregister(&self, id: &str) -> Result<(), Error> {
+        let path = format!("/v1/agent/service/deregister/{}", encode(id));
+        let response = self.send(Method::PUT, &path, None, ANSWER_TIMEOUT).await?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(()),
+            _ => self.accepted(response).await.map(drop),
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<serde_json::Value>,
+        patience: Duration,
+    ) -> Result<Response, Error> {
+        let scheme = if self.url.tls { "https" } else { "http" };
+        let url = format!("{scheme}://{}{path}", self.url.authority);
+        let mut request = self.client.request(method, url).timeout(patience);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        request.send().await.map_err(|error| self.unreachable(&error, patience))
+    }
+
+    /// The response if it is a success; else the error that its status and text say.
+    async fn accepted(&self, response: Response) -> Result<Response, Error> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = self.body(response, ANSWER_TIMEOUT).await.unwrap_or_default();
+        let said = excerpt(String::from_utf8_lossy(&body).trim());
+        let why = if said.is_empty() { status.to_string() } else { format!("{}: {said}", status.as_u16()) };
+        Err(match status.as_u16() {
+            401 | 403 => Error::Denied { registry: self.url.to_string(), why },
+            500.. => Error::Unreachable { registry: self.url.to_string(), why },
+            _ => self.strange(why),
+        })
+    }
+
+    async fn body(&self, mut response: Response, patience: Duration) -> Result<Vec<u8>, Error> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error, patience))? {
+            if body.len() + chunk.len() > ANSWER_SIZE_MAX {
+                return Err(self.strange(format!("more than {ANSWER_SIZE_MAX} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn unreachable(&self, error: &reqwest::Error, patience: Duration) -> Error {
+        let why = if error.is_timeout() && !error.is_connect() {
+            format!("no answer within {} s", patience.as_secs())
+        } else {
+            reason(error)
+        };
+        Error::Unreachable { registry: self.url.to_string(), why }
+    }
+
+    fn strange(&self, why: String) -> Error {
+        Error::Answer { registry: self.url.to_string(), why }
+    }
+}
+
+fn passes(entry: &HealthEntry) -> bool {
+    entry.checks.iter().all(|check| check.status == "passing")
+}
+
+/// The innermost cause: reqwest's own words are only the URL again.
+fn reason(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+fn excerpt(text: &str) -> String {
+    let end = text.char_indices().nth(WHY_SIZE_MAX).map_or(text.len(), |(end, _)| end);
+    text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn address(url: &str) -> Result<(String, String, u16), Error> {
+    let no = || Error::Unsupported(format!("cannot register {url} with Consul: it needs HOST:PORT"));
+    let (scheme, place) = url.split_once("://").ok_or_else(no)?;
+    let (host, port) = place.trim_end_matches('/').rsplit_once(':').ok_or_else(no)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = port.parse().map_err(|_| no())?;
+    if host.is_empty() || host.contains('/') {
+        return Err(no());
+    }
+    Ok((scheme.to_owned(), host.to_owned(), port))
+}
+
+fn token(path: &Path) -> Result<HeaderValue, Error> {
+    let failed = |source| Error::File { what: "read", path: path.to_owned(), source };
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let line = text.lines().next().unwrap_or_default().trim();
+    let invalid =
+        |_| failed(std::io::Error::new(std::io::ErrorKind::InvalidData, "its first line is no token"));
+    let mut value = HeaderValue::from_str(line).map_err(invalid)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// rustls with ring, always given explicitly: reqwest without it would look for a process default.
+fn tls(url: &ConsulUrl) -> Result<rustls::ClientConfig, Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    if let Some(path) = &url.cacert {
+        use rustls::pki_types::CertificateDer;
+        use rustls::pki_types::pem::PemObject;
+        let failed = |source| Error::File { what: "read certificates from", path: path.clone(), source };
+        let certificates = CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| failed(std::io::Error::other(error.to_string())))?;
+        let (added, _) = roots.add_parsable_certificates(certificates);
+        if added == 0 {
+            return Err(failed(std::io::Error::other("there is none in it")));
+        }
+    } else if url.tls {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring has the suites of TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}

@@ -1,0 +1,289 @@
+//! This user's servers on this machine: one locked file per running server, in a directory that only they can write.
+//!
+//! The server holds a lock on its file for as long as it lives, so a file without a lock belongs to a
+//! process that is gone, however it went and whoever has its pid now. Whoever reads it removes it.
+//! File names are made from a pid and a number; nothing a user or peer chose becomes part of a path.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Instance, Registration};
+
+/// More than ten thousand methods with long names.
+const FILE_SIZE_MAX: u64 = 4 * 1024 * 1024;
+const SUFFIX: &str = ".json";
+
+/// What a file says. Readers ignore what they do not know.
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    service: String,
+    url: String,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
+    methods: Vec<String>,
+}
+
+/// The directory of this user's running servers.
+#[derive(Clone, Debug)]
+pub struct Local {
+    directory: PathBuf,
+}
+
+/// A server that is listed. Dropping it takes it off the list.
+#[derive(Debug)]
+pub struct Listing {
+    directory: PathBuf,
+    path: PathBuf,
+    // Open for its lock.
+    _file: File,
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        // Unlinked while it is still locked, so no reader takes it for a dead one. If it cannot be
+        // removed the next reader does.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Listing {
+    /// Replaces what is listed, such as after the handlers changed.
+    ///
+    /// # Errors
+    /// The file system's; the old entry then stays.
+    pub fn update(&mut self, registration: &Registration) -> Result<(), Error> {
+        let local = Local { directory: self.directory.clone() };
+        let file = local.write(&self.path, registration)?;
+        self._file = file;
+        Ok(())
+    }
+}
+
+impl Local {
+    /// Servers listed in `directory`, which need not exist yet.
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
+    /// Lists a server until the returned value is dropped or the process ends.
+    ///
+    /// # Errors
+    /// The directory belongs to somebody else, or cannot be written.
+    pub fn publish(&self, registration: &Registration) -> Result<Listing, Error> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        self.create_directory()?;
+        let name = format!("{}-{}{SUFFIX}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let path = self.directory.join(name);
+        let file = self.write(&path, registration)?;
+        Ok(Listing { directory: self.directory.clone(), path, _file: file })
+    }
+
+    fn create_directory(&self) -> Result<(), Error> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.directory)
+            .map_err(|source| self.failed("create", source))?;
+        self.check_owner()
+    }
+
+    /// A directory that others can write could list servers of theirs as ours.
+    fn check_owner(&self) -> Result<(), Error> {
+        let metadata =
+            std::fs::symlink_metadata(&self.directory).map_err(|source| self.failed("read", source))?;
+        let ours = metadata.uid() == rustix::process::geteuid().as_raw();
+        if !metadata.is_dir() || !ours || metadata.mode() & 0o022 != 0 {
+            let why = "it must be a directory of yours that nobody else can write";
+            return Err(self.failed("use", std::io::Error::new(std::io::ErrorKind::PermissionDenied, why)));
+        }
+        Ok(())
+    }
+
+    fn failed(&self, what: &'static str, source: std::io::Error) -> Error {
+        Error::File { what, path: self.directory.clone(), source }
+    }
+
+    /// Writes beside the final name, locks, then renames: readers see a whole entry of a live process.
+    fn write(&self, path: &Path, registration: &Registration) -> Result<File, Error> {
+        let failed = |source| Error::File { what: "write", path: path.to_owned(), source };
+        let entry = Entry {
+            service: registration.service.clone(),
+            url: registration.url.clone(),
+            tags: registration.tags.clone(),
+            methods: registration.methods.clone(),
+        };
+        let text = serde_json::to_vec(&entry).map_err(|error| failed(error.into()))?;
+        let draft = path.with_extension("new");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)
+            .map_err(failed)?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(|e| failed(e.into()))?;
+        file.write_all(&text).map_err(failed)?;
+        std::fs::rename(&draft, path).map_err(failed)?;
+        Ok(file)
+    }
+
+    /// Every live server, the oldest process first. No directory is no servers.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is not ours alone.
+    pub fn list(&self) -> Result<Vec<Instance>, Error> {
+        let entries = match std::fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(self.failed("read", source)),
+        };
+        self.check_owner()?;
+        let mut instances: Vec<(std::time::SystemTime, Instance)> = Vec::new();
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            if path.to_str().is_some_and(|path| path.ends_with(SUFFIX)) {
+                instances.extend(read(&path));
+            }
+        }
+        instances.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
+        Ok(instances.into_iter().map(|(_, instance)| instance).collect())
+    }
+
+    /// The live servers that offer `service`, by its name or by the last words of its name.
+    ///
+    /// # Errors
+    /// Those of [`Local::list`], and no such server.
+    pub fn resolve(&self, service: Option<&str>) -> Result<Vec<Instance>, Error> {
+        let mut instances = self.list()?;
+        if let Some(service) = service {
+            instances.retain(|instance| offers(instance, service));
+        }
+        if instances.is_empty() {
+            return Err(Error::NotFound {
+                service: service.unwrap_or("any service").to_owned(),
+                registry: "local:".to_owned(),
+                unhealthy: 0,
+            });
+        }
+        Ok(instances)
+    }
+}
+
+fn offers(instance: &Instance, wanted: &str) -> bool {
+    let named = |name: &str| {
+        name.strip_suffix(wanted).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    };
+    let mut services =
+        instance.methods.iter().filter_map(|path| path.split_once('/')).map(|(service, _)| service);
+    named(&instance.service) || services.any(named)
+}
+
+/// The entry of a live process with the time it was written; `None` for one that is unreadable or
+/// whose process is gone, which is removed.
+fn read(path: &Path) -> Option<(std::time::SystemTime, Instance)> {
+    let file = File::open(path).ok()?;
+    // A shared lock is only to be had if the owner is gone, and readers do not keep each other out.
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        let _ = std::fs::remove_file(path);
+        return None;
+    }
+    let metadata = file.metadata().ok()?;
+    let mut text = Vec::new();
+    file.take(FILE_SIZE_MAX).read_to_end(&mut text).ok()?;
+    let entry: Entry = serde_json::from_slice(&text).ok()?;
+    let id = path.file_stem()?.to_str()?.to_owned();
+    let instance =
+        Instance { tags: entry.tags, methods: entry.methods, ..Instance::new(id, entry.service, entry.url) };
+    Some((metadata.modified().ok()?, instance))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registration(service: &str, url: &str) -> Registration {
+        Registration {
+            service: service.to_owned(),
+            url: url.to_owned(),
+            tags: Vec::new(),
+            methods: vec![format!("{service}/Hello")],
+        }
+    }
+
+    fn urls(instances: &[Instance]) -> Vec<&str> {
+        instances.iter().map(|instance| instance.url.as_str()).collect()
+    }
+
+    #[test]
+    fn servers_are_listed_while_they_live() {
+        let home = tempfile::tempdir().unwrap();
+        let local = Local::new(&home.path().join("services"));
+        assert_eq!(local.list().unwrap(), []);
+        let one = local.publish(&registration("demo.Greeter", "unix:/a")).unwrap();
+        let two = local.publish(&registration("demo.Greeter", "unix:/b")).unwrap();
+        let other = local.publish(&registration("demo.Echo", "unix:/c")).unwrap();
+        assert_eq!(urls(&local.resolve(Some("demo.Greeter")).unwrap()), ["unix:/a", "unix:/b"]);
+        assert_eq!(urls(&local.resolve(Some("Greeter")).unwrap()), ["unix:/a", "unix:/b"]);
+        assert_eq!(urls(&local.resolve(None).unwrap()).len(), 3);
+        drop(one);
+        assert_eq!(urls(&local.resolve(Some("Greeter")).unwrap()), ["unix:/b"]);
+        drop((two, other));
+        assert!(matches!(local.resolve(Some("Greeter")), Err(Error::NotFound { .. })));
+    }
+
+    #[test]
+    fn the_last_words_of_a_name_are_whole_words() {
+        let instance = Instance::new("1", "demo.Greeter", "unix:/a");
+        assert!(offers(&instance, "Greeter") && offers(&instance, "demo.Greeter"));
+        assert!(!offers(&instance, "eeter") && !offers(&instance, "x.demo.Greeter"));
+    }
+
+    #[test]
+    fn an_entry_without_a_live_process_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let local = Local::new(&home.path().join("services"));
+        let live = local.publish(&registration("a.B", "unix:/a")).unwrap();
+        let stale = home.path().join("services/1-0.json");
+        std::fs::write(&stale, r#"{"service":"a.B","url":"unix:/stale"}"#).unwrap();
+        assert_eq!(urls(&local.list().unwrap()), ["unix:/a"]);
+        assert!(!stale.exists() && live.path.exists());
+    }
+
+    #[test]
+    fn an_update_replaces_the_entry_and_stays_live() {
+        let home = tempfile::tempdir().unwrap();
+        let local = Local::new(home.path().join("services").as_path());
+        let mut listing = local.publish(&registration("a.B", "unix:/a")).unwrap();
+        listing.update(&registration("a.C", "unix:/a")).unwrap();
+        assert!(local.resolve(Some("B")).is_err());
+        assert_eq!(local.resolve(Some("C")).unwrap().len(), 1);
+        assert_eq!(std::fs::read_dir(home.path().join("services")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("services");
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let local = Local::new(&directory);
+        assert!(matches!(local.publish(&registration("a.B", "unix:/a")), Err(Error::File { .. })));
+        assert!(matches!(local.list(), Err(Error::File { .. })));
+    }
+
+    #[test]
+    fn names_never_become_paths() {
+        let home = tempfile::tempdir().unwrap();
+        let local = Local::new(&home.path().join("services"));
+        let _listing = local.publish(&registration("../../etc/passwd\0", "unix:/a")).unwrap();
+        assert_eq!(local.list().unwrap()[0].service, "../../etc/passwd\0");
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+}
