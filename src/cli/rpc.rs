@@ -1,6 +1,7 @@
 //! The rpc commands.
 
 pub mod demo;
+pub mod schema;
 
 use super::app::App;
 use super::exit::Exit;

@@ -1,21 +1,30 @@
 //! Message types: descriptors in, conversion between protobuf and JSON out.
 
+pub mod compile;
+mod editions;
+mod error;
+mod features;
+mod merge;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use buffa_descriptor::{DescriptorPool, DynamicMessage, MessageIndex};
+use buffa_descriptor::generated::descriptor::method_options::IdempotencyLevel;
+use buffa_descriptor::{DescriptorPool, DynamicMessage, MessageIndex, MethodDescriptor, ServiceDescriptor};
 use bytes::Bytes;
 
+use super::catalog::{Kind, Method, method_id};
 use super::{Code, Format, Payload, Status};
 
-/// A set of linked descriptors.
+pub use compile::Input;
+pub use error::{Diagnostic, SchemaError};
+use merge::RawFile;
+
+/// A set of linked descriptors. Cheap to clone: clones share it.
+#[derive(Clone, Default)]
 pub struct Schema {
     pool: Arc<DescriptorPool>,
-}
-
-impl Default for Schema {
-    fn default() -> Self {
-        Self { pool: Arc::new(DescriptorPool::default()) }
-    }
+    files: Arc<[RawFile]>,
 }
 
 impl Schema {
@@ -23,10 +32,39 @@ impl Schema {
     ///
     /// # Errors
     /// Bytes that are not one, or references that lead nowhere.
-    pub fn from_descriptor_set(bytes: &[u8]) -> Result<Self, String> {
-        DescriptorPool::decode(bytes)
-            .map(|pool| Self { pool: Arc::new(pool) })
-            .map_err(|error| error.to_string())
+    pub fn from_descriptor_set(bytes: &[u8]) -> Result<Self, SchemaError> {
+        Self::link(merge::split(&Bytes::copy_from_slice(bytes))?)
+    }
+
+    /// One schema of several, the most trusted first: what an earlier one defines, it defines for all.
+    ///
+    /// # Errors
+    /// References that lead nowhere after that.
+    pub fn merge(sources: &[Self]) -> Result<Self, SchemaError> {
+        Self::link(merge::merge(sources.iter().map(|source| source.files.to_vec()).collect()))
+    }
+
+    fn link(files: Vec<RawFile>) -> Result<Self, SchemaError> {
+        let pool = DescriptorPool::new(merge::to_set(&files))
+            .map_err(|error| SchemaError::Link(error.to_string()))?;
+        Ok(Self { pool: Arc::new(pool), files: files.into() })
+    }
+
+    /// Compiles `.proto` files or directories of them.
+    ///
+    /// # Errors
+    /// See [`compile::compile`].
+    pub fn compile(files: &[PathBuf], include_paths: &[PathBuf]) -> Result<Self, SchemaError> {
+        let inputs: Vec<Input> = files.iter().cloned().map(Input::Path).collect();
+        Self::compile_inputs(&inputs, include_paths)
+    }
+
+    /// Compiles files, directories and texts.
+    ///
+    /// # Errors
+    /// See [`compile::compile`].
+    pub fn compile_inputs(inputs: &[Input], include_paths: &[PathBuf]) -> Result<Self, SchemaError> {
+        Self::from_descriptor_set(&compile::compile(inputs, include_paths)?)
     }
 
     /// The linked descriptors.
@@ -34,10 +72,47 @@ impl Schema {
         &self.pool
     }
 
+    /// The descriptors as a serialized FileDescriptorSet, custom options included.
+    pub fn descriptor_set(&self) -> Vec<u8> {
+        merge::join(&self.files)
+    }
+
     /// The message type with that full name.
     pub fn message(&self, full_name: &str) -> Option<MessageType> {
         let index = self.pool.message_index(full_name)?;
         Some(MessageType { pool: Arc::clone(&self.pool), index })
+    }
+
+    /// Full names of all services, in the order of their declaration.
+    pub fn services(&self) -> impl Iterator<Item = &str> {
+        self.pool.services().iter().map(ServiceDescriptor::full_name)
+    }
+
+    /// All methods of all services, in the order of their declaration.
+    pub fn methods(&self) -> impl Iterator<Item = Method> {
+        self.pool
+            .services()
+            .iter()
+            .flat_map(|service| service.methods().iter().map(|method| self.method(service, method)))
+    }
+
+    fn method(&self, service: &ServiceDescriptor, method: &MethodDescriptor) -> Method {
+        let path = format!("{}/{}", service.full_name(), method.name());
+        let message = |index| MessageType { pool: Arc::clone(&self.pool), index };
+        let idempotency = method.options().and_then(|options| options.idempotency_level);
+        Method {
+            id: method_id(&path),
+            path,
+            kind: match (method.is_client_streaming(), method.is_server_streaming()) {
+                (false, false) => Kind::Unary,
+                (true, false) => Kind::ClientStream,
+                (false, true) => Kind::ServerStream,
+                (true, true) => Kind::Bidi,
+            },
+            no_side_effects: idempotency == Some(IdempotencyLevel::NO_SIDE_EFFECTS),
+            input: message(method.input()),
+            output: message(method.output()),
+        }
     }
 }
 

@@ -1,0 +1,150 @@
+//! Several sources, one schema: who comes first wins.
+//!
+//! The same file from two sources counts once. A later file under another name that defines what is there
+//! already (reflection and local files often disagree on paths) gives only what is new in it.
+
+use std::collections::HashSet;
+
+use buffa::Message as _;
+use buffa_descriptor::generated::descriptor::{FileDescriptorProto, FileDescriptorSet};
+use bytes::Bytes;
+
+use super::error::SchemaError;
+
+/// One file with the bytes it came in: they keep custom options that nobody here knows.
+#[derive(Clone, Debug)]
+pub struct RawFile {
+    /// The encoded FileDescriptorProto.
+    pub bytes: Bytes,
+    /// The same, decoded.
+    pub file: FileDescriptorProto,
+}
+
+impl RawFile {
+    /// Decodes a FileDescriptorProto.
+    ///
+    /// # Errors
+    /// Bytes that are not one.
+    pub fn decode(bytes: Bytes) -> Result<Self, SchemaError> {
+        let options = buffa::DecodeOptions::new().with_element_memory_limit(usize::MAX);
+        let file = options
+            .decode_from_slice::<FileDescriptorProto>(&bytes)
+            .map_err(|error| SchemaError::NotADescriptorSet(error.to_string()))?;
+        Ok(Self { bytes, file })
+    }
+
+    /// Encodes a changed file.
+    pub fn encode(file: FileDescriptorProto) -> Self {
+        Self { bytes: file.encode_to_vec().into(), file }
+    }
+
+    /// The name by which it is imported.
+    pub fn name(&self) -> &str {
+        self.file.name.as_deref().unwrap_or("")
+    }
+}
+
+/// The files of an encoded FileDescriptorSet.
+///
+/// # Errors
+/// Bytes that are not one.
+pub fn split(set: &Bytes) -> Result<Vec<RawFile>, SchemaError> {
+    let broken = || SchemaError::NotADescriptorSet("truncated or not protobuf".to_owned());
+    let mut files = Vec::new();
+    let mut rest = set.clone();
+    while !rest.is_empty() {
+        let (tag, length) = prost::encoding::decode_varint(&mut rest)
+            .and_then(|tag| Ok((tag, prost::encoding::decode_varint(&mut rest)?)))
+            .map_err(|_| broken())?;
+        let length = usize::try_from(length).map_err(|_| broken())?;
+        // A set consists of field 1, length-delimited; nothing else has ever been in it.
+        if tag != 0x0a || length > rest.len() {
+            return Err(broken());
+        }
+        files.push(RawFile::decode(rest.split_to(length))?);
+    }
+    Ok(files)
+}
+
+/// The encoded FileDescriptorSet of these files.
+pub fn join(files: &[RawFile]) -> Vec<u8> {
+    let mut set = Vec::with_capacity(files.iter().map(|file| file.bytes.len() + 6).sum());
+    for file in files {
+        set.push(0x0a);
+        prost::encoding::encode_varint(file.bytes.len() as u64, &mut set);
+        set.extend_from_slice(&file.bytes);
+    }
+    set
+}
+
+/// Merges sources, the most trusted first.
+pub fn merge(sources: Vec<Vec<RawFile>>) -> Vec<RawFile> {
+    let mut merged: Vec<RawFile> = Vec::new();
+    let mut names = HashSet::new();
+    let mut symbols = HashSet::new();
+    for source in sources {
+        // Within a source nothing is dropped silently: only earlier sources win.
+        let mut new_symbols = HashSet::new();
+        for file in source {
+            if !names.insert(file.name().to_owned()) {
+                continue;
+            }
+            let Some(file) = without(file, &symbols) else { continue };
+            new_symbols.extend(top_level_symbols(&file.file));
+            merged.push(file);
+        }
+        symbols.extend(new_symbols);
+    }
+    merged
+}
+
+fn qualified(package: Option<&str>, name: Option<&str>) -> String {
+    match package {
+        Some(package) if !package.is_empty() => format!("{package}.{}", name.unwrap_or("")),
+        _ => name.unwrap_or("").to_owned(),
+    }
+}
+
+fn top_level_symbols(file: &FileDescriptorProto) -> Vec<String> {
+    let package = file.package.as_deref();
+    let messages = file.message_type.iter().map(|item| &item.name);
+    let enums = file.enum_type.iter().map(|item| &item.name);
+    let services = file.service.iter().map(|item| &item.name);
+    let extensions = file.extension.iter().map(|item| &item.name);
+    messages
+        .chain(enums)
+        .chain(services)
+        .chain(extensions)
+        .map(|name| qualified(package, name.as_deref()))
+        .collect()
+}
+
+/// The file without the symbols that are there already; `None` if nothing is left of it.
+fn without(raw: RawFile, there: &HashSet<String>) -> Option<RawFile> {
+    let symbols = top_level_symbols(&raw.file);
+    let known = symbols.iter().filter(|symbol| there.contains(*symbol)).count();
+    if known == 0 {
+        return Some(raw);
+    }
+    if known == symbols.len() {
+        return None;
+    }
+    let mut file = raw.file;
+    let package = file.package.clone();
+    let is_new = |name: &Option<String>| !there.contains(&qualified(package.as_deref(), name.as_deref()));
+    file.message_type.retain(|item| is_new(&item.name));
+    file.enum_type.retain(|item| is_new(&item.name));
+    file.service.retain(|item| is_new(&item.name));
+    file.extension.retain(|item| is_new(&item.name));
+    // Its paths are indexes into the lists that shrank.
+    file.source_code_info = buffa::MessageField::none();
+    Some(RawFile::encode(file))
+}
+
+/// Decodes a set for the pool.
+pub fn to_set(files: &[RawFile]) -> FileDescriptorSet {
+    FileDescriptorSet {
+        file: files.iter().map(|raw| raw.file.clone()).collect(),
+        ..FileDescriptorSet::default()
+    }
+}
