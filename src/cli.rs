@@ -1,9 +1,14 @@
 //! The command line: what can be said, and who does it.
 
 pub mod app;
+pub mod completions;
 pub mod connect;
+pub mod endpoint;
+pub mod errors;
 pub mod exit;
 pub mod rpc;
+pub mod settings;
+pub mod signals;
 pub mod stage;
 
 use std::process::ExitCode;
@@ -41,14 +46,19 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let app = App::new(&cli.global);
+    let app = match App::new(&cli.global) {
+        Ok(app) => app,
+        Err(failure) => return errors::early(&failure).into(),
+    };
     let result = match cli.command {
         Command::Rpc(args) => rpc::run(args, &app),
     };
-    match result {
-        Ok(exit) => exit.into(),
-        Err(error) => app.report(&error).into(),
+    let exit = app.finish(result);
+    if let Exit::Signal(signal) = exit {
+        drop(app);
+        signals::reraise(signal);
     }
+    exit.into()
 }
 
 impl From<Exit> for ExitCode {

@@ -1,35 +1,79 @@
-//! What every command is given: the global flags, resolved, and the way to report.
+//! What every command is given: printer, settings, runtimes. Environment, terminal and clock are reached here.
 
+use std::fs::File;
+use std::future::Future;
+use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::errors::{near_miss, one_line};
 use super::exit::{Exit, Failure};
+use super::settings::{Environment, Home};
+use super::signals;
+use crate::output::{Format, Look, Printer, Screen, Talk, WriteError};
 
 /// Flags that every command takes.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Output")]
 pub struct GlobalArgs {
-    /// Output format: auto, table, plain, value, json, csv, or a % template
-    #[arg(short, long, global = true, value_name = "FORMAT", env = "BANDY_OUTPUT")]
+    /// auto, table, plain, value, json, csv, or a template with % [env: BANDY_OUTPUT]
+    #[arg(short, long, global = true, value_name = "FORMAT")]
     pub output: Option<String>,
-    /// One JSON object per line
+    /// One JSON object per line: the same as -o json
     #[arg(long, global = true, conflicts_with = "output")]
     pub json: bool,
     /// Say less on stderr
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Say more on stderr
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal that can, unless `NO_COLOR` is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
 }
 
 /// Given to every `run`.
 #[derive(Debug)]
 pub struct App {
+    /// Data to stdout, talk to stderr.
+    pub printer: Printer,
+    /// The environment, as far as the program looks at it.
+    pub environment: Environment,
+    /// This user's directories.
+    pub home: Home,
     /// The global flags as they were given.
     pub global: GlobalArgs,
 }
 
 impl App {
-    /// Resolves the flags.
-    pub fn new(global: &GlobalArgs) -> Self {
-        Self { global: global.clone() }
+    /// Resolves the flags with the environment of the process.
+    ///
+    /// # Errors
+    /// An output format that is none.
+    pub fn new(global: &GlobalArgs) -> Result<Self, Failure> {
+        let environment = Environment::Process;
+        let look = look(global, &environment)?;
+        Ok(Self {
+            printer: Printer::new(look, stdout(), Box::new(std::io::stderr())),
+            home: Home::new(&environment),
+            environment,
+            global: global.clone(),
+        })
     }
 
     /// A runtime for one client command: one thread, nothing else to start.
@@ -48,17 +92,179 @@ impl App {
         Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
     }
 
+    /// Runs a client's work to its end, at most for `timeout` (then exit 124).
+    ///
+    /// SIGINT and SIGTERM drop the work where it waits: what has to be put in order then belongs into a
+    /// `Drop`, or the work listens to [`signals::interrupted`] itself. Output that is held back is passed
+    /// on whenever the work has to wait for something.
+    ///
+    /// # Errors
+    /// The work's own, the timeout, and output that cannot be written.
+    pub fn client<F>(&self, timeout: Option<Duration>, work: F) -> anyhow::Result<Exit>
+    where
+        F: Future<Output = anyhow::Result<Exit>>,
+    {
+        let runtime = self.client_runtime()?;
+        let result = runtime.block_on(async {
+            let work = self.flushing(work);
+            let timed = async {
+                match timeout {
+                    None => work.await,
+                    Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+                        Err(Failure::new(Exit::Timeout, format!("not finished within {limit:?}")).into())
+                    }),
+                }
+            };
+            tokio::select! {
+                biased;
+                result = timed => result,
+                signal = signals::interrupted() => Ok(Exit::Signal(signal)),
+            }
+        });
+        // A thread may be stuck in a read of stdin: it must not keep the command from ending.
+        runtime.shutdown_background();
+        self.printer.flush()?;
+        result
+    }
+
+    /// `work`, with the output passed on each time it has nothing more to do at once.
+    async fn flushing<F>(&self, work: F) -> anyhow::Result<Exit>
+    where
+        F: Future<Output = anyhow::Result<Exit>>,
+    {
+        let mut work = pin!(work);
+        std::future::poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => match self.printer.flush() {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error.into())),
+            },
+        })
+        .await
+    }
+
+    /// Ends a command: passes on the output, reports an error with its tips, and says how to exit.
+    pub fn finish(&self, result: anyhow::Result<Exit>) -> Exit {
+        match result.and_then(|exit| Ok(self.printer.flush().map(|()| exit)?)) {
+            Ok(exit) => exit,
+            Err(error) => self.report(&error),
+        }
+    }
+
     /// Prints an error with its tips on stderr and returns its exit code.
     pub fn report(&self, error: &anyhow::Error) -> Exit {
-        anstream::eprintln!("error: {error}");
-        match error.downcast_ref::<Failure>() {
-            Some(failure) => {
-                for tip in &failure.tips {
-                    anstream::eprintln!("  tip: {tip}");
-                }
-                failure.exit
-            }
-            None => Exit::Failed,
+        if matches!(error.downcast_ref(), Some(WriteError::ReaderGone)) {
+            return Exit::Done;
         }
+        let failure = error.downcast_ref::<Failure>();
+        self.printer.error(&one_line(error), failure.map_or(&[], |failure| &failure.tips));
+        failure.map_or(Exit::Failed, |failure| failure.exit)
+    }
+}
+
+/// stdout without the line buffer of the standard library: the printer has its own.
+fn stdout() -> Box<dyn Write + Send> {
+    match std::io::stdout().as_fd().try_clone_to_owned() {
+        Ok(fd) => Box::new(File::from(fd)),
+        Err(_) => Box::new(std::io::stdout()),
+    }
+}
+
+fn look(global: &GlobalArgs, environment: &Environment) -> Result<Look, Failure> {
+    let format = match (&global.output, global.json) {
+        (_, true) => Format::Json,
+        (Some(text), false) => format(text)?,
+        (None, false) => environment.get("BANDY_OUTPUT").map_or(Ok(Format::Auto), |text| format(&text))?,
+    };
+    let talk = match (global.quiet, global.verbose) {
+        (true, _) => Talk::Quiet,
+        (false, 0) => Talk::Normal,
+        (false, 1) => Talk::Verbose,
+        (false, _) => Talk::Debug,
+    };
+    Ok(Look {
+        format,
+        talk,
+        out: screen(&std::io::stdout(), global.color, environment),
+        err: screen(&std::io::stderr(), global.color, environment),
+    })
+}
+
+fn format(text: &str) -> Result<Format, Failure> {
+    Format::from_name(text).ok_or_else(|| {
+        let failure = Failure::new(Exit::Usage, format!("'{text}' is not an output format"));
+        match near_miss(text, Format::NAMES) {
+            Some(near) => failure.tip(format!("did you mean '{near}'?")),
+            None => {
+                failure.tip(format!("one of {}, or a template such as '%k %v'", Format::NAMES.join(", ")))
+            }
+        }
+    })
+}
+
+fn screen(stream: &(impl IsTerminal + AsFd), color: Color, environment: &Environment) -> Screen {
+    let forced = environment.get("BANDY_FORCE_TTY").map(|columns| columns.parse().unwrap_or(80));
+    let width = forced.or_else(|| {
+        stream.is_terminal().then(|| {
+            let size = rustix::termios::tcgetwinsize(stream).map_or(0, |size| size.ws_col);
+            let columns = environment.get("COLUMNS").and_then(|columns| columns.parse().ok());
+            if size > 0 { size } else { columns.unwrap_or(80) }
+        })
+    });
+    Screen { width, colour: colour(width.is_some(), color, environment) }
+}
+
+/// As <https://no-color.org> and <https://bixense.com/clicolors> have it; the flag wins over both.
+fn colour(terminal: bool, color: Color, environment: &Environment) -> bool {
+    match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto if environment.get("NO_COLOR").is_some() => false,
+        Color::Auto if environment.is_on("CLICOLOR_FORCE") => true,
+        Color::Auto if environment.get("CLICOLOR").as_deref() == Some("0") => false,
+        Color::Auto => terminal && environment.get("TERM").as_deref() != Some("dumb"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Environment::Fixed(variables.iter().map(own).collect())
+    }
+
+    #[test]
+    fn colour_follows_the_flag_then_the_conventions() {
+        for (terminal, flag, variables, expected) in [
+            (true, Color::Auto, &[][..], true),
+            (false, Color::Auto, &[], false),
+            (true, Color::Auto, &[("NO_COLOR", "1")], false),
+            (true, Color::Auto, &[("TERM", "dumb")], false),
+            (true, Color::Auto, &[("CLICOLOR", "0")], false),
+            (false, Color::Auto, &[("CLICOLOR_FORCE", "1")], true),
+            (false, Color::Auto, &[("CLICOLOR_FORCE", "0")], false),
+            (false, Color::Auto, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false),
+            (false, Color::Always, &[("NO_COLOR", "1")], true),
+            (true, Color::Never, &[("CLICOLOR_FORCE", "1")], false),
+        ] {
+            assert_eq!(colour(terminal, flag, &environment(variables)), expected, "{flag:?} {variables:?}");
+        }
+    }
+
+    #[test]
+    fn the_output_flag_wins_over_the_environment() {
+        let set = environment(&[("BANDY_OUTPUT", "csv")]);
+        let flags = |output: Option<&str>, json| GlobalArgs {
+            output: output.map(str::to_owned),
+            json,
+            ..GlobalArgs::default()
+        };
+        assert_eq!(look(&flags(None, false), &set).unwrap().format, Format::Csv);
+        assert_eq!(look(&flags(Some("plain"), false), &set).unwrap().format, Format::Plain);
+        assert_eq!(look(&flags(None, true), &set).unwrap().format, Format::Json);
+        let error = look(&flags(Some("jsno"), false), &set).unwrap_err();
+        assert_eq!((error.exit, error.tips), (Exit::Usage, vec!["did you mean 'json'?".to_owned()]));
     }
 }
