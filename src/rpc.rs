@@ -9,9 +9,12 @@
 
 pub mod backend;
 pub mod catalog;
+pub mod jsonrpc;
 pub mod registry;
 pub mod schema;
 pub mod status;
+#[cfg(test)]
+mod testing;
 pub mod wire;
 
 pub use backend::{Backend, Body, Call, Event, Format, Payload, Reply, Requests};

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use buffa_descriptor::generated::descriptor::method_options::IdempotencyLevel;
-use buffa_descriptor::{DescriptorPool, DynamicMessage, MessageIndex, MethodDescriptor, ServiceDescriptor};
+use buffa_descriptor::{
+    DescriptorPool, DynamicMessage, MessageDescriptor, MessageIndex, MethodDescriptor, ServiceDescriptor,
+};
 use bytes::Bytes;
 
 use super::catalog::{Kind, Method, method_id};
@@ -133,6 +135,11 @@ impl MessageType {
     /// Full name, such as `demo.HelloRequest`.
     pub fn full_name(&self) -> &str {
         self.pool.message(self.index).full_name()
+    }
+
+    /// The linked descriptor.
+    pub fn descriptor(&self) -> &MessageDescriptor {
+        self.pool.message(self.index)
     }
 
     /// The payload in the wanted format; no copy if it already is.
