@@ -127,9 +127,10 @@ pub enum Body {
     /// Any number of messages, then exactly one [`Event::End`]. A stream that ends without it is
     /// reported as INTERNAL.
     Stream(BoxStream<'static, Event>),
-    /// The work was done and the reply got lost: the protocol sends nothing, and cuts the stream or
-    /// connection where there is one. Only fault injection answers so.
-    Lost,
+    /// The work was done and the reply, which is inside, got lost: the protocol sends nothing, and cuts
+    /// the stream or connection where there is one. Only a protocol that remembers replies for
+    /// retransmitted requests looks inside. Only fault injection answers so.
+    Lost(Box<Body>),
 }
 
 /// The answer to a call.

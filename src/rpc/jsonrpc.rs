@@ -19,4 +19,4 @@ pub use message::{
     Document, Id, Incoming, Request, Response, encode_request, parse_document, parse_responses,
 };
 pub use params::{MethodError, request_messages, resolve};
-pub use service::{CANCEL, Canceller, Limits, Origin, Service};
+pub use service::{Answer, CANCEL, Canceller, Limits, Origin, Service};

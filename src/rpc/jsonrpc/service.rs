@@ -102,6 +102,20 @@ impl Canceller {
     }
 }
 
+/// What to send for a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// This, in one line.
+    Reply(Vec<u8>),
+    /// Nothing: there were only notifications.
+    Silence,
+    /// Nothing, and cut the connection: fault injection lost the reply.
+    Lost,
+}
+
+/// The reply was lost on purpose.
+struct LostReply;
+
 /// Answers documents. Clones share everything.
 #[derive(Clone)]
 pub struct Service {
@@ -121,36 +135,51 @@ impl Service {
         &self.limits
     }
 
-    /// The reply to one document in one line, or `None` if there were only notifications.
-    /// Dropping the future cancels its calls.
-    pub async fn answer(&self, origin: &Origin, document: &[u8]) -> Option<Vec<u8>> {
+    /// The answer to one document. Dropping the future cancels its calls.
+    pub async fn answer(&self, origin: &Origin, document: &[u8]) -> Answer {
+        match self.reply(origin, document).await {
+            Ok(reply) if reply.is_empty() => Answer::Silence,
+            Ok(reply) => Answer::Reply(reply),
+            Err(LostReply) => Answer::Lost,
+        }
+    }
+
+    /// The reply, empty if there is none to give.
+    async fn reply(&self, origin: &Origin, document: &[u8]) -> Result<Vec<u8>, LostReply> {
         let mut out = Vec::new();
         match parse_document(document, self.limits.batch_max) {
             Err(response) => response.write(&mut out),
-            Ok(Document::Single(incoming)) => self.answer_one(origin, incoming).await?.write(&mut out),
+            Ok(Document::Single(incoming)) => {
+                if let Some(response) = self.answer_one(origin, incoming).await? {
+                    response.write(&mut out);
+                }
+            }
             Ok(Document::Batch(batch)) => {
-                let answers: Vec<BoxFuture<'_, Option<Response>>> = batch
+                let answers: Vec<BoxFuture<'_, Result<Option<Response>, LostReply>>> = batch
                     .into_iter()
                     .map(|incoming| Box::pin(self.answer_one(origin, incoming)) as BoxFuture<'_, _>)
                     .collect();
                 let mut answers = stream::iter(answers).buffered(self.limits.batch_parallel_max);
                 while let Some(answer) = answers.next().await {
-                    let Some(response) = answer else { continue };
+                    let Some(response) = answer? else { continue };
                     out.push(if out.is_empty() { b'[' } else { b',' });
                     response.write(&mut out);
                 }
-                if out.is_empty() {
-                    return None;
+                if !out.is_empty() {
+                    out.push(b']');
                 }
-                out.push(b']');
             }
         }
-        Some(out)
+        Ok(out)
     }
 
-    async fn answer_one(&self, origin: &Origin, incoming: Incoming<'_>) -> Option<Response> {
+    async fn answer_one(
+        &self,
+        origin: &Origin,
+        incoming: Incoming<'_>,
+    ) -> Result<Option<Response>, LostReply> {
         let request = match incoming {
-            Incoming::Invalid(response) => return Some(response),
+            Incoming::Invalid(response) => return Ok(Some(response)),
             Incoming::Request(request) => request,
         };
         let Some(id) = request.id.clone() else {
@@ -159,38 +188,51 @@ impl Service {
             } else {
                 let _ = self.run(origin, &request).await;
             }
-            return None;
+            return Ok(None);
         };
         let mut cancelled = origin.canceller.register(&id);
         let outcome = tokio::select! {
             outcome = self.run(origin, &request) => outcome,
             Ok(_) = cancelled.wait_for(|cancelled| *cancelled) => {
-                Err(ErrorObject::from_status(&Status::new(Code::Canceled, "cancelled by the caller")))
+                Ok(Err(ErrorObject::from_status(&Status::new(Code::Canceled, "cancelled by the caller"))))
             }
         };
         origin.canceller.forget(&id);
-        Some(Response { id, outcome })
+        Ok(Some(Response { id, outcome: outcome? }))
     }
 
-    async fn run(&self, origin: &Origin, request: &Request<'_>) -> Result<String, ErrorObject> {
+    async fn run(
+        &self,
+        origin: &Origin,
+        request: &Request<'_>,
+    ) -> Result<Result<String, ErrorObject>, LostReply> {
         let catalog = self.catalog.load();
         if request.method == DISCOVER {
-            return Ok(discover(&catalog).to_string());
+            return Ok(Ok(discover(&catalog).to_string()));
         }
-        let Route { method, backend } = resolve(&catalog, &request.method)?;
-        let call = self.call(origin, request, Arc::clone(method))?;
+        let Route { method, backend } = match resolve(&catalog, &request.method) {
+            Ok(route) => route,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let call = match self.call(origin, request, Arc::clone(method)) {
+            Ok(call) => call,
+            Err(error) => return Ok(Err(error)),
+        };
         let deadline = call.deadline;
         let answer = async {
             let reply = backend.call(call).await;
-            result_of(method, reply, self.limits.result_size_max).await
+            if matches!(reply.body, Body::Lost(_)) {
+                return Err(LostReply);
+            }
+            Ok(result_of(method, reply, self.limits.result_size_max).await)
         };
         let result = match deadline {
-            None => answer.await,
-            Some(deadline) => tokio::time::timeout_at(deadline, answer)
-                .await
-                .unwrap_or_else(|_| Err(Status::new(Code::DeadlineExceeded, "the deadline has passed"))),
+            None => answer.await?,
+            Some(deadline) => tokio::time::timeout_at(deadline, answer).await.unwrap_or_else(|_| {
+                Ok(Err(Status::new(Code::DeadlineExceeded, "the deadline has passed")))
+            })?,
         };
-        result.map_err(|status| ErrorObject::from_status(&status))
+        Ok(result.map_err(|status| ErrorObject::from_status(&status)))
     }
 
     fn call(&self, origin: &Origin, request: &Request<'_>, method: Arc<Method>) -> Result<Call, ErrorObject> {
@@ -267,6 +309,7 @@ async fn result_of(method: &Method, reply: Reply, size_max: usize) -> Result<Str
             return Ok(if streams { format!("[{json}]") } else { json });
         }
         Body::Stream(events) => events,
+        Body::Lost(_) => return Err(Status::new(Code::Unavailable, "the reply was lost")),
     };
     let mut messages = Vec::new();
     let mut size = 2;
@@ -360,8 +403,11 @@ mod tests {
     }
 
     async fn ask(service: &Service, document: &str) -> Option<String> {
-        let reply = service.answer(&Origin::new(peer()), document.as_bytes()).await;
-        reply.map(|reply| String::from_utf8(reply).unwrap())
+        match service.answer(&Origin::new(peer()), document.as_bytes()).await {
+            Answer::Reply(reply) => Some(String::from_utf8(reply).unwrap()),
+            Answer::Silence => None,
+            Answer::Lost => panic!("lost"),
+        }
     }
 
     #[tokio::test]
@@ -457,9 +503,21 @@ mod tests {
                 .await
         };
         let (reply, none) = tokio::join!(wait, cancel);
-        assert_eq!(none, None);
-        assert!(String::from_utf8(reply.unwrap()).unwrap().contains(r#""code":-32001"#));
+        assert_eq!(none, Answer::Silence);
+        let Answer::Reply(reply) = reply else { panic!("{reply:?}") };
+        assert!(String::from_utf8(reply).unwrap().contains(r#""code":-32001"#));
         assert!(origin.canceller.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_lost_reply_is_not_sent() {
+        let backend = Function(|_: Call| -> BoxFuture<'static, Reply> {
+            let body = Body::Lost(Box::new(Reply::one(Payload::json(&b"1"[..])).body));
+            async { Reply { headers: HeaderMap::new(), body } }.boxed()
+        });
+        let service = service(catalog(&[("demo.Echo/Say", TEXT, Kind::Unary)], &(Arc::new(backend) as _)));
+        let document = br#"{"jsonrpc":"2.0","method":"Say","id":1}"#;
+        assert_eq!(service.answer(&Origin::new(peer()), document).await, Answer::Lost);
     }
 
     #[tokio::test]
