@@ -9,6 +9,7 @@
 
 pub mod backend;
 pub mod catalog;
+pub mod client;
 pub mod jsonrpc;
 pub mod registry;
 pub mod schema;

@@ -17,8 +17,9 @@ pub const VERSION: &str = "1";
 
 #[derive(Serialize, Deserialize)]
 struct ErrorJson<'a> {
+    // Null from some peers.
     #[serde(default)]
-    code: std::borrow::Cow<'a, str>,
+    code: Option<std::borrow::Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     message: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -52,7 +53,7 @@ fn error_json(status: &Status, debug: DebugDetail<'_>) -> ErrorJson<'static> {
         debug: debug(detail).and_then(|json| RawValue::from_string(json).ok()),
     });
     ErrorJson {
-        code: status.code.connect_name().into(),
+        code: Some(status.code.connect_name().into()),
         message: status.message.clone(),
         details: details.collect(),
     }
@@ -60,7 +61,12 @@ fn error_json(status: &Status, debug: DebugDetail<'_>) -> ErrorJson<'static> {
 
 fn error_status(json: ErrorJson<'_>, fallback: Code) -> Status {
     // "ok" is not the code of an error.
-    let code = Code::from_connect_name(&json.code).filter(|code| *code != Code::Ok).unwrap_or(fallback);
+    let code = json
+        .code
+        .as_deref()
+        .and_then(Code::from_connect_name)
+        .filter(|code| *code != Code::Ok)
+        .unwrap_or(fallback);
     let details = json.details.into_iter().filter_map(|detail| {
         let value = BASE64.decode(&detail.value).ok()?.into();
         let type_name = detail.type_name.rsplit('/').next().unwrap_or_default().to_owned();
