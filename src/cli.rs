@@ -3,6 +3,7 @@
 pub mod app;
 pub mod completions;
 pub mod connect;
+pub mod context;
 pub mod endpoint;
 pub mod errors;
 pub mod exit;
@@ -35,6 +36,8 @@ pub struct Cli {
 pub enum Command {
     /// Call a function somewhere else
     Rpc(rpc::RpcArgs),
+    /// Keep named sets of endpoints
+    Context(context::ContextArgs),
 }
 
 /// Parses the arguments of the process, runs the command, returns its exit code.
@@ -52,6 +55,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Rpc(args) => rpc::run(args, &app),
+        Command::Context(args) => context::run(args, &app),
     };
     let exit = app.finish(result);
     if let Exit::Signal(signal) = exit {

@@ -252,6 +252,14 @@ impl Printer {
         List::new(self, columns)
     }
 
+    /// Writes one object: in JSON as a line, else as a line per key that has a value.
+    ///
+    /// # Errors
+    /// The reader is gone, or the sink is full.
+    pub fn object<T: Serialize>(&self, value: &T) -> Result<(), WriteError> {
+        table::object(self, value)
+    }
+
     /// Passes on what is held back.
     ///
     /// # Errors

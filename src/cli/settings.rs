@@ -204,6 +204,13 @@ impl Config {
         write().with_context(|| format!("cannot write {}", file.display()))
     }
 
+    /// Makes a context the current one, or none; the one before is remembered.
+    pub fn make_current(&mut self, name: Option<String>) {
+        if self.current != name {
+            self.previous = std::mem::replace(&mut self.current, name);
+        }
+    }
+
     /// The context of that name.
     ///
     /// # Errors

@@ -165,6 +165,29 @@ impl<'a> List<'a> {
     }
 }
 
+/// Keys and values of one object. A list of one row where that is what the format wants.
+pub(super) fn object<T: Serialize>(printer: &Printer, value: &T) -> Result<(), WriteError> {
+    if printer.look.format == Format::Json {
+        return printer.json(value);
+    }
+    let Value::Object(object) = serde_json::to_value(value).map_err(WriteError::Json)? else {
+        unreachable!("an object is a struct with named fields")
+    };
+    let mut list = List::new(printer, OBJECT);
+    for (key, value) in object.iter().filter(|(_, value)| !value.is_null()) {
+        list.row(&KeyValue { key, value: text(Some(value)) })?;
+    }
+    list.finish()
+}
+
+#[derive(Serialize)]
+struct KeyValue<'a> {
+    key: &'a str,
+    value: String,
+}
+
+const OBJECT: &[Column] = &[Column::left("key"), Column::left("value")];
+
 fn one_line(cells: impl Iterator<Item = Cell>) -> Row {
     let mut row = Row::from(cells.collect::<Vec<_>>());
     row.max_height(1);

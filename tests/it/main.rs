@@ -1,0 +1,7 @@
+//! Tests through the binary and of the tree itself: one program, a list of modules.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+mod cli;
+mod support;
+mod tidy;
