@@ -10,6 +10,7 @@
 pub mod backend;
 pub mod catalog;
 pub mod client;
+pub mod handler;
 pub mod jsonrpc;
 pub mod registry;
 pub mod schema;
@@ -20,4 +21,5 @@ pub mod wire;
 
 pub use backend::{Backend, Body, Call, Event, Format, Payload, Reply, Requests};
 pub use catalog::{Catalog, Kind, Method, Route};
+pub use schema::Schema;
 pub use status::{Code, Status};

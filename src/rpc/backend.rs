@@ -58,6 +58,19 @@ pub enum Protocol {
     Compact,
 }
 
+impl Protocol {
+    /// Its name in environment variables, logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::GrpcWeb => "grpc-web",
+            Self::Connect => "connect",
+            Self::JsonRpc => "jsonrpc",
+            Self::Compact => "compact",
+        }
+    }
+}
+
 /// Who calls.
 #[derive(Clone, Debug)]
 pub struct Peer {
