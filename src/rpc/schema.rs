@@ -4,7 +4,10 @@ pub mod compile;
 mod editions;
 mod error;
 mod features;
+pub mod functions;
 mod merge;
+mod repair;
+mod standard;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +23,8 @@ use super::{Code, Format, Payload, Status};
 
 pub use compile::Input;
 pub use error::{Diagnostic, SchemaError};
-use merge::RawFile;
+pub use merge::RawFile;
+pub use standard::well_known_file;
 
 /// A set of linked descriptors. Cheap to clone: clones share it.
 #[derive(Clone, Default)]
@@ -35,7 +39,7 @@ impl Schema {
     /// # Errors
     /// Bytes that are not one, or references that lead nowhere.
     pub fn from_descriptor_set(bytes: &[u8]) -> Result<Self, SchemaError> {
-        Self::link(merge::split(&Bytes::copy_from_slice(bytes))?)
+        Self::link_repaired(merge::split(&Bytes::copy_from_slice(bytes))?, &[])
     }
 
     /// One schema of several, the most trusted first: what an earlier one defines, it defines for all.
@@ -44,6 +48,24 @@ impl Schema {
     /// References that lead nowhere after that.
     pub fn merge(sources: &[Self]) -> Result<Self, SchemaError> {
         Self::link(merge::merge(sources.iter().map(|source| source.files.to_vec()).collect()))
+    }
+
+    /// Links files; if that fails, once more after repairing what is known to be wrong in the world.
+    /// `absent` are files that could not be had, with the reason, for the error.
+    ///
+    /// # Errors
+    /// The first failure to link, if the repair did not help.
+    pub(super) fn link_repaired(
+        files: Vec<RawFile>,
+        absent: &[(String, String)],
+    ) -> Result<Self, SchemaError> {
+        let files = repair::add_well_known(files);
+        match Self::link(files.clone()) {
+            Ok(schema) => Ok(schema),
+            Err(error) => {
+                Self::link(repair::repair(files.clone())).map_err(|_| explained(error, &files, absent))
+            }
+        }
     }
 
     fn link(files: Vec<RawFile>) -> Result<Self, SchemaError> {
@@ -77,6 +99,18 @@ impl Schema {
     /// The descriptors as a serialized FileDescriptorSet, custom options included.
     pub fn descriptor_set(&self) -> Vec<u8> {
         merge::join(&self.files)
+    }
+
+    /// The encoded FileDescriptorProto of the file with that name, as it came.
+    pub fn file(&self, name: &str) -> Option<&Bytes> {
+        self.files.iter().find(|file| file.name() == name).map(|file| &file.bytes)
+    }
+
+    /// Name of the file that declares a fully qualified name: of a message, field, oneof, enum, enum value,
+    /// service, method (also with a slash) or extension.
+    pub fn file_of_symbol(&self, full_name: &str) -> Option<String> {
+        let name = full_name.strip_prefix('.').unwrap_or(full_name).replacen('/', ".", 1);
+        self.pool.file_containing_symbol(&name)?.name.clone()
     }
 
     /// The message type with that full name.
@@ -116,6 +150,22 @@ impl Schema {
             output: message(method.output()),
         }
     }
+}
+
+/// The error with what may be behind it.
+fn explained(error: SchemaError, files: &[RawFile], absent: &[(String, String)]) -> SchemaError {
+    let SchemaError::Link(message) = error else { return error };
+    let known = |name: &String| files.iter().any(|file| file.name() == name);
+    let lacking = files.iter().find_map(|file| {
+        let import = file.file.dependency.iter().find(|import| !known(import))?;
+        Some((file.name(), import))
+    });
+    let Some((importer, import)) = lacking else { return SchemaError::Link(message) };
+    let why = absent
+        .iter()
+        .find(|(name, _)| name == import)
+        .map_or_else(String::new, |(_, why)| format!(" ({why})"));
+    SchemaError::Link(format!("{message}; {importer} imports {import}, which is missing{why}"))
 }
 
 /// One message type; knows how to convert its messages.

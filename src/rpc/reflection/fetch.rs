@@ -1,0 +1,231 @@
+//! The questions a client asks to learn a server's schema, as a state machine without a socket.
+//!
+//! The driver opens a stream to [`Fetch::path`], sends what [`Fetch::next_request`] gives until it gives
+//! nothing, hands over each answer, and so on until [`Fetch::is_done`]. It must not wait for headers or
+//! answers before it sends: some servers send none before they have a request, and every question
+//! asked at once saves a round trip.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::{Answer, Question, Refusal, Request, Response, SERVICE_V1, SERVICE_V1ALPHA};
+use crate::rpc::schema::{RawFile, Schema, SchemaError, well_known_file};
+use crate::rpc::{Code, Status};
+
+/// More files than this are refused.
+const FILES_MAX: usize = 20_000;
+/// More bytes of descriptors than this are refused.
+const BYTES_MAX: usize = 64 << 20;
+
+/// Why a schema could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The server ended the stream with this.
+    #[error("the server does not describe itself: {0}")]
+    Status(Status),
+    /// It answered what was not asked, or nothing that can be read.
+    #[error("the server's reflection answer makes no sense: {0}")]
+    Answer(String),
+    /// It answered more than we take in.
+    #[error("the server's schema is over the limit of {FILES_MAX} files or {BYTES_MAX} bytes")]
+    TooLarge,
+    /// What it answered is no schema.
+    #[error("the server's schema is broken: {0}")]
+    Schema(#[from] SchemaError),
+}
+
+/// What to do after a stream ended with an error.
+#[derive(Debug)]
+pub enum Next {
+    /// Open a new stream, to the new [`Fetch::path`]: the older version may be there.
+    Again,
+    /// Give up.
+    Failed(FetchError),
+}
+
+/// What was fetched.
+pub struct Fetched {
+    /// Full names of all services, if asked for.
+    pub services: Vec<String>,
+    /// The types of the symbols asked for.
+    pub schema: Schema,
+    /// Symbols the server does not know, with its answer.
+    pub missing: Vec<(String, String)>,
+}
+
+/// One conversation.
+#[derive(Debug)]
+pub struct Fetch {
+    alpha: bool,
+    to_ask: VecDeque<Question>,
+    asked: VecDeque<Question>,
+    /// All that was ever asked, for a second attempt and against asking twice.
+    seen: HashSet<String>,
+    wanted: Vec<Question>,
+    services: Option<Vec<String>>,
+    /// After the list has come, ask for the types of all its services.
+    all: bool,
+    files: HashMap<String, RawFile>,
+    order: Vec<String>,
+    bytes: usize,
+    missing: Vec<(String, String)>,
+    absent_files: Vec<(String, String)>,
+    answered: bool,
+}
+
+impl Fetch {
+    fn new(wanted: Vec<Question>, all: bool) -> Self {
+        Self {
+            alpha: false,
+            to_ask: wanted.iter().cloned().collect(),
+            asked: VecDeque::new(),
+            seen: HashSet::new(),
+            wanted,
+            services: None,
+            all,
+            files: HashMap::new(),
+            order: Vec::new(),
+            bytes: 0,
+            missing: Vec::new(),
+            absent_files: Vec::new(),
+            answered: false,
+        }
+    }
+
+    /// Names of services only.
+    pub fn services() -> Self {
+        Self::new(vec![Question::ListServices(String::new())], false)
+    }
+
+    /// All services and all their types.
+    pub fn everything() -> Self {
+        Self::new(vec![Question::ListServices(String::new())], true)
+    }
+
+    /// The types of these symbols.
+    pub fn symbols<S: Into<String>>(symbols: impl IntoIterator<Item = S>) -> Self {
+        Self::new(
+            symbols.into_iter().map(|symbol| Question::FileContainingSymbol(symbol.into())).collect(),
+            false,
+        )
+    }
+
+    /// Asks for one more symbol, at any time before the end.
+    pub fn ask_symbol(&mut self, symbol: &str) {
+        let question = Question::FileContainingSymbol(symbol.to_owned());
+        self.wanted.push(question.clone());
+        self.to_ask.push_back(question);
+    }
+
+    /// The names of the services, once they have come.
+    pub fn known_services(&self) -> Option<&[String]> {
+        self.services.as_deref()
+    }
+
+    /// The method to open a stream to, without a leading slash.
+    pub fn path(&self) -> String {
+        format!("{}/ServerReflectionInfo", if self.alpha { SERVICE_V1ALPHA } else { SERVICE_V1 })
+    }
+
+    /// The next message to send; `None` if answers are needed first, or none at all.
+    pub fn next_request(&mut self) -> Option<Bytes> {
+        let question = self.to_ask.pop_front()?;
+        self.asked.push_back(question.clone());
+        Some(Request { host: String::new(), question: Some(question) }.encode_to_vec().into())
+    }
+
+    /// True if everything has been answered.
+    pub fn is_done(&self) -> bool {
+        self.to_ask.is_empty() && self.asked.is_empty()
+    }
+
+    /// Takes an answer.
+    ///
+    /// # Errors
+    /// One that makes no sense.
+    pub fn on_response(&mut self, message: Bytes) -> Result<(), FetchError> {
+        let response = Response::decode(message).map_err(|error| FetchError::Answer(error.to_string()))?;
+        let question = self
+            .asked
+            .pop_front()
+            .ok_or_else(|| FetchError::Answer("an answer to no question".to_owned()))?;
+        self.answered = true;
+        match (question, response.answer) {
+            (_, Some(Answer::Files(files))) => {
+                files.file_descriptor_proto.into_iter().try_for_each(|bytes| self.take_file(bytes))
+            }
+            (Question::ListServices(_), Some(Answer::Services(services))) => {
+                let names: Vec<String> = services.service.into_iter().map(|service| service.name).collect();
+                if self.all {
+                    names.iter().for_each(|name| self.ask_symbol(name));
+                }
+                self.services = Some(names);
+                Ok(())
+            }
+            (question, Some(Answer::Error(refusal))) => self.refused(question, &refusal),
+            (question, _) => Err(FetchError::Answer(format!("the wrong kind of answer to {question:?}"))),
+        }
+    }
+
+    fn refused(&mut self, question: Question, refusal: &Refusal) -> Result<(), FetchError> {
+        let code =
+            u32::try_from(refusal.error_code).ok().and_then(Code::from_number).unwrap_or(Code::Unknown);
+        let text = format!("{}: {}", code.name(), refusal.error_message);
+        match question {
+            Question::FileContainingSymbol(symbol) => self.missing.push((symbol, text)),
+            // Some servers do not know files that theirs import; what matters is whether the types are there.
+            Question::FileByFilename(name) => self.absent_files.push((name, text)),
+            _ => return Err(FetchError::Status(Status::new(code, refusal.error_message.clone()))),
+        }
+        Ok(())
+    }
+
+    fn take_file(&mut self, bytes: Bytes) -> Result<(), FetchError> {
+        self.bytes += bytes.len();
+        if self.bytes > BYTES_MAX || self.files.len() >= FILES_MAX {
+            return Err(FetchError::TooLarge);
+        }
+        let raw = RawFile::decode(bytes)?;
+        let name = raw.name().to_owned();
+        if self.files.contains_key(&name) {
+            return Ok(());
+        }
+        for import in &raw.file.dependency {
+            // Its own copy of a well-known file is never better than ours.
+            let known = self.files.contains_key(import) || well_known_file(import).is_some();
+            if !known && self.seen.insert(import.clone()) {
+                self.to_ask.push_back(Question::FileByFilename(import.clone()));
+            }
+        }
+        // It may have come without being asked for, together with the file that imports it.
+        self.to_ask.retain(|question| !matches!(question, Question::FileByFilename(file) if *file == name));
+        self.seen.insert(name.clone());
+        self.order.push(name.clone());
+        self.files.insert(name, raw);
+        Ok(())
+    }
+
+    /// The stream ended with an error, before everything was answered.
+    pub fn on_failure(&mut self, status: Status) -> Next {
+        // Only where the newer service cannot be reached: another error would be hidden by trying on.
+        let may_be_older = matches!(status.code, Code::Unimplemented | Code::Unavailable);
+        if self.alpha || self.answered || !may_be_older {
+            return Next::Failed(FetchError::Status(status));
+        }
+        let wanted = std::mem::take(&mut self.wanted);
+        *self = Self { alpha: true, ..Self::new(wanted, self.all) };
+        Next::Again
+    }
+
+    /// Links what has come, repaired where it is broken in known ways.
+    ///
+    /// # Errors
+    /// Types that lead nowhere.
+    pub fn finish(mut self) -> Result<Fetched, FetchError> {
+        let files = self.order.iter().filter_map(|name| self.files.remove(name)).collect();
+        let schema = Schema::link_repaired(files, &self.absent_files)?;
+        Ok(Fetched { services: self.services.unwrap_or_default(), schema, missing: self.missing })
+    }
+}
