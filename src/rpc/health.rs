@@ -228,7 +228,7 @@ mod tests {
         match call(state, "Check", service).await.body {
             Body::One { message, .. } => Ok(CheckResponse::decode(message.bytes).unwrap().status),
             Body::Failed { status, .. } => Err(status.code),
-            Body::Stream(_) | Body::Lost => panic!("Check answers once"),
+            Body::Stream(_) | Body::Lost(_) => panic!("Check answers once"),
         }
     }
 
