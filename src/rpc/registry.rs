@@ -8,9 +8,12 @@
 
 mod balancer;
 mod consul;
+mod definition;
 mod dns;
+pub mod engine;
 mod lease;
 mod local;
+mod server;
 mod url;
 mod watch;
 
@@ -21,6 +24,7 @@ pub use consul::Consul;
 pub use dns::Dns;
 pub use lease::Lease;
 pub use local::{Listing, Local};
+pub use server::Server;
 pub use url::{ConsulUrl, DnsUrl, RegistryUrl, SrvUrl, UrlError};
 pub use watch::{Watch, follow};
 

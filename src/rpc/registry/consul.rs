@@ -373,3 +373,190 @@ fn tls(url: &ConsulUrl) -> Result<rustls::ClientConfig, Error> {
         .with_root_certificates(roots)
         .with_no_client_auth())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::super::{Registry, RegistryUrl, Server, Watch};
+    use super::*;
+    use crate::secret::Secret;
+    use crate::shutdown::Shutdown;
+    use crate::transport::{Address, Listener};
+
+    async fn listen() -> (Listener, String) {
+        let listener = Listener::bind(&Address::tcp("127.0.0.1", 0)).await.unwrap();
+        let url = format!("consul://{}", listener.address().unwrap());
+        (listener, url)
+    }
+
+    async fn start(token: Option<Secret>) -> (Server, String, Shutdown) {
+        let (listener, url) = listen().await;
+        let (server, shutdown) = (Server::new("node", "127.0.0.1", token), Shutdown::new());
+        let (accepting, stop) = (server.clone(), shutdown.clone());
+        shutdown.spawn(async move { accepting.accept(listener, &stop).await });
+        (server, url, shutdown)
+    }
+
+    /// Answers every connection with the same bytes.
+    async fn fake(answer: &'static [u8]) -> (String, Shutdown) {
+        let (listener, url) = listen().await;
+        let shutdown = Shutdown::new();
+        let stop = shutdown.clone();
+        shutdown.spawn(async move {
+            let mut open = Vec::new();
+            loop {
+                let mut stream = tokio::select! {
+                    () = stop.draining() => return,
+                    stream = listener.accept() => stream.unwrap(),
+                };
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer).await;
+                open.push(stream);
+            }
+        });
+        (url, shutdown)
+    }
+
+    fn open(url: &str) -> Registry {
+        let url: RegistryUrl = url.parse().unwrap();
+        Registry::open(&url, Path::new("/nonexistent")).unwrap()
+    }
+
+    fn registration(port: u16) -> Registration {
+        Registration {
+            service: "demo.Greeter".to_owned(),
+            url: format!("grpc://10.0.0.1:{port}"),
+            tags: vec!["v1".to_owned()],
+            methods: Vec::new(),
+        }
+    }
+
+    async fn resolve(url: &str) -> Result<Vec<Instance>, Error> {
+        open(url).resolve(Some("demo.Greeter")).await
+    }
+
+    fn urls(instances: &[Instance]) -> Vec<&str> {
+        instances.iter().map(|instance| instance.url.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_registered_server_is_found_until_it_stops() {
+        let (_server, url, registry_life) = start(None).await;
+        assert!(matches!(resolve(&url).await, Err(Error::NotFound { unhealthy: 0, .. })));
+        let (one, two) = (Shutdown::new(), Shutdown::new());
+        let _first = open(&url).register(registration(1), &one).await.unwrap();
+        let second = open(&url).register(registration(2), &two).await.unwrap();
+        let found = resolve(&format!("{url}?tag=v1")).await.unwrap();
+        assert_eq!(urls(&found), ["grpc://10.0.0.1:1", "grpc://10.0.0.1:2"]);
+        assert!(resolve(&format!("{url}?tag=v2")).await.is_err());
+        assert!(one.finish(Duration::from_secs(5)).await);
+        assert_eq!(urls(&resolve(&url).await.unwrap()), ["grpc://10.0.0.1:2"]);
+        drop(second);
+        assert!(two.finish(Duration::from_secs(5)).await, "a dropped lease deregisters too");
+        assert!(resolve(&url).await.is_err());
+        assert!(registry_life.finish(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn a_watch_tells_of_changes_as_they_happen() {
+        let (_server, url, registry_life) = start(None).await;
+        let life = Shutdown::new();
+        let mut watch = Watch::new(open(&url), Some("demo.Greeter".to_owned()));
+        assert_eq!(watch.changed().await.unwrap(), []);
+        let lease = open(&url).register(registration(1), &life).await.unwrap();
+        assert_eq!(urls(&watch.changed().await.unwrap()), ["grpc://10.0.0.1:1"]);
+        lease.update(registration(2));
+        // The new entry comes before the former goes, so both may be seen for a moment.
+        let mut seen = watch.changed().await.unwrap();
+        while urls(&seen) != ["grpc://10.0.0.1:2"] {
+            seen = watch.changed().await.unwrap();
+        }
+        assert!(life.finish(Duration::from_secs(5)).await);
+        assert_eq!(watch.changed().await.unwrap(), []);
+        assert!(
+            registry_life.finish(Duration::from_secs(5)).await,
+            "a waiting query does not hold up the end"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_forgot_is_told_again() {
+        let (server, url, _life) = start(None).await;
+        let RegistryUrl::Consul(parsed) = url.parse().unwrap() else { panic!("not consul") };
+        let consul = Consul::new(&parsed).unwrap();
+        let id = consul.register(&registration(1)).await.unwrap();
+        assert_eq!(consul.renew(&id).await.unwrap(), Renewal::Renewed);
+        consul.deregister(&id).await.unwrap();
+        assert_eq!(consul.renew(&id).await.unwrap(), Renewal::Forgotten);
+        consul.deregister(&id).await.unwrap();
+        drop(server);
+    }
+
+    #[tokio::test]
+    async fn a_token_is_read_from_a_file_and_its_lack_is_denied() {
+        let (_server, url, _life) = start(Some(Secret::new("s3cret"))).await;
+        let denied = resolve(&url).await.unwrap_err();
+        assert!(matches!(&denied, Error::Denied { why, .. } if why.starts_with("403")), "{denied}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "s3cret\n").unwrap();
+        let with_token = format!("{url}?token-file={}", file.path().display());
+        assert!(matches!(resolve(&with_token).await, Err(Error::NotFound { .. })));
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_down_is_unreachable() {
+        let (listener, url) = listen().await;
+        drop(listener);
+        let error = resolve(&url).await.unwrap_err();
+        assert!(matches!(&error, Error::Unreachable { .. }), "{error}");
+        assert_eq!(
+            error.to_string(),
+            format!("cannot reach the registry {url}: Connection refused (os error 111)")
+        );
+    }
+
+    #[tokio::test]
+    async fn strange_answers_are_named() {
+        for (answer, expected) in [
+            (&b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"a\": nul"[..], "something else than expected"),
+            (
+                b"HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n[{\"Node\": 42}]",
+                "something else than expected",
+            ),
+            (b"HTTP/1.1 500 No\r\ncontent-length: 17\r\n\r\nNo cluster leader", "500: No cluster leader"),
+            (
+                b"HTTP/1.1 403 No\r\ncontent-length: 17\r\n\r\nPermission denied",
+                "refused: 403: Permission denied",
+            ),
+            (b"HTTP/1.1 301 Go\r\nlocation: /ui\r\ncontent-length: 0\r\n\r\n", "301"),
+            (b"\x16\x03\x01 this is not HTTP\r\n\r\n", "cannot reach"),
+            (b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n[]", "no answer within"),
+        ] {
+            let (url, _life) = fake(answer).await;
+            let started = Instant::now();
+            let error = resolve(&url).await.unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(started.elapsed() < ANSWER_TIMEOUT + Duration::from_secs(5));
+        }
+    }
+
+    #[tokio::test]
+    async fn only_host_and_port_can_be_registered() {
+        let life = Shutdown::new();
+        let unix = Registration { url: "unix:/run/a".to_owned(), ..registration(1) };
+        let error = open("consul:").register(unix, &life).await.unwrap_err();
+        assert!(matches!(error, Error::Unsupported(_)), "{error}");
+        for url in ["list:a:1", "dns:localhost:1"] {
+            assert!(matches!(open(url).register(registration(1), &life).await, Err(Error::Unsupported(_))));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_without_a_service_asks_for_one() {
+        let error = open("consul://h").resolve(None).await.unwrap_err();
+        assert!(matches!(error, Error::NoService { .. }), "{error}");
+    }
+}
