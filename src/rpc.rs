@@ -16,6 +16,7 @@ pub mod jsonrpc;
 pub mod reflection;
 pub mod registry;
 pub mod schema;
+pub mod server;
 pub mod status;
 #[cfg(test)]
 mod testing;

@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod metadata;
 pub mod status;
 pub mod timeout;
+pub mod trace;
 pub mod web;
 
 pub use compression::{CompressionError, Encoding};

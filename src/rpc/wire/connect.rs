@@ -7,7 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::metadata::{BASE64, BASE64_URL, is_reserved};
+use super::metadata::{BASE64, BASE64_URL};
 use super::{CompressionError, Encoding};
 use crate::rpc::status::Detail;
 use crate::rpc::{Code, Format, Status};
@@ -89,7 +89,7 @@ pub fn decode_error(body: &[u8], fallback: Code) -> Option<Status> {
 /// Writes the data of an end-of-stream frame.
 pub fn encode_end(status: &Status, trailers: &HeaderMap, debug: DebugDetail<'_>) -> Bytes {
     let mut metadata = serde_json::Map::new();
-    for name in trailers.keys().filter(|name| !is_reserved(name)) {
+    for name in trailers.keys() {
         let values = trailers
             .get_all(name)
             .iter()

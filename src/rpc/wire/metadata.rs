@@ -87,7 +87,7 @@ pub fn append(to: &mut HeaderMap, from: HeaderMap) {
 
 /// Connect unary: adds trailers to headers as `trailer-…`.
 pub fn append_trailers_as_headers(to: &mut HeaderMap, trailers: &HeaderMap) {
-    for (name, value) in trailers.iter().filter(|(name, _)| !is_reserved(name)) {
+    for (name, value) in trailers {
         if let Ok(prefixed) = HeaderName::try_from(format!("{TRAILER_PREFIX}{name}")) {
             to.append(prefixed, value.clone());
         }

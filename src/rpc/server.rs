@@ -1,0 +1,161 @@
+//! The server's protocol side: one accepted stream in, calls to the catalog's backends, replies out.
+//!
+//! ```text
+//! stream -> sniff -> connection (HTTP/1.1 or HTTP/2) -> exchange (one request) -> backend
+//!                                                        request: body -> messages
+//!                                                        reply:   messages -> body
+//! ```
+//!
+//! Whoever accepts streams (with permits, TLS and a limit on connections) gives each to
+//! [`Server::serve_connection`].
+
+mod connection;
+mod cors;
+mod exchange;
+mod index;
+mod json_rpc;
+mod metrics;
+mod refusal;
+mod reply;
+mod request;
+mod sniff;
+mod trace;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::backend::Peer;
+use super::catalog::SharedCatalog;
+use super::{jsonrpc, wire};
+use crate::shutdown::Shutdown;
+
+pub use cors::Cors;
+pub use metrics::Metrics;
+use sniff::{Protocol, Rewind};
+
+/// What the server accepts before it refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one request message, compressed or not.
+    pub message_size_max: usize,
+    /// Bytes of the headers of one request.
+    pub header_size_max: u32,
+    /// Calls at a time on one HTTP/2 connection.
+    pub streams_max: u32,
+    /// Time until the first bytes tell the protocol, and until the headers of an HTTP/1.1 request are complete.
+    pub first_bytes_wait_max: Duration,
+    /// Time until the single message of a unary request is complete.
+    pub request_wait_max: Duration,
+    /// An HTTP/2 peer is pinged after so much silence.
+    pub keepalive_interval: Duration,
+    /// A pinged peer that is silent for so long is gone.
+    pub keepalive_wait_max: Duration,
+    /// A connection without calls is closed after so long; `None` keeps it.
+    pub idle_max: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_size_max: wire::MESSAGE_SIZE_MAX,
+            header_size_max: 64 * 1024,
+            streams_max: 1000,
+            first_bytes_wait_max: Duration::from_secs(10),
+            request_wait_max: Duration::from_secs(60),
+            keepalive_interval: Duration::from_secs(60),
+            keepalive_wait_max: Duration::from_secs(20),
+            idle_max: None,
+        }
+    }
+}
+
+/// What a server may be told besides its catalog.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// What it accepts.
+    pub limits: Limits,
+    /// Which web pages may call it.
+    pub cors: Cors,
+}
+
+/// Answers calls on streams that somebody else accepts.
+pub struct Server {
+    catalog: SharedCatalog,
+    options: Options,
+    shutdown: Shutdown,
+    calls: Arc<AtomicU64>,
+    metrics: Metrics,
+    json_rpc: jsonrpc::Service,
+}
+
+impl Server {
+    /// A server of what `catalog` holds at the time of each call.
+    pub fn new(catalog: SharedCatalog, options: Options, shutdown: Shutdown) -> Arc<Self> {
+        let calls: Arc<AtomicU64> = Arc::default();
+        let limits = jsonrpc::Limits {
+            request_size_max: options.limits.message_size_max,
+            ..jsonrpc::Limits::default()
+        };
+        let json_rpc = jsonrpc::Service::new(catalog.clone(), Arc::clone(&calls), limits);
+        Arc::new(Self { catalog, options, shutdown, calls, metrics: Metrics::default(), json_rpc })
+    }
+
+    /// What it offers.
+    pub fn catalog(&self) -> &SharedCatalog {
+        &self.catalog
+    }
+
+    /// What it accepts.
+    pub fn limits(&self) -> &Limits {
+        &self.options.limits
+    }
+
+    /// The counter that numbers calls, shared by all protocols of this server.
+    pub fn calls(&self) -> &Arc<AtomicU64> {
+        &self.calls
+    }
+
+    /// Counters of calls.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn next_call(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Serves one stream until the peer leaves, breaks the protocol, or the server stops.
+    ///
+    /// Dropping the future closes the stream and cancels its calls. When the server drains, the peer
+    /// is told to go away and the calls in progress are finished.
+    pub async fn serve_connection<S>(self: &Arc<Self>, stream: S, peer: Arc<Peer>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut stream = Rewind::new(stream);
+        let wait_max = self.options.limits.first_bytes_wait_max;
+        let protocol = tokio::select! {
+            protocol = tokio::time::timeout(wait_max, stream.protocol()) => protocol,
+            () = self.shutdown.draining() => return,
+        };
+        match protocol {
+            Ok(Ok(Some(Protocol::Http2))) => connection::serve_http2(self, stream, peer).await,
+            Ok(Ok(Some(Protocol::Http1))) => connection::serve_http1(self, stream, peer).await,
+            Ok(Ok(Some(other @ (Protocol::JsonRpc | Protocol::Compact)))) => {
+                tracing::debug!(peer = peer.address, ?other, "protocol is not served on this port");
+            }
+            Ok(Ok(Some(Protocol::Tls))) => {
+                tracing::debug!(peer = peer.address, "TLS on a port without TLS");
+            }
+            Ok(Ok(Some(Protocol::Unknown))) => {
+                tracing::debug!(peer = peer.address, "first bytes belong to no protocol that is served");
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::debug!(peer = peer.address, %error, "connection broke"),
+            Err(_) => tracing::debug!(peer = peer.address, ?wait_max, "silent peer"),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! One HTTP connection: hyper's machinery with our limits, driven together with its calls.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::exchange::{self, Answer};
+use super::reply::{LostReply, ReplyBody};
+use super::{Peer, Server};
+
+/// What a peer may send on one HTTP/2 stream before the message is taken.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// And on all streams of a connection together. Bounds what one connection can make us hold.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Streams that a peer opens and resets at once: CVE-2023-44487. More close the connection.
+const PENDING_RESETS_MAX: usize = 20;
+/// Streams that we reset because of the peer's errors: CVE-2025-8671. More close the connection.
+const LOCAL_RESETS_MAX: usize = 1024;
+/// Bytes of replies that wait in one stream for the peer to read.
+const SEND_BUFFER_SIZE: usize = 256 * 1024;
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Hands the calls of a connection to the task of the connection.
+///
+/// One task for both, instead of one for each call, spares a wake-up across threads and a contended
+/// lock per call, lets all replies of a batch leave in one write, and ends all calls with their connection.
+#[derive(Clone, Default)]
+struct SameTask(Arc<Mutex<Vec<Task>>>);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for SameTask {
+    fn execute(&self, task: F) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(task));
+    }
+}
+
+impl SameTask {
+    fn take(&self, into: &mut FuturesUnordered<Task>) {
+        into.extend(self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
+    }
+}
+
+/// Serves HTTP/2 until it ends.
+pub async fn serve_http2<S>(server: &Arc<Server>, stream: S, peer: Arc<Peer>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = server.limits();
+    let tasks = SameTask::default();
+    let mut connection = pin!(
+        http2::Builder::new(tasks.clone())
+            .timer(TokioTimer::new())
+            .auto_date_header(false)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(limits.streams_max)
+            .max_header_list_size(limits.header_size_max)
+            .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+            .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+            .max_send_buf_size(SEND_BUFFER_SIZE)
+            .keep_alive_interval(limits.keepalive_interval)
+            .keep_alive_timeout(limits.keepalive_wait_max)
+            .serve_connection(TokioIo::new(stream), service(server, &peer))
+    );
+    let mut calls = FuturesUnordered::new();
+    let mut draining = pin!(server.shutdown.draining());
+    let mut stopped = pin!(server.shutdown.stopped());
+    let mut idle = pin!(tokio::time::sleep(limits.idle_max.unwrap_or_default()));
+    let (mut told, mut was_idle) = (false, true);
+    let ended = poll_fn(|cx| {
+        if stopped.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if !told && draining.as_mut().poll(cx).is_ready() {
+            told = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        tasks.take(&mut calls);
+        // What they send wakes this task again, which then writes all of it at once.
+        while let Poll::Ready(Some(())) = calls.poll_next_unpin(cx) {}
+        if let Some(idle_max) = limits.idle_max {
+            if calls.is_empty() && !was_idle {
+                idle.as_mut().reset(tokio::time::Instant::now() + idle_max);
+            }
+            was_idle = calls.is_empty();
+            if was_idle && !told && idle.as_mut().poll(cx).is_ready() {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+                cx.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
+    });
+    report(&peer, ended.await);
+}
+
+/// Serves HTTP/1.1 until it ends.
+pub async fn serve_http1<S>(server: &Arc<Server>, stream: S, peer: Arc<Peer>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = server.limits();
+    let header_size_max = usize::try_from(limits.header_size_max).unwrap_or(usize::MAX);
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.first_bytes_wait_max)
+            // hyper's own lower bound.
+            .max_buf_size(header_size_max.max(8192))
+            .pipeline_flush(true)
+            .serve_connection(TokioIo::new(stream), service(server, &peer))
+    );
+    let mut stopped = pin!(server.shutdown.stopped());
+    tokio::select! {
+        ended = connection.as_mut() => return report(&peer, ended),
+        () = server.shutdown.draining() => connection.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        ended = connection => report(&peer, ended),
+        () = stopped.as_mut() => {}
+    }
+}
+
+fn service(
+    server: &Arc<Server>,
+    peer: &Arc<Peer>,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = Response<ReplyBody>,
+    Error = LostReply,
+    Future = impl Future<Output = Answer> + Send + use<>,
+> + use<> {
+    let (server, peer) = (Arc::clone(server), Arc::clone(peer));
+    service_fn(move |request| {
+        let (server, peer) = (Arc::clone(&server), Arc::clone(&peer));
+        exchange::answer(server, peer, request)
+    })
+}
+
+fn report(peer: &Peer, ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::debug!(peer = peer.address, %error, cause, "connection ended");
+    }
+}
