@@ -1,22 +1,27 @@
 //! Data to stdout, talk to stderr: the only place that writes to either.
 
 mod json;
+mod records;
 mod table;
+mod template;
 mod terminal;
 
 use std::io::{self, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anstyle::Style;
 use serde::Serialize;
 
-pub use json::compact;
+use crate::record::{Embed, Record};
+
+pub use records::{Records, Separators};
 pub use table::{Align, Column, List};
+pub use template::{Template, TemplateError};
 pub use terminal::escape;
 
 /// How data is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Format {
     /// Lists: `Table` on a terminal, `Plain` in a pipe. Records: readable on a terminal, `Value` in a pipe.
     Auto,
@@ -30,6 +35,8 @@ pub enum Format {
     Json,
     /// RFC 4180 with a header.
     Csv,
+    /// As the user's own template has it.
+    Template(Arc<Template>),
 }
 
 impl Format {
@@ -180,11 +187,7 @@ impl Printer {
     /// The reader is gone, or the sink is full.
     pub fn bytes(&self, bytes: &[u8]) -> Result<(), WriteError> {
         self.data(|buffer| {
-            if self.is_terminal() {
-                escape(bytes, buffer);
-            } else {
-                buffer.extend_from_slice(bytes);
-            }
+            self.foreign()(bytes, buffer);
             Ok(())
         })
     }
@@ -195,11 +198,7 @@ impl Printer {
     /// The reader is gone, or the sink is full.
     pub fn line(&self, text: &str) -> Result<(), WriteError> {
         self.data(|buffer| {
-            if self.is_terminal() {
-                escape(text.as_bytes(), buffer);
-            } else {
-                buffer.extend_from_slice(text.as_bytes());
-            }
+            self.foreign()(text.as_bytes(), buffer);
             buffer.push(b'\n');
             Ok(())
         })
@@ -245,6 +244,24 @@ impl Printer {
             buffer.push(b'\n');
             Ok(())
         })
+    }
+
+    /// Writes records, each as its format has it.
+    pub fn records(&self, separators: Separators, embed: Embed) -> Records<'_> {
+        Records::new(self, separators, embed)
+    }
+
+    /// Writes a single record; a value that is JSON is shown as JSON.
+    ///
+    /// # Errors
+    /// The reader is gone, or the sink is full.
+    pub fn record(&self, record: &Record) -> Result<(), WriteError> {
+        self.records(Separators::default(), Embed::IfJson).write(record)
+    }
+
+    /// How bytes of someone else's are passed on.
+    fn foreign(&self) -> template::Foreign {
+        if self.is_terminal() { escape } else { |bytes, buffer| buffer.extend_from_slice(bytes) }
     }
 
     /// A list with these columns: push rows, then finish it.

@@ -12,7 +12,7 @@ use super::errors::{near_miss, one_line};
 use super::exit::{Exit, Failure};
 use super::settings::{Environment, Home};
 use super::signals;
-use crate::output::{Format, Look, Printer, Screen, Talk, WriteError};
+use crate::output::{Format, Look, Printer, Screen, Talk, Template, WriteError};
 
 /// Flags that every command takes.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -191,6 +191,12 @@ fn look(global: &GlobalArgs, environment: &Environment) -> Result<Look, Failure>
 }
 
 fn format(text: &str) -> Result<Format, Failure> {
+    if text.contains('%') {
+        let template = Template::parse(text, jiff::tz::TimeZone::system);
+        let template = template
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()).tip("bandy help templates"))?;
+        return Ok(Format::Template(template.into()));
+    }
     Format::from_name(text).ok_or_else(|| {
         let failure = Failure::new(Exit::Usage, format!("'{text}' is not an output format"));
         match near_miss(text, Format::NAMES) {

@@ -1,4 +1,4 @@
-//! JSON text: colour for a terminal, indentation for a person, compaction for a line.
+//! JSON text: colour for a terminal, indentation for a person.
 
 use anstyle::{AnsiColor, Style};
 
@@ -74,15 +74,6 @@ pub(super) fn colour(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends `text` without the white space between its parts. `text` must be JSON: nothing is checked.
-pub fn compact(text: &[u8], out: &mut Vec<u8>) {
-    for (kind, piece) in Pieces(text) {
-        if kind != Piece::Space {
-            out.extend_from_slice(piece);
-        }
-    }
-}
-
 /// Appends `text` with two spaces of indentation per level.
 pub(super) fn indent(text: &[u8], out: &mut Vec<u8>) {
     let mut level = 0usize;
@@ -129,14 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn indentation_and_compaction_are_inverse() {
+    fn indentation_leaves_strings_alone() {
         let text = r#"{"a":[1,{"b":"x, \"y\": [}"},[],{}],"c":null}"#;
         let pretty = with(indent, text);
         assert_eq!(
             pretty,
             "{\n  \"a\": [\n    1,\n    {\n      \"b\": \"x, \\\"y\\\": [}\"\n    },\n    [],\n    {}\n  ],\n  \"c\": null\n}"
         );
-        assert_eq!(with(compact, &pretty), text);
     }
 
     #[test]
@@ -151,18 +141,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_them_panic(text: Vec<u8>) {
-            for edit in [indent, compact, colour] {
+            for edit in [indent, colour] {
                 edit(&text, &mut Vec::new());
             }
-        }
-
-        #[test]
-        fn compaction_keeps_strings(text in "[ a-z\"\\\\{}:,\n]{0,20}") {
-            let json = serde_json::to_string_pretty(&vec![text.clone(), text]).unwrap();
-            let mut out = Vec::new();
-            compact(json.as_bytes(), &mut out);
-            let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-            prop_assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
         }
     }
 }

@@ -51,12 +51,12 @@ pub struct List<'a> {
     printer: &'a Printer,
     columns: &'static [Column],
     rows: Vec<Vec<String>>,
-    started: bool,
+    number: u64,
 }
 
 impl<'a> List<'a> {
     pub(super) fn new(printer: &'a Printer, columns: &'static [Column]) -> Self {
-        Self { printer, columns, rows: Vec::new(), started: false }
+        Self { printer, columns, rows: Vec::new(), number: 0 }
     }
 
     fn format(&self) -> Format {
@@ -72,6 +72,7 @@ impl<'a> List<'a> {
     /// # Errors
     /// The reader is gone, or the sink is full.
     pub fn row<T: Serialize>(&mut self, row: &T) -> Result<(), WriteError> {
+        self.number += 1;
         let format = self.format();
         if format == Format::Json {
             return self.printer.json(row);
@@ -86,7 +87,7 @@ impl<'a> List<'a> {
             }
             Format::Plain => self.fields(&row, b'\t', plain_cell),
             Format::Csv => {
-                if !std::mem::replace(&mut self.started, true) {
+                if self.number == 1 {
                     let titles: Vec<_> = self.columns.iter().map(|column| column.key).collect();
                     self.printer.data(|buffer| {
                         buffer.extend_from_slice(titles.join(",").as_bytes());
@@ -96,6 +97,10 @@ impl<'a> List<'a> {
                 }
                 self.fields(&row, b',', csv_cell)
             }
+            Format::Template(template) => self.printer.data(|buffer| {
+                template.row(&row, self.number, self.printer.foreign(), buffer);
+                Ok(())
+            }),
             Format::Value | Format::Json => {
                 let first = self.columns.first().map_or(String::new(), |column| text(row.get(column.key)));
                 self.printer.line(&first)
@@ -226,7 +231,7 @@ pub(super) fn text(value: Option<&Value>) -> String {
 }
 
 /// A tab or newline in a cell must not make another cell or line.
-fn plain_cell(text: &str, out: &mut Vec<u8>) {
+pub(super) fn plain_cell(text: &str, out: &mut Vec<u8>) {
     for byte in text.bytes() {
         match byte {
             b'\t' => out.extend_from_slice(b"\\t"),
@@ -279,6 +284,8 @@ mod tests {
 
     #[test]
     fn a_list_in_every_format() {
+        let template = crate::output::Template::parse("%n %{name}", || jiff::tz::TimeZone::UTC).unwrap();
+        assert_eq!(list(Format::Template(template.into()), None), "1 a,\"b\"\n\n2 long name\n");
         assert_eq!(list(Format::Auto, None), "a,\"b\"\\n\t7\tx,y\nlong name\t1234\t\n");
         assert_eq!(list(Format::Auto, Some(80)), list(Format::Table, None));
         assert_eq!(
