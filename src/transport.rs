@@ -1,12 +1,35 @@
 //! Sockets: the only module that opens one.
 //!
-//! [`Address`] says where, [`Stream`] and [`Listener`] are closed enums over the kinds there are.
+//! [`Address`] says where; [`Stream`] and [`Listener`] are closed enums over the kinds there are, so that no
+//! protocol is generic over its transport. TLS is a layer over any stream. Tests use [`mem::Network`] instead of
+//! the operating system and pass the same addresses, listeners and streams around.
+//!
+//! ```text
+//! connect  Address -> Stream          deadline, several addresses at once, TLS
+//! accept   Listener -> Stream ...     permit first, handshake deadline, back-off, drain on stop
+//! framed   Stream -> whole messages   bounded buffers
+//! ```
 
+pub mod accept;
 mod address;
+mod connect;
+pub mod framed;
+mod listener;
+pub mod mem;
+pub mod retry;
 mod stream;
+mod tcp;
+pub mod tls;
+pub mod udp;
+mod unix;
 
+pub use accept::Acceptor;
 pub use address::{Address, AddressError};
-pub use stream::{BoundAddress, Listener, Stream};
+pub use connect::ConnectOptions;
+pub use listener::{BoundAddress, Listener};
+pub use stream::Stream;
+pub use tls::{TlsClient, TlsServer};
+pub use udp::Datagrams;
 
 /// Why a connection or a listener could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +75,6 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A certificate or key file is unusable.
-    #[error("{0}")]
-    Certificate(String),
+    #[error(transparent)]
+    Certificate(#[from] tls::TlsError),
 }

@@ -1,6 +1,8 @@
-//! Where a socket is: `HOST:PORT`, `:PORT`, `PORT`, `unix:PATH`, `mem:NAME`.
+//! Where a socket is: `HOST:PORT`, `:PORT`, `PORT`, `unix:PATH`, `udp:HOST:PORT`, and names in a test network.
 
 use std::path::PathBuf;
+
+use super::mem;
 
 /// Text that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +31,8 @@ pub enum Address {
     },
     /// A Unix socket.
     Unix(PathBuf),
+    /// A name in an in-memory network; has no text form that parses, because only tests have one.
+    Mem(mem::Name),
 }
 
 impl Address {
@@ -44,8 +48,13 @@ impl Address {
                 host.eq_ignore_ascii_case("localhost")
                     || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
             }
-            Self::Unix(_) => true,
+            Self::Unix(_) | Self::Mem(_) => true,
         }
+    }
+
+    /// The address that a socket really has.
+    pub(super) fn of(address: std::net::SocketAddr) -> Self {
+        Self::tcp(address.ip().to_string(), address.port())
     }
 }
 
@@ -90,6 +99,53 @@ impl std::fmt::Display for Address {
             Self::Udp { host, port } if host.contains(':') => write!(f, "udp:[{host}]:{port}"),
             Self::Udp { host, port } => write!(f, "udp:{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Mem(name) => write!(f, "mem:{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn host_port_and_shorthands() {
+        let tcp = |host: &str, port| Address::tcp(host, port);
+        for (text, expected) in [
+            ("example.org:80", tcp("example.org", 80)),
+            (":50051", tcp("127.0.0.1", 50051)),
+            ("50051", tcp("127.0.0.1", 50051)),
+            ("tcp://h:1", tcp("h", 1)),
+            ("[::1]:7", tcp("::1", 7)),
+            ("udp:h:1", Address::Udp { host: "h".to_owned(), port: 1 }),
+            ("udp://:9", Address::Udp { host: "127.0.0.1".to_owned(), port: 9 }),
+            ("unix:/run/x", Address::Unix("/run/x".into())),
+            ("unix:///run/x", Address::Unix("/run/x".into())),
+        ] {
+            assert_eq!(text.parse::<Address>(), Ok(expected), "{text}");
+        }
+        for text in ["", ":", "h", "h:", "h:x", "h:65536", "::1:80", "h:+1", "unix:", "-1"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for text in [":1", "localhost:1", "[::1]:1", "127.9.9.9:1", "unix:/x", "udp::1"] {
+            assert!(text.parse::<Address>().unwrap().is_loopback(), "{text}");
+        }
+        for text in ["0.0.0.0:1", "[::]:1", "example.org:1", "udp:10.0.0.1:1"] {
+            assert!(!text.parse::<Address>().unwrap().is_loopback(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_prints_and_parses_again(text in ".{0,40}|(udp:|unix:|tcp://)?[a-z.:0-9\\[\\]]{0,20}:[0-9]{1,5}") {
+            if let Ok(address) = text.parse::<Address>() {
+                prop_assert_eq!(address.to_string().parse::<Address>(), Ok(address));
+            }
         }
     }
 }

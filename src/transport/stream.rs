@@ -1,70 +1,182 @@
-//! A connected byte stream and what accepts them.
+//! A connected byte stream of any kind, with its first bytes to be looked at before they are read.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 
-use super::{Address, Error};
+use super::tls::Certificate;
+
+/// Bytes that may be looked at ahead: enough to tell any protocol by its preface, cheap for an idle connection.
+pub const PEEK_BYTES_MAX: usize = 1024;
 
 /// A connected byte stream.
 #[derive(Debug)]
-pub enum Stream {
+pub struct Stream {
+    kind: Kind,
+    /// Taken from the socket, not yet read by anyone.
+    ahead: BytesMut,
+}
+
+/// What carries the bytes.
+#[derive(Debug)]
+pub(super) enum Kind {
     /// Plain TCP, `TCP_NODELAY` set.
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// A pipe in this process, and who holds the other end.
+    Mem(DuplexStream, String),
+    /// TLS over one of the others.
+    Tls(Box<tokio_rustls::TlsStream<Stream>>),
 }
 
 impl Stream {
-    /// Connects to `address`, plainly.
-    ///
-    /// # Errors
-    /// Unresolvable names, refused connections.
-    pub async fn connect(address: &Address) -> Result<Self, Error> {
-        let failed = |source| Error::Connect { address: address.clone(), source };
-        match address {
-            Address::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
-                stream.set_nodelay(true).map_err(failed)?;
-                Ok(Self::Tcp(stream))
-            }
-            Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await.map_err(failed)?)),
-            Address::Udp { .. } => {
-                Err(failed(io::Error::new(io::ErrorKind::Unsupported, "UDP has no streams")))
-            }
-        }
+    pub(super) fn new(kind: Kind) -> Self {
+        Self { kind, ahead: BytesMut::new() }
     }
 
     /// The other end, for messages.
     pub fn peer(&self) -> String {
-        match self {
-            Self::Tcp(stream) => {
+        match &self.kind {
+            Kind::Tcp(stream) => {
                 stream.peer_addr().map_or_else(|_| "tcp:gone".to_owned(), |peer| peer.to_string())
             }
-            Self::Unix(_) => "unix".to_owned(),
+            Kind::Unix(_) => "unix".to_owned(),
+            Kind::Mem(_, name) => format!("mem:{name}"),
+            Kind::Tls(stream) => stream.get_ref().0.peer(),
         }
+    }
+
+    /// The other end's internet address; none for Unix sockets.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        match &self.kind {
+            Kind::Tcp(stream) => stream.peer_addr().ok(),
+            Kind::Unix(_) | Kind::Mem(..) => None,
+            Kind::Tls(stream) => stream.get_ref().0.peer_address(),
+        }
+    }
+
+    /// This end's internet address; none for Unix sockets.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match &self.kind {
+            Kind::Tcp(stream) => stream.local_addr().ok(),
+            Kind::Unix(_) | Kind::Mem(..) => None,
+            Kind::Tls(stream) => stream.get_ref().0.local_address(),
+        }
+    }
+
+    /// True if TLS protects it.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.kind, Kind::Tls(_))
+    }
+
+    /// The protocol that both ends chose by ALPN.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match &self.kind {
+            Kind::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Kind::Tcp(_) | Kind::Unix(_) | Kind::Mem(..) => None,
+        }
+    }
+
+    /// The other end's certificate. On a server it was verified; on a client too, unless it was told not to.
+    pub fn peer_certificate(&self) -> Option<Certificate> {
+        match &self.kind {
+            Kind::Tls(stream) => Certificate::read(stream.get_ref().1.peer_certificates()?.first()?),
+            Kind::Tcp(_) | Kind::Unix(_) | Kind::Mem(..) => None,
+        }
+    }
+
+    /// Waits for `wanted` bytes (at most [`PEEK_BYTES_MAX`]) and shows all that have come, without taking them:
+    /// the next reader sees them again. Fewer than `wanted` means that the other end has finished writing.
+    /// Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// The operating system's, and TLS's.
+    pub async fn peek(&mut self, wanted: usize) -> io::Result<&[u8]> {
+        let wanted = wanted.min(PEEK_BYTES_MAX);
+        while self.ahead.len() < wanted {
+            self.ahead.reserve(wanted - self.ahead.len());
+            if self.kind.read_buf(&mut self.ahead).await? == 0 {
+                break;
+            }
+        }
+        Ok(&self.ahead)
+    }
+
+    /// Gives back bytes that were read too far: the next reader sees them first.
+    pub fn unread(&mut self, mut bytes: BytesMut) {
+        if !bytes.is_empty() {
+            bytes.extend_from_slice(&self.ahead);
+            self.ahead = bytes;
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.ahead.is_empty() {
+            return Pin::new(&mut this.kind).poll_read(cx, buf);
+        }
+        let taken = this.ahead.len().min(buf.remaining());
+        buf.put_slice(&this.ahead[..taken]);
+        this.ahead.advance(taken);
+        if this.ahead.is_empty() {
+            this.ahead = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().kind).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().kind).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().kind).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().kind).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 }
 
 macro_rules! each {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self.get_mut() {
-            Stream::Tcp($stream) => $call,
-            Stream::Unix($stream) => $call,
+            Kind::Tcp($stream) => $call,
+            Kind::Unix($stream) => $call,
+            Kind::Mem($stream, _) => $call,
+            Kind::Tls($stream) => $call,
         }
     };
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for Kind {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         each!(self, stream => Pin::new(stream).poll_read(cx, buf))
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for Kind {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         each!(self, stream => Pin::new(stream).poll_write(cx, buf))
     }
@@ -84,70 +196,61 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         each!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
     }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
 }
 
-/// Where a listener really is, once the port is known.
-pub type BoundAddress = Address;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
 
-/// Accepts streams.
-#[derive(Debug)]
-pub enum Listener {
-    /// TCP.
-    Tcp(TcpListener),
-    /// A Unix socket.
-    Unix(UnixListener),
-}
-
-impl Listener {
-    /// Listens at `address`.
-    ///
-    /// # Errors
-    /// The address is taken, unresolvable or not permitted.
-    pub async fn bind(address: &Address) -> Result<Self, Error> {
-        let failed = |source| Error::Listen { address: address.clone(), source };
-        match address {
-            Address::Tcp { host, port } => {
-                Ok(Self::Tcp(TcpListener::bind((host.as_str(), *port)).await.map_err(failed)?))
-            }
-            Address::Unix(path) => Ok(Self::Unix(UnixListener::bind(path).map_err(failed)?)),
-            Address::Udp { .. } => {
-                Err(failed(io::Error::new(io::ErrorKind::Unsupported, "UDP has no streams")))
-            }
-        }
+    fn pair() -> (Stream, Stream) {
+        let (left, right) = tokio::io::duplex(4096);
+        (Stream::new(Kind::Mem(left, "right".to_owned())), Stream::new(Kind::Mem(right, "left".to_owned())))
     }
 
-    /// The next stream.
-    ///
-    /// # Errors
-    /// The operating system's, such as too many open files.
-    pub async fn accept(&self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
-            }
-            Self::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
-        }
+    #[tokio::test]
+    async fn what_was_peeked_is_read_again() {
+        let (mut ours, mut theirs) = pair();
+        theirs.write_all(b"PRI * HTTP/2.0").await.unwrap();
+        assert_eq!(ours.peek(4).await.unwrap(), b"PRI * HTTP/2.0");
+        let mut first = [0; 5];
+        ours.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"PRI *");
+        theirs.shutdown().await.unwrap();
+        let mut rest = String::new();
+        ours.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, " HTTP/2.0");
     }
 
-    /// Where it listens, with the port it took.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub fn address(&self) -> io::Result<BoundAddress> {
-        match self {
-            Self::Tcp(listener) => {
-                let address = listener.local_addr()?;
-                Ok(Address::tcp(address.ip().to_string(), address.port()))
-            }
-            Self::Unix(listener) => Ok(Address::Unix(
-                listener.local_addr()?.as_pathname().map(std::path::Path::to_owned).unwrap_or_default(),
-            )),
+    #[tokio::test]
+    async fn a_peek_ends_with_the_stream() {
+        let (mut ours, mut theirs) = pair();
+        theirs.write_all(b"ab").await.unwrap();
+        theirs.shutdown().await.unwrap();
+        assert_eq!(ours.peek(4).await.unwrap(), b"ab");
+    }
+
+    #[tokio::test]
+    async fn a_dropped_peek_loses_nothing() {
+        let (mut ours, mut theirs) = pair();
+        theirs.write_all(b"ab").await.unwrap();
+        tokio::select! {
+            biased;
+            _ = ours.peek(3) => panic!("only two bytes were sent"),
+            () = std::future::ready(()) => {}
         }
+        theirs.write_all(b"c").await.unwrap();
+        assert_eq!(ours.peek(3).await.unwrap(), b"abc");
+    }
+
+    #[tokio::test]
+    async fn unread_bytes_come_before_peeked_ones() {
+        let (mut ours, mut theirs) = pair();
+        theirs.write_all(b"cd").await.unwrap();
+        ours.peek(1).await.unwrap();
+        ours.unread(BytesMut::from(&b"ab"[..]));
+        let mut all = [0; 4];
+        ours.read_exact(&mut all).await.unwrap();
+        assert_eq!(&all, b"abcd");
     }
 }

@@ -1,0 +1,197 @@
+//! The accept loop: permit first, handshake deadline, back-off when the system has no more descriptors, drain on stop.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::retry::Backoff;
+use super::{Listener, Stream, TlsServer};
+use crate::shutdown::Shutdown;
+
+/// Connections at the same time, unless the caller says otherwise; an idle one costs a few KiB.
+pub const CONNECTIONS_MAX: usize = 20_000;
+
+/// From the connection to the first byte of the protocol, TLS included. RabbitMQ and Envoy wait as long.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Without descriptors, until some are free again.
+const STARVED: Backoff = Backoff { first: Duration::from_millis(20), max: Duration::from_secs(1) };
+
+/// What all listeners of a server share. Clones share one count of connections.
+#[derive(Debug, Clone)]
+pub struct Acceptor {
+    permits: Arc<Semaphore>,
+    connections_max: usize,
+    handshake_timeout: Duration,
+    tls: Option<TlsServer>,
+    counts: Arc<Counts>,
+}
+
+/// What has happened at the door.
+#[derive(Debug, Default)]
+struct Counts {
+    accepted: AtomicU64,
+    failed: AtomicU64,
+    starved: AtomicU64,
+}
+
+/// What has happened at the door, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Door {
+    /// Connections now.
+    pub open: usize,
+    /// Connections that may be at the same time.
+    pub open_max: usize,
+    /// Connections since the start.
+    pub accepted: u64,
+    /// Of these, connections that ended in TLS or were silent for too long.
+    pub failed: u64,
+    /// How often the system had no descriptor for one.
+    pub starved: u64,
+}
+
+impl Default for Acceptor {
+    fn default() -> Self {
+        Self::new(CONNECTIONS_MAX)
+    }
+}
+
+impl Acceptor {
+    /// At most `connections_max` at the same time; who comes later waits in the kernel's queue.
+    pub fn new(connections_max: usize) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
+            connections_max,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            tls: None,
+            counts: Arc::default(),
+        }
+    }
+
+    /// With TLS on all listeners but Unix sockets, which never leave the machine.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<TlsServer>) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// With another deadline for TLS and the first byte.
+    #[must_use]
+    pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// True if its TCP listeners speak TLS.
+    pub fn speaks_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// What has happened so far.
+    pub fn door(&self) -> Door {
+        Door {
+            open: self.connections_max.saturating_sub(self.permits.available_permits()),
+            open_max: self.connections_max,
+            accepted: self.counts.accepted.load(Ordering::Relaxed),
+            failed: self.counts.failed.load(Ordering::Relaxed),
+            starved: self.counts.starved.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Accepts until `shutdown` drains, then closes the listener. Every stream that has sent its first byte is
+    /// given to `serve` in a task of its own; that task is dropped when `shutdown` stops.
+    pub async fn run<F, Fut>(self, listener: Listener, shutdown: Shutdown, serve: F)
+    where
+        F: Fn(Stream) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let serve = Arc::new(serve);
+        let tls = match listener {
+            Listener::Tcp(_) | Listener::Mem(_) => self.tls.clone(),
+            Listener::Unix(_) => None,
+        };
+        let mut starved = STARVED.delays(0);
+        loop {
+            let next = async {
+                // Closed never: the semaphore lives in self.
+                let permit = self.permits.clone().acquire_owned().await.ok()?;
+                Some((permit, listener.accept().await))
+            };
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.draining() => return,
+                accepted = next => accepted,
+            };
+            let (permit, stream) = match accepted {
+                Some((permit, Ok(stream))) => (permit, stream),
+                Some((_, Err(error))) if of_one_connection(&error) => continue,
+                Some((_, Err(error))) => {
+                    // Out of descriptors, most likely: spinning would free none.
+                    self.counts.starved.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!("cannot accept: {error}; trying again");
+                    let delay = starved.next().unwrap_or(STARVED.max);
+                    tokio::select! {
+                        () = shutdown.draining() => return,
+                        () = tokio::time::sleep(delay) => continue,
+                    }
+                }
+                None => return,
+            };
+            starved = STARVED.delays(0);
+            self.counts.accepted.fetch_add(1, Ordering::Relaxed);
+            let (this, tls, serve, stopping) = (self.clone(), tls.clone(), serve.clone(), shutdown.clone());
+            shutdown.spawn(async move {
+                let _permit = permit;
+                if let Some(stream) = this.handshake(stream, tls, &stopping).await {
+                    tokio::select! {
+                        () = serve(stream) => {}
+                        () = stopping.stopped() => {}
+                    }
+                }
+            });
+        }
+    }
+
+    /// TLS and the first byte, before the deadline. None if there is nobody to serve.
+    async fn handshake(&self, stream: Stream, tls: Option<TlsServer>, shutdown: &Shutdown) -> Option<Stream> {
+        let peer = stream.peer();
+        let shake = async {
+            let mut stream = match tls {
+                Some(tls) => tls.accept(stream).await?,
+                None => stream,
+            };
+            let ended = stream.peek(1).await?.is_empty();
+            io::Result::Ok((!ended).then_some(stream))
+        };
+        let result = tokio::select! {
+            result = tokio::time::timeout(self.handshake_timeout, shake) => result,
+            // Whoever has not said a word loses nothing.
+            () = shutdown.draining() => return None,
+        };
+        match result {
+            // Looking whether the port is open is not a failure.
+            Ok(Ok(stream)) => return stream,
+            Ok(Err(error)) => tracing::debug!("{peer} left in the handshake: {error}"),
+            Err(_) => tracing::debug!("{peer} said nothing for {:?}", self.handshake_timeout),
+        }
+        self.counts.failed.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+/// True if only this connection failed, before it could be accepted: accept(2), "Error handling".
+fn of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::InvalidInput
+    )
+}
