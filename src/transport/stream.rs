@@ -14,6 +14,9 @@ use super::tls::Certificate;
 /// Bytes that may be looked at ahead: enough to tell any protocol by its preface, cheap for an idle connection.
 pub const PEEK_BYTES_MAX: usize = 1024;
 
+/// What is asked of the system at once: an HTTP/2 preface and its first frame's header.
+const PEEK_BYTES_MIN: usize = 64;
+
 /// A connected byte stream.
 #[derive(Debug)]
 pub struct Stream {
@@ -91,7 +94,7 @@ impl Stream {
         }
     }
 
-    /// Waits for `wanted` bytes (at most [`PEEK_BYTES_MAX`]) and shows all that have come, without taking them:
+    /// Waits for `wanted` bytes (at most [`PEEK_BYTES_MAX`]) and shows what has come, without taking it:
     /// the next reader sees them again. Fewer than `wanted` means that the other end has finished writing.
     /// Nothing is lost when the future is dropped.
     ///
@@ -100,7 +103,7 @@ impl Stream {
     pub async fn peek(&mut self, wanted: usize) -> io::Result<&[u8]> {
         let wanted = wanted.min(PEEK_BYTES_MAX);
         while self.ahead.len() < wanted {
-            self.ahead.reserve(wanted - self.ahead.len());
+            self.ahead.reserve((wanted - self.ahead.len()).max(PEEK_BYTES_MIN));
             if self.kind.read_buf(&mut self.ahead).await? == 0 {
                 break;
             }

@@ -79,7 +79,7 @@ impl Target {
 fn authority_of(address: &Address) -> String {
     match address {
         Address::Tcp { .. } => address.to_string(),
-        Address::Udp { .. } | Address::Unix(_) => "localhost".to_owned(),
+        Address::Udp { .. } | Address::Unix(_) | Address::Mem(_) => "localhost".to_owned(),
     }
 }
 
