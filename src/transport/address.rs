@@ -84,6 +84,10 @@ fn host_port(text: &str) -> Option<(String, u16)> {
         return None;
     }
     let host = bracketed.unwrap_or(host);
+    let foreign = |c: char| c.is_whitespace() || c.is_control() || "[]/@?#".contains(c);
+    if host.contains(foreign) || (bracketed.is_some() && host.is_empty()) {
+        return None;
+    }
     if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
@@ -98,6 +102,9 @@ impl std::fmt::Display for Address {
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Udp { host, port } if host.contains(':') => write!(f, "udp:[{host}]:{port}"),
             Self::Udp { host, port } => write!(f, "udp:{host}:{port}"),
+            Self::Unix(path) if path.as_os_str().as_encoded_bytes().starts_with(b"//") => {
+                write!(f, "unix://{}", path.display())
+            }
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Mem(name) => write!(f, "mem:{name}"),
         }
