@@ -4,6 +4,7 @@ pub mod app;
 pub mod completions;
 pub mod connect;
 pub mod context;
+pub mod demo;
 pub mod endpoint;
 pub mod errors;
 pub mod exit;
@@ -38,6 +39,8 @@ pub enum Command {
     Rpc(rpc::RpcArgs),
     /// Keep named sets of endpoints
     Context(context::ContextArgs),
+    /// Two-minute tour, nothing to set up
+    Demo(demo::Args),
 }
 
 /// Parses the arguments of the process, runs the command, returns its exit code.
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Rpc(args) => rpc::run(args, &app),
         Command::Context(args) => context::run(args, &app),
+        Command::Demo(args) => demo::run(&args, &app),
     };
     let exit = app.finish(result);
     if let Exit::Signal(signal) = exit {

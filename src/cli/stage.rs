@@ -102,7 +102,7 @@ pub struct StageArgs {
     pub cast: Option<PathBuf>,
 }
 
-fn parse_speed(text: &str) -> Result<f64, String> {
+pub(super) fn parse_speed(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('x').unwrap_or(text).parse::<f64>().ok();
     number
         .filter(|speed| (0.05..=100.0).contains(speed))

@@ -1,0 +1,45 @@
+//! What the tour says and types.
+
+/// How a command is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// To its end.
+    Run,
+    /// In the background, until the tour ends.
+    Serve,
+}
+
+/// One command with the sentence before it.
+pub(super) struct Act {
+    pub(super) says: &'static str,
+    pub(super) command: &'static str,
+    pub(super) how: How,
+}
+
+const fn run(says: &'static str, command: &'static str) -> Act {
+    Act { says, command, how: How::Run }
+}
+
+const fn serve(says: &'static str, command: &'static str) -> Act {
+    Act { says, command, how: How::Serve }
+}
+
+/// The tour.
+pub(super) const ACTS: &[Act] = &[
+    serve(
+        "A shell command becomes a function that other programs can call.",
+        "bandy rpc serve upper='tr a-z A-Z' -l :0",
+    ),
+    run(
+        "No address needed on one machine. grpcurl, buf and curl can call it too.",
+        "bandy rpc call upper hello",
+    ),
+];
+
+/// Every demo with what it shows.
+pub(super) const DEMOS: &[(&str, &str)] = &[
+    ("bandy demo", "the tour: real commands against real servers"),
+    ("bandy rpc demo call", "one call, stage by stage, with its bytes"),
+    ("bandy rpc demo deadline", "a deadline that travels, and one that does not"),
+    ("bandy rpc demo streams", "the four kinds of call"),
+];
