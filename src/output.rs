@@ -204,6 +204,18 @@ impl Printer {
         })
     }
 
+    /// Writes text of our own, escape sequences and all, and passes it on at once.
+    ///
+    /// # Errors
+    /// The reader is gone, or the sink is full.
+    pub fn draw(&self, text: &str) -> Result<(), WriteError> {
+        self.data(|buffer| {
+            buffer.extend_from_slice(text.as_bytes());
+            Ok(())
+        })?;
+        self.flush()
+    }
+
     /// Writes one JSON value as one line, coloured on a terminal.
     ///
     /// # Errors

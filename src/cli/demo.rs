@@ -3,12 +3,15 @@
 mod script;
 mod stagehand;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use tokio::io::{AsyncBufReadExt, BufReader, Stdin};
 
 use super::app::App;
 use super::exit::Exit;
-use super::stage::theme::Theme;
+use crate::output::{Column, Printer};
 use script::{ACTS, Act, How};
 use stagehand::Stagehand;
 
@@ -36,110 +39,95 @@ pub struct Args {
 /// # Errors
 /// No temporary directory, a server that does not start, a command that fails.
 pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let mut out = std::io::stdout();
-    let result = if args.list { list(&mut out, app) } else { Tour::new(args, &mut out)?.play() };
-    match result {
-        // The reader of our pipe has seen enough.
-        Err(error) if is_broken_pipe(&error) => Ok(Exit::Done),
-        other => other,
+    if args.list {
+        return list(&app.printer);
     }
+    app.client(None, Tour::new(args, &app.printer)?.play())
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-fn list(out: &mut impl Write, _app: &App) -> anyhow::Result<Exit> {
-    for (command, what) in script::DEMOS {
-        writeln!(out, "{command:<28}{what}")?;
+fn list(printer: &Printer) -> anyhow::Result<Exit> {
+    const COLUMNS: &[Column] = &[Column::left("demo"), Column::left("shows")];
+    let mut list = printer.list(COLUMNS);
+    for demo in script::DEMOS {
+        list.row(demo)?;
     }
+    list.finish()?;
     Ok(Exit::Done)
 }
 
 /// The tour as it plays.
-struct Tour<'a, W: Write> {
-    out: &'a mut W,
-    theme: Theme,
-    terminal: bool,
-    /// Waits between letters and commands: none in a pipe.
+struct Tour<'a> {
+    printer: &'a Printer,
+    /// Factor on all waits: none in a pipe.
     pace: f64,
-    step: bool,
+    /// The viewer's Enter key, if each command waits for it.
+    step: Option<BufReader<Stdin>>,
     stagehand: Stagehand,
 }
 
-impl<'a, W: Write> Tour<'a, W> {
-    fn new(args: &Args, out: &'a mut W) -> anyhow::Result<Self> {
-        let terminal = std::io::stdout().is_terminal();
-        let step = args.step && std::io::stdin().is_terminal();
-        let pace = if terminal { 1.0 / args.speed } else { 0.0 };
-        Ok(Self { out, theme: Theme::unicode(), terminal, pace, step, stagehand: Stagehand::new()? })
+impl<'a> Tour<'a> {
+    fn new(args: &Args, printer: &'a Printer) -> anyhow::Result<Self> {
+        let step = (args.step && std::io::stdin().is_terminal()).then(|| BufReader::new(tokio::io::stdin()));
+        let pace = if printer.is_terminal() { 1.0 / args.speed } else { 0.0 };
+        Ok(Self { printer, pace, step, stagehand: Stagehand::new()? })
     }
 
-    fn play(mut self) -> anyhow::Result<Exit> {
+    async fn play(mut self) -> anyhow::Result<Exit> {
         for act in ACTS {
-            self.act(act)?;
+            self.act(act).await?;
         }
-        writeln!(self.out)?;
-        self.say("That was it. Every line above works as it stands: bandy rpc --help, bandy demo --list")?;
+        self.say("\nThat was it. Every line above works as it stands: bandy rpc --help, bandy demo --list")?;
         Ok(Exit::Done)
     }
 
-    fn act(&mut self, act: &Act) -> anyhow::Result<()> {
-        writeln!(self.out)?;
-        for line in act.says.lines() {
-            self.say(line)?;
-        }
-        self.type_command(act.command, act.how)?;
+    async fn act(&mut self, act: &Act) -> anyhow::Result<()> {
+        self.say(&format!("\n{}", act.says))?;
+        self.type_command(act.command, act.how).await?;
         match act.how {
-            How::Run => self.stagehand.run(act.command, self.out)?,
-            How::Serve => self.stagehand.serve(act.command, self.out)?,
+            How::Run => self.stagehand.run(act.command).await?,
+            How::Serve => {
+                let url = self.stagehand.serve(act.command).await?;
+                self.printer.draw(&url)?;
+            }
         }
-        if !self.step {
-            self.wait(PAUSE);
+        if self.step.is_none() {
+            self.wait(PAUSE).await;
         }
         Ok(())
     }
 
-    fn say(&mut self, line: &str) -> std::io::Result<()> {
-        let style = if self.terminal { self.theme.accent() } else { ratatui::style::Style::new() };
-        self.styled(&format!("# {line}\n"), style)
+    fn say(&self, text: &str) -> anyhow::Result<()> {
+        let style = Style::new().fg_color(Some(AnsiColor::Cyan.into()));
+        for line in text.lines() {
+            let line = if line.is_empty() { String::new() } else { format!("# {line}") };
+            let line = if self.printer.look().out.colour { format!("{style}{line}{style:#}") } else { line };
+            self.printer.draw(&format!("{line}\n"))?;
+        }
+        Ok(())
     }
 
-    fn styled(&mut self, text: &str, style: ratatui::style::Style) -> std::io::Result<()> {
-        use crossterm::style::StyledContent;
-        use ratatui::backend::IntoCrossterm;
-        match self.terminal {
-            true => {
-                write!(self.out, "{}", StyledContent::new(style.into_crossterm(), text))
-            }
-            false => self.out.write_all(text.as_bytes()),
+    async fn type_command(&mut self, command: &str, how: How) -> anyhow::Result<()> {
+        self.printer.draw("$ ")?;
+        if let Some(keys) = &mut self.step {
+            keys.read_line(&mut String::new()).await?;
+            // The Enter moved the cursor down; back up to the prompt.
+            self.printer.draw("\x1b[A\x1b[2C")?;
         }
-    }
-
-    fn type_command(&mut self, command: &str, how: How) -> std::io::Result<()> {
-        self.out.write_all(b"$ ")?;
-        self.out.flush()?;
-        if self.step {
-            // Enter was typed by the viewer and moved the cursor down; go back up to the prompt.
-            let mut line = String::new();
-            std::io::stdin().read_line(&mut line)?;
-            self.out.write_all(b"\x1b[A\x1b[2C")?;
-        }
-        for letter in command.chars() {
-            write!(self.out, "{letter}")?;
-            if self.pace > 0.0 {
-                self.out.flush()?;
-                self.wait(LETTER);
+        let line = format!("{command}{}", if how == How::Serve { " &" } else { "" });
+        if self.pace == 0.0 {
+            self.printer.draw(&line)?;
+        } else {
+            for letter in line.chars() {
+                self.printer.draw(letter.encode_utf8(&mut [0; 4]))?;
+                self.wait(LETTER).await;
             }
         }
-        let end = if how == How::Serve { " &\n" } else { "\n" };
-        self.out.write_all(end.as_bytes())?;
-        self.out.flush()
+        Ok(self.printer.draw("\n")?)
     }
 
-    fn wait(&self, time: Duration) {
+    async fn wait(&self, time: Duration) {
         if self.pace > 0.0 {
-            std::thread::sleep(time.mul_f64(self.pace));
+            tokio::time::sleep(time.mul_f64(self.pace)).await;
         }
     }
 }

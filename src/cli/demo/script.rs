@@ -36,10 +36,21 @@ pub(super) const ACTS: &[Act] = &[
     ),
 ];
 
-/// Every demo with what it shows.
-pub(super) const DEMOS: &[(&str, &str)] = &[
-    ("bandy demo", "the tour: real commands against real servers"),
-    ("bandy rpc demo call", "one call, stage by stage, with its bytes"),
-    ("bandy rpc demo deadline", "a deadline that travels, and one that does not"),
-    ("bandy rpc demo streams", "the four kinds of call"),
+/// A demo and what it shows.
+#[derive(serde::Serialize)]
+pub(super) struct Demo {
+    demo: &'static str,
+    shows: &'static str,
+}
+
+const fn demo(demo: &'static str, shows: &'static str) -> Demo {
+    Demo { demo, shows }
+}
+
+/// Every demo.
+pub(super) const DEMOS: &[Demo] = &[
+    demo("bandy demo", "the tour: real commands against real servers"),
+    demo("bandy rpc demo call", "one call, stage by stage, with its bytes"),
+    demo("bandy rpc demo deadline", "a deadline that travels, and one that does not"),
+    demo("bandy rpc demo streams", "the four kinds of call"),
 ];

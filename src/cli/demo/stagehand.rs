@@ -1,9 +1,10 @@
 //! Runs the tour's commands: a home of their own, servers that go when the tour goes.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::Context;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
 
 use crate::cli::exit::{Exit, Failure};
 
@@ -35,26 +36,22 @@ impl Stagehand {
         for name in ["BANDY_RPC_URL", "BANDY_CONTEXT", "BANDY_OUTPUT"] {
             command.env_remove(name);
         }
-        command.stdin(Stdio::null());
+        command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }
 
     /// Runs a command to its end; its output is the tour's.
-    pub(super) fn run(&mut self, line: &str, out: &mut impl Write) -> anyhow::Result<()> {
-        out.flush()?;
-        let status = self.command(line).status().with_context(|| format!("cannot run {line}"))?;
+    pub(super) async fn run(&mut self, line: &str) -> anyhow::Result<()> {
+        let status = self.command(line).status().await.with_context(|| format!("cannot run {line}"))?;
         if !status.success() {
-            return Err(
-                Failure::new(Exit::Failed, format!("the tour's command failed: {line} ({status})")).into()
-            );
+            let message = format!("a command of the tour failed: {line} ({status})");
+            return Err(Failure::new(Exit::Failed, message).into());
         }
         Ok(())
     }
 
-    /// Starts a server, waits for its URL, prints it, leaves it running.
-    pub(super) fn serve(&mut self, line: &str, out: &mut impl Write) -> anyhow::Result<()> {
-        use std::os::unix::process::CommandExt;
-        out.flush()?;
+    /// Starts a server, leaves it running, and returns its first line: the URL, when it is ready.
+    pub(super) async fn serve(&mut self, line: &str) -> anyhow::Result<String> {
         let mut server = self
             .command(&format!("exec {line}"))
             .stdout(Stdio::piped())
@@ -64,26 +61,28 @@ impl Stagehand {
         let stdout = server.stdout.take().expect("it was asked for");
         self.servers.push(server);
         let mut url = String::new();
-        BufReader::new(stdout).read_line(&mut url)?;
+        BufReader::new(stdout).read_line(&mut url).await?;
         if url.is_empty() {
-            return Err(Failure::new(Exit::Failed, format!("the tour's server did not start: {line}")).into());
+            return Err(
+                Failure::new(Exit::Failed, format!("a server of the tour did not start: {line}")).into()
+            );
         }
-        out.write_all(url.as_bytes())?;
-        Ok(())
+        Ok(url)
     }
 }
 
 impl Drop for Stagehand {
     fn drop(&mut self) {
-        use rustix::process::{Pid, Signal, kill_process};
-        for server in &self.servers {
-            let pid = i32::try_from(server.id()).ok().and_then(Pid::from_raw);
-            if let Some(pid) = pid {
-                let _ = kill_process(pid, Signal::TERM);
-            }
+        use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+        let pids =
+            self.servers.iter().filter_map(Child::id).filter_map(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let pids: Vec<Pid> = pids.collect();
+        for pid in &pids {
+            let _ = kill_process(*pid, Signal::TERM);
         }
-        for server in &mut self.servers {
-            let _ = server.wait();
+        for pid in pids {
+            // They say goodbye before their home is removed.
+            let _ = waitpid(Some(pid), WaitOptions::empty());
         }
     }
 }
