@@ -5,7 +5,9 @@ mod editions;
 mod error;
 mod features;
 pub mod functions;
+mod json;
 mod merge;
+pub mod raw;
 mod repair;
 mod standard;
 
@@ -14,7 +16,7 @@ use std::sync::Arc;
 
 use buffa_descriptor::generated::descriptor::method_options::IdempotencyLevel;
 use buffa_descriptor::{
-    DescriptorPool, DynamicMessage, MessageDescriptor, MessageIndex, MethodDescriptor, ServiceDescriptor,
+    DescriptorPool, MessageDescriptor, MessageIndex, MethodDescriptor, ServiceDescriptor,
 };
 use bytes::Bytes;
 
@@ -23,6 +25,7 @@ use super::{Code, Format, Payload, Status};
 
 pub use compile::Input;
 pub use error::{Diagnostic, SchemaError};
+pub use json::{ConvertError, JsonOptions};
 pub use merge::RawFile;
 pub use standard::well_known_file;
 
@@ -197,22 +200,28 @@ impl MessageType {
     /// # Errors
     /// INVALID_ARGUMENT: the bytes are not such a message.
     pub fn convert(&self, payload: &Payload, to: Format) -> Result<Bytes, Status> {
-        let invalid = |error: &dyn std::fmt::Display| {
-            Status::new(Code::InvalidArgument, format!("not a {}: {error}", self.full_name()))
+        self.convert_with(payload, to, &JsonOptions::default())
+    }
+
+    /// The same with choices about the JSON side.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT: the bytes are not such a message.
+    pub fn convert_with(
+        &self,
+        payload: &Payload,
+        to: Format,
+        options: &JsonOptions,
+    ) -> Result<Bytes, Status> {
+        let converted = match (payload.format, to) {
+            (Format::Proto, Format::Proto) | (Format::Json, Format::Json) => {
+                return Ok(payload.bytes.clone());
+            }
+            (Format::Proto, Format::Json) => json::to_json(&self.pool, self.index, &payload.bytes, options),
+            (Format::Json, Format::Proto) => json::from_json(&self.pool, self.index, &payload.bytes, options),
         };
-        match (payload.format, to) {
-            (Format::Proto, Format::Proto) | (Format::Json, Format::Json) => Ok(payload.bytes.clone()),
-            (Format::Proto, Format::Json) => {
-                let message = DynamicMessage::decode(Arc::clone(&self.pool), self.index, &payload.bytes)
-                    .map_err(|error| invalid(&error))?;
-                message.to_json().map(Bytes::from).map_err(|error| invalid(&error))
-            }
-            (Format::Json, Format::Proto) => {
-                let text = std::str::from_utf8(&payload.bytes).map_err(|error| invalid(&error))?;
-                let message = DynamicMessage::from_json(Arc::clone(&self.pool), self.index, text)
-                    .map_err(|error| invalid(&error))?;
-                Ok(message.encode_to_vec().into())
-            }
-        }
+        converted.map(Bytes::from).map_err(|error| {
+            Status::new(Code::InvalidArgument, format!("not a {}: {error}", self.full_name()))
+        })
     }
 }
