@@ -56,3 +56,40 @@ pub fn parse_duration(text: &str) -> Result<Duration, ParseError> {
     }
     Duration::try_from_secs_f64(total).map_err(|_| fail())
 }
+
+const SIZE: &str = "a size in bytes, such as 64, 1k, 10M or 1GiB";
+
+/// Parses `64`, `1k`, `10M`, `1GiB`: multiples of 1024, with or without `B` or `iB`.
+///
+/// # Errors
+/// Anything else, and sizes over 2^64.
+pub fn parse_size(text: &str) -> Result<u64, ParseError> {
+    let fail = || error(text, SIZE);
+    let trimmed = text.trim();
+    let digits = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+    let number: u64 = trimmed[..digits].parse().map_err(|_| fail())?;
+    let unit = trimmed[digits..].trim().to_ascii_lowercase();
+    let letter = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit);
+    let shift = match letter {
+        "" if unit != "ib" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(fail()),
+    };
+    number.checked_mul(1 << shift).ok_or_else(fail)
+}
+
+const PERCENT: &str = "a percentage from 0% to 100%";
+
+/// Parses `10%` or `10` into 0.1.
+///
+/// # Errors
+/// Anything else, and what is not between 0 and 100.
+pub fn parse_percent(text: &str) -> Result<f64, ParseError> {
+    let fail = || error(text, PERCENT);
+    let trimmed = text.trim();
+    let percent: f64 = trimmed.strip_suffix('%').unwrap_or(trimmed).trim().parse().map_err(|_| fail())?;
+    if (0.0..=100.0).contains(&percent) { Ok(percent / 100.0) } else { Err(fail()) }
+}

@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod schema;
+pub mod serve;
 
 use super::app::App;
 use super::exit::Exit;
@@ -18,6 +19,8 @@ pub struct RpcArgs {
 /// The verbs of the pillar.
 #[derive(Debug, clap::Subcommand)]
 pub enum RpcCommand {
+    /// Answer calls with commands, workers, files, or built-in services
+    Serve(Box<serve::Args>),
     /// See what a remote call is, in four scenes
     Demo(demo::Args),
 }
@@ -28,6 +31,7 @@ pub enum RpcCommand {
 /// The verb's.
 pub fn run(args: RpcArgs, app: &App) -> anyhow::Result<Exit> {
     match args.command {
+        RpcCommand::Serve(args) => serve::run(*args, app),
         RpcCommand::Demo(args) => demo::run(&args, app),
     }
 }

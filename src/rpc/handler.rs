@@ -6,14 +6,19 @@
 mod command;
 mod contract;
 pub mod demo;
+mod directory;
 mod fixed;
 mod inject;
 mod lines;
+mod offer;
 mod pipes;
 #[cfg(test)]
 mod testing;
+mod worker;
 
 pub use command::Command;
 pub use contract::{Dialect, Host, HostError, Limits};
 pub use fixed::{Echo, Fixed};
 pub use inject::Faults;
+pub use offer::{Answer, Named, Offer, OfferError, Offered, Rest};
+pub use worker::Workers;

@@ -6,22 +6,22 @@ use http::HeaderMap;
 
 use crate::rpc::{Backend, Call, Code, Event, Payload, Reply, Requests, Status};
 
-/// Answers every request with the same message.
+/// Answers every request with the same messages.
 #[derive(Clone, Debug)]
 pub struct Fixed {
-    message: Payload,
+    messages: Vec<Payload>,
 }
 
 impl Fixed {
-    /// The message must be one of the method it is put behind.
-    pub fn new(message: Payload) -> Self {
-        Self { message }
+    /// They must be messages of the method it is put behind: exactly one, unless it streams.
+    pub fn new(messages: Vec<Payload>) -> Self {
+        Self { messages }
     }
 }
 
 impl Backend for Fixed {
     fn call(&self, call: Call) -> BoxFuture<'static, Reply> {
-        let message = self.message.clone();
+        let mut messages = self.messages.clone();
         Box::pin(async move {
             // A caller that streams is heard to the end, or it would be cut off while it sends.
             if let Requests::Stream(mut requests) = call.requests {
@@ -31,7 +31,15 @@ impl Backend for Fixed {
                     }
                 }
             }
-            Reply::one(message)
+            if call.method.kind.server_streams() {
+                let end = Event::End { status: Status::ok(), trailers: HeaderMap::new() };
+                let events = messages.into_iter().map(Event::Message).chain([end]);
+                return Reply::stream(stream::iter(events).boxed());
+            }
+            match messages.pop() {
+                Some(message) => Reply::one(message),
+                None => Reply::failed(Status::new(Code::Unimplemented, "there is no reply to give")),
+            }
         })
     }
 }

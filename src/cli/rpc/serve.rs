@@ -1,0 +1,242 @@
+//! `bandy rpc serve`: answer calls with commands, workers, files, or the built-in services.
+
+mod init;
+mod listen;
+mod reload;
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cli::app::App;
+use crate::cli::errors::near_miss;
+use crate::cli::exit::{Exit, Failure};
+use crate::exec::Program;
+use crate::rpc::catalog::SharedCatalog;
+use crate::rpc::handler::{Answer, Faults, Host, Limits, Named, Offer, OfferError, Rest, Workers};
+use crate::rpc::health::HealthState;
+use crate::rpc::schema::{Input, SchemaError};
+use crate::rpc::server::{self, Server};
+use crate::shutdown::Shutdown;
+use crate::transport::Address;
+use crate::units::{parse_duration, parse_percent, parse_size};
+use reload::Offering;
+
+/// Arguments of `bandy rpc serve`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  bandy rpc serve                                 the built-in services: demo.Greeter, demo.Calc, …
+  bandy rpc serve upper='tr a-z A-Z' load=uptime  functions: text in, text out
+  bandy rpc serve --proto api.proto -- ./handle   every method: request JSON on stdin, reply on stdout
+  bandy rpc serve --proto api.proto Greeter/Hello='jq {message:.name}'
+  bandy rpc serve ./handlers                      files named pkg.Service.Method, and .proto files
+  bandy rpc serve --proto api.proto --workers 4 -- ./worker.py
+
+Exit: 0 stopped by a signal · 2 wrong words, handlers or schema · see 'bandy help exit-codes'")]
+pub struct Args {
+    /// NAME=COMMAND, NAME:=JSON for a fixed reply, NAME alone for what the COMMAND after -- answers, or a directory of handlers
+    #[arg(value_name = "NAME=COMMAND")]
+    pub functions: Vec<String>,
+    /// Answers every method that nothing else does
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+
+    /// Schema: a .proto file or a directory of them; - reads one from stdin (repeatable)
+    #[arg(long, value_name = "FILE", help_heading = "Schema")]
+    pub proto: Vec<PathBuf>,
+    /// Where imports of --proto are looked for (repeatable)
+    #[arg(long, value_name = "DIR", help_heading = "Schema")]
+    pub proto_path: Vec<PathBuf>,
+    /// Schema: a compiled FileDescriptorSet (repeatable)
+    #[arg(long, value_name = "FILE", help_heading = "Schema")]
+    pub protoset: Vec<PathBuf>,
+    /// Do not tell clients the schema
+    #[arg(long, help_heading = "Schema")]
+    pub no_reflection: bool,
+
+    /// Answer one method with a command, as NAME=COMMAND does (repeatable)
+    #[arg(short, long, value_name = "METHOD=COMMAND", help_heading = "Handlers")]
+    pub method: Vec<String>,
+    /// A directory of executables named by method
+    #[arg(long, value_name = "DIR", help_heading = "Handlers")]
+    pub handlers: Option<PathBuf>,
+    /// Run the COMMAND after -- N times, each answering many calls as lines of JSON
+    #[arg(long, value_name = "N", help_heading = "Handlers", requires = "command")]
+    pub workers: Option<usize>,
+    /// Answer with the request
+    #[arg(long, help_heading = "Handlers", conflicts_with = "command")]
+    pub echo: bool,
+    /// Commands that run at the same time; other calls wait
+    #[arg(short, long, value_name = "N", default_value_t = 256, help_heading = "Handlers")]
+    pub jobs: usize,
+    /// Largest message, in and out
+    #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_size, help_heading = "Handlers")]
+    pub max_msg_size: u64,
+    /// Write a handler for every method of the schema into DIR, and stop
+    #[arg(long, value_name = "DIR", help_heading = "Handlers")]
+    pub init: Option<PathBuf>,
+
+    /// Wait before each call is answered: 200ms, or 100ms..300ms
+    #[arg(long, value_name = "DURATION", value_parser = parse_delay, help_heading = "Faults")]
+    pub delay: Option<(Duration, Duration)>,
+    /// Refuse some calls with UNAVAILABLE, undone
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_percent, help_heading = "Faults")]
+    pub fail: f64,
+    /// Do some calls and lose the reply
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_percent, help_heading = "Faults")]
+    pub drop_reply: f64,
+    /// Makes the same calls fail every time
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Faults")]
+    pub seed: u64,
+
+    /// Where to listen; :0 takes a free port (repeatable)
+    #[arg(short, long, value_name = "ADDR", help_heading = "Server")]
+    pub listen: Vec<Address>,
+    /// Time for calls in progress when the server stops
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration, help_heading = "Server")]
+    pub grace: Duration,
+}
+
+/// `200ms`, or `100ms..300ms`: a delay and what may be added to it.
+fn parse_delay(text: &str) -> Result<(Duration, Duration), String> {
+    let duration = |text: &str| parse_duration(text).map_err(|error| error.to_string());
+    match text.split_once("..") {
+        None => Ok((duration(text)?, Duration::ZERO)),
+        Some((from, to)) => {
+            let (from, to) = (duration(from)?, duration(to)?);
+            let jitter = to.checked_sub(from).ok_or("a range goes from the shorter to the longer delay")?;
+            Ok((from, jitter))
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Wrong names, handlers or schemas; an address that cannot be had.
+pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
+    let search_path = std::env::var_os("PATH");
+    let mut offer = offer(&args, search_path.as_deref())?;
+    if let Some(directory) = &args.init {
+        return init::run(directory, &offer, app);
+    }
+    let program = Program::from_words(args.command.clone(), search_path.as_deref());
+    app.server_runtime()?.block_on(async {
+        let shutdown = Shutdown::new();
+        let message_bytes_max = usize::try_from(args.max_msg_size).unwrap_or(usize::MAX);
+        offer.rest = match program {
+            None if args.echo => Rest::Echo,
+            None => Rest::Nobody,
+            Some(program) => match args.workers {
+                None => Rest::Command(program),
+                Some(count) => Rest::Workers(
+                    Workers::start(&program, count, message_bytes_max.saturating_mul(2), &shutdown)
+                        .map_err(|error| not_runnable(&program, &error))?,
+                ),
+            },
+        };
+        let limits = Limits { message_bytes_max, jobs_max: args.jobs };
+        let host = Host::new(limits, &shutdown)?;
+        let offering = Offering {
+            offer,
+            host,
+            catalog: SharedCatalog::default(),
+            health: HealthState::new(),
+            reflection: !args.no_reflection,
+        };
+        let notes = offering.renew().map_err(explain)?;
+        notes.iter().for_each(|note| app.printer.note(note));
+        let mut options = server::Options::default();
+        options.limits.message_size_max = message_bytes_max;
+        let server = Server::new(offering.catalog.clone(), options, shutdown.clone());
+        let health = offering.health.clone();
+        offering.watch(&shutdown);
+        listen::serve(&args, app, &server, &health, &shutdown).await
+    })
+}
+
+fn not_runnable(program: &Program, error: &std::io::Error) -> Failure {
+    let exit = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+    Failure::new(Exit::Command(exit), format!("cannot run {program}: {error}"))
+}
+
+/// What the words on the command line mean.
+fn offer(args: &Args, search_path: Option<&OsStr>) -> Result<Offer, Failure> {
+    let mut offer = Offer {
+        directory: args.handlers.clone(),
+        include_paths: args.proto_path.clone(),
+        descriptor_sets: args.protoset.clone(),
+        ..Offer::default()
+    };
+    for path in &args.proto {
+        offer.protos.push(if path.as_os_str() == "-" {
+            let text = std::io::read_to_string(std::io::stdin())
+                .map_err(|error| Failure::new(Exit::Failed, format!("cannot read stdin: {error}")))?;
+            Input::Text { name: "stdin.proto".to_owned(), text }
+        } else {
+            Input::Path(path.clone())
+        });
+    }
+    for text in args.functions.iter().chain(&args.method) {
+        match named(text, search_path) {
+            Some(Named { answer: Answer::Rest, .. }) if std::path::Path::new(text).is_dir() => {
+                if offer.directory.replace(text.into()).is_some() {
+                    return Err(Failure::new(Exit::Usage, "only one directory of handlers can be served"));
+                }
+            }
+            Some(Named { answer: Answer::Rest, name }) if args.command.is_empty() => {
+                return Err(Failure::new(
+                    Exit::Usage,
+                    format!("nothing answers '{name}': it is no directory, and there is no command"),
+                )
+                .tip(format!("bandy rpc serve {name}='tr a-z A-Z'")));
+            }
+            Some(named) => offer.named.push(named),
+            None => {
+                return Err(Failure::new(Exit::Usage, format!("'{text}' has no name before the ="))
+                    .tip("bandy rpc serve upper='tr a-z A-Z'"));
+            }
+        }
+    }
+    let (delay, jitter) = args.delay.unwrap_or_default();
+    offer.faults = Faults { delay, jitter, fail: args.fail, drop_reply: args.drop_reply, seed: args.seed };
+    Ok(offer)
+}
+
+/// `NAME=COMMAND`, `NAME:=JSON` or `NAME`.
+fn named(text: &str, search_path: Option<&OsStr>) -> Option<Named> {
+    let (name, answer) = match text.split_once('=') {
+        None => (text, Answer::Rest),
+        Some((name, json)) if name.ends_with(':') => {
+            (name.trim_end_matches(':'), Answer::Fixed(json.to_owned()))
+        }
+        Some((name, command)) => (name, Answer::Command(Program::from_text(command, search_path))),
+    };
+    (!name.is_empty()).then(|| Named { name: name.to_owned(), answer })
+}
+
+/// The error of an offer, with what helps.
+fn explain(error: OfferError) -> anyhow::Error {
+    let failure = Failure::new(Exit::Usage, error.to_string());
+    match error {
+        OfferError::UnknownMethod { name, methods } => {
+            let failure = match near_miss(&name, methods.iter().map(String::as_str)) {
+                Some(near) => failure.tip(format!("did you mean '{near}'?")),
+                None => match methods.first() {
+                    Some(first) => failure.tip(format!("the first of {} is {first}", methods.len())),
+                    None => failure.tip("name a schema: --proto FILE"),
+                },
+            };
+            failure.into()
+        }
+        OfferError::NoMethods => failure
+            .tip("bandy rpc serve --proto api.proto -- COMMAND    the methods of a schema")
+            .tip("bandy rpc serve NAME -- COMMAND                 a function: text in, text out")
+            .into(),
+        OfferError::Schema(SchemaError::Read { .. }) | OfferError::Read { .. } => {
+            Failure { exit: Exit::NotFound, ..failure }.into()
+        }
+        OfferError::Schema(_) | OfferError::Ambiguous { .. } | OfferError::Reply { .. } => failure.into(),
+    }
+}
