@@ -1,6 +1,7 @@
 //! The rpc commands.
 
 pub mod demo;
+pub mod registry;
 pub mod schema;
 pub mod serve;
 
@@ -23,6 +24,8 @@ pub enum RpcCommand {
     Serve(Box<serve::Args>),
     /// See what a remote call is, in four scenes
     Demo(demo::Args),
+    /// Run a service registry with Consul's HTTP API
+    Registry(registry::Args),
 }
 
 /// Runs a verb.
@@ -33,5 +36,6 @@ pub fn run(args: RpcArgs, app: &App) -> anyhow::Result<Exit> {
     match args.command {
         RpcCommand::Serve(args) => serve::run(*args, app),
         RpcCommand::Demo(args) => demo::run(&args, app),
+        RpcCommand::Registry(args) => registry::run(&args, app),
     }
 }

@@ -1,0 +1,3 @@
+//! Real peers: each test names what it needs and fails without it. `.ci/run` installs them.
+
+mod registry;
