@@ -4,5 +4,6 @@
 
 mod casts;
 mod cli;
+mod interop;
 mod support;
 mod tidy;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::signals;
-use crate::rpc::registry::Server;
+use crate::rpc::registry::{CONNECTIONS_MAX, Server};
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
-use crate::transport::{Address, Listener};
+use crate::transport::{Acceptor, Address, Listener};
 use crate::units::parse_duration;
 
 /// Where Consul's clients look first.
@@ -65,15 +65,16 @@ async fn serve(args: &Args, token: Option<Secret>, app: &App) -> anyhow::Result<
     }
     let host = listeners.iter().find_map(|(address, _)| match address {
         Address::Tcp { host, .. } => Some(host.clone()),
-        Address::Udp { .. } | Address::Unix(_) => None,
+        Address::Udp { .. } | Address::Unix(_) | Address::Mem(_) => None,
     });
     let server = Server::new(args.node.clone(), host.unwrap_or_else(|| "127.0.0.1".to_owned()), token);
     let shutdown = Shutdown::new();
     let (clock, until) = (server.clone(), shutdown.clone());
     shutdown.spawn(async move { clock.keep_time(&until).await });
+    let acceptor = Acceptor::new(CONNECTIONS_MAX);
     for (address, listener) in listeners {
-        let (accepting, until) = (server.clone(), shutdown.clone());
-        shutdown.spawn(async move { accepting.accept(listener, &until).await });
+        let (server, acceptor, until) = (server.clone(), acceptor.clone(), shutdown.clone());
+        shutdown.spawn(async move { server.accept(acceptor, listener, &until).await });
         app.printer.line(&format!("consul://{address}"))?;
     }
     app.printer.flush()?;

@@ -384,7 +384,7 @@ mod tests {
     use super::*;
     use crate::secret::Secret;
     use crate::shutdown::Shutdown;
-    use crate::transport::{Address, Listener};
+    use crate::transport::{Acceptor, Address, Listener};
 
     async fn listen() -> (Listener, String) {
         let listener = Listener::bind(&Address::tcp("127.0.0.1", 0)).await.unwrap();
@@ -396,7 +396,7 @@ mod tests {
         let (listener, url) = listen().await;
         let (server, shutdown) = (Server::new("node", "127.0.0.1", token), Shutdown::new());
         let (accepting, stop) = (server.clone(), shutdown.clone());
-        shutdown.spawn(async move { accepting.accept(listener, &stop).await });
+        shutdown.spawn(async move { accepting.accept(Acceptor::default(), listener, &stop).await });
         (server, url, shutdown)
     }
 

@@ -12,16 +12,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::definition;
 use super::engine::{Check, Engine, Refused, Service, Status};
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
-use crate::transport::{Listener, Stream};
+use crate::transport::{Acceptor, Listener, Stream};
 
 /// Open connections; each waiting query holds one.
-const CONNECTIONS_MAX: usize = 4096;
+pub const CONNECTIONS_MAX: usize = 4096;
 /// A registration with all it may hold.
 const BODY_SIZE_MAX: usize = 256 * 1024;
 /// A peer that has sent half a request is dropped after this.
@@ -43,7 +43,6 @@ struct Inner {
     /// Host of services that gave none.
     host: String,
     token: Option<Secret>,
-    connections: Arc<Semaphore>,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -58,7 +57,6 @@ impl Server {
             node: node.into(),
             host: host.into(),
             token,
-            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         }))
     }
 
@@ -95,28 +93,13 @@ impl Server {
     }
 
     /// Answers on every connection that `listener` accepts until `shutdown` drains.
-    pub async fn accept(&self, listener: Listener, shutdown: &Shutdown) {
-        loop {
-            let Ok(permit) = Arc::clone(&self.0.connections).acquire_owned().await else { return };
-            let accepted = tokio::select! {
-                () = shutdown.draining() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok(stream) => {
-                    let (server, until) = (self.clone(), shutdown.clone());
-                    shutdown.spawn(async move {
-                        server.converse(stream, &until).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!("cannot accept: {error}");
-                    // Out of descriptors, most likely: spinning would free none.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
+    pub async fn accept(&self, acceptor: Acceptor, listener: Listener, shutdown: &Shutdown) {
+        let (server, until) = (self.clone(), shutdown.clone());
+        let serve = move |stream| {
+            let (server, until) = (server.clone(), until.clone());
+            async move { server.converse(stream, &until).await }
+        };
+        acceptor.run(listener, shutdown.clone(), serve).await;
     }
 
     async fn converse(&self, stream: Stream, shutdown: &Shutdown) {

@@ -102,7 +102,9 @@ fn watch(url: &str) -> Watch {
 
 async fn until(watch: &mut Watch, expected: &[&str]) {
     let waiting = async { while urls(&watch.changed().await.unwrap()) != expected {} };
-    tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap_or_else(|_| panic!("never {expected:?}"));
+    tokio::time::timeout(Duration::from_secs(60), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("never {expected:?}"));
 }
 
 #[tokio::test]
@@ -171,7 +173,9 @@ async fn an_entry_that_nobody_renews_lapses() {
 #[ignore = "needs consul"]
 async fn consul_wants_its_token() {
     let token = "8a4f0bd3-5b0e-4d2f-9a43-6f6a3a6e9d11";
-    let acl = format!("acl {{ enabled = true default_policy = \"deny\" tokens {{ initial_management = \"{token}\" agent = \"{token}\" }} }}");
+    let acl = format!(
+        "acl {{ enabled = true default_policy = \"deny\" tokens {{ initial_management = \"{token}\" agent = \"{token}\" }} }}"
+    );
     let consul = Consul::start(&acl);
     let life = Shutdown::new();
     let denied = open(&consul.url()).register(registration(1), &life).await.unwrap_err();
@@ -190,7 +194,13 @@ async fn srv_records_of_a_dns_server_are_followed() {
     let mut command = Command::new("dnsmasq");
     command
         .args(["--keep-in-foreground", "--conf-file=/dev/null", "--log-facility=/dev/stdout", "--pid-file="])
-        .args(["--listen-address=127.0.0.1", "--bind-interfaces", "--no-resolv", "--no-hosts", "--local-ttl=1"])
+        .args([
+            "--listen-address=127.0.0.1",
+            "--bind-interfaces",
+            "--no-resolv",
+            "--no-hosts",
+            "--local-ttl=1",
+        ])
         .args(["--user=", "--host-record=one.test,127.0.0.1,::1", "--host-record=two.test,127.0.0.2"])
         .args(["--local=/test/", "--srv-host=_grpc._tcp.greeter.test,one.test,5001,10,60"])
         .args(["--srv-host=_grpc._tcp.greeter.test,two.test,5002,20,40"])
@@ -229,7 +239,7 @@ fn says_ok(command: &mut Command) {
 #[ignore = "needs py-consul"]
 fn py_consul_takes_our_registry_for_consul() {
     let registry = bandy("rpc registry -l :0").starts();
-    let (host, port) = host_port(registry.url());
+    let (host, port) = host_port(&registry.url);
     says_ok(Command::new("python3").arg(script("consul-client.py")).args([host, port]));
 }
 
@@ -237,15 +247,21 @@ fn py_consul_takes_our_registry_for_consul() {
 #[ignore = "needs consul, py-consul"]
 fn py_consul_expects_of_us_what_consul_does() {
     let consul = Consul::start("");
-    says_ok(Command::new("python3").arg(script("consul-client.py")).args(["127.0.0.1", &consul.http.to_string(), "consul"]));
+    says_ok(Command::new("python3").arg(script("consul-client.py")).args([
+        "127.0.0.1",
+        &consul.http.to_string(),
+        "consul",
+    ]));
 }
 
 #[test]
 #[ignore = "needs go"]
 fn consuls_go_client_takes_our_registry_for_consul() {
     let registry = bandy("rpc registry -l :0").starts();
-    let (host, port) = host_port(registry.url());
-    says_ok(Command::new("go").args(["run", ".", &format!("{host}:{port}")]).current_dir(script("consul-go")));
+    let (host, port) = host_port(&registry.url);
+    says_ok(
+        Command::new("go").args(["run", ".", &format!("{host}:{port}")]).current_dir(script("consul-go")),
+    );
 }
 
 #[test]
