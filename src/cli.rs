@@ -8,7 +8,9 @@ pub mod demo;
 pub mod endpoint;
 pub mod errors;
 pub mod exit;
+pub mod logging;
 pub mod rpc;
+pub mod serve;
 pub mod settings;
 pub mod signals;
 pub mod stage;
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
         Ok(app) => app,
         Err(failure) => return errors::early(&failure).into(),
     };
+    logging::start(&app);
     let result = match cli.command {
         Command::Rpc(args) => rpc::run(args, &app),
         Command::Context(args) => context::run(args, &app),

@@ -17,6 +17,7 @@
 pub mod bench;
 pub mod cli;
 pub mod exec;
+pub mod metrics;
 pub mod output;
 pub mod record;
 pub mod rpc;

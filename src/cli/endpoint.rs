@@ -164,6 +164,11 @@ impl Scheme {
         self.row().name
     }
 
+    /// The well-known port.
+    pub fn port(self) -> Option<u16> {
+        self.row().port
+    }
+
     /// True if the scheme itself asks for TLS.
     pub fn is_tls(self) -> bool {
         self.row().tls

@@ -1,0 +1,390 @@
+//! The harness of every server command: listen, say when ready and where, count, stop in order.
+//!
+//! ```text
+//! words -> sockets -> pillar starts -> URLs on stdout, --url-file, --ready-fd
+//!       -> SIGINT, SIGTERM: drain, wait --grace, exit 0      SIGUSR1: status on stderr
+//! ```
+
+mod announce;
+mod background;
+mod listen;
+mod metrics;
+mod owner;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::app::App;
+use super::endpoint::{LOCAL_DEFAULT, Pillar};
+use super::exit::{Exit, Failure};
+use crate::metrics::Registry;
+use crate::shutdown::Shutdown;
+use crate::transport::tls::{
+    ALPN_H2, ALPN_HTTP11, ClientAuth, Identity, IdentityFiles, TlsServer, TlsServerOptions,
+};
+use crate::transport::{Acceptor, Address, Datagrams, Listener, Stream, accept};
+use announce::{Notice, ReadyFd};
+pub use listen::Listen;
+use listen::Sockets;
+
+/// After a stop that took longer than the grace, what still runs gets this long to fall.
+const FALL_TIME: Duration = Duration::from_millis(200);
+
+/// Arguments of every server.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Server")]
+pub struct ServerArgs {
+    /// Where to listen: HOST:PORT, :PORT, unix:PATH, udp:HOST:PORT, local:NAME; :0 takes a free port
+    #[arg(short, long, value_name = "ADDR", value_parser = Listen::parse)]
+    pub listen: Vec<Listen>,
+    /// Detach when ready, print the URL
+    #[arg(short, long)]
+    pub background: bool,
+    /// The child of --background
+    #[arg(long, hide = true)]
+    pub detached: bool,
+    /// Write the URL there when ready, remove it at exit
+    #[arg(long, value_name = "FILE")]
+    pub url_file: Option<PathBuf>,
+    /// Write the URL to this open descriptor when ready, then close it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    pub ready_fd: Option<i32>,
+    /// Write the process id there when ready, remove it at exit
+    #[arg(long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+    /// How long a stop waits for what is still being done
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = crate::units::parse_duration)]
+    pub grace: Duration,
+    /// Be local:NAME
+    #[arg(long, value_name = "NAME", value_parser = listen::local_name)]
+    pub name: Option<String>,
+    /// Serve Prometheus metrics there, at /metrics
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<Address>,
+    /// Connections at the same time
+    #[arg(long, value_name = "N", default_value_t = accept::CONNECTIONS_MAX)]
+    pub max_connections: usize,
+    /// TLS of its TCP listeners.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+}
+
+/// What a server shows and asks for in TLS.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct TlsArgs {
+    /// Speak TLS with this certificate and chain (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Speak TLS with a certificate made for localhost, kept in DIR for clients to trust
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, conflicts_with = "tls_cert")]
+    pub tls_self_signed: Option<Option<PathBuf>>,
+    /// Let in only clients with a certificate that these authorities signed (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Let in clients without a certificate as well
+    #[arg(long, requires = "tls_client_ca")]
+    pub tls_client_optional: bool,
+}
+
+impl TlsArgs {
+    /// The server's side of TLS, if it is asked for.
+    fn server(&self, pillar: Pillar) -> anyhow::Result<Option<TlsServer>> {
+        let identity = match (&self.tls_cert, &self.tls_key, &self.tls_self_signed) {
+            (Some(certificate), Some(key), _) => {
+                Identity::Files(IdentityFiles { certificate: certificate.clone(), key: key.clone() })
+            }
+            (_, _, Some(directory)) => Identity::SelfSigned(directory.clone()),
+            _ if self.tls_client_ca.is_some() => {
+                return Err(Failure::new(
+                    Exit::Usage,
+                    "--tls-client-ca needs a certificate of the server's own",
+                )
+                .tip("add --tls-cert FILE --tls-key FILE, or --tls-self-signed")
+                .into());
+            }
+            _ => return Ok(None),
+        };
+        let wanted = if self.tls_client_optional { ClientAuth::Request } else { ClientAuth::Require };
+        let alpn = match pillar {
+            Pillar::Rpc => vec![ALPN_H2.to_vec(), ALPN_HTTP11.to_vec()],
+            Pillar::Mq | Pillar::Log | Pillar::Gossip => Vec::new(),
+        };
+        let client_ca = self.tls_client_ca.clone().map(|path| (path, wanted));
+        Ok(Some(TlsServer::new(&TlsServerOptions { identity, client_ca, alpn })?))
+    }
+}
+
+/// What a pillar builds its server on.
+#[derive(Debug)]
+pub struct Harness {
+    /// Open and waiting.
+    pub listeners: Vec<Listener>,
+    /// Open and waiting.
+    pub datagrams: Vec<Datagrams>,
+    /// The URL of each, as it will be printed.
+    pub urls: Vec<String>,
+    /// For the listeners: limits and TLS.
+    pub acceptor: Acceptor,
+    /// Tasks go through it; calling `drain` on it ends the server.
+    pub shutdown: Shutdown,
+    /// Register numbers here.
+    pub metrics: Registry,
+}
+
+impl Harness {
+    /// Accepts at all listeners. `serve` gets each stream, TLS and the wait for its first byte behind it, in a task
+    /// of its own.
+    pub fn accept<F, Fut>(&mut self, serve: F)
+    where
+        F: Fn(Stream) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        for listener in self.listeners.drain(..) {
+            self.shutdown.spawn(self.acceptor.clone().run(listener, self.shutdown.clone(), serve.clone()));
+        }
+    }
+}
+
+/// A server that is ready.
+#[derive(Default)]
+pub struct Service {
+    status: Option<Box<dyn Fn() -> String + Send>>,
+}
+
+impl Service {
+    /// With lines of its own for the status that SIGUSR1 asks for.
+    pub fn with_status(status: impl Fn() -> String + Send + 'static) -> Self {
+        Self { status: Some(Box::new(status)) }
+    }
+}
+
+/// Runs a server to its end: `start` gets its sockets and returns when it is ready to answer on them.
+///
+/// # Errors
+/// Addresses that are taken, files that cannot be used, and what `start` returns.
+pub fn run<F, Fut>(args: ServerArgs, app: &App, pillar: Pillar, start: F) -> anyhow::Result<Exit>
+where
+    F: FnOnce(Harness) -> Fut,
+    Fut: Future<Output = anyhow::Result<Service>>,
+{
+    if args.background && !args.detached {
+        return background::start(app);
+    }
+    // Before anything is opened, so that the number cannot be one of ours.
+    let ready_fd = args.ready_fd.map(ReadyFd::take).transpose()?;
+    if args.detached {
+        background::detach();
+    }
+    raise_descriptor_limit();
+    let runtime = app.server_runtime()?;
+    let result = runtime.block_on(serve(&args, app, pillar, ready_fd, start));
+    // Tasks of users' commands may be anywhere: they are dropped, which ends those processes.
+    runtime.shutdown_timeout(FALL_TIME);
+    result
+}
+
+async fn serve<F, Fut>(
+    args: &ServerArgs,
+    app: &App,
+    pillar: Pillar,
+    ready_fd: Option<ReadyFd>,
+    start: F,
+) -> anyhow::Result<Exit>
+where
+    F: FnOnce(Harness) -> Fut,
+    Fut: Future<Output = anyhow::Result<Service>>,
+{
+    // First of all: a signal that comes while the server starts is not to be lost.
+    let mut signals = Signals::new(args.detached)?;
+    let started = Instant::now();
+    let acceptor = Acceptor::new(args.max_connections).with_tls(args.tls.server(pillar)?);
+    let sockets = open(args, app, pillar, &acceptor).await?;
+    let urls = sockets.urls.clone();
+    warn_if_exposed(args, app, &sockets);
+
+    let shutdown = Shutdown::new();
+    let registry = Registry::default();
+    metrics::register(&registry, &acceptor);
+    if let Some(address) = &args.metrics {
+        let bound = metrics::serve(address, registry.clone(), &shutdown).await?;
+        app.printer.note(&format!("metrics at http://{bound}/metrics"));
+    }
+    let harness = Harness {
+        listeners: sockets.listeners,
+        datagrams: sockets.datagrams,
+        urls: sockets.urls,
+        acceptor: acceptor.clone(),
+        shutdown: shutdown.clone(),
+        metrics: registry,
+    };
+    let service = tokio::select! {
+        service = start(harness) => service?,
+        _ = signals.stop() => return Ok(Exit::Done),
+    };
+    let notices = announce_ready(args, app, pillar, ready_fd, &urls)?;
+
+    loop {
+        tokio::select! {
+            // The pillar has ended itself.
+            () = shutdown.draining() => break,
+            asked = signals.next() => match asked {
+                Asked::Stop => break,
+                Asked::Status => {
+                    app.printer.say(status(&urls, &acceptor, started.elapsed(), &service).trim_end());
+                }
+            }
+        }
+    }
+    stop(args.grace, app, &shutdown, &mut signals).await;
+    drop(notices);
+    Ok(Exit::Done)
+}
+
+async fn open(args: &ServerArgs, app: &App, pillar: Pillar, acceptor: &Acceptor) -> anyhow::Result<Sockets> {
+    let plain = pillar.plain_scheme();
+    let scheme = if acceptor.speaks_tls() { format!("{}s", plain.name()) } else { plain.name().to_owned() };
+    if args.listen.is_empty() {
+        let name = args.name.as_deref().unwrap_or(LOCAL_DEFAULT);
+        // A server in the background is this user's own; it does not take the port that all look at.
+        let port = if args.background { None } else { plain.port() };
+        return Sockets::open_default(name, port, &scheme, pillar, app).await;
+    }
+    let named = args.name.clone().map(Listen::Local);
+    let wanted: Vec<_> = args.listen.iter().cloned().chain(named).collect();
+    Sockets::open(&wanted, &scheme, pillar, app).await
+}
+
+fn warn_if_exposed(args: &ServerArgs, app: &App, sockets: &Sockets) {
+    let certified = args.tls.tls_client_ca.is_some() && !args.tls.tls_client_optional;
+    if sockets.exposed && !certified {
+        app.printer
+            .warn("other machines reach this server, and it asks nobody who they are (--tls-client-ca does)");
+    }
+}
+
+/// Tells everybody who wants to know. stdout comes last: who reads it may look into the files at once.
+fn announce_ready(
+    args: &ServerArgs,
+    app: &App,
+    pillar: Pillar,
+    ready_fd: Option<ReadyFd>,
+    urls: &[String],
+) -> anyhow::Result<Vec<Notice>> {
+    let text: String = urls.iter().map(|url| format!("{url}\n")).collect();
+    let mut notices = Vec::new();
+    if let Some(path) = &args.pidfile {
+        notices.push(Notice::pid(path)?);
+    }
+    if let Some(path) = &args.url_file {
+        notices.push(Notice::post(path, text.clone())?);
+    }
+    if let Some(descriptor) = ready_fd {
+        descriptor.tell(&text);
+    }
+    // A reader that is gone does not matter to a server.
+    let end = if args.detached { "\n" } else { "" };
+    let _ = app.printer.bytes(format!("{text}{end}").as_bytes());
+    let _ = app.printer.flush();
+    if args.detached {
+        let log = app.home.runtime.join(format!("{}.log", pillar.name()));
+        super::settings::Home::create_private(&app.home.runtime)?;
+        background::release(&log)?;
+    }
+    Ok(notices)
+}
+
+/// Drains; a second signal, or the end of the grace, cuts it short.
+async fn stop(grace: Duration, app: &App, shutdown: &Shutdown, signals: &mut Signals) {
+    let finish = shutdown.finish(grace);
+    let mut finish = std::pin::pin!(finish);
+    // Nothing to wait for is nothing to say.
+    let quick = tokio::time::timeout(Duration::from_millis(20), &mut finish).await;
+    if quick.is_ok() {
+        return;
+    }
+    app.printer.note("stopping… (again to force)");
+    tokio::select! {
+        in_time = finish => if !in_time {
+            app.printer.note(&format!("gave up waiting after {grace:?}"));
+        },
+        _ = signals.stop() => shutdown.stop(),
+    }
+}
+
+fn status(urls: &[String], acceptor: &Acceptor, up: Duration, service: &Service) -> String {
+    let door = acceptor.door();
+    let memory = metrics::resident_bytes().unwrap_or(0) / (1024 * 1024);
+    let mut text = format!(
+        "pid {}  up {} s  memory {memory} MiB\n{}\nconnections {} of {}  accepted {}  failed {}\n",
+        std::process::id(),
+        up.as_secs(),
+        urls.join("  "),
+        door.open,
+        door.open_max,
+        door.accepted,
+        door.failed,
+    );
+    if let Some(more) = &service.status {
+        text.push_str(&more());
+    }
+    text
+}
+
+/// The signals of a server. Ctrl-Z is left alone: a stopped server is how people show what failing looks like.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    status: Signal,
+    /// In the background there is no terminal whose end could matter.
+    ignore_hangup: bool,
+}
+
+impl Signals {
+    fn new(ignore_hangup: bool) -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            status: signal(SignalKind::user_defined1())?,
+            ignore_hangup,
+        })
+    }
+
+    /// What is asked for next.
+    async fn next(&mut self) -> Asked {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return Asked::Stop,
+                _ = self.terminate.recv() => return Asked::Stop,
+                _ = self.hangup.recv() => if !self.ignore_hangup { return Asked::Stop },
+                _ = self.status.recv() => return Asked::Status,
+            }
+        }
+    }
+
+    /// Returns when asked to stop.
+    async fn stop(&mut self) {
+        while self.next().await != Asked::Stop {}
+    }
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Stop,
+    Status,
+}
+
+/// As many descriptors as the administrator allows: each connection needs one, and the default is often 1,024.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

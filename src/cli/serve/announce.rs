@@ -1,0 +1,138 @@
+//! Telling others that a server is ready, and where: stdout, `--url-file`, `--ready-fd`, `--pidfile`.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::cli::exit::{Exit, Failure};
+
+/// A file that is there for as long as this is.
+#[derive(Debug)]
+pub struct Notice {
+    path: PathBuf,
+    text: String,
+}
+
+impl Notice {
+    /// Writes `text` so that nobody ever sees a part of it.
+    pub fn post(path: &Path, text: String) -> anyhow::Result<Self> {
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let write = || -> std::io::Result<()> {
+            let mut file = tempfile::Builder::new().prefix(".bandy-").tempfile_in(folder)?;
+            file.write_all(text.as_bytes())?;
+            // Readable as any file that a program writes; temporary files are not.
+            use std::os::unix::fs::PermissionsExt;
+            file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+            file.persist(path)?;
+            Ok(())
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { path: path.to_owned(), text })
+    }
+
+    /// Writes our process id, unless a server of that file still runs.
+    pub fn pid(path: &Path) -> anyhow::Result<Self> {
+        if let Some(pid) = living(path) {
+            let message = format!("{} names a server that runs: pid {pid}", path.display());
+            return Err(Failure::new(Exit::Failed, message).tip(format!("kill {pid}")).into());
+        }
+        Self::post(path, format!("{}\n", std::process::id()))
+    }
+}
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        // What another server has written in the meantime stays.
+        if std::fs::read_to_string(&self.path).is_ok_and(|now| now == self.text) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The process that the file names, if it lives and is one of us.
+fn living(path: &Path) -> Option<u32> {
+    let pid: u32 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    (pid != std::process::id() && name(pid)? == name(std::process::id())?).then_some(pid)
+}
+
+/// The descriptor of `--ready-fd`, taken over from whoever started us.
+#[derive(Debug)]
+pub struct ReadyFd(File);
+
+impl ReadyFd {
+    /// Takes the descriptor before the program opens any of its own.
+    pub fn take(number: i32) -> anyhow::Result<Self> {
+        let refuse = |why: &str| Failure::new(Exit::Usage, format!("--ready-fd {number}: {why}"));
+        if !inherited(number) {
+            return Err(refuse("no such descriptor was passed on").tip("… --ready-fd 3 3>FILE").into());
+        }
+        let file = File::options()
+            .append(true)
+            .open(format!("/proc/self/fd/{number}"))
+            .map_err(|error| refuse(&error.to_string()))?;
+        // Ours is a second one. The first has to go: its reader waits for the end, and our children would keep it.
+        if number > 2 {
+            nix::unistd::close(number).map_err(|error| refuse(&error.to_string()))?;
+        }
+        Ok(Self(file))
+    }
+
+    /// Writes the URLs and closes it.
+    pub fn tell(mut self, urls: &str) {
+        // Whoever asked may have lost interest; serving goes on.
+        let _ = self.0.write_all(urls.as_bytes());
+    }
+}
+
+/// True if the descriptor came with the process: our own are all closed on exec.
+fn inherited(number: i32) -> bool {
+    const CLOEXEC: u32 = 0o2_000_000;
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags
+        .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok())
+        .is_some_and(|flags| flags & CLOEXEC == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_goes_unless_it_became_someone_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("url");
+        let notice = Notice::post(&path, "a\n".to_owned()).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\n");
+        drop(notice);
+        assert!(!path.exists());
+        let notice = Notice::post(&path, "a\n".to_owned()).unwrap();
+        std::fs::write(&path, "b\n").unwrap();
+        drop(notice);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "b\n");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_stale_pidfile_is_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        std::fs::write(&path, "garbage\n").unwrap();
+        let notice = Notice::pid(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        drop(notice);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn descriptors_of_our_own_are_not_taken() {
+        use std::os::fd::AsRawFd;
+        let own = tempfile::tempfile().unwrap();
+        assert!(!inherited(own.as_raw_fd()));
+        assert!(!inherited(1_000_000));
+        assert!(ReadyFd::take(own.as_raw_fd()).is_err());
+    }
+}

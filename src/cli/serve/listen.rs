@@ -1,0 +1,200 @@
+//! Where a server listens: the words of `-l`, the sockets behind them, and the URLs that lead there.
+
+use super::owner;
+use crate::cli::app::App;
+use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::settings::Home;
+use crate::transport::{Address, Datagrams, Error, Listener};
+
+/// One `-l`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// The socket of `local:NAME`.
+    Local(String),
+    /// Anywhere else.
+    At(Address),
+}
+
+impl Listen {
+    /// Parses `HOST:PORT`, `:PORT`, `PORT`, `unix:PATH`, `udp:HOST:PORT`, `local:NAME`, or a URL with one of these.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(name) = text.strip_prefix("local:") {
+            let name = if name.is_empty() { LOCAL_DEFAULT } else { name };
+            return local_name(name).map(Self::Local);
+        }
+        let address = match text.split_once("://") {
+            None | Some(("tcp" | "udp" | "unix", _)) => text.to_owned(),
+            Some((scheme, rest)) if scheme.ends_with("+udp") => format!("udp:{}", rest.trim_end_matches('/')),
+            Some((_, rest)) => rest.trim_end_matches('/').to_owned(),
+        };
+        address.parse().map(Self::At).map_err(|_| {
+            format!("expected HOST:PORT, :PORT, PORT, unix:PATH, udp:HOST:PORT or local:NAME, got '{text}'")
+        })
+    }
+}
+
+/// A name that is one part of a path.
+pub fn local_name(name: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.starts_with('.') || name.len() > 64 || !name.chars().all(fits) {
+        return Err(format!("a name has up to 64 letters, digits, '-', '_' and '.', got '{name}'"));
+    }
+    Ok(name.to_owned())
+}
+
+/// What a server listens at.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// Streams.
+    pub listeners: Vec<Listener>,
+    /// Datagrams.
+    pub datagrams: Vec<Datagrams>,
+    /// The URL of each, in the order asked for.
+    pub urls: Vec<String>,
+    /// True if other machines reach one of them.
+    pub exposed: bool,
+}
+
+impl Sockets {
+    /// Opens what was asked for, all or nothing.
+    pub async fn open(wanted: &[Listen], scheme: &str, pillar: Pillar, app: &App) -> anyhow::Result<Self> {
+        let mut sockets = Self::default();
+        for listen in wanted {
+            match listen {
+                Listen::Local(name) => sockets.local(name, pillar, app).await?,
+                Listen::At(address) => sockets.at(address, scheme).await.map_err(explain)?,
+            }
+        }
+        Ok(sockets)
+    }
+
+    /// Opens the well-known port on loopback, if it is free, and the local socket.
+    pub async fn open_default(
+        name: &str,
+        port: Option<u16>,
+        scheme: &str,
+        pillar: Pillar,
+        app: &App,
+    ) -> anyhow::Result<Self> {
+        let mut sockets = Self::default();
+        // First of all, because two servers of one name are a mistake, and two ports are not.
+        sockets.local(name, pillar, app).await?;
+        let local = sockets.urls.pop();
+        if let Some(port) = port
+            && let Err(error) = sockets.at(&Address::tcp("127.0.0.1", port), scheme).await
+        {
+            let owner = owner::of_port(port);
+            let owner = owner.map_or_else(|| error.to_string(), |owner| format!("{owner} has it"));
+            app.printer.note(&format!("port {port} is not free: {owner}; use '-l :0' for any that is"));
+        }
+        sockets.urls.extend(local);
+        Ok(sockets)
+    }
+
+    async fn local(&mut self, name: &str, pillar: Pillar, app: &App) -> anyhow::Result<()> {
+        let path = app.home.socket(pillar, name);
+        if let Some(folder) = path.parent() {
+            Home::create_private(folder).map_err(|error| {
+                Failure::new(Exit::Failed, format!("cannot keep a socket in {}: {error}", folder.display()))
+            })?;
+        }
+        let url = if name == LOCAL_DEFAULT { "local:".to_owned() } else { format!("local:{name}") };
+        let listener = Listener::bind(&Address::Unix(path.clone())).await.map_err(|error| match error {
+            Error::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+                let owner = owner::of_socket(&path).map_or_else(String::new, |owner| format!(": {owner}"));
+                Failure::new(Exit::Failed, format!("a server of yours is already at {url}{owner}"))
+                    .tip("-l :0          listen at a free port instead")
+                    .tip("--name NAME    be local:NAME")
+            }
+            other => Failure::new(Exit::Failed, other.to_string()),
+        })?;
+        self.listeners.push(listener);
+        self.urls.push(url);
+        Ok(())
+    }
+
+    async fn at(&mut self, address: &Address, scheme: &str) -> Result<(), Error> {
+        let (bound, url) = match address {
+            Address::Udp { .. } => {
+                let socket = Datagrams::bind(address).await?;
+                let bound = socket.address().map_err(|source| failed(address, source))?;
+                self.datagrams.push(socket);
+                let url = bound.to_string().replacen("udp:", "udp://", 1);
+                (bound, url)
+            }
+            Address::Tcp { .. } | Address::Unix(_) | Address::Mem(_) => {
+                let listener = Listener::bind(address).await?;
+                let bound = listener.address().map_err(|source| failed(address, source))?;
+                self.listeners.push(listener);
+                let url = match &bound {
+                    Address::Tcp { .. } => format!("{scheme}://{bound}"),
+                    Address::Unix(_) | Address::Udp { .. } | Address::Mem(_) => bound.to_string(),
+                };
+                (bound, url)
+            }
+        };
+        self.exposed |= !bound.is_loopback();
+        self.urls.push(url);
+        Ok(())
+    }
+}
+
+fn failed(address: &Address, source: std::io::Error) -> Error {
+    Error::Listen { address: address.clone(), source }
+}
+
+/// Says who has the address, and how to get another one.
+fn explain(error: Error) -> Failure {
+    let Error::Listen { address, source } = &error else {
+        return Failure::new(Exit::Failed, error.to_string());
+    };
+    let owner = match address {
+        Address::Tcp { port, .. } => owner::of_port(*port),
+        Address::Unix(path) => owner::of_socket(path),
+        Address::Udp { .. } | Address::Mem(_) => None,
+    };
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            let owner = owner.map_or_else(|| source.to_string(), |owner| format!("{owner} listens there"));
+            let failure = Failure::new(Exit::Failed, format!("cannot listen on {address}: {owner}"));
+            match address {
+                Address::Tcp { .. } => failure.tip("-l :0    listen at a free port and print it"),
+                Address::Udp { .. } => failure.tip("-l udp::0    listen at a free port and print it"),
+                Address::Unix(_) | Address::Mem(_) => failure,
+            }
+        }
+        std::io::ErrorKind::PermissionDenied => Failure::new(Exit::Denied, error.to_string())
+            .tip("ports below 1024 are the administrator's: -l :0 for a free one"),
+        _ => Failure::new(Exit::Failed, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_urls_and_names() {
+        let at = |text: &str| Listen::At(text.parse().unwrap());
+        for (text, expected) in [
+            (":0", at(":0")),
+            ("0.0.0.0:80", at("0.0.0.0:80")),
+            ("grpc://[::1]:5/", at("[::1]:5")),
+            ("udp://:7", at("udp::7")),
+            ("jsonrpc+udp://:7", at("udp::7")),
+            ("tcp://h:7", at("h:7")),
+            ("unix:/x", at("unix:/x")),
+            ("local:", Listen::Local("default".to_owned())),
+            ("local:a-1", Listen::Local("a-1".to_owned())),
+        ] {
+            assert_eq!(Listen::parse(text), Ok(expected), "{text}");
+        }
+        for text in ["", "x", "local:..", "local:a/b", "local:.x", "grpc://", "host:99999"] {
+            assert!(Listen::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Which process has taken a port or a socket file, as far as /proc shows it.
+
+use std::path::Path;
+
+/// A process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Its id.
+    pub pid: u32,
+    /// Its program's name.
+    pub name: String,
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (pid {})", self.name, self.pid)
+    }
+}
+
+/// State "listening" in /proc/net/tcp: TCP_LISTEN in the kernel's net/tcp_states.h.
+const LISTENING: &str = "0A";
+
+/// Who listens at this TCP port.
+pub fn of_port(port: u16) -> Option<Owner> {
+    ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
+        let table = std::fs::read_to_string(table).ok()?;
+        of_inode(listening_inode(&table, port)?)
+    })
+}
+
+/// Who listens at this socket file.
+pub fn of_socket(path: &Path) -> Option<Owner> {
+    let table = std::fs::read_to_string("/proc/net/unix").ok()?;
+    of_inode(socket_inode(&table, path.to_str()?)?)
+}
+
+/// `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …`: proc(5).
+fn listening_inode(table: &str, port: u16) -> Option<&str> {
+    let suffix = format!(":{port:04X}");
+    table.lines().skip(1).find_map(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let (local, state) = (fields.next()?, fields.nth(1)?);
+        if local.ends_with(&suffix) && state == LISTENING { fields.nth(5) } else { None }
+    })
+}
+
+/// `Num RefCount Protocol Flags Type St Inode Path`: proc(5).
+fn socket_inode<'a>(table: &'a str, path: &str) -> Option<&'a str> {
+    table.lines().skip(1).find_map(|line| {
+        let rest = line.strip_suffix(path)?.strip_suffix(' ')?;
+        rest.split_ascii_whitespace().nth(6)
+    })
+}
+
+/// The process that holds the socket. Only our own user's processes show theirs.
+fn of_inode(inode: &str) -> Option<Owner> {
+    let link = format!("socket:[{inode}]");
+    let processes = std::fs::read_dir("/proc").ok()?;
+    processes.flatten().find_map(|process| {
+        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
+        let descriptors = std::fs::read_dir(process.path().join("fd")).ok()?;
+        let holds = |path: &Path| std::fs::read_link(path).is_ok_and(|to| to.as_os_str() == link.as_str());
+        descriptors.flatten().any(|descriptor| holds(&descriptor.path())).then(|| {
+            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            Owner { pid, name: name.trim_end().to_owned() }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_of_the_kernel_are_read() {
+        let tcp = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+             \x20  0: 0100007F:C383 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000        0 111 1 0 20\n\
+             \x20  1: 0100007F:C383 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 222 1 0 100\n";
+        assert_eq!(listening_inode(tcp, 0xC383), Some("222"));
+        assert_eq!(listening_inode(tcp, 0x1F90), None);
+        assert_eq!(listening_inode("garbage\n:C383\n\n", 0xC383), None);
+        let unix = "Num       RefCount Protocol Flags    Type St Inode Path\n\
+             0000: 00000003 00000000 00000000 0001 03 333\n\
+             0000: 00000002 00000000 00010000 0001 01 444 /run/a b.sock\n";
+        assert_eq!(socket_inode(unix, "/run/a b.sock"), Some("444"));
+        assert_eq!(socket_inode(unix, "/run/b"), None);
+    }
+
+    #[test]
+    fn we_own_what_we_listen_at() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let owner = of_port(listener.local_addr().unwrap().port()).unwrap();
+        assert_eq!(owner.pid, std::process::id());
+    }
+}

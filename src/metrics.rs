@@ -1,0 +1,345 @@
+//! Numbers about a running server: counters, gauges, histograms, and their Prometheus text.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Combinations of label values that one metric keeps apart; names that peers choose must not fill the memory.
+/// What comes later is counted under `other`.
+const SERIES_MAX: usize = 1000;
+
+/// Upper bounds in seconds: half a millisecond to half a minute, for anything a server does.
+const SECONDS: [f64; 15] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Only goes up.
+#[derive(Clone, Debug, Default)]
+pub struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    /// One more.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// So many more.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// So many until now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Goes up and down.
+#[derive(Clone, Debug, Default)]
+pub struct Gauge(Arc<AtomicI64>);
+
+impl Gauge {
+    /// So many more, or fewer.
+    pub fn add(&self, change: i64) {
+        self.0.fetch_add(change, Ordering::Relaxed);
+    }
+
+    /// So many.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// So many now.
+    pub fn value(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How long things took.
+#[derive(Clone, Debug, Default)]
+pub struct Histogram(Arc<Times>);
+
+#[derive(Debug, Default)]
+struct Times {
+    /// Those that took at most `SECONDS[i]` and longer than the bound before.
+    buckets: [AtomicU64; SECONDS.len()],
+    count: AtomicU64,
+    nanos: AtomicU64,
+}
+
+impl Histogram {
+    /// One that took this long.
+    pub fn observe(&self, time: Duration) {
+        let bucket = SECONDS.partition_point(|bound| *bound < time.as_secs_f64());
+        if let Some(bucket) = self.0.buckets.get(bucket) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        // 584 years until it wraps.
+        self.0.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How many until now.
+    pub fn count(&self) -> u64 {
+        self.0.count.load(Ordering::Relaxed)
+    }
+}
+
+/// A metric that is kept apart by the values of its labels.
+#[derive(Clone, Debug)]
+pub struct Family<T> {
+    labels: &'static [&'static str],
+    series: Arc<Mutex<BTreeMap<Vec<String>, T>>>,
+}
+
+impl<T: Clone + Default> Family<T> {
+    fn new(labels: &'static [&'static str]) -> Self {
+        Self { labels, series: Arc::default() }
+    }
+
+    /// The one with these values, in the order of the labels. Keep it where it is used often.
+    pub fn with(&self, values: &[&str]) -> T {
+        debug_assert_eq!(values.len(), self.labels.len(), "a value for every label of {:?}", self.labels);
+        let mut series = self.series();
+        let mut key: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+        if series.len() >= SERIES_MAX && !series.contains_key(&key) {
+            key = vec!["other".to_owned(); self.labels.len()];
+        }
+        series.entry(key).or_default().clone()
+    }
+
+    fn series(&self) -> MutexGuard<'_, BTreeMap<Vec<String>, T>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All metrics of a server. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Registry(Arc<Mutex<Vec<Metric>>>);
+
+#[derive(Debug)]
+struct Metric {
+    name: &'static str,
+    help: &'static str,
+    source: Source,
+}
+
+enum Source {
+    Counter(Family<Counter>),
+    Gauge(Family<Gauge>),
+    Histogram(Family<Histogram>),
+    /// Asked when somebody looks.
+    Asked(Kind, Box<dyn Fn() -> f64 + Send + Sync>),
+}
+
+/// How Prometheus understands a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only goes up.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+impl Registry {
+    /// A counter. Its name ends in `_total`.
+    pub fn counter(&self, name: &'static str, help: &'static str) -> Counter {
+        self.counters(name, help, &[]).with(&[])
+    }
+
+    /// Counters, one for each combination of label values.
+    pub fn counters(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &'static [&'static str],
+    ) -> Family<Counter> {
+        let family = Family::new(labels);
+        self.add(name, help, Source::Counter(family.clone()));
+        family
+    }
+
+    /// A gauge.
+    pub fn gauge(&self, name: &'static str, help: &'static str) -> Gauge {
+        self.gauges(name, help, &[]).with(&[])
+    }
+
+    /// Gauges, one for each combination of label values.
+    pub fn gauges(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &'static [&'static str],
+    ) -> Family<Gauge> {
+        let family = Family::new(labels);
+        self.add(name, help, Source::Gauge(family.clone()));
+        family
+    }
+
+    /// Histograms of times, one for each combination of label values. The name ends in `_seconds`.
+    pub fn histograms(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &'static [&'static str],
+    ) -> Family<Histogram> {
+        let family = Family::new(labels);
+        self.add(name, help, Source::Histogram(family.clone()));
+        family
+    }
+
+    /// A number that is known elsewhere and asked for when somebody looks.
+    pub fn ask(
+        &self,
+        kind: Kind,
+        name: &'static str,
+        help: &'static str,
+        value: impl Fn() -> f64 + Send + Sync + 'static,
+    ) {
+        self.add(name, help, Source::Asked(kind, Box::new(value)));
+    }
+
+    fn add(&self, name: &'static str, help: &'static str, source: Source) {
+        self.metrics().push(Metric { name, help, source });
+    }
+
+    fn metrics(&self) -> MutexGuard<'_, Vec<Metric>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All of it in Prometheus' text format, version 0.0.4.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for metric in self.metrics().iter() {
+            metric.write(&mut out);
+        }
+        out
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.kind())
+    }
+}
+
+impl Source {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Counter(_) | Self::Asked(Kind::Counter, _) => "counter",
+            Self::Gauge(_) | Self::Asked(Kind::Gauge, _) => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+impl Metric {
+    fn write(&self, out: &mut String) {
+        let name = self.name;
+        // Writing to a string cannot fail.
+        let _ = write!(out, "# HELP {name} {}\n# TYPE {name} {}\n", self.help, self.source.kind());
+        match &self.source {
+            Source::Counter(family) => {
+                for (values, counter) in family.series().iter() {
+                    let labels = labels(family.labels, values, None);
+                    let _ = writeln!(out, "{name}{labels} {}", counter.value());
+                }
+            }
+            Source::Gauge(family) => {
+                for (values, gauge) in family.series().iter() {
+                    let labels = labels(family.labels, values, None);
+                    let _ = writeln!(out, "{name}{labels} {}", gauge.value());
+                }
+            }
+            Source::Histogram(family) => {
+                for (values, histogram) in family.series().iter() {
+                    write_histogram(out, name, family.labels, values, &histogram.0);
+                }
+            }
+            Source::Asked(_, value) => {
+                let _ = writeln!(out, "{name} {}", value());
+            }
+        }
+    }
+}
+
+fn write_histogram(out: &mut String, name: &str, names: &[&str], values: &[String], times: &Times) {
+    let count = times.count.load(Ordering::Relaxed);
+    let mut below = 0;
+    for (bound, bucket) in SECONDS.iter().zip(&times.buckets) {
+        // Counted one after the other while others count on: never more than all.
+        below = (below + bucket.load(Ordering::Relaxed)).min(count);
+        let labels = labels(names, values, Some(&bound.to_string()));
+        let _ = writeln!(out, "{name}_bucket{labels} {below}");
+    }
+    let _ = writeln!(out, "{name}_bucket{} {count}", labels(names, values, Some("+Inf")));
+    let seconds = Duration::from_nanos(times.nanos.load(Ordering::Relaxed)).as_secs_f64();
+    let _ = writeln!(out, "{name}_sum{} {seconds}", labels(names, values, None));
+    let _ = writeln!(out, "{name}_count{} {count}", labels(names, values, None));
+}
+
+fn labels(names: &[&str], values: &[String], bound: Option<&str>) -> String {
+    let pairs = names.iter().copied().zip(values.iter().map(String::as_str));
+    let pairs: Vec<_> = pairs
+        .chain(bound.map(|bound| ("le", bound)))
+        .map(|(name, value)| {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            format!("{name}=\"{value}\"")
+        })
+        .collect();
+    if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_what_prometheus_reads() {
+        let registry = Registry::default();
+        registry.counter("a_total", "As").add(3);
+        registry.gauge("b", "Bs").set(-2);
+        registry.counters("c_total", "Cs", &["method", "code"]).with(&["say \"hi\"\\\n", "0"]).increment();
+        registry.ask(Kind::Gauge, "d", "Ds", || 1.5);
+        assert_eq!(
+            registry.text(),
+            "# HELP a_total As\n# TYPE a_total counter\na_total 3\n\
+             # HELP b Bs\n# TYPE b gauge\nb -2\n\
+             # HELP c_total Cs\n# TYPE c_total counter\nc_total{method=\"say \\\"hi\\\"\\\\\\n\",code=\"0\"} 1\n\
+             # HELP d Ds\n# TYPE d gauge\nd 1.5\n"
+        );
+    }
+
+    #[test]
+    fn buckets_hold_what_took_at_most_their_bound() {
+        let registry = Registry::default();
+        let times = registry.histograms("t_seconds", "Ts", &["m"]).with(&["x"]);
+        for milliseconds in [1, 2, 100_000] {
+            times.observe(Duration::from_millis(milliseconds));
+        }
+        let text = registry.text();
+        for line in [
+            "t_seconds_bucket{m=\"x\",le=\"0.0005\"} 0",
+            "t_seconds_bucket{m=\"x\",le=\"0.001\"} 1",
+            "t_seconds_bucket{m=\"x\",le=\"0.0025\"} 2",
+            "t_seconds_bucket{m=\"x\",le=\"30\"} 2",
+            "t_seconds_bucket{m=\"x\",le=\"+Inf\"} 3",
+            "t_seconds_sum{m=\"x\"} 100.003",
+            "t_seconds_count{m=\"x\"} 3",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn labels_that_peers_choose_do_not_fill_the_memory() {
+        let registry = Registry::default();
+        let family = registry.counters("x_total", "Xs", &["name"]);
+        for number in 0..SERIES_MAX + 50 {
+            family.with(&[&number.to_string()]).increment();
+        }
+        assert_eq!(family.series().len(), SERIES_MAX + 1);
+        assert_eq!(family.with(&["other"]).value(), 50);
+    }
+}
