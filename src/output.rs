@@ -216,6 +216,17 @@ impl Printer {
         self.flush()
     }
 
+    /// Writes text of our own as it is, such as help with its colours.
+    ///
+    /// # Errors
+    /// The reader is gone, or the sink is full.
+    pub fn own(&self, text: &str) -> Result<(), WriteError> {
+        self.data(|buffer| {
+            buffer.extend_from_slice(text.as_bytes());
+            Ok(())
+        })
+    }
+
     /// Writes one JSON value as one line, coloured on a terminal.
     ///
     /// # Errors
@@ -332,8 +343,8 @@ impl Printer {
         let label = self.paint(anstyle::AnsiColor::Red.on_default().bold(), "error:");
         self.say_painted(&label, message);
         let label = self.paint(anstyle::AnsiColor::Green.on_default(), "tip:");
-        for tip in tips {
-            self.say_painted(&format!("  {label}"), tip);
+        for (n, tip) in tips.iter().enumerate() {
+            self.say_painted(&if n == 0 { format!("  {label}") } else { "      ".to_owned() }, tip);
         }
     }
 
@@ -347,6 +358,12 @@ impl Printer {
         self.say_painted("", text);
     }
 
+    /// Writes text of our own on stderr as it is.
+    pub fn say_own(&self, text: &str) {
+        let mut err = self.err.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = err.write_all(text.as_bytes());
+    }
+
     fn say_painted(&self, label: &str, text: &str) {
         let mut line = label.as_bytes().to_vec();
         if !label.is_empty() {
@@ -358,8 +375,9 @@ impl Printer {
             line.extend_from_slice(text.as_bytes());
         }
         line.push(b'\n');
+        let mut err = self.err.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody is left to tell that stderr is closed.
-        let _ = self.err.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
+        let _ = err.write_all(&line);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What every command is given: printer, settings, runtimes. Environment, terminal and clock are reached here.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::future::Future;
 use std::io::{IsTerminal, Write};
@@ -8,7 +9,9 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::errors::{near_miss, one_line};
+use clap::ValueEnum;
+
+use super::errors::{JsonError, near_miss, one_line};
 use super::exit::{Exit, Failure};
 use super::settings::{Environment, Home};
 use super::signals;
@@ -33,6 +36,34 @@ pub struct GlobalArgs {
     /// When to use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
+}
+
+impl GlobalArgs {
+    /// What can be made out of words that clap refuses: enough to report the error as it was asked for.
+    pub fn guess(words: &[OsString]) -> Self {
+        let mut guess = Self::default();
+        let mut words = words.iter().skip(1).map_while(|word| word.to_str()).take_while(|word| *word != "--");
+        while let Some(word) = words.next() {
+            match word {
+                "--json" => guess.json = true,
+                "-q" | "--quiet" => guess.quiet = true,
+                "-o" | "--output" => guess.output = words.next().map(str::to_owned),
+                "--color" => {
+                    guess.color =
+                        words.next().and_then(|when| Color::from_str(when, true).ok()).unwrap_or_default()
+                }
+                _ => {
+                    if let Some(format) = word.strip_prefix("--output=").or_else(|| word.strip_prefix("-o")) {
+                        guess.output = Some(format.to_owned());
+                    }
+                    if let Some(when) = word.strip_prefix("--color=") {
+                        guess.color = Color::from_str(when, true).unwrap_or_default();
+                    }
+                }
+            }
+        }
+        guess
+    }
 }
 
 /// When to use colour.
@@ -157,8 +188,24 @@ impl App {
             return Exit::Done;
         }
         let failure = error.downcast_ref::<Failure>();
-        self.printer.error(&one_line(error), failure.map_or(&[], |failure| &failure.tips));
-        failure.map_or(Exit::Failed, |failure| failure.exit)
+        let exit = failure.map_or(Exit::Failed, |failure| failure.exit);
+        let tips = failure.map_or(&[][..], |failure| &failure.tips);
+        let message = one_line(error);
+        if self.printer.look().format == Format::Json {
+            let view = JsonError::new(exit, &message, tips);
+            self.printer.say(&serde_json::to_string(&view).expect("text and a number have a JSON form"));
+            return exit;
+        }
+        self.printer.error(&message, tips);
+        if self.printer.look().talk >= Talk::Verbose {
+            for cause in error.chain().skip(1) {
+                self.printer.say(&format!("  because: {cause}"));
+            }
+        }
+        if self.printer.look().talk >= Talk::Debug {
+            self.printer.say(&format!("{error:?}"));
+        }
+        exit
     }
 }
 
@@ -177,6 +224,7 @@ fn look(global: &GlobalArgs, environment: &Environment) -> Result<Look, Failure>
         (None, false) => environment.get("BANDY_OUTPUT").map_or(Ok(Format::Auto), |text| format(&text))?,
     };
     let talk = match (global.quiet, global.verbose) {
+        _ if environment.is_on("BANDY_DEBUG") => Talk::Debug,
         (true, _) => Talk::Quiet,
         (false, 0) => Talk::Normal,
         (false, 1) => Talk::Verbose,

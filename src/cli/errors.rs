@@ -1,17 +1,17 @@
 //! The words of errors and their tips: clap's and ours look alike.
 
-use super::exit::{Exit, Failure};
+pub mod foreign;
 
-/// Reports a failure that comes before there is a printer, such as an unknown output format.
-pub fn early(failure: &Failure) -> Exit {
-    use std::io::Write;
-    let mut text = format!("error: {failure}\n");
-    for tip in &failure.tips {
-        text.push_str(&format!("  tip: {tip}\n"));
-    }
-    let _ = std::io::stderr().write_all(text.as_bytes());
-    failure.exit
-}
+use std::ffi::OsString;
+
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, CommandFactory};
+use serde::Serialize;
+
+use super::Cli;
+use super::app::{App, GlobalArgs};
+use super::exit::{Exit, Failure};
 
 /// An error in one line: its own words, and those of its causes that it does not quote itself.
 pub fn one_line(error: &anyhow::Error) -> String {
@@ -22,6 +22,163 @@ pub fn one_line(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+/// An error as `--json` has it.
+#[derive(Serialize)]
+pub struct JsonError<'a> {
+    error: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    exit: u8,
+}
+
+impl<'a> JsonError<'a> {
+    /// The view of a failure.
+    pub fn new(exit: Exit, message: &'a str, tips: &[String]) -> Self {
+        let hint = (!tips.is_empty()).then(|| tips.join("\n"));
+        Self { error: exit.word(), message, hint, exit: exit.number() }
+    }
+}
+
+/// Answers what clap could not turn into a command: help, version, or an error with a tip.
+pub fn answer(error: &clap::Error, words: &[OsString]) -> Exit {
+    let app = App::bare(words);
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => app
+            .finish(app.printer.own(&styled(&error.render(), &app)).map(|()| Exit::Done).map_err(Into::into)),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            app.printer.say_own(&styled(&error.render(), &app));
+            Exit::Usage
+        }
+        _ => app.report(&usage(error, words).into()),
+    }
+}
+
+fn styled(text: &StyledStr, app: &App) -> String {
+    if app.printer.look().out.colour { text.ansi().to_string() } else { text.to_string() }
+}
+
+/// An error of clap's as one of ours.
+fn usage(error: &clap::Error, words: &[OsString]) -> Failure {
+    let mut root = Cli::command();
+    root.build();
+    let command = command_of(&root, words);
+    if let Some(failure) = explained(error, command, words) {
+        return failure;
+    }
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    // The first paragraph says what is wrong; usage and the pointer to --help follow it.
+    let message: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let tips = text.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
+    let mut failure = Failure::new(Exit::Usage, message.join(" "));
+    failure.tips = tips.map(|tip| tip.replace("a similar value exists: ", "did you mean ")).collect();
+    if failure.tips.is_empty() {
+        failure.tips.push(format!("{} --help", command.get_bin_name().unwrap_or("bandy")));
+    }
+    failure
+}
+
+/// The errors that clap explains too little.
+fn explained(error: &clap::Error, command: &Command, words: &[OsString]) -> Option<Failure> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let name = command.get_bin_name().unwrap_or("bandy");
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let given = context(ContextKind::InvalidSubcommand)?;
+            if let Some(failure) = later(name, given) {
+                return Some(failure);
+            }
+            let failure = Failure::new(Exit::Usage, format!("'{given}' is not a command of {name}"));
+            if let Some(pillar) =
+                command.get_subcommands().find(|pillar| pillar.find_subcommand(given).is_some())
+            {
+                return Some(failure.tip(format!("did you mean '{name} {} {given}'?", pillar.get_name())));
+            }
+            let known: Vec<_> = command.get_subcommands().filter(|command| !command.is_hide_set()).collect();
+            let names = known
+                .iter()
+                .flat_map(|command| std::iter::once(command.get_name()).chain(command.get_all_aliases()));
+            Some(match near_miss(given, names) {
+                Some(near) => failure.tip(format!("did you mean '{name} {near}'?")),
+                None => failure.tip(format!("{name} --help")),
+            })
+        }
+        ErrorKind::UnknownArgument => {
+            let given = context(ContextKind::InvalidArg)?;
+            let flag = given.split(['=', ' ']).next().unwrap_or(given);
+            let failure = Failure::new(Exit::Usage, format!("unexpected argument '{given}'"));
+            if let Some(tip) = foreign::tip(words, command, flag) {
+                return Some(failure.tip(tip));
+            }
+            let longs: Vec<_> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
+            if let Some(near) =
+                flag.strip_prefix("--").and_then(|flag| near_miss(flag, longs.iter().copied()))
+            {
+                return Some(failure.tip(format!("did you mean '--{near}'?")));
+            }
+            Some(if flag.starts_with('-') {
+                failure.tip(format!(
+                    "{name} --help shows its flags; a value that begins with '-' stands after '--'"
+                ))
+            } else {
+                failure.tip(format!("{name} --help"))
+            })
+        }
+        ErrorKind::InvalidValue => {
+            let given = context(ContextKind::InvalidValue).filter(|given| !given.is_empty())?;
+            let argument = context(ContextKind::InvalidArg)?;
+            let Some(ContextValue::Strings(valid)) = error.get(ContextKind::ValidValue) else { return None };
+            let failure = Failure::new(Exit::Usage, format!("'{given}' is not a value of {argument}"));
+            Some(match near_miss(given, valid.iter().map(String::as_str)) {
+                Some(near) => failure.tip(format!("did you mean '{near}'?")),
+                None => failure.tip(format!("one of {}", valid.join(", "))),
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Pillars that this version does not have yet.
+fn later(command: &str, given: &str) -> Option<Failure> {
+    let what = match given {
+        "mq" => "message queues",
+        "log" => "logs",
+        "gossip" => "gossip",
+        _ => return None,
+    };
+    let message = format!("{what} ('bandy {given}') are not in this version yet");
+    (command == "bandy").then(|| Failure::new(Exit::Usage, message).tip("bandy rpc --help shows what is"))
+}
+
+/// The subcommand that the words have reached.
+fn command_of<'a>(root: &'a Command, words: &[OsString]) -> &'a Command {
+    let mut command = root;
+    for word in words.iter().skip(1).filter_map(|word| word.to_str()) {
+        if word == "--" {
+            break;
+        }
+        if let Some(found) = command.find_subcommand(word) {
+            command = found;
+        }
+    }
+    command
+}
+
+impl App {
+    /// For errors that come before the flags could be parsed: takes what it can make out of them.
+    pub fn bare(words: &[OsString]) -> Self {
+        let global = GlobalArgs::guess(words);
+        let auto = GlobalArgs { output: Some("auto".to_owned()), ..global.clone() };
+        Self::new(&global)
+            .or_else(|_| Self::new(&auto))
+            .expect("auto is a format, and overrules BANDY_OUTPUT")
+    }
 }
 
 /// The candidate that `given` was probably meant to be: one edit away, or two from five letters on.

@@ -32,6 +32,25 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The word in JSON errors and in the table of `bandy help exit-codes`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Unreachable => "unreachable",
+            Self::Denied => "denied",
+            Self::NotFound => "not_found",
+            Self::Nothing => "nothing",
+            Self::Partly => "partly",
+            Self::Status(_) => "status",
+            Self::Timeout => "timeout",
+            Self::SetUp => "set_up",
+            Self::Command(_) => "command",
+            Self::Signal(_) => "signal",
+        }
+    }
+
     /// The process's exit code.
     pub fn number(self) -> u8 {
         match self {
