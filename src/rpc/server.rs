@@ -14,6 +14,7 @@ mod cors;
 mod exchange;
 mod index;
 mod json_rpc;
+mod leftover;
 mod metrics;
 mod refusal;
 mod reply;

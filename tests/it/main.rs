@@ -5,5 +5,6 @@
 mod casts;
 mod cli;
 mod interop;
+mod rpc_server;
 mod support;
 mod tidy;

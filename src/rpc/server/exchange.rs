@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, Method as HttpMethod, Request, Response, Statu
 use http_body::Body;
 use tokio::time::Instant;
 
+use super::leftover::Returning;
 use super::metrics::Meter;
 use super::reply::{
     EncodingHeaders, Ending, LostReply, ReplyBody, collapse, deadline_exceeded, refuse, refuse_unrouted,
@@ -83,6 +84,23 @@ where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin + 'static,
 {
     let (parts, body) = request.into_parts();
+    if parts.version >= Version::HTTP_2 {
+        return dispatch(server, peer, parts, Returning::never(body)).await;
+    }
+    // A peer that asked whether to go on is not told to do so for nothing.
+    let asked_first = parts.headers.contains_key(header::EXPECT);
+    let (body, unread) = Returning::new(body);
+    let answer = dispatch(server, peer, parts, body).await;
+    if !asked_first {
+        unread.throw_away().await;
+    }
+    answer
+}
+
+async fn dispatch<B>(server: Arc<Server>, peer: Arc<Peer>, parts: Parts, body: B) -> Answer
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin + 'static,
+{
     match parts.method {
         HttpMethod::POST => post(server, peer, parts, body).await,
         HttpMethod::GET if parts.uri.path() == "/" => {
