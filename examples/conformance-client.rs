@@ -14,7 +14,8 @@ use bandy::rpc::schema::Schema;
 use bandy::rpc::wire::Encoding;
 use bandy::rpc::{Code, Format, Payload, Status};
 use bandy::shutdown::Shutdown;
-use bandy::transport::Address;
+use bandy::transport::tls::{IdentityFiles, TlsClientOptions};
+use bandy::transport::{Address, TlsClient};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -159,7 +160,39 @@ impl Test<'_> {
             "HTTP_VERSION_1" => HttpVersion::H1,
             other => return Err(format!("unknown version {other}").into()),
         };
-        Ok(target)
+        match self.tls()? {
+            Some(tls) => Ok(target.tls(tls)),
+            None => Ok(target),
+        }
+    }
+
+    /// The suite gives certificates as bytes, the library takes files, as commands do.
+    fn tls(&self) -> Result<Option<TlsClient>, Failure> {
+        let bytes = |value: &Value| STANDARD.decode(value.as_str().unwrap_or_default());
+        let authority = bytes(&self.request["serverTlsCert"])?;
+        if authority.is_empty() {
+            return Ok(None);
+        }
+        let folder = tempfile::tempdir()?;
+        let file = |name: &str, bytes: &[u8]| -> std::io::Result<std::path::PathBuf> {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes)?;
+            Ok(path)
+        };
+        let credentials = &self.request["clientTlsCreds"];
+        let identity = match credentials {
+            Value::Null => None,
+            credentials => Some(IdentityFiles {
+                certificate: file("cert.pem", &bytes(&credentials["cert"])?)?,
+                key: file("key.pem", &bytes(&credentials["key"])?)?,
+            }),
+        };
+        let options = TlsClientOptions {
+            ca: Some(file("ca.pem", &authority)?),
+            identity,
+            ..TlsClientOptions::default()
+        };
+        Ok(Some(TlsClient::new(&options)?))
     }
 
     fn options(&self) -> Result<CallOptions, Failure> {
@@ -183,6 +216,7 @@ impl Test<'_> {
             },
             message_size_max: if limit == 0 { 64 << 20 } else { usize::try_from(limit)? },
             get: self.request["useGetHttpMethod"] == true,
+            trace: false,
         })
     }
 

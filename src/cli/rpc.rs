@@ -1,9 +1,18 @@
 //! The rpc commands.
 
+pub mod call;
 pub mod demo;
+mod headers;
+mod health;
+mod lookup;
+pub mod ls;
+pub mod ping;
 pub mod registry;
+mod remote;
 pub mod schema;
 pub mod serve;
+mod style;
+pub mod wait;
 
 use super::app::App;
 use super::exit::Exit;
@@ -22,6 +31,15 @@ pub struct RpcArgs {
 pub enum RpcCommand {
     /// Answer calls with commands, workers, files, or built-in services
     Serve(Box<serve::Args>),
+    /// Call a function
+    Call(Box<call::Args>),
+    /// List services, or the methods of one
+    #[command(visible_alias = "list")]
+    Ls(Box<ls::Args>),
+    /// Measure round trips of the health check
+    Ping(Box<ping::Args>),
+    /// Wait until a server or a service is ready
+    Wait(Box<wait::Args>),
     /// See what a remote call is, in four scenes
     Demo(demo::Args),
     /// Run a service registry with Consul's HTTP API
@@ -35,6 +53,10 @@ pub enum RpcCommand {
 pub fn run(args: RpcArgs, app: &App) -> anyhow::Result<Exit> {
     match args.command {
         RpcCommand::Serve(args) => serve::run(*args, app),
+        RpcCommand::Call(args) => call::run(*args, app),
+        RpcCommand::Ls(args) => ls::run(&args, app),
+        RpcCommand::Ping(args) => ping::run(&args, app),
+        RpcCommand::Wait(args) => wait::run(&args, app),
         RpcCommand::Demo(args) => demo::run(&args, app),
         RpcCommand::Registry(args) => registry::run(&args, app),
     }

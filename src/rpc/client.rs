@@ -8,8 +8,12 @@ mod ending;
 mod exchange;
 mod raw;
 mod receive;
+mod reflect;
+pub mod resolve;
+mod retry;
 mod send;
 mod target;
+mod unschooled;
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
@@ -18,8 +22,11 @@ pub use connection::HttpVersion;
 pub use ending::{Cause, Ending};
 pub use raw::{RawCall, RawConnection};
 pub use receive::{Receiver, UnaryReply};
+pub use reflect::ReflectError;
+pub use retry::RetryPolicy;
 pub use send::{CallOptions, Closed, Sender};
 pub use target::{HttpProtocol, Target};
+pub use unschooled::describe;
 
 use crate::shutdown::Shutdown;
 use connection::Pool;
@@ -70,11 +77,24 @@ impl HttpClient {
         self.one_request(path, message, options, Shape::Streaming).await
     }
 
+    /// Starts a unary call: [`Receiver::unary`] waits for its reply.
+    ///
+    /// # Errors
+    /// There is no connection.
+    pub async fn start(
+        &self,
+        path: &str,
+        message: &Bytes,
+        options: &CallOptions,
+    ) -> Result<Receiver, Ending> {
+        self.one_request(path, message, options, Shape::Unary).await
+    }
+
     /// Makes a unary call. If the server certainly did not touch it, it is sent once more.
     pub async fn unary(&self, path: &str, message: &Bytes, options: &CallOptions) -> UnaryReply {
         let mut reply = self.unary_once(path, message, options).await;
-        // No connection at all is the caller's decision; a refused stream is not worth telling.
-        if reply.ending.untouched && reply.ending.cause != Cause::Unreachable {
+        // Having no connection at all is for the caller to judge.
+        if reply.ending.was_refused() {
             reply = self.unary_once(path, message, options).await;
         }
         reply

@@ -190,6 +190,11 @@ impl MessageType {
         self.pool.message(self.index).full_name()
     }
 
+    /// The linked descriptors around it.
+    pub fn pool(&self) -> &Arc<DescriptorPool> {
+        &self.pool
+    }
+
     /// The linked descriptor.
     pub fn descriptor(&self) -> &MessageDescriptor {
         self.pool.message(self.index)

@@ -5,6 +5,7 @@
 mod casts;
 mod cli;
 mod interop;
+mod rpc_client;
 mod rpc_server;
 mod support;
 mod tidy;

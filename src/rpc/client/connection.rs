@@ -3,9 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -14,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Mutex;
 
-use super::exchange::{Exchange, FirstBody, H1Body, Head, HttpError, RequestHalf, ResponseHead};
+use super::exchange::{Exchange, FirstBody, H1Body, Head, HttpError, Peer, RequestHalf, ResponseHead};
 use super::target::Dialer;
 use crate::shutdown::Shutdown;
 use crate::transport;
@@ -55,7 +53,7 @@ type H1Sender = hyper::client::conn::http1::SendRequest<H1Body>;
 #[derive(Clone)]
 pub(crate) struct H2Connection {
     sender: H2Sender,
-    peer_closed: Arc<AtomicBool>,
+    peer: Arc<Peer>,
 }
 
 impl H2Connection {
@@ -70,10 +68,8 @@ impl H2Connection {
     /// Opens a stream; the response is not waited for.
     pub(crate) fn open(&mut self, head: Head, body: FirstBody) -> Result<Exchange, HttpError> {
         let ends = matches!(&body, FirstBody::Whole(bytes) if bytes.is_empty());
-        let (future, mut stream) = self
-            .sender
-            .send_request(head, ends)
-            .map_err(|error| HttpError::from_h2(&error, &self.peer_closed))?;
+        let (future, mut stream) =
+            self.sender.send_request(head, ends).map_err(|error| HttpError::from_h2(&error, &self.peer))?;
         let request = match body {
             FirstBody::Pieces => RequestHalf::H2(stream),
             FirstBody::Whole(bytes) => {
@@ -84,7 +80,7 @@ impl H2Connection {
                 RequestHalf::Finished
             }
         };
-        Ok(Exchange { request, head: ResponseHead::H2(future, Arc::clone(&self.peer_closed)) })
+        Ok(Exchange { request, head: ResponseHead::H2(future, Arc::clone(&self.peer)) })
     }
 }
 
@@ -132,7 +128,7 @@ impl Pool {
     /// same one.
     pub(crate) async fn h2(&self) -> Result<H2Connection, OpenError> {
         let mut slot = self.h2.lock().await;
-        if let Some(connection) = slot.as_ref().filter(|it| !it.peer_closed.load(Ordering::Acquire)) {
+        if let Some(connection) = slot.as_ref().filter(|it| !it.peer.is_closed()) {
             return Ok(connection.clone());
         }
         let connection = self.dial_h2().await?;
@@ -143,7 +139,7 @@ impl Pool {
     /// The next call gets another connection than `dead`.
     pub(crate) async fn forget_h2(&self, dead: &H2Connection) {
         let mut slot = self.h2.lock().await;
-        if slot.as_ref().is_some_and(|it| Arc::ptr_eq(&it.peer_closed, &dead.peer_closed)) {
+        if slot.as_ref().is_some_and(|it| Arc::ptr_eq(&it.peer, &dead.peer)) {
             *slot = None;
         }
     }
@@ -151,8 +147,8 @@ impl Pool {
     /// An HTTP/2 connection that nobody else uses.
     pub(crate) async fn dial_h2(&self) -> Result<H2Connection, OpenError> {
         let stream = self.dialer.dial(HttpVersion::H2).await?;
-        let peer_closed = Arc::new(AtomicBool::new(false));
-        let watched = Watched { stream, peer_closed: Arc::clone(&peer_closed) };
+        let peer = Arc::new(Peer::default());
+        let watched = Watched { stream, peer: Arc::clone(&peer) };
         let (sender, connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -160,15 +156,15 @@ impl Pool {
             .enable_push(false)
             .handshake::<_, Bytes>(watched)
             .await
-            .map_err(|error| HttpError::from_h2(&error, &peer_closed))?;
-        let closed = Arc::clone(&peer_closed);
+            .map_err(|error| HttpError::from_h2(&error, &peer))?;
+        let driven = Arc::clone(&peer);
         self.shutdown.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
             }
-            closed.store(true, Ordering::Release);
+            driven.close();
         });
-        Ok(H2Connection { sender, peer_closed })
+        Ok(H2Connection { sender, peer })
     }
 
     async fn open_h1(&self, head: Head, body: FirstBody) -> Result<Exchange, OpenError> {
@@ -217,10 +213,10 @@ impl Pool {
     }
 }
 
-/// A stream that remembers that its peer has closed it, before anyone who reads from it can know.
+/// A stream that remembers how its peer began, and that it has closed it before anyone who reads can know.
 struct Watched<S> {
     stream: S,
-    peer_closed: Arc<AtomicBool>,
+    peer: Arc<Peer>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -232,7 +228,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buf.filled().len();
         let result = std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
         if result.is_err() || (buf.filled().len() == before && buf.remaining() > 0) {
-            self.peer_closed.store(true, Ordering::Release);
+            self.peer.close();
+        } else if let Some(first) = buf.filled().get(before) {
+            self.peer.heard(*first);
         }
         Poll::Ready(result)
     }
@@ -263,6 +261,3 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         self.stream.is_write_vectored()
     }
 }
-
-/// Time to wait for a connection when the call has no earlier deadline.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

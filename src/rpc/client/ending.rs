@@ -6,6 +6,7 @@ use super::connection::OpenError;
 use super::exchange::HttpError;
 use crate::rpc::wire::status::code_of_http;
 use crate::rpc::{Code, Status};
+use crate::transport;
 
 /// Who decided how a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,21 +36,34 @@ pub struct Ending {
     pub cause: Cause,
     /// True if the server certainly did not work on the call: sending it again is safe.
     pub untouched: bool,
+    /// True if there was a connection all the same.
+    pub(super) refused: bool,
 }
 
 impl Ending {
+    /// True if there was a connection, but the server refused the stream without looking at it.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.untouched && self.refused
+    }
+
     /// The server's own status.
     pub(crate) fn answered(status: Status, trailers: HeaderMap) -> Self {
-        Self { status, trailers, cause: Cause::Answered, untouched: false }
+        Self { status, trailers, cause: Cause::Answered, untouched: false, refused: false }
     }
 
     fn here(code: Code, message: impl Into<String>, cause: Cause) -> Self {
-        Self { status: Status::new(code, message), trailers: HeaderMap::new(), cause, untouched: false }
+        Self {
+            status: Status::new(code, message),
+            trailers: HeaderMap::new(),
+            cause,
+            untouched: false,
+            refused: false,
+        }
     }
 
     /// The caller gave up.
     pub fn given_up(status: Status) -> Self {
-        Self { status, trailers: HeaderMap::new(), cause: Cause::GivenUp, untouched: false }
+        Self { status, trailers: HeaderMap::new(), cause: Cause::GivenUp, untouched: false, refused: false }
     }
 
     /// The deadline passed here.
@@ -76,10 +90,14 @@ impl Ending {
     /// There was no exchange.
     pub(crate) fn not_opened(error: &OpenError) -> Self {
         match error {
-            OpenError::Transport(error) => Self {
-                untouched: true,
-                ..Self::here(Code::Unavailable, error.to_string(), Cause::Unreachable)
-            },
+            OpenError::Transport(error) => {
+                let message = match error {
+                    // Who tells a person says where.
+                    transport::Error::Connect { source, .. } => words(source),
+                    other => other.to_string(),
+                };
+                Self { untouched: true, ..Self::here(Code::Unavailable, message, Cause::Unreachable) }
+            }
             OpenError::Http(error) => Self::broken(error),
         }
     }
@@ -89,15 +107,24 @@ impl Ending {
         match error {
             HttpError::Refused => Self {
                 untouched: true,
+                refused: true,
                 ..Self::here(Code::Unavailable, error.to_string(), Cause::Unreachable)
             },
             HttpError::Reset(reason) => {
                 Self::here(code_of_reset(*reason), error.to_string(), Cause::Answered)
             }
-            HttpError::Lost(_) => Self::here(Code::Unavailable, error.to_string(), Cause::Unreachable),
+            HttpError::Lost(_) | HttpError::Other(_) => {
+                Self::here(Code::Unavailable, error.to_string(), Cause::Unreachable)
+            }
             HttpError::Malformed(_) => Self::malformed(Code::Internal, error.to_string()),
         }
     }
+}
+
+/// The operating system's words without its number.
+fn words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
 /// The code of a stream that was reset without a status.

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -26,13 +26,54 @@ pub(crate) enum HttpError {
     /// The connection is gone; whether the request was worked on is unknown.
     #[error("connection lost: {0}")]
     Lost(String),
+    /// The peer speaks something else than HTTP/2.
+    #[error("{0}")]
+    Other(&'static str),
     /// What came is not HTTP of the expected version.
     #[error("{0}")]
     Malformed(String),
 }
 
+/// What is known about the other end of an HTTP/2 connection.
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    closed: AtomicBool,
+    began: AtomicBool,
+    /// The first byte it sent; 0 before that, and of HTTP/2 always: SETTINGS are shorter than 64 KiB.
+    first: AtomicU8,
+}
+
+impl Peer {
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn heard(&self, byte: u8) {
+        if !self.began.swap(true, Ordering::Relaxed) {
+            self.first.store(byte, Ordering::Relaxed);
+        }
+    }
+
+    /// What it speaks, if that is not HTTP/2.
+    fn other_protocol(&self) -> Option<HttpError> {
+        match self.first.load(Ordering::Relaxed) {
+            b'H' => Some(HttpError::Other("it speaks HTTP/1.1, not HTTP/2")),
+            // TLS: an alert or a handshake.
+            0x15 | 0x16 => Some(HttpError::Other("it speaks TLS: write grpcs:// or https://")),
+            _ => None,
+        }
+    }
+}
+
 impl HttpError {
-    pub(super) fn from_h2(error: &h2::Error, peer_closed: &AtomicBool) -> Self {
+    pub(super) fn from_h2(error: &h2::Error, peer: &Peer) -> Self {
+        if let Some(other) = peer.other_protocol() {
+            return other;
+        }
         if let Some(io) = error.get_io() {
             return Self::Lost(io.to_string());
         }
@@ -41,9 +82,7 @@ impl HttpError {
             // While the connection is still open, h2 fails only the streams above the last one that the
             // peer will answer. Once it has closed, the same error stands for all of them.
             return match reason {
-                Reason::NO_ERROR if error.is_remote() && !peer_closed.load(Ordering::Acquire) => {
-                    Self::Refused
-                }
+                Reason::NO_ERROR if error.is_remote() && !peer.is_closed() => Self::Refused,
                 Reason::NO_ERROR => Self::Lost("the server is going away".to_owned()),
                 reason if error.is_remote() => Self::Lost(format!("the server went away with {reason:?}")),
                 reason => Self::Malformed(format!("the server does not speak HTTP/2 well: {reason}")),
@@ -196,7 +235,7 @@ impl Body for H1Body {
 /// The response that is to come.
 pub(crate) enum ResponseHead {
     /// On an HTTP/2 stream.
-    H2(h2::client::ResponseFuture, Arc<AtomicBool>),
+    H2(h2::client::ResponseFuture, Arc<Peer>),
     /// On an HTTP/1.1 connection.
     H1(BoxFuture<'static, Result<Response<Incoming>, hyper::Error>>),
 }
@@ -220,7 +259,7 @@ impl ResponseHead {
 /// The body of a response and the trailers after it.
 pub(crate) enum ResponseBody {
     /// On an HTTP/2 stream.
-    H2(h2::RecvStream, Arc<AtomicBool>),
+    H2(h2::RecvStream, Arc<Peer>),
     /// On an HTTP/1.1 connection.
     H1 {
         /// What is left of the body.

@@ -37,6 +37,8 @@ pub struct CallOptions {
     pub compression: Encoding,
     /// Largest reply message that is accepted, before and after decompression.
     pub message_size_max: usize,
+    /// Ask the server for its side of the story, if it is one of ours.
+    pub trace: bool,
     /// Connect: send a unary call as GET. Only for methods without side effects.
     pub get: bool,
 }
@@ -49,6 +51,7 @@ impl Default for CallOptions {
             format: Format::Proto,
             compression: Encoding::Identity,
             message_size_max: wire::MESSAGE_SIZE_MAX,
+            trace: false,
             get: false,
         }
     }
@@ -165,6 +168,9 @@ fn common_headers(options: &CallOptions) -> HeaderMap {
         headers.remove(USER_AGENT);
     }
     metadata::append(&mut headers, replaced);
+    if options.trace {
+        headers.insert(wire::trace::NAME, HeaderValue::from_static("1"));
+    }
     headers
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::HttpVersion;
-use crate::transport::{self, Address, Stream};
+use crate::transport::tls::{ALPN_H2, ALPN_HTTP11};
+use crate::transport::{self, Address, ConnectOptions, Stream, TlsClient};
 
 /// The protocol of calls over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Target {
     pub protocol: HttpProtocol,
     /// The version of HTTP.
     pub version: HttpVersion,
+    /// TLS; `None` for plaintext.
+    pub tls: Option<TlsClient>,
     /// Time to wait for a connection.
     pub connect_timeout: Duration,
 }
@@ -53,7 +56,8 @@ impl Target {
             prefix: String::new(),
             protocol: HttpProtocol::Grpc,
             version: HttpVersion::H2,
-            connect_timeout: super::connection::CONNECT_TIMEOUT,
+            tls: None,
+            connect_timeout: ConnectOptions::default().timeout,
         }
     }
 
@@ -68,9 +72,16 @@ impl Target {
         self
     }
 
+    /// The same server, over TLS.
+    #[must_use]
+    pub fn tls(mut self, tls: TlsClient) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// `http` or `https`.
     pub(crate) fn scheme(&self) -> &'static str {
-        "http"
+        if self.tls.is_some() { "https" } else { "http" }
     }
 }
 
@@ -99,13 +110,14 @@ impl Dialer {
 
     /// Opens a connection on which `version` can be spoken.
     pub(crate) async fn dial(&self, version: HttpVersion) -> Result<Stream, transport::Error> {
-        let _ = version;
-        let connect = Stream::connect(&self.target.address);
-        tokio::time::timeout(self.target.connect_timeout, connect).await.unwrap_or_else(|_| {
-            Err(transport::Error::Timeout {
-                address: self.target.address.clone(),
-                after: self.target.connect_timeout,
-            })
-        })
+        let protocol = match version {
+            HttpVersion::H2 => ALPN_H2,
+            HttpVersion::H1 => ALPN_HTTP11,
+        };
+        let options = ConnectOptions {
+            timeout: self.target.connect_timeout,
+            tls: self.target.tls.as_ref().map(|tls| tls.with_alpn(&[protocol])),
+        };
+        Stream::connect_with(&self.target.address, &options).await
     }
 }

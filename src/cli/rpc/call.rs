@@ -1,0 +1,418 @@
+//! `bandy rpc call`: one call, many on one connection, or a conversation.
+
+mod body;
+mod each;
+mod input;
+mod show;
+mod trace;
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+
+use super::lookup::{self, Found};
+use super::remote::{ProtocolArgs, Remote};
+use super::schema::SchemaArgs;
+use crate::cli::app::App;
+use crate::cli::connect::ConnectArgs;
+use crate::cli::endpoint::{Endpoint, Pillar};
+use crate::cli::exit::{Exit, Failure};
+use crate::rpc::client::resolve::MethodName;
+use crate::rpc::client::{CallOptions, Ending, Receiver, RetryPolicy, Sender, UnaryReply};
+use crate::rpc::{Code, Format};
+use crate::units::parse_duration;
+use body::Look;
+use input::Input;
+use show::{JsonStyle, Show};
+
+/// Arguments of `rpc call`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Method: NAME, SERVICE/NAME, package.SERVICE/NAME, a URL that ends in one, or a call id
+    pub method: String,
+    /// Request: one JSON object or text, or items FIELD=TEXT and FIELD:=JSON
+    #[arg(value_name = "DATA")]
+    pub words: Vec<String>,
+    /// Request: JSON or text, @FILE, or @- for standard input
+    #[arg(short, long, value_name = "DATA", conflicts_with = "words")]
+    pub data: Option<String>,
+    /// Make one call for each line of standard input
+    #[arg(long, conflicts_with_all = ["words", "data"])]
+    pub each: bool,
+    /// Calls at the same time
+    #[arg(short, long, value_name = "N", default_value_t = 1, requires = "each", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub jobs: u16,
+    /// Print replies as they come, not in the order of the input
+    #[arg(long, requires = "each")]
+    pub unordered: bool,
+    /// Stop after N messages
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Stop after this long without a message
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub idle: Option<Duration>,
+    /// Stop after this long
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Leave the request stream open after the last message
+    #[arg(long)]
+    pub no_half_close: bool,
+    /// Send and print message bytes as they are, without a schema
+    #[arg(long)]
+    pub raw: bool,
+    /// Send a call without side effects as an HTTP GET (Connect)
+    #[arg(long)]
+    pub get: bool,
+    /// Tell what happens at each stage of the call
+    #[arg(long, conflicts_with_all = ["each", "raw"])]
+    pub trace: bool,
+    /// Try again up to N times
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub retry: u32,
+    /// Codes worth trying again
+    #[arg(long, value_name = "CODES", value_delimiter = ',', default_value = "unavailable", value_parser = parse_code)]
+    pub retry_on: Vec<Code>,
+    /// Wait until the server can be reached
+    #[arg(long)]
+    pub wait_for_ready: bool,
+    #[command(flatten)]
+    json: JsonStyle,
+    #[command(flatten)]
+    schema: SchemaArgs,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bandy rpc call upper hello                        a function of this machine's server
+  bandy rpc call -e :50051 Greeter/Hello name=Ada   items make the request
+  bandy rpc call grpcs://host/demo.Greeter/Hello -d @request.json
+  seq 9 | bandy rpc call Calc/Sum                   a stream of requests, one per line
+  bandy rpc call Greeter/Hello --each -j16 <requests.ndjson
+
+Exit: 0 OK · 3 unreachable · 5 no such method · 64+N status N · 124 --timeout · see 'bandy help exit-codes'";
+
+fn parse_code(text: &str) -> Result<Code, String> {
+    let by_number = || text.parse().ok().and_then(Code::from_number);
+    Code::from_name(text)
+        .or_else(by_number)
+        .ok_or_else(|| format!("{text:?} is no status code, such as unavailable"))
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Everything that is not an OK reply.
+pub fn run(mut args: Args, app: &App) -> anyhow::Result<Exit> {
+    take_url(&mut args)?;
+    app.client(args.connect.timeout, call(&args, app))
+}
+
+/// A method written as a URL names its server, too.
+fn take_url(args: &mut Args) -> anyhow::Result<()> {
+    if !args.method.contains("://") && !args.method.starts_with("unix:") {
+        return Ok(());
+    }
+    let mut endpoint = Endpoint::parse(Pillar::Rpc, &args.method).map_err(Failure::from)?;
+    let Some(method) = endpoint.take_method() else {
+        return Err(Failure::new(Exit::Usage, format!("{endpoint} names no method"))
+            .tip(format!("write {endpoint}/package.Service/Method"))
+            .into());
+    };
+    if args.connect.endpoint.is_some() {
+        return Err(
+            Failure::new(Exit::Usage, "the server is named twice: in the method's URL and by -e").into()
+        );
+    }
+    // The text itself, because an endpoint prints with its password masked.
+    let without_method = args.method.trim_end_matches(&method).trim_end_matches('/').to_owned();
+    args.connect.endpoint = Some(without_method);
+    args.method = method;
+    Ok(())
+}
+
+/// One invocation of the command, once the method is known.
+struct Invocation<'a> {
+    args: &'a Args,
+    app: &'a App,
+    remote: Remote,
+    found: &'a Found,
+    show: Show<'a>,
+}
+
+async fn call(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    let name = MethodName::parse(&args.method);
+    let remote = Remote::open(&args.connect, &args.protocol, name.service.as_deref(), app).await?;
+    if args.raw {
+        return raw(args, app, &name, &remote).await;
+    }
+    let policy = args.policy();
+    let found = wait_ready(&policy, || lookup::method(&name, &args.schema, &remote)).await?;
+    let show = Show::new(app, &found, args.json.clone());
+    let invocation = Invocation { args, app, remote, found: &found, show };
+    if args.each {
+        return each::run(&invocation).await;
+    }
+    if args.trace {
+        return trace::run(&invocation).await;
+    }
+    let kind = invocation.found.method.kind;
+    match (kind.client_streams(), kind.server_streams()) {
+        (false, false) => invocation.unary().await,
+        (false, true) => invocation.server_stream().await,
+        (true, _) => invocation.client_stream().await,
+    }
+}
+
+impl Args {
+    fn policy(&self) -> RetryPolicy {
+        RetryPolicy { retries: self.retry, codes: self.retry_on.clone(), wait_for_ready: self.wait_for_ready }
+    }
+}
+
+/// Repeats what fails because nobody is there yet, if that is to be waited out.
+async fn wait_ready<T, F, W>(policy: &RetryPolicy, mut work: W) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+    W: FnMut() -> F,
+{
+    let mut waits = 0;
+    loop {
+        let error = match work().await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let unreachable =
+            error.downcast_ref::<Failure>().is_some_and(|failure| failure.exit == Exit::Unreachable);
+        if !policy.wait_for_ready || !unreachable {
+            return Err(error);
+        }
+        tokio::time::sleep(policy.pause_between_waits(waits, fastrand::f64())).await;
+        waits += 1;
+    }
+}
+
+impl Invocation<'_> {
+    fn path(&self) -> &str {
+        &self.found.method.path
+    }
+
+    fn options(&self) -> CallOptions {
+        let get = self.args.get && self.found.method.no_side_effects;
+        CallOptions { get, ..self.remote.options.clone() }
+    }
+
+    fn format(&self) -> Format {
+        self.remote.options.format
+    }
+
+    /// The messages given on the command line; `None` if there are none.
+    fn given(&self) -> anyhow::Result<Option<Vec<Bytes>>> {
+        let kind = &self.found.method.input;
+        let look = Look::of(kind);
+        let data = match (&self.args.data, self.args.words.as_slice()) {
+            (Some(data), _) => read_data(data)?,
+            (None, []) => return Ok(None),
+            (None, words) if look == Look::Json && body::are_items(words) => {
+                let json = body::from_items(kind, words)?;
+                return Ok(Some(vec![body::encode(kind, &json, self.format())?]));
+            }
+            (None, words) if look == Look::Json && words.len() == 1 => words.concat().into_bytes(),
+            // Words of text, as echo takes them.
+            (None, words) => words.join(" ").into_bytes(),
+        };
+        let documents = match look {
+            Look::Json => input::documents(&data)?,
+            Look::Text | Look::Bytes => vec![body::to_json(look, &data)?],
+        };
+        let encode = |json: &Bytes| body::encode(kind, json, self.format());
+        Ok(Some(documents.iter().map(encode).collect::<Result<_, _>>()?))
+    }
+
+    /// The only message of a call that takes one.
+    fn one(&self) -> anyhow::Result<Bytes> {
+        let Some(messages) = self.given()? else { return Ok(self.empty()?) };
+        match <[Bytes; 1]>::try_from(messages) {
+            Ok([message]) => Ok(message),
+            Err(messages) => {
+                let message = format!("{} takes one message, {} were given", self.path(), messages.len());
+                Err(Failure::new(Exit::Usage, message).tip("make a call for each: --each <FILE").into())
+            }
+        }
+    }
+
+    fn empty(&self) -> Result<Bytes, Failure> {
+        let kind = &self.found.method.input;
+        let json = match Look::of(kind) {
+            Look::Json => Bytes::from_static(b"{}"),
+            Look::Text | Look::Bytes => Bytes::from_static(b"\"\""),
+        };
+        body::encode(kind, &json, self.format())
+    }
+
+    /// Makes a unary call, again if the policy says so.
+    async fn attempt(&self, message: &Bytes) -> UnaryReply {
+        let (policy, options) = (self.args.policy(), self.options());
+        let (mut attempts, mut waits) = (0, 0);
+        loop {
+            let reply = self.remote.client.unary(self.path(), message, &options).await;
+            let absent = policy.is_absence(&reply.ending);
+            attempts += u32::from(!absent);
+            let Some(pause) = policy.pause(&reply.ending, attempts, waits, fastrand::f64()) else {
+                return reply;
+            };
+            waits += u32::from(absent);
+            self.app.printer.detail(&format!("{} — again in {pause:.1?}", reply.ending.status));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn unary(&self) -> anyhow::Result<Exit> {
+        let message = self.one()?;
+        let started = Instant::now();
+        let reply = self.attempt(&message).await;
+        self.show.headers(&reply.headers);
+        self.show.unary(&reply, started.elapsed())?;
+        self.end(&reply.ending)
+    }
+
+    async fn server_stream(&self) -> anyhow::Result<Exit> {
+        let message = self.one()?;
+        let started = Instant::now();
+        let receiver = self.remote.client.server_stream(self.path(), &message, &self.options()).await;
+        let receiver = receiver.map_err(|ending| self.remote.failure(self.path(), &ending))?;
+        self.receive(receiver, started).await
+    }
+
+    async fn client_stream(&self) -> anyhow::Result<Exit> {
+        let input = match self.given()? {
+            Some(messages) => Input::given(messages),
+            None => Input::stdin(self.app, &self.found.method.input, self.format()),
+        };
+        let started = Instant::now();
+        let both = self.remote.client.stream(self.path(), &self.options()).await;
+        let (sender, receiver) = both.map_err(|ending| self.remote.failure(self.path(), &ending))?;
+        let mut receiving = std::pin::pin!(self.receive(receiver, started));
+        let mut sending = std::pin::pin!(self.send(sender, input));
+        // The server may answer before, while and after it is sent to, or not let us finish.
+        tokio::select! {
+            exit = &mut receiving => exit,
+            sent = &mut sending => {
+                // Kept, so that a stream that is to stay open does.
+                let _sender = sent?;
+                receiving.await
+            }
+        }
+    }
+
+    async fn send(&self, mut sender: Sender, mut input: Input<'_>) -> anyhow::Result<Sender> {
+        while let Some(message) = input.next().await? {
+            if sender.send(&message).await.is_err() {
+                return Ok(sender);
+            }
+        }
+        if !self.args.no_half_close {
+            sender.finish().await;
+        }
+        Ok(sender)
+    }
+
+    /// Prints what comes until the end, or until it is enough.
+    async fn receive(&self, mut receiver: Receiver, started: Instant) -> anyhow::Result<Exit> {
+        let until = self.args.duration.and_then(|duration| started.checked_add(duration));
+        let mut received = 0;
+        let mut said_headers = false;
+        loop {
+            let idle = self.args.idle.and_then(|idle| Instant::now().checked_add(idle));
+            let stop = [until, idle].into_iter().flatten().min();
+            let message = tokio::select! {
+                message = receiver.message() => message,
+                () = at(stop) => return Ok(self.enough(received)),
+            };
+            if !said_headers {
+                said_headers = true;
+                self.show.headers(receiver.headers().await);
+            }
+            let Some(message) = message else { break };
+            self.show.streamed(&message)?;
+            received += 1;
+            if self.args.count.is_some_and(|count| received >= count) {
+                return Ok(Exit::Done);
+            }
+        }
+        let (_, ending) = receiver.end().await;
+        self.show.end(&ending, started.elapsed())?;
+        self.end(&ending)?;
+        Ok(self.enough(received))
+    }
+
+    /// Fewer than were asked for are not enough.
+    fn enough(&self, received: u64) -> Exit {
+        if self.args.count.is_some_and(|count| received < count) { Exit::Nothing } else { Exit::Done }
+    }
+
+    fn end(&self, ending: &Ending) -> anyhow::Result<Exit> {
+        if ending.status.is_ok() {
+            return Ok(Exit::Done);
+        }
+        self.show.details(&ending.status);
+        Err(self.remote.failure(self.path(), ending).into())
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The data of `-d`: itself, a file's, or standard input's.
+fn read_data(data: &str) -> anyhow::Result<Vec<u8>> {
+    use anyhow::Context as _;
+    use std::io::Read as _;
+    match data.strip_prefix('@') {
+        None => Ok(data.as_bytes().to_vec()),
+        Some("-") => {
+            let mut bytes = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
+            Ok(bytes)
+        }
+        Some(path) => std::fs::read(Path::new(path)).with_context(|| format!("cannot read {path}")),
+    }
+}
+
+/// Bytes out, bytes in: no schema is asked for.
+async fn raw(args: &Args, app: &App, name: &MethodName, remote: &Remote) -> anyhow::Result<Exit> {
+    let Some(path) = name.service.as_ref().map(|service| format!("{service}/{}", name.method)) else {
+        return Err(Failure::new(Exit::Usage, format!("'{name}' is not a full name"))
+            .tip("without a schema a method is package.Service/Method")
+            .into());
+    };
+    let message = match (&args.data, args.words.as_slice()) {
+        (Some(data), _) => read_data(data)?,
+        (None, words) => words.join(" ").into_bytes(),
+    };
+    let receiver = remote.client.server_stream(&path, &message.into(), &remote.options).await;
+    let mut receiver = receiver.map_err(|ending| remote.failure(&path, &ending))?;
+    let mut received = 0;
+    while let Some(message) = receiver.message().await {
+        if app.printer.is_terminal() {
+            app.printer.line(&crate::rpc::client::describe(&message))?;
+        } else {
+            app.printer.bytes(&message)?;
+        }
+        received += 1;
+        if args.count.is_some_and(|count| received >= count) {
+            return Ok(Exit::Done);
+        }
+    }
+    let (_, ending) = receiver.end().await;
+    if ending.status.is_ok() { Ok(Exit::Done) } else { Err(remote.failure(&path, &ending).into()) }
+}

@@ -1,0 +1,233 @@
+//! `--trace`: the anatomy of one call, stage by stage, on both sides.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::Invocation;
+use super::body::Look;
+use crate::cli::exit::{Exit, Failure};
+use crate::output;
+use crate::rpc::client::{CallOptions, Ending};
+use crate::rpc::schema::MessageType;
+use crate::rpc::wire::trace::{self, Stage, Step};
+use crate::rpc::{Format, Payload};
+
+/// Columns of the client's side.
+const CLIENT_WIDTH: usize = 54;
+/// Bytes of a message that are shown.
+const BYTES_SHOWN: usize = 16;
+/// Characters of a message's fields that are shown.
+const FIELDS_SHOWN: usize = 60;
+
+/// One stage on one side.
+#[derive(Serialize)]
+struct Row {
+    side: &'static str,
+    stage: &'static str,
+    at_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<usize>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct View<'a> {
+    method: &'a str,
+    call_id: u32,
+    status: &'static str,
+    server_visible: bool,
+    stages: Vec<Row>,
+}
+
+/// When things happened here, since the call began.
+struct Times {
+    serialise: Duration,
+    sent: Duration,
+    reply: Duration,
+    decoded: Duration,
+}
+
+/// Makes the call and tells its story instead of its reply.
+///
+/// # Errors
+/// The method streams; the call did not end well.
+pub async fn run(invocation: &Invocation<'_>) -> anyhow::Result<Exit> {
+    let method = &invocation.found.method;
+    if method.kind.client_streams() || method.kind.server_streams() {
+        let message = format!("--trace follows a unary call, but {} streams", method.path);
+        return Err(Failure::new(Exit::Usage, message).into());
+    }
+    let options = CallOptions { trace: true, ..invocation.options() };
+    let start = Instant::now();
+    let request = invocation.one()?;
+    let serialise = start.elapsed();
+    let receiver = invocation.remote.client.start(&method.path, &request, &options).await;
+    let sent = start.elapsed();
+    let receiver = receiver.map_err(|ending| invocation.remote.failure(&method.path, &ending))?;
+    let reply = receiver.unary().await;
+    let came = start.elapsed();
+    let fields = reply.message.as_ref().map(|message| fields_of(&method.output, message)).unwrap_or_default();
+    let times = Times { serialise, sent, reply: came, decoded: start.elapsed() };
+    let steps =
+        reply.ending.trailers.get(trace::NAME).and_then(|value| value.to_str().ok()).map(trace::decode);
+    let story = Story {
+        invocation,
+        times,
+        steps: steps.unwrap_or_default(),
+        request: &request,
+        reply: reply.message.as_ref(),
+        fields,
+        ending: &reply.ending,
+    };
+    story.tell()?;
+    invocation.end(&reply.ending)
+}
+
+struct Story<'a> {
+    invocation: &'a Invocation<'a>,
+    times: Times,
+    steps: Vec<Step>,
+    request: &'a Bytes,
+    reply: Option<&'a Bytes>,
+    fields: String,
+    ending: &'a Ending,
+}
+
+impl Story<'_> {
+    fn tell(&self) -> anyhow::Result<()> {
+        let printer = &self.invocation.app.printer;
+        let method = &self.invocation.found.method;
+        if printer.look().format == output::Format::Json {
+            let mut stages = self.client_rows();
+            stages.extend(self.server_rows());
+            stages.sort_by(|a, b| a.at_ms.total_cmp(&b.at_ms));
+            let status = self.ending.status.code.name();
+            let server_visible = !self.steps.is_empty();
+            let view = View { method: &method.path, call_id: method.id, status, server_visible, stages };
+            return Ok(printer.json(&view)?);
+        }
+        printer.line(&format!("{:<CLIENT_WIDTH$}server", " client"))?;
+        let (client, mut server) = (self.client_rows(), self.server_rows().into_iter());
+        let right = |row: Option<Row>| row.map(|row| text(&row)).unwrap_or_default();
+        for (at, row) in client.iter().enumerate() {
+            let left = format!(" {}", text(row));
+            // The request's arrow leads to the first stage over there, the reply's comes from the last.
+            if row.stage != "transport" {
+                printer.line(&left)?;
+            } else if at < 4 {
+                let opposite = if self.steps.is_empty() { self.invisible() } else { right(server.next()) };
+                printer.line(&format!("{}▶ {opposite}", arrow(&left, CLIENT_WIDTH - 2)))?;
+                while server.len() > 1 {
+                    printer.line(&format!("{:CLIENT_WIDTH$}{}", "", right(server.next())))?;
+                }
+            } else {
+                printer.line(
+                    format!("{} {}", arrow(&left, CLIENT_WIDTH - 1), right(server.next())).trim_end(),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn client_rows(&self) -> Vec<Row> {
+        let method = &self.invocation.found.method;
+        let times = &self.times;
+        let row = |stage, at: Duration, bytes, detail| Row {
+            side: "client",
+            stage,
+            at_ms: millis(at),
+            bytes,
+            detail,
+        };
+        let size = self.reply.map_or(0, Bytes::len);
+        let status = self.ending.status.code.name();
+        let request = format!("{}   {}", hex(self.request), fields_of(&method.input, self.request));
+        let mut rows = vec![
+            row("stub", Duration::ZERO, None, method.path.clone()),
+            row("call id", Duration::ZERO, None, format!("{} ({:#010x})", method.id, method.id)),
+            row("serialise", times.serialise, Some(self.request.len()), request.trim().to_owned()),
+            row("transport", times.sent, None, format!("── HEADERS, DATA {} B", self.request.len())),
+            row("transport", times.reply, None, format!("◀── DATA {size} B, TRAILERS {status}")),
+        ];
+        if self.reply.is_some() {
+            rows.push(row("decode", times.decoded, Some(size), self.fields.clone()));
+        }
+        rows.push(row("return", times.decoded, None, status.to_owned()));
+        rows
+    }
+
+    /// The server counts from when it had the headers. Both ways are taken to last equally long.
+    fn server_rows(&self) -> Vec<Row> {
+        let Some(last) = self.steps.last() else { return Vec::new() };
+        let away = self.times.reply.saturating_sub(self.times.sent).saturating_sub(last.at);
+        let begin = self.times.sent + away / 2;
+        let path = &self.invocation.found.method.path;
+        let detail = |step: &Step| match step.stage {
+            Stage::Dispatch => format!("/{path}"),
+            Stage::Decode => self.invocation.found.method.input.full_name().to_owned(),
+            Stage::Handler => path.rsplit('/').next().unwrap_or_default().to_owned(),
+            Stage::Serialise => self.invocation.found.method.output.full_name().to_owned(),
+        };
+        let row = |step: &Step| Row {
+            side: "server",
+            stage: step.stage.name(),
+            at_ms: millis(begin + step.at),
+            bytes: Some(step.size).filter(|size| *size > 0),
+            detail: detail(step),
+        };
+        self.steps.iter().map(row).collect()
+    }
+
+    fn invisible(&self) -> String {
+        format!("server: {:.2} ms, not visible", millis(self.times.reply.saturating_sub(self.times.sent)))
+    }
+}
+
+fn text(row: &Row) -> String {
+    let size = row.bytes.map(|bytes| format!("{bytes} B   ")).unwrap_or_default();
+    format!("{:>4.2} ms {:<10} {size}{}", row.at_ms, row.stage, row.detail).trim_end().to_owned()
+}
+
+/// The text, drawn out with a line to that many columns.
+fn arrow(text: &str, width: usize) -> String {
+    let used = text.chars().count() + 1;
+    format!("{text} {}", "─".repeat(width.saturating_sub(used)))
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e5).round() / 100.0
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let shown: Vec<String> = bytes.iter().take(BYTES_SHOWN).map(|byte| format!("{byte:02x}")).collect();
+    let more = if bytes.len() > BYTES_SHOWN { " …" } else { "" };
+    format!("{}{more}", shown.join(" "))
+}
+
+/// The fields of a message with their numbers: `name(1)="Ada"`.
+fn fields_of(kind: &MessageType, message: &Bytes) -> String {
+    let json = kind.convert(&Payload::proto(message.clone()), Format::Json).unwrap_or_default();
+    let text = match (Look::of(kind), serde_json::from_slice(&json)) {
+        (Look::Json, Ok(Value::Object(fields))) => {
+            let field = |(name, value): (String, Value)| {
+                let number = kind.descriptor().fields().iter().find(|field| field.json_name() == name);
+                number.map_or_else(
+                    || format!("{name}={value}"),
+                    |field| format!("{}({})={value}", field.name(), field.number()),
+                )
+            };
+            fields.into_iter().map(field).collect::<Vec<_>>().join(" ")
+        }
+        (_, Ok(value)) => format!("value(1)={value}"),
+        (_, Err(_)) => String::new(),
+    };
+    if text.chars().count() <= FIELDS_SHOWN {
+        return text;
+    }
+    text.chars().take(FIELDS_SHOWN).chain(['…']).collect()
+}

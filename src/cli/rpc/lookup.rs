@@ -1,0 +1,187 @@
+//! From a method's name on the command line to the method: local files first, then the server's own words.
+
+use super::remote::Remote;
+use super::schema::SchemaArgs;
+use crate::cli::errors::near_miss;
+use crate::cli::exit::{Exit, Failure};
+use crate::rpc::client::resolve::{self, MethodName, Resolved, ends_with_words, is_standard};
+use crate::rpc::client::{CallOptions, ReflectError};
+use crate::rpc::reflection::fetch::{Fetch, FetchError, Fetched};
+use crate::rpc::schema::Schema;
+use crate::rpc::{Code, Method};
+
+/// A method and the types around it.
+pub struct Found {
+    /// The method.
+    pub method: Method,
+    /// All types that are known.
+    pub schema: Schema,
+}
+
+/// Finds the method.
+///
+/// # Errors
+/// Not found: no such method, or several. Those of the server and of the files.
+pub async fn method(name: &MethodName, files: &SchemaArgs, remote: &Remote) -> anyhow::Result<Found> {
+    let local = files.load()?;
+    if let Some(schema) = &local {
+        match resolve::resolve(name, schema.methods()) {
+            Resolved::One(method) => return Ok(Found { method: *method, schema: schema.clone() }),
+            Resolved::Ambiguous(paths) => return Err(ambiguous(name, &paths).into()),
+            Resolved::Unknown => {}
+        }
+    }
+    let fetched = match reflect(name, remote).await {
+        Ok(fetched) => fetched,
+        Err(error) => {
+            return Err(match &local {
+                // What the files lack, the server does not tell either.
+                Some(schema) => unknown(name, "the schema files", schema, &[]).into(),
+                None => no_schema(name, remote, error),
+            });
+        }
+    };
+    let schema = match local {
+        Some(local) => Schema::merge(&[local, fetched.schema]).map_err(super::schema::failure)?,
+        None => fetched.schema,
+    };
+    match resolve::resolve(name, schema.methods()) {
+        Resolved::One(method) => Ok(Found { method: *method, schema }),
+        Resolved::Ambiguous(paths) => Err(ambiguous(name, &paths).into()),
+        Resolved::Unknown => Err(unknown_to_server(name, remote, &schema, &fetched.services).await.into()),
+    }
+}
+
+/// Asks for the services and for what the name says about the method, in one round trip if the name is full.
+async fn reflect(name: &MethodName, remote: &Remote) -> Result<Fetched, ReflectError> {
+    let mut fetch = Fetch::services();
+    let full = name.service.clone().filter(|service| service.contains('.'));
+    if let Some(service) = &full {
+        fetch.ask_symbol(service);
+    }
+    let mut narrowed = false;
+    remote
+        .client
+        .reflect(fetch, &reflect_options(&remote.options), |fetch| {
+            let Some(services) = fetch.known_services().filter(|_| !narrowed) else { return };
+            narrowed = true;
+            let wanted = |service: &&String| match &name.service {
+                Some(words) => ends_with_words(service, words),
+                None => true,
+            };
+            let fit: Vec<String> = services
+                .iter()
+                .filter(wanted)
+                .filter(|service| Some(*service) != full.as_ref())
+                .cloned()
+                .collect();
+            fit.iter().for_each(|service| fetch.ask_symbol(service));
+        })
+        .await
+}
+
+/// Reflection is asked with the call's credentials, but for messages of any size.
+pub fn reflect_options(options: &CallOptions) -> CallOptions {
+    CallOptions { message_size_max: 64 << 20, get: false, ..options.clone() }
+}
+
+/// Everything the server says about itself.
+///
+/// # Errors
+/// The server's.
+pub async fn everything(remote: &Remote) -> anyhow::Result<Fetched> {
+    let options = reflect_options(&remote.options);
+    remote
+        .client
+        .reflect(Fetch::everything(), &options, |_| {})
+        .await
+        .map_err(|error| schema_failure(remote, error))
+}
+
+fn no_schema(name: &MethodName, remote: &Remote, error: ReflectError) -> anyhow::Error {
+    let error = schema_failure(remote, error);
+    match error.downcast::<Failure>() {
+        Ok(failure) if failure.exit == Exit::Failed || failure.exit == Exit::NotFound => {
+            failure.tip(format!("send bytes without a schema: bandy rpc call {name} --raw -d @FILE")).into()
+        }
+        Ok(failure) => failure.into(),
+        Err(error) => error,
+    }
+}
+
+/// What to tell a person about a server that could not be asked for its schema.
+pub fn schema_failure(remote: &Remote, error: ReflectError) -> anyhow::Error {
+    let files = "name the schema: --proto FILE or --protoset FILE";
+    let url = &remote.url;
+    match error {
+        ReflectError::Call(ending) if ending.status.code == Code::Unimplemented => {
+            Failure::new(Exit::NotFound, format!("{url} does not describe itself — it offers no reflection"))
+                .tip(files)
+                .into()
+        }
+        ReflectError::Call(ending) => remote.failure("reflection", &ending).into(),
+        ReflectError::Fetch(
+            error @ (FetchError::Answer(_) | FetchError::TooLarge | FetchError::Schema(_)),
+        ) => Failure::new(Exit::Failed, format!("{url}: {error}")).tip(files).into(),
+        ReflectError::Fetch(FetchError::Status(status)) => Failure::new(
+            Exit::Status(status.code.number()),
+            format!("{url} does not describe itself — {status}"),
+        )
+        .tip(files)
+        .into(),
+    }
+}
+
+fn ambiguous(name: &MethodName, paths: &[String]) -> Failure {
+    let failure =
+        Failure::new(Exit::NotFound, format!("'{name}' is {} methods: {}", paths.len(), paths.join(", ")));
+    match paths.first() {
+        Some(path) => failure.tip(format!("say which: bandy rpc call {path}")),
+        None => failure,
+    }
+}
+
+/// The near misses of a method come from every service of the server.
+async fn unknown_to_server(
+    name: &MethodName,
+    remote: &Remote,
+    schema: &Schema,
+    services: &[String],
+) -> Failure {
+    match everything(remote).await {
+        Ok(all) => unknown(name, &remote.url, &all.schema, services),
+        Err(_) => unknown(name, &remote.url, schema, services),
+    }
+}
+
+fn unknown(name: &MethodName, by: &str, schema: &Schema, services: &[String]) -> Failure {
+    let failure = Failure::new(Exit::NotFound, format!("'{name}' is not offered by {by}"));
+    let methods: Vec<Method> = schema.methods().filter(|method| !is_standard(method.service())).collect();
+    if let Some(path) = nearest(name, &methods) {
+        return failure.tip(format!("did you mean '{path}'?"));
+    }
+    if methods.is_empty() && services.iter().all(|service| is_standard(service)) {
+        return failure.tip("it offers no services of its own");
+    }
+    failure.tip("see what it offers: bandy rpc ls")
+}
+
+/// The method that was probably meant, as its full path.
+fn nearest<'a>(name: &MethodName, methods: &'a [Method]) -> Option<&'a str> {
+    let given = name.to_string();
+    // Compared with as many words as were given.
+    let shortened = |method: &'a Method| -> &'a str {
+        match &name.service {
+            None => method.name(),
+            Some(service) => {
+                let words = service.split('.').count();
+                let dots = method.service().rmatch_indices('.').nth(words - 1);
+                dots.map_or(method.path.as_str(), |(at, _)| &method.path[at + 1..])
+            }
+        }
+    };
+    let candidates: Vec<(&str, &str)> =
+        methods.iter().map(|method| (shortened(method), method.path.as_str())).collect();
+    let near = near_miss(&given, candidates.iter().map(|(short, _)| *short))?;
+    candidates.iter().find(|(short, _)| *short == near).map(|(_, path)| *path)
+}

@@ -1,0 +1,125 @@
+//! `bandy rpc ls`: services, or the methods of one, with their string and integer ids.
+
+use serde::Serialize;
+
+use super::lookup;
+use super::remote::{ProtocolArgs, Remote};
+use super::schema::SchemaArgs;
+use crate::cli::app::App;
+use crate::cli::connect::ConnectArgs;
+use crate::cli::errors::near_miss;
+use crate::cli::exit::{Exit, Failure};
+use crate::output::Column;
+use crate::rpc::client::resolve::ends_with_words;
+use crate::rpc::schema::Schema;
+use crate::rpc::{Kind, Method};
+
+/// Arguments of `rpc ls`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Only the methods of this service; the last words of its name are enough
+    pub service: Option<String>,
+    #[command(flatten)]
+    schema: SchemaArgs,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bandy rpc ls -e :50051                all methods of a server
+  bandy rpc ls -e :50051 Greeter        those of one service
+  bandy rpc ls --proto api.proto        those of a file; no server is asked
+  bandy rpc ls --json | jq -r .method
+
+Exit: 0 listed · 3 unreachable · 5 no such service, or no reflection · see 'bandy help exit-codes'";
+
+const COLUMNS: &[Column] = &[
+    Column::left("service"),
+    Column::left("method"),
+    Column::left("kind"),
+    Column::right("id"),
+    Column::left("request"),
+    Column::left("reply"),
+];
+
+#[derive(Serialize)]
+struct Row<'a> {
+    service: &'a str,
+    method: &'a str,
+    kind: &'static str,
+    id: u32,
+    request: &'a str,
+    reply: &'a str,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The server's, the files', and a service that is not there.
+pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    app.client(args.connect.timeout, list(args, app))
+}
+
+async fn list(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    let (schema, services, by) = if args.schema.is_given() && args.connect.endpoint.is_none() {
+        (args.schema.load()?.unwrap_or_default(), Vec::new(), "the schema files".to_owned())
+    } else {
+        let remote = Remote::open(&args.connect, &args.protocol, args.service.as_deref(), app).await?;
+        let fetched = lookup::everything(&remote).await?;
+        // What the server offers, as its own schema or the files describe it.
+        let schema = match args.schema.load()? {
+            Some(files) => Schema::merge(&[files, fetched.schema]).map_err(super::schema::failure)?,
+            None => fetched.schema,
+        };
+        (schema, fetched.services, remote.url)
+    };
+    let mut methods: Vec<Method> = schema.methods().collect();
+    if !services.is_empty() {
+        methods.retain(|method| services.iter().any(|service| service == method.service()));
+    }
+    if let Some(wanted) = &args.service {
+        methods.retain(|method| ends_with_words(method.service(), wanted));
+        if methods.is_empty() {
+            return Err(unknown(wanted, &by, &schema).into());
+        }
+    }
+    methods.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut table = app.printer.list(COLUMNS);
+    for method in &methods {
+        table.row(&Row {
+            service: method.service(),
+            method: method.name(),
+            kind: kind_name(method.kind),
+            id: method.id,
+            request: method.input.full_name(),
+            reply: method.output.full_name(),
+        })?;
+    }
+    table.finish()?;
+    Ok(Exit::Done)
+}
+
+/// The kind of a method in one word.
+pub fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Unary => "unary",
+        Kind::ClientStream => "client-stream",
+        Kind::ServerStream => "server-stream",
+        Kind::Bidi => "bidi",
+    }
+}
+
+fn unknown(wanted: &str, by: &str, schema: &Schema) -> Failure {
+    let failure = Failure::new(Exit::NotFound, format!("no service '{wanted}' at {by}"));
+    let short = |service: &str| service.rsplit('.').next().unwrap_or_default().to_owned();
+    let names: Vec<String> =
+        schema.services().flat_map(|service| [service.to_owned(), short(service)]).collect();
+    match near_miss(wanted, names.iter().map(String::as_str)) {
+        Some(near) => failure.tip(format!("did you mean '{near}'?")),
+        None => failure.tip("see all of them: bandy rpc ls"),
+    }
+}

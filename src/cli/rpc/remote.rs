@@ -1,0 +1,327 @@
+//! From the words of the command line to a client: endpoint, protocol, TLS, credentials, headers.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
+use super::headers;
+use crate::cli::app::App;
+use crate::cli::connect::{Connect, ConnectArgs, Credentials, Tls};
+use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place, Scheme};
+use crate::cli::exit::{Exit, Failure};
+use crate::rpc::client::{CallOptions, Cause, Ending, HttpClient, HttpProtocol, HttpVersion, Target};
+use crate::rpc::registry::{self, Local, RegistryUrl};
+use crate::rpc::wire::Encoding;
+use crate::shutdown::Shutdown;
+use crate::transport::tls::{IdentityFiles, TlsClientOptions};
+use crate::transport::{Address, TlsClient};
+use crate::units;
+
+/// Which protocol, and how.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Protocol")]
+pub struct ProtocolArgs {
+    /// Protocol of the calls [default: grpc]
+    #[arg(long, value_name = "NAME", value_parser = parse_protocol)]
+    pub protocol: Option<HttpProtocol>,
+    /// Version of HTTP for gRPC-Web and Connect: 1.1 or 2
+    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
+    pub http: Option<HttpVersion>,
+    /// Send a header: NAME=VALUE, 'NAME: VALUE', or @FILE of such lines; ${VAR} is filled in
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    pub headers: Vec<String>,
+    /// Compress requests: gzip, zstd or deflate
+    #[arg(short = 'z', long, value_name = "CODEC", value_parser = parse_compression)]
+    pub compress: Option<Encoding>,
+    /// Largest message to accept
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = units::parse_size)]
+    pub max_msg_size: u64,
+}
+
+fn parse_protocol(text: &str) -> Result<HttpProtocol, String> {
+    match text {
+        "grpc" => Ok(HttpProtocol::Grpc),
+        "grpc-web" | "grpcweb" => Ok(HttpProtocol::GrpcWeb),
+        "connect" => Ok(HttpProtocol::Connect),
+        other => Err(format!("{other:?} is none of grpc, grpc-web, connect")),
+    }
+}
+
+fn parse_version(text: &str) -> Result<HttpVersion, String> {
+    match text {
+        "1" | "1.1" => Ok(HttpVersion::H1),
+        "2" => Ok(HttpVersion::H2),
+        other => Err(format!("{other:?} is none of 1.1, 2")),
+    }
+}
+
+fn parse_compression(text: &str) -> Result<Encoding, String> {
+    Encoding::from_name(text).ok_or_else(|| format!("{text:?} is none of gzip, zstd, deflate, identity"))
+}
+
+/// A server to call.
+pub struct Remote {
+    /// The client.
+    pub client: HttpClient,
+    /// How messages name the server.
+    pub url: String,
+    /// What every call to it has in common.
+    pub options: CallOptions,
+    /// True if it was not named but found: `local:`.
+    pub is_local: bool,
+}
+
+impl Remote {
+    /// Finds the server and prepares a client; connects to nothing yet. `service` helps to find it where no
+    /// endpoint is named.
+    ///
+    /// # Errors
+    /// Words that contradict each other, files that cannot be read, nothing at `local:`.
+    pub async fn open(
+        args: &ConnectArgs,
+        protocol: &ProtocolArgs,
+        service: Option<&str>,
+        app: &App,
+    ) -> anyhow::Result<Self> {
+        let registry = args
+            .endpoint
+            .as_deref()
+            .filter(|text| RegistryUrl::is_registry(text) && !text.starts_with("local:"));
+        let connect = match registry {
+            Some(text) => from_registry(args, text, service, app).await?,
+            None => args.resolve(app, Pillar::Rpc)?,
+        };
+        Self::connect(&connect, args.timeout, protocol, service, app)
+    }
+
+    fn connect(
+        connect: &Connect,
+        timeout: Option<Duration>,
+        protocol: &ProtocolArgs,
+        service: Option<&str>,
+        app: &App,
+    ) -> anyhow::Result<Self> {
+        let is_local = matches!(connect.endpoint.place, Place::Local(_));
+        let endpoint = match &connect.endpoint.place {
+            Place::Local(name) => local(name, service, app)?,
+            Place::Unix(_) | Place::Dir(_) | Place::Hosts(_) => connect.endpoint.clone(),
+        };
+        let target = target(&endpoint, &connect.tls, protocol)?;
+        let mut metadata = HeaderMap::new();
+        if let Some(value) = authorization(&connect.credentials)? {
+            metadata.insert(AUTHORIZATION, value);
+        }
+        headers::add(&mut metadata, &protocol.headers, &app.environment)?;
+        let options = CallOptions {
+            metadata,
+            timeout,
+            compression: protocol.compress.unwrap_or_default(),
+            message_size_max: usize::try_from(protocol.max_msg_size)
+                .unwrap_or(usize::MAX)
+                .min(u32::MAX as usize),
+            ..CallOptions::default()
+        };
+        let url = if is_local { connect.endpoint.to_string() } else { endpoint.to_string() };
+        Ok(Self { client: HttpClient::new(target, Shutdown::new()), url, options, is_local })
+    }
+
+    /// What to tell a person about a call that did not end well.
+    pub fn failure(&self, what: &str, ending: &Ending) -> Failure {
+        let Ending { status, cause, .. } = ending;
+        let url = &self.url;
+        match cause {
+            Cause::Answered => {
+                let message = match status.message.as_str() {
+                    "" => format!("{what} at {url} answered {}", status.code.name()),
+                    text => format!("{what} at {url} answered {} — {text}", status.code.name()),
+                };
+                Failure::new(Exit::Status(status.code.number()), message)
+            }
+            Cause::Deadline => Failure::new(Exit::Timeout, format!("{what} at {url}: {}", status.message)),
+            Cause::GivenUp => Failure::new(Exit::Failed, format!("{what} at {url}: {}", status.message)),
+            Cause::Unreachable => {
+                let failure =
+                    Failure::new(Exit::Unreachable, format!("cannot reach {url} — {}", status.message));
+                if self.is_local || !ending.untouched {
+                    failure
+                } else {
+                    failure.tip(format!("wait for it: bandy rpc wait -e {url}"))
+                }
+            }
+            Cause::Malformed => {
+                let message = format!("{url} does not speak {} well — {}", self.protocol(), status.message);
+                self.other_protocol(Failure::new(Exit::Status(status.code.number()), message))
+            }
+            Cause::Foreign(http) => {
+                let exit = match http.as_u16() {
+                    401 | 403 | 407 => Exit::Denied,
+                    404 | 405 => Exit::NotFound,
+                    429 | 502..=504 => Exit::Unreachable,
+                    _ => Exit::Failed,
+                };
+                let message = format!("{url} does not speak {} — it {}", self.protocol(), status.message);
+                self.other_protocol(Failure::new(exit, message))
+            }
+        }
+    }
+
+    fn protocol(&self) -> &'static str {
+        match self.client.target().protocol {
+            HttpProtocol::Grpc => "gRPC",
+            HttpProtocol::GrpcWeb => "gRPC-Web",
+            HttpProtocol::Connect => "Connect",
+        }
+    }
+
+    fn other_protocol(&self, failure: Failure) -> Failure {
+        let others = match self.client.target().protocol {
+            HttpProtocol::Grpc => "--protocol connect or --protocol grpc-web",
+            HttpProtocol::GrpcWeb => "--protocol grpc or --protocol connect",
+            HttpProtocol::Connect => "--protocol grpc or --protocol grpc-web",
+        };
+        failure.tip(format!("if it is an RPC server, try {others}"))
+    }
+}
+
+async fn from_registry(
+    args: &ConnectArgs,
+    text: &str,
+    service: Option<&str>,
+    app: &App,
+) -> anyhow::Result<Connect> {
+    let url: RegistryUrl =
+        text.parse().map_err(|error: registry::UrlError| Failure::new(Exit::Usage, error.to_string()))?;
+    let instances =
+        registry::resolve(&url, &services(app), service).await.map_err(|error| registry_failure(&error))?;
+    let balancer = registry::Balancer::new(instances);
+    let instance = balancer
+        .pick(std::time::Instant::now())
+        .ok_or_else(|| Failure::new(Exit::NotFound, format!("no healthy instance at {text}")))?;
+    let mut args = ConnectArgs { endpoint: Some(instance.url.clone()), ..args.clone() };
+    if args.server_name.is_none() {
+        args.server_name.clone_from(&instance.server_name);
+    }
+    args.resolve(app, Pillar::Rpc)
+}
+
+fn registry_failure(error: &registry::Error) -> Failure {
+    let exit = match error {
+        registry::Error::Unreachable { .. } => Exit::Unreachable,
+        registry::Error::Denied { .. } => Exit::Denied,
+        registry::Error::NotFound { .. } => Exit::NotFound,
+        registry::Error::NoService { .. } | registry::Error::Unsupported(_) => Exit::Usage,
+        registry::Error::Answer { .. } | registry::Error::File { .. } => Exit::Failed,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+/// Where running servers of this user are listed.
+pub fn services(app: &App) -> std::path::PathBuf {
+    app.home.runtime.join(Pillar::Rpc.name())
+}
+
+/// The server behind `local:`: the one of that name, or one that offers the service.
+fn local(name: &str, service: Option<&str>, app: &App) -> anyhow::Result<Endpoint> {
+    let socket = app.home.socket(Pillar::Rpc, name);
+    let unix = || Endpoint::parse(Pillar::Rpc, &format!("unix:{}", socket.display())).map_err(Failure::from);
+    if name != LOCAL_DEFAULT {
+        return Ok(unix()?);
+    }
+    let listed = Local::new(&services(app));
+    let instances = listed.resolve(service).or_else(|_| listed.resolve(None));
+    match instances {
+        // The newest is the one that was just started to be called.
+        Ok(instances) => {
+            let url = instances.last().map(|instance| instance.url.clone()).unwrap_or_default();
+            Ok(Endpoint::parse(Pillar::Rpc, &url).map_err(Failure::from)?)
+        }
+        Err(registry::Error::NotFound { .. }) if socket.exists() => Ok(unix()?),
+        Err(registry::Error::NotFound { .. }) => {
+            Err(Failure::new(Exit::Unreachable, "nothing listens at local: (rpc)")
+                .tip("bandy rpc serve                start one in another terminal")
+                .tip("bandy rpc call -e HOST:PORT …  call another server")
+                .into())
+        }
+        Err(error) => Err(registry_failure(&error).into()),
+    }
+}
+
+fn target(endpoint: &Endpoint, tls: &Tls, args: &ProtocolArgs) -> anyhow::Result<Target> {
+    let usage = |message: String| Failure::new(Exit::Usage, message);
+    match endpoint.scheme {
+        Scheme::Grpc | Scheme::Grpcs | Scheme::Http | Scheme::Https | Scheme::Unix | Scheme::Local => {}
+        other => {
+            let message = format!("{}:// is not supported by this command yet", other.name());
+            return Err(usage(message).tip("use grpc://, grpcs://, http://, https:// or unix:").into());
+        }
+    }
+    let protocol = match (args.protocol, endpoint.option("protocol")) {
+        (Some(protocol), _) => protocol,
+        (None, Some(name)) => parse_protocol(name).map_err(|error| usage(format!("{endpoint}: {error}")))?,
+        (None, None) => HttpProtocol::Grpc,
+    };
+    let address =
+        endpoint.addresses().into_iter().next().ok_or_else(|| usage(format!("{endpoint} names no host")))?;
+    let encrypted = is_encrypted(endpoint, &address, tls)?;
+    let mut target = Target::grpc(address).protocol(protocol);
+    if let Some(version) = args.http {
+        if protocol == HttpProtocol::Grpc && version == HttpVersion::H1 {
+            return Err(usage("gRPC needs HTTP/2".to_owned())
+                .tip("use --protocol grpc-web or connect with --http 1.1")
+                .into());
+        }
+        target.version = version;
+    }
+    if encrypted {
+        target = target.tls(tls_client(tls)?);
+    }
+    if let Some(path) =
+        endpoint.path.as_deref().map(|path| path.trim_matches('/')).filter(|path| !path.is_empty())
+    {
+        target.prefix = format!("/{path}");
+    }
+    Ok(target)
+}
+
+/// Without a scheme, plaintext is for this machine only, and never if TLS was spoken of.
+fn is_encrypted(endpoint: &Endpoint, address: &Address, tls: &Tls) -> Result<bool, Failure> {
+    if endpoint.assumed {
+        return Ok(tls.is_wanted() || !address.is_loopback());
+    }
+    if !endpoint.scheme.is_tls() && tls.is_wanted() && !matches!(address, Address::Unix(_)) {
+        let message = format!("{endpoint} is plaintext, but TLS options were given");
+        let secure = if endpoint.scheme == Scheme::Http { "https://" } else { "grpcs://" };
+        return Err(
+            Failure::new(Exit::Usage, message).tip(format!("write {secure} or leave the options out"))
+        );
+    }
+    Ok(endpoint.scheme.is_tls())
+}
+
+fn tls_client(tls: &Tls) -> anyhow::Result<TlsClient> {
+    let options = TlsClientOptions {
+        ca: tls.cacert.clone(),
+        identity: tls.identity.clone().map(|(certificate, key)| IdentityFiles { certificate, key }),
+        insecure: tls.insecure,
+        server_name: tls.server_name.clone(),
+        alpn: Vec::new(),
+    };
+    Ok(TlsClient::new(&options).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?)
+}
+
+fn authorization(credentials: &Credentials) -> Result<Option<HeaderValue>, Failure> {
+    let text = match credentials {
+        Credentials::None => return Ok(None),
+        Credentials::Token(token) => format!("Bearer {}", token.expose()),
+        Credentials::Password { user, password } => {
+            format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose())))
+        }
+    };
+    let mut value = HeaderValue::try_from(text)
+        .map_err(|_| Failure::new(Exit::Usage, "the token has characters that a header cannot hold"))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
