@@ -1,3 +1,4 @@
 //! Real peers: each test names what it needs and fails without it. `.ci/run` installs them.
 
 mod registry;
+mod rpc_serve;

@@ -6,6 +6,7 @@ mod casts;
 mod cli;
 mod interop;
 mod rpc_client;
+mod rpc_serve;
 mod rpc_server;
 mod support;
 mod tidy;

@@ -1,24 +1,29 @@
 //! `bandy rpc serve`: answer calls with commands, workers, files, or the built-in services.
 
 mod init;
-mod listen;
 mod reload;
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::app::App;
+use crate::cli::endpoint::Pillar;
 use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::serve::{self, Harness, ServerArgs, Service};
 use crate::exec::Program;
+use crate::rpc::backend::Peer;
 use crate::rpc::catalog::SharedCatalog;
 use crate::rpc::handler::{Answer, Faults, Host, Limits, Named, Offer, OfferError, Rest, Workers};
 use crate::rpc::health::HealthState;
+use crate::rpc::registry::{Registration, Registry, RegistryUrl};
 use crate::rpc::schema::{Input, SchemaError};
 use crate::rpc::server::{self, Server};
+use crate::rpc::{Catalog, Method};
 use crate::shutdown::Shutdown;
-use crate::transport::Address;
 use crate::units::{parse_duration, parse_percent, parse_size};
 use reload::Offering;
 
@@ -90,12 +95,12 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Faults")]
     pub seed: u64,
 
-    /// Where to listen; :0 takes a free port (repeatable)
-    #[arg(short, long, value_name = "ADDR", help_heading = "Server")]
-    pub listen: Vec<Address>,
-    /// Time for calls in progress when the server stops
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration, help_heading = "Server")]
-    pub grace: Duration,
+    /// Tell a registry where these services are: local:, consul://HOST (repeatable)
+    #[arg(long, value_name = "URL", help_heading = "Server")]
+    pub register: Vec<RegistryUrl>,
+    /// What all servers have in common.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// `200ms`, or `100ms..300ms`: a delay and what may be added to it.
@@ -122,38 +127,128 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
         return init::run(directory, &offer, app);
     }
     let program = Program::from_words(args.command.clone(), search_path.as_deref());
-    app.server_runtime()?.block_on(async {
-        let shutdown = Shutdown::new();
-        let message_bytes_max = usize::try_from(args.max_msg_size).unwrap_or(usize::MAX);
-        offer.rest = match program {
-            None if args.echo => Rest::Echo,
-            None => Rest::Nobody,
-            Some(program) => match args.workers {
-                None => Rest::Command(program),
-                Some(count) => Rest::Workers(
-                    Workers::start(&program, count, message_bytes_max.saturating_mul(2), &shutdown)
-                        .map_err(|error| not_runnable(&program, &error))?,
-                ),
-            },
-        };
-        let limits = Limits { message_bytes_max, jobs_max: args.jobs };
-        let host = Host::new(limits, &shutdown)?;
-        let offering = Offering {
-            offer,
-            host,
-            catalog: SharedCatalog::default(),
-            health: HealthState::new(),
-            reflection: !args.no_reflection,
-        };
-        let notes = offering.renew().map_err(explain)?;
-        notes.iter().for_each(|note| app.printer.note(note));
-        let mut options = server::Options::default();
-        options.limits.message_size_max = message_bytes_max;
-        let server = Server::new(offering.catalog.clone(), options, shutdown.clone());
-        let health = offering.health.clone();
-        offering.watch(&shutdown);
-        listen::serve(&args, app, &server, &health, &shutdown).await
+    let server = args.server.clone();
+    serve::run(server, app, Pillar::Rpc, async |harness| {
+        offer.rest = rest(&args, program, &harness.shutdown)?;
+        start(&args, app, offer, harness).await
     })
+}
+
+/// What answers the methods that nothing else does.
+fn rest(args: &Args, program: Option<Program>, shutdown: &Shutdown) -> Result<Rest, Failure> {
+    Ok(match (program, args.workers) {
+        (None, _) if args.echo => Rest::Echo,
+        (None, _) => Rest::Nobody,
+        (Some(program), None) => Rest::Command(program),
+        (Some(program), Some(count)) => {
+            let workers =
+                Workers::start(&program, count, message_bytes_max(args).saturating_mul(2), shutdown);
+            Rest::Workers(workers.map_err(|error| not_runnable(&program, &error))?)
+        }
+    })
+}
+
+fn message_bytes_max(args: &Args) -> usize {
+    usize::try_from(args.max_msg_size).unwrap_or(usize::MAX)
+}
+
+/// Puts the offer behind the sockets.
+async fn start(args: &Args, app: &App, offer: Offer, mut harness: Harness) -> anyhow::Result<Service> {
+    let shutdown = harness.shutdown.clone();
+    let limits = Limits { message_bytes_max: message_bytes_max(args), jobs_max: args.jobs };
+    let offering = Offering {
+        offer,
+        host: Host::new(limits, &shutdown)?,
+        catalog: SharedCatalog::default(),
+        health: HealthState::new(),
+        reflection: !args.no_reflection,
+    };
+    let notes = offering.renew().map_err(explain)?;
+    notes.iter().for_each(|note| app.printer.note(note));
+    let catalog = offering.catalog.load();
+    let mut options = server::Options::default();
+    options.limits.message_size_max = limits.message_bytes_max;
+    let server = Server::new(offering.catalog.clone(), options, shutdown.clone());
+    if !harness.datagrams.is_empty() {
+        let text = "rpc serve does not answer on udp: yet";
+        return Err(Failure::new(Exit::Usage, text).tip("bandy rpc serve -l :0").into());
+    }
+    harness.accept(move |stream| {
+        let tls_subject = stream.peer_certificate().map(|certificate| certificate.subject);
+        let peer = Arc::new(Peer { address: stream.peer(), tls_subject });
+        let server = Arc::clone(&server);
+        async move { server.serve_connection(stream, peer).await }
+    });
+    register(args, app, &catalog, &harness).await?;
+    banner(app, &catalog, &harness.urls);
+    let (health, leaving) = (offering.health.clone(), shutdown.clone());
+    offering.watch(&shutdown);
+    shutdown.spawn(async move {
+        leaving.draining().await;
+        health.shut_down();
+    });
+    Ok(Service::default())
+}
+
+/// Tells the registries; they are told again when the server stops.
+async fn register(args: &Args, app: &App, catalog: &Catalog, harness: &Harness) -> anyhow::Result<()> {
+    let Some(url) = harness.urls.iter().find(|url| url.starts_with("grpc")).or(harness.urls.first()) else {
+        return Ok(());
+    };
+    let mut services: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for route in catalog.routes().filter(|route| !route.method.path.starts_with("grpc.")) {
+        services.entry(route.method.service()).or_default().push(route.method.path.clone());
+    }
+    for registry in &args.register {
+        for (service, methods) in &services {
+            let registration = Registration {
+                service: (*service).to_owned(),
+                url: url.clone(),
+                tags: Vec::new(),
+                methods: methods.clone(),
+            };
+            let registry = Registry::open(registry, &app.home.runtime.join("services"))?;
+            let lease = registry.register(registration, &harness.shutdown).await?;
+            let shutdown = harness.shutdown.clone();
+            harness.shutdown.spawn(async move {
+                shutdown.draining().await;
+                drop(lease);
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Methods shown to a person; who wants all asks `bandy rpc ls`.
+const BANNER_METHODS: usize = 12;
+
+/// For a person: what there is, and a line to paste.
+fn banner(app: &App, catalog: &Catalog, urls: &[String]) {
+    let mut methods: Vec<&Method> = catalog
+        .routes()
+        .map(|route| &*route.method)
+        .filter(|method| !method.path.starts_with("grpc."))
+        .collect();
+    methods.sort_by(|a, b| a.path.cmp(&b.path));
+    for method in methods.iter().take(BANNER_METHODS) {
+        app.printer.status(&format!("  {}", method.path));
+    }
+    if methods.len() > BANNER_METHODS {
+        app.printer.status(&format!("  … and {} more", methods.len() - BANNER_METHODS));
+    }
+    let hello = methods.iter().find(|method| method.path == "demo.Greeter/Hello");
+    let endpoint = match urls.iter().any(|url| url.starts_with("local:") || url.starts_with("unix:")) {
+        true => String::new(),
+        false => urls.first().map(|url| format!(" -e {url}")).unwrap_or_default(),
+    };
+    match (hello, methods.first()) {
+        (Some(_), _) => app.printer.status(&format!("try: bandy rpc call{endpoint} Greeter/Hello name=Ada")),
+        (None, Some(method)) if method.service() == "bandy.Functions" => {
+            app.printer.status(&format!("try: bandy rpc call{endpoint} {} hello", method.name()));
+        }
+        (None, Some(method)) => app.printer.status(&format!("try: bandy rpc call{endpoint} {}", method.path)),
+        (None, None) => {}
+    }
 }
 
 fn not_runnable(program: &Program, error: &std::io::Error) -> Failure {

@@ -187,7 +187,8 @@ impl Complaints {
         if text.is_empty() {
             return;
         }
-        tracing::info!(target: "bandy::handler", "{}: {text}", self.who);
+        // A warning, because that is what is shown unless asked for less.
+        tracing::warn!(target: "bandy::handler", "{}: {text}", self.who);
         let end = text.floor_char_boundary_compat(LAST_WORDS_BYTES_MAX);
         self.last.clear();
         self.last.push_str(&text[..end]);
