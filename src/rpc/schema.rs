@@ -3,10 +3,13 @@
 pub mod compile;
 mod editions;
 mod error;
+mod example;
 mod features;
 pub mod functions;
+mod items;
 mod json;
 mod merge;
+mod print;
 pub mod raw;
 mod repair;
 mod standard;

@@ -229,3 +229,120 @@ impl Fetch {
         Ok(Fetched { services: self.services.unwrap_or_default(), schema, missing: self.missing })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Files, ServiceName, Services};
+    use super::*;
+    use crate::rpc::{Format, Payload};
+
+    fn answer(answer: Answer) -> Bytes {
+        Response { valid_host: String::new(), original_request: None, answer: Some(answer) }
+            .encode_to_vec()
+            .into()
+    }
+
+    fn asked(fetch: &mut Fetch) -> Vec<Question> {
+        let requests: Vec<Bytes> = std::iter::from_fn(|| fetch.next_request()).collect();
+        requests.into_iter().map(|bytes| Request::decode(bytes).unwrap().question.unwrap()).collect()
+    }
+
+    fn file(name: &str) -> Bytes {
+        Schema::standard().file(name).unwrap().clone()
+    }
+
+    fn files(names: &[&str]) -> Bytes {
+        answer(Answer::Files(Files { file_descriptor_proto: names.iter().map(|name| file(name)).collect() }))
+    }
+
+    #[test]
+    fn all_services_are_asked_for_at_once() {
+        let mut fetch = Fetch::everything();
+        assert_eq!(asked(&mut fetch), [Question::ListServices(String::new())]);
+        let names = ["grpc.health.v1.Health", SERVICE_V1];
+        let service = names.map(|name| ServiceName { name: name.to_owned() }).to_vec();
+        fetch.on_response(answer(Answer::Services(Services { service }))).unwrap();
+        assert_eq!(asked(&mut fetch), names.map(|name| Question::FileContainingSymbol(name.to_owned())));
+        fetch.on_response(files(&["grpc/health/v1/health.proto"])).unwrap();
+        assert!(!fetch.is_done());
+        fetch.on_response(files(&["grpc/reflection/v1/reflection.proto"])).unwrap();
+        assert!(fetch.is_done());
+        let fetched = fetch.finish().unwrap();
+        assert_eq!(fetched.services, names);
+        assert_eq!(fetched.schema.services().collect::<Vec<_>>(), names);
+    }
+
+    #[test]
+    fn imports_are_asked_for_unless_they_are_well_known_or_came_along() {
+        let importing = |imports: &[&str]| {
+            let dependency = imports.iter().map(|import| (*import).to_owned()).collect();
+            let file = buffa_descriptor::generated::descriptor::FileDescriptorProto {
+                name: Some("a.proto".to_owned()),
+                dependency,
+                ..Default::default()
+            };
+            RawFile::encode(file).bytes
+        };
+        let mut fetch = Fetch::symbols(["a.A"]);
+        asked(&mut fetch);
+        let there = ["google/protobuf/any.proto", "grpc/health/v1/health.proto", "google/rpc/status.proto"];
+        let sent = vec![importing(&there), file("grpc/health/v1/health.proto")];
+        fetch.on_response(answer(Answer::Files(Files { file_descriptor_proto: sent }))).unwrap();
+        assert_eq!(asked(&mut fetch), [Question::FileByFilename("google/rpc/status.proto".to_owned())]);
+        // A file nobody has is no failure as long as its types are not needed.
+        let refusal = Refusal { error_code: 5, error_message: "gone".to_owned() };
+        fetch.on_response(answer(Answer::Error(refusal))).unwrap();
+        assert!(fetch.finish().unwrap().schema.message("grpc.health.v1.HealthCheckRequest").is_some());
+    }
+
+    #[test]
+    fn the_older_version_is_tried_only_where_the_newer_is_not() {
+        let mut fetch = Fetch::services();
+        asked(&mut fetch);
+        assert!(matches!(fetch.on_failure(Status::new(Code::Unimplemented, "")), Next::Again));
+        assert_eq!(fetch.path(), "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo");
+        assert_eq!(asked(&mut fetch).len(), 1);
+        assert!(matches!(fetch.on_failure(Status::new(Code::Unimplemented, "")), Next::Failed(_)));
+        let mut fetch = Fetch::services();
+        assert!(matches!(fetch.on_failure(Status::new(Code::Internal, "broken")), Next::Failed(_)));
+    }
+
+    #[test]
+    fn an_unknown_symbol_is_reported_with_the_rest() {
+        let mut fetch = Fetch::symbols(["a.A"]);
+        asked(&mut fetch);
+        let refusal = Refusal { error_code: 5, error_message: "no such symbol".to_owned() };
+        fetch.on_response(answer(Answer::Error(refusal))).unwrap();
+        let missing = fetch.finish().unwrap().missing;
+        assert_eq!(missing, [("a.A".to_owned(), "NOT_FOUND: no such symbol".to_owned())]);
+    }
+
+    /// Bytes of @grpc/reflection 1.0.4 fed by @grpc/proto-loader: synthetic files, relative type names.
+    #[test]
+    fn the_junk_of_grpc_js_is_repaired() {
+        let golden = include_bytes!("../../../tests/golden/reflection/grpc-js-reflection-1.0.4.bin");
+        let mut fetch = Fetch::symbols(["demo.v1.Greeter"]);
+        asked(&mut fetch);
+        fetch.on_response(Bytes::from_static(golden)).unwrap();
+        assert!(fetch.is_done());
+        let schema = fetch.finish().unwrap().schema;
+        let paths: Vec<String> = schema.methods().map(|method| method.path).collect();
+        assert_eq!(paths, ["demo.v1.Greeter/Hello", "demo.v1.Greeter/Watch", "demo.v1.Greeter/Clear"]);
+        let message = schema.message("demo.v1.Ask").unwrap();
+        let json = r#"{"name":"Ada","color":"RED","mood":"GOOD","inner":{"deep":"x","mood":"GOOD"},"when":"2024-01-01T00:00:00Z","nick":"a","inners":{"k":{"deep":"y"}},"colors":["RED"],"age":0,"b":"5"}"#;
+        let proto = message.convert(&Payload::json(json), Format::Proto).unwrap();
+        assert_eq!(message.convert(&Payload::proto(proto), Format::Json).unwrap(), json);
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        let mut fetch = Fetch::symbols(["a.A"]);
+        assert!(matches!(fetch.on_response(files(&[])), Err(FetchError::Answer(_))));
+        asked(&mut fetch);
+        assert!(matches!(fetch.on_response(Bytes::from_static(b"\xff")), Err(FetchError::Answer(_))));
+        let mut fetch = Fetch::symbols(["a.A"]);
+        asked(&mut fetch);
+        let junk = answer(Answer::Files(Files { file_descriptor_proto: vec![Bytes::from_static(b"\xff")] }));
+        assert!(matches!(fetch.on_response(junk), Err(FetchError::Schema(_))));
+    }
+}

@@ -1,0 +1,837 @@
+//! Descriptors back to `.proto` text: whole files, or any one symbol with its comments.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::OnceLock;
+
+use buffa::Message as _;
+use buffa_descriptor::generated::descriptor::field_descriptor_proto::{Label, Type};
+use buffa_descriptor::generated::descriptor::source_code_info::Location;
+use buffa_descriptor::generated::descriptor::{
+    DescriptorProto, Edition, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
+    MethodDescriptorProto, ServiceDescriptorProto, SymbolVisibility,
+};
+use buffa_descriptor::{DescriptorPool, FieldKind, MessageIndex, ScalarType, SingularKind};
+
+use super::Schema;
+use super::raw::{Value, scan, take_array, take_varint};
+
+/// Nesting over which text is cut off; names cannot nest deeper than they are long.
+const NESTING_MAX: usize = 256;
+
+impl Schema {
+    /// The text of a file.
+    pub fn print_file(&self, name: &str) -> Option<String> {
+        let file = self.pool().file_by_name(name)?;
+        let mut printer = Printer::new(self, file);
+        printer.file();
+        Some(printer.out)
+    }
+
+    /// The text that declares a symbol: a message, field, enum, enum value, service, method or extension,
+    /// by full name, methods also with a slash. Of a field or value it is the type that has it.
+    pub fn print_symbol(&self, full_name: &str) -> Option<String> {
+        let name = full_name.strip_prefix('.').unwrap_or(full_name).replacen('/', ".", 1);
+        let file = self.pool().file_containing_symbol(&name)?;
+        let package = file.package.as_deref().unwrap_or("");
+        let local = match package {
+            "" => name.as_str(),
+            _ => name.strip_prefix(package)?.strip_prefix('.')?,
+        };
+        let mut printer = Printer::new(self, file);
+        printer.symbol(local).then_some(printer.out)
+    }
+}
+
+struct Printer<'a> {
+    pool: &'a DescriptorPool,
+    file: &'a FileDescriptorProto,
+    comments: HashMap<&'a [i32], &'a Location>,
+    path: Vec<i32>,
+    indent: usize,
+    out: String,
+}
+
+fn index(position: usize) -> i32 {
+    i32::try_from(position).unwrap_or(i32::MAX)
+}
+
+impl<'a> Printer<'a> {
+    fn new(schema: &'a Schema, file: &'a FileDescriptorProto) -> Self {
+        let locations = file.source_code_info.as_option().map_or(&[][..], |info| &info.location);
+        let comments = locations.iter().map(|location| (location.path.as_slice(), location)).collect();
+        Self { pool: schema.pool(), file, comments, path: Vec::new(), indent: 0, out: String::new() }
+    }
+
+    fn line(&mut self, text: &str) {
+        if !text.is_empty() {
+            let _ = write!(self.out, "{:1$}", "", self.indent * 2);
+        }
+        self.out.push_str(text);
+        self.out.push('\n');
+    }
+
+    /// Runs `print` for the element at `steps` below this one, its comments before it.
+    fn at(&mut self, steps: [i32; 2], print: impl FnOnce(&mut Self)) {
+        self.path.extend(steps);
+        let location = self.comments.get(self.path.as_slice()).copied();
+        if let Some(location) = location {
+            for comment in &location.leading_detached_comments {
+                self.comment(comment);
+                self.line("");
+            }
+            self.comment(location.leading_comments.as_deref().unwrap_or(""));
+        }
+        print(self);
+        if let Some(trailing) = location.and_then(|location| location.trailing_comments.as_deref()) {
+            self.trailing(trailing);
+        }
+        self.path.truncate(self.path.len() - 2);
+    }
+
+    fn comment(&mut self, text: &str) {
+        for line in text.lines() {
+            self.line(format!("//{line}").trim_end());
+        }
+    }
+
+    fn trailing(&mut self, text: &str) {
+        // One line fits behind a statement; behind a block, or longer, it would read as what it is not.
+        let one_line = text.trim_end().lines().count() == 1;
+        if one_line && self.out.ends_with(";\n") {
+            self.out.pop();
+            let _ = writeln!(self.out, " //{}", text.trim_end());
+        }
+    }
+
+    fn file(&mut self) {
+        let file = self.file;
+        let syntax = match file.syntax.as_deref() {
+            Some("editions") => format!("edition = \"{}\";", edition(file.edition)),
+            Some(syntax) => format!("syntax = \"{syntax}\";"),
+            None => "syntax = \"proto2\";".to_owned(),
+        };
+        self.line(&syntax);
+        if let Some(package) = &file.package {
+            self.line("");
+            self.at_file(2, |printer| printer.line(&format!("package {package};")));
+        }
+        if !file.dependency.is_empty() || !file.option_dependency.is_empty() {
+            self.line("");
+        }
+        for (position, import) in file.dependency.iter().enumerate() {
+            let position = index(position);
+            let kind = match () {
+                () if file.public_dependency.contains(&position) => "public ",
+                () if file.weak_dependency.contains(&position) => "weak ",
+                () => "",
+            };
+            self.line(&format!("import {kind}{};", quoted(import.as_bytes())));
+        }
+        for import in &file.option_dependency {
+            self.line(&format!("import option {};", quoted(import.as_bytes())));
+        }
+        if let Some(options) = file.options.as_option() {
+            let options = self.options("FileOptions", &options.encode_to_vec());
+            if !options.is_empty() {
+                self.line("");
+            }
+            self.option_lines(&options);
+        }
+        for (position, service) in file.service.iter().enumerate() {
+            self.line("");
+            self.at([6, index(position)], |printer| printer.service(service));
+        }
+        for (position, message) in file.message_type.iter().enumerate() {
+            self.line("");
+            self.at([4, index(position)], |printer| printer.message(message, 0));
+        }
+        for (position, item) in file.enum_type.iter().enumerate() {
+            self.line("");
+            self.at([5, index(position)], |printer| printer.enumeration(item));
+        }
+        self.extensions(&file.extension, &file.message_type, 7, 0);
+    }
+
+    fn at_file(&mut self, step: i32, print: impl FnOnce(&mut Self)) {
+        let comment = self.comments.get(&[step][..]).and_then(|location| location.leading_comments.clone());
+        self.comment(comment.as_deref().unwrap_or(""));
+        print(self);
+    }
+
+    /// Prints the element with this name within the package; false if there is none.
+    fn symbol(&mut self, name: &str) -> bool {
+        let file = self.file;
+        let (first, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
+        let named = |other: &Option<String>| other.as_deref() == Some(first);
+        if let Some(position) = file.service.iter().position(|service| named(&service.name)) {
+            let service = &file.service[position];
+            let method =
+                rest.and_then(|rest| service.method.iter().position(|m| m.name.as_deref() == Some(rest)));
+            match method {
+                Some(method) => {
+                    self.path.extend([6, index(position)]);
+                    self.at([2, index(method)], |printer| printer.method(&service.method[method]));
+                }
+                None => self.at([6, index(position)], |printer| printer.service(service)),
+            }
+            return true;
+        }
+        if let Some(position) = file.message_type.iter().position(|message| named(&message.name)) {
+            self.path.extend([4, index(position)]);
+            self.nested_symbol(&file.message_type[position], rest);
+            return true;
+        }
+        if let Some(extension) = file.extension.iter().position(|extension| named(&extension.name)) {
+            let one = std::slice::from_ref(&file.extension[extension]);
+            self.extensions(one, &file.message_type, 7, extension);
+            return true;
+        }
+        let enum_with =
+            |item: &EnumDescriptorProto| named(&item.name) || item.value.iter().any(|v| named(&v.name));
+        if let Some(position) = file.enum_type.iter().position(enum_with) {
+            self.at([5, index(position)], |printer| printer.enumeration(&file.enum_type[position]));
+            return true;
+        }
+        false
+    }
+
+    /// `message`, whose path is the current one, or what it contains.
+    fn nested_symbol(&mut self, message: &'a DescriptorProto, rest: Option<&str>) {
+        let (first, more) = match rest.map(|rest| rest.split_once('.').unwrap_or((rest, ""))) {
+            Some((first, more)) => (first, more),
+            None => ("", ""),
+        };
+        let named = |name: &Option<String>| !first.is_empty() && name.as_deref() == Some(first);
+        let is_nested = |nested: &DescriptorProto| named(&nested.name) && !is_map_entry(nested);
+        if let Some(position) = message.nested_type.iter().position(is_nested) {
+            self.path.extend([3, index(position)]);
+            self.nested_symbol(&message.nested_type[position], Some(more).filter(|more| !more.is_empty()));
+            return;
+        }
+        if let Some(position) = message.enum_type.iter().position(|item| named(&item.name)) {
+            self.at([4, index(position)], |printer| printer.enumeration(&message.enum_type[position]));
+            return;
+        }
+        // The path already leads here: step back so that at() finds the comments.
+        if let [.., a, b] = self.path[..] {
+            self.path.truncate(self.path.len() - 2);
+            self.at([a, b], |printer| printer.message(message, 0));
+        }
+    }
+
+    fn block(&mut self, head: &str, body: impl FnOnce(&mut Self)) {
+        self.line(&format!("{head} {{"));
+        let start = self.out.len();
+        self.indent += 1;
+        body(self);
+        self.indent -= 1;
+        if self.out.len() == start {
+            self.out.truncate(start - 2);
+            self.out.push_str("{}\n");
+        } else {
+            self.line("}");
+        }
+    }
+
+    fn service(&mut self, service: &ServiceDescriptorProto) {
+        self.block(&format!("service {}", service.name.as_deref().unwrap_or("")), |printer| {
+            if let Some(options) = service.options.as_option() {
+                let options = printer.options("ServiceOptions", &options.encode_to_vec());
+                printer.option_lines(&options);
+            }
+            for (position, method) in service.method.iter().enumerate() {
+                printer.at([2, index(position)], |printer| printer.method(method));
+            }
+        });
+    }
+
+    fn method(&mut self, method: &MethodDescriptorProto) {
+        let side = |streams: Option<bool>, name: &Option<String>| {
+            let stream = if streams == Some(true) { "stream " } else { "" };
+            format!("{stream}{}", self.type_name(name))
+        };
+        let head = format!(
+            "rpc {}({}) returns ({})",
+            method.name.as_deref().unwrap_or(""),
+            side(method.client_streaming, &method.input_type),
+            side(method.server_streaming, &method.output_type)
+        );
+        let options = method.options.as_option().map(|options| options.encode_to_vec());
+        let options = options.map(|options| self.options("MethodOptions", &options)).unwrap_or_default();
+        if options.is_empty() {
+            self.line(&format!("{head};"));
+        } else {
+            self.block(&head, |printer| printer.option_lines(&options));
+        }
+    }
+
+    fn message(&mut self, message: &'a DescriptorProto, depth: usize) {
+        let visibility = visibility(message.visibility);
+        let head = format!("{visibility}message {}", message.name.as_deref().unwrap_or(""));
+        self.block(&head, |printer| printer.message_body(message, depth));
+    }
+
+    fn message_body(&mut self, message: &'a DescriptorProto, depth: usize) {
+        if depth >= NESTING_MAX {
+            return;
+        }
+        if let Some(options) = message.options.as_option() {
+            let options = self.options("MessageOptions", &options.encode_to_vec());
+            self.option_lines(&options);
+        }
+        self.reserved(message);
+        let is_group = |name: &Option<String>| {
+            let group = |field: &FieldDescriptorProto| {
+                let type_name = field.type_name.as_deref().unwrap_or("");
+                field.r#type == Some(Type::TYPE_GROUP) && type_name.rsplit('.').next() == name.as_deref()
+            };
+            message.field.iter().chain(&message.extension).any(group)
+        };
+        for (position, nested) in message.nested_type.iter().enumerate() {
+            if !is_map_entry(nested) && !is_group(&nested.name) {
+                self.at([3, index(position)], |printer| printer.message(nested, depth + 1));
+            }
+        }
+        for (position, item) in message.enum_type.iter().enumerate() {
+            self.at([4, index(position)], |printer| printer.enumeration(item));
+        }
+        let mut oneofs_done = Vec::new();
+        for (position, field) in message.field.iter().enumerate() {
+            let real_oneof = field.oneof_index.filter(|_| field.proto3_optional != Some(true));
+            match real_oneof {
+                None => self.at([2, index(position)], |printer| {
+                    printer.field(field, &message.nested_type, false, depth)
+                }),
+                Some(oneof) if !oneofs_done.contains(&oneof) => {
+                    oneofs_done.push(oneof);
+                    self.oneof(message, oneof, depth);
+                }
+                Some(_) => {}
+            }
+        }
+        self.extensions(&message.extension, &message.nested_type, 6, 0);
+    }
+
+    fn oneof(&mut self, message: &'a DescriptorProto, oneof: i32, depth: usize) {
+        let declaration = usize::try_from(oneof).ok().and_then(|oneof| message.oneof_decl.get(oneof));
+        let name = declaration.and_then(|declaration| declaration.name.as_deref()).unwrap_or("");
+        // Members are fields of the message: their path is not below the oneof's.
+        let comment = [&self.path[..], &[8, oneof]].concat();
+        let comment =
+            self.comments.get(comment.as_slice()).and_then(|location| location.leading_comments.clone());
+        self.comment(comment.as_deref().unwrap_or(""));
+        self.block(&format!("oneof {name}"), |printer| {
+            if let Some(options) = declaration.and_then(|declaration| declaration.options.as_option()) {
+                let options = printer.options("OneofOptions", &options.encode_to_vec());
+                printer.option_lines(&options);
+            }
+            for (position, field) in
+                message.field.iter().enumerate().filter(|(_, f)| f.oneof_index == Some(oneof))
+            {
+                printer.at([2, index(position)], |printer| {
+                    printer.field(field, &message.nested_type, true, depth)
+                });
+            }
+        });
+    }
+
+    fn reserved(&mut self, message: &DescriptorProto) {
+        let range = |start: i32, end: i32, max: i32| match () {
+            () if end == start + 1 => start.to_string(),
+            () if end > max => format!("{start} to max"),
+            () => format!("{start} to {}", end - 1),
+        };
+        let ranges = message
+            .reserved_range
+            .iter()
+            .map(|r| range(r.start.unwrap_or(0), r.end.unwrap_or(0), 0x1fff_ffff));
+        let ranges: Vec<String> = ranges.collect();
+        if !ranges.is_empty() {
+            self.line(&format!("reserved {};", ranges.join(", ")));
+        }
+        self.reserved_names(&message.reserved_name);
+        for extensions in &message.extension_range {
+            let text = range(extensions.start.unwrap_or(0), extensions.end.unwrap_or(0), 0x1fff_ffff);
+            let options = extensions.options.as_option().map(|options| options.encode_to_vec());
+            let options =
+                options.map(|options| self.options("ExtensionRangeOptions", &options)).unwrap_or_default();
+            self.line(&format!("extensions {text}{};", bracketed(&options)));
+        }
+    }
+
+    fn reserved_names(&mut self, names: &[String]) {
+        if names.is_empty() {
+            return;
+        }
+        let names: Vec<String> = match self.file.syntax.as_deref() {
+            Some("editions") => names.to_vec(),
+            _ => names.iter().map(|name| quoted(name.as_bytes())).collect(),
+        };
+        self.line(&format!("reserved {};", names.join(", ")));
+    }
+
+    fn extensions(
+        &mut self,
+        extensions: &'a [FieldDescriptorProto],
+        types: &'a [DescriptorProto],
+        step: i32,
+        first: usize,
+    ) {
+        for (position, extension) in extensions.iter().enumerate() {
+            if self.indent == 0 && !self.out.is_empty() {
+                self.line("");
+            }
+            self.block(&format!("extend {}", self.type_name(&extension.extendee)), |printer| {
+                printer
+                    .at([step, index(position + first)], |printer| printer.field(extension, types, false, 0));
+            });
+        }
+    }
+
+    fn field(
+        &mut self,
+        field: &FieldDescriptorProto,
+        types: &'a [DescriptorProto],
+        in_oneof: bool,
+        depth: usize,
+    ) {
+        let nested = types.iter().find(|nested| {
+            field.type_name.as_deref().and_then(|name| name.rsplit('.').next()) == nested.name.as_deref()
+        });
+        let map = nested.filter(|nested| is_map_entry(nested) && field.r#type == Some(Type::TYPE_MESSAGE));
+        let is_proto2 = !matches!(self.file.syntax.as_deref(), Some("proto3" | "editions"));
+        let label = match field.label {
+            _ if in_oneof || map.is_some() => "",
+            Some(Label::LABEL_REPEATED) => "repeated ",
+            Some(Label::LABEL_REQUIRED) => "required ",
+            _ if is_proto2 || field.proto3_optional == Some(true) => "optional ",
+            _ => "",
+        };
+        let number = field.number.unwrap_or(0);
+        let options = bracketed(&self.field_options(field));
+        if let (Some(Type::TYPE_GROUP), Some(group)) = (field.r#type, nested) {
+            let head = format!("{label}group {} = {number}{options}", group.name.as_deref().unwrap_or(""));
+            self.block(&head, |printer| printer.message_body(group, depth + 1));
+            return;
+        }
+        let kind = match map.map(|entry| (entry.field.first(), entry.field.get(1))) {
+            Some((Some(key), Some(value))) => format!("map<{}, {}>", self.kind(key), self.kind(value)),
+            _ => self.kind(field),
+        };
+        self.line(&format!("{label}{kind} {} = {number}{options};", field.name.as_deref().unwrap_or("")));
+    }
+
+    fn field_options(&self, field: &FieldDescriptorProto) -> Vec<String> {
+        let mut options = Vec::new();
+        if let Some(default) = &field.default_value {
+            options.push(match field.r#type {
+                Some(Type::TYPE_STRING) => format!("default = {}", quoted(default.as_bytes())),
+                // Already escaped, as descriptors have it.
+                Some(Type::TYPE_BYTES) => format!("default = \"{default}\""),
+                _ => format!("default = {default}"),
+            });
+        }
+        let name = field.name.as_deref().unwrap_or("");
+        if let Some(json_name) =
+            field.json_name.as_deref().filter(|json| *json != camel(name) && field.extendee.is_none())
+        {
+            options.push(format!("json_name = {}", quoted(json_name.as_bytes())));
+        }
+        if let Some(given) = field.options.as_option() {
+            options.extend(self.options("FieldOptions", &given.encode_to_vec()));
+        }
+        options
+    }
+
+    fn kind(&self, field: &FieldDescriptorProto) -> String {
+        match field.r#type {
+            Some(Type::TYPE_DOUBLE) => "double",
+            Some(Type::TYPE_FLOAT) => "float",
+            Some(Type::TYPE_INT64) => "int64",
+            Some(Type::TYPE_UINT64) => "uint64",
+            Some(Type::TYPE_INT32) => "int32",
+            Some(Type::TYPE_FIXED64) => "fixed64",
+            Some(Type::TYPE_FIXED32) => "fixed32",
+            Some(Type::TYPE_BOOL) => "bool",
+            Some(Type::TYPE_STRING) => "string",
+            Some(Type::TYPE_BYTES) => "bytes",
+            Some(Type::TYPE_UINT32) => "uint32",
+            Some(Type::TYPE_SFIXED32) => "sfixed32",
+            Some(Type::TYPE_SFIXED64) => "sfixed64",
+            Some(Type::TYPE_SINT32) => "sint32",
+            Some(Type::TYPE_SINT64) => "sint64",
+            Some(Type::TYPE_GROUP | Type::TYPE_MESSAGE | Type::TYPE_ENUM) | None => {
+                return self.type_name(&field.type_name);
+            }
+        }
+        .to_owned()
+    }
+
+    /// Without the leading dot, and without the package if it is this file's.
+    fn type_name(&self, name: &Option<String>) -> String {
+        let full = name.as_deref().unwrap_or("").trim_start_matches('.');
+        let package = self.file.package.as_deref().filter(|package| !package.is_empty());
+        let local = package.and_then(|package| full.strip_prefix(package)?.strip_prefix('.'));
+        local.unwrap_or(full).to_owned()
+    }
+
+    fn enumeration(&mut self, item: &EnumDescriptorProto) {
+        let head = format!("{}enum {}", visibility(item.visibility), item.name.as_deref().unwrap_or(""));
+        self.block(&head, |printer| {
+            if let Some(options) = item.options.as_option() {
+                let options = printer.options("EnumOptions", &options.encode_to_vec());
+                printer.option_lines(&options);
+            }
+            let ranges = item.reserved_range.iter().map(|range| {
+                match (range.start.unwrap_or(0), range.end.unwrap_or(0)) {
+                    (start, end) if start == end => start.to_string(),
+                    (start, i32::MAX) => format!("{start} to max"),
+                    (start, end) => format!("{start} to {end}"),
+                }
+            });
+            let ranges: Vec<String> = ranges.collect();
+            if !ranges.is_empty() {
+                printer.line(&format!("reserved {};", ranges.join(", ")));
+            }
+            printer.reserved_names(&item.reserved_name);
+            for (position, value) in item.value.iter().enumerate() {
+                let options = value.options.as_option().map(|options| options.encode_to_vec());
+                let options = options.map(|o| printer.options("EnumValueOptions", &o)).unwrap_or_default();
+                let (name, number) = (value.name.as_deref().unwrap_or(""), value.number.unwrap_or(0));
+                let text = format!("{name} = {number}{};", bracketed(&options));
+                printer.at([2, index(position)], |printer| printer.line(&text));
+            }
+        });
+    }
+
+    fn option_lines(&mut self, options: &[String]) {
+        for option in options {
+            self.line(&format!("option {option};"));
+        }
+    }
+
+    /// `name = value` for each option that is set, custom ones by their extension.
+    fn options(&self, kind: &str, bytes: &[u8]) -> Vec<String> {
+        let name = format!("google.protobuf.{kind}");
+        let (pool, index) = match self.pool.message_index(&name) {
+            Some(index) => (self.pool, index),
+            None => match options_pool().message_index(&name) {
+                Some(index) => (options_pool(), index),
+                None => return Vec::new(),
+            },
+        };
+        let mut options = Vec::new();
+        flatten(pool, index, bytes, "", &mut options, 0);
+        // What the compiler computes is not written.
+        options.retain(|option| !option.starts_with("map_entry ="));
+        options
+    }
+}
+
+/// Options for files that do not import descriptor.proto.
+fn options_pool() -> &'static DescriptorPool {
+    static POOL: OnceLock<Schema> = OnceLock::new();
+    POOL.get_or_init(|| {
+        let file = super::well_known_file("google/protobuf/descriptor.proto").into_iter().collect();
+        Schema::link(file).unwrap_or_default()
+    })
+    .pool()
+}
+
+fn flatten(
+    pool: &DescriptorPool,
+    index: MessageIndex,
+    bytes: &[u8],
+    prefix: &str,
+    out: &mut Vec<String>,
+    depth: usize,
+) {
+    for entry in scan(bytes).unwrap_or_default() {
+        let Some((name, kind)) = member(pool, index, entry.number, '(', ')') else { continue };
+        let name = format!("{prefix}{name}");
+        match (kind, entry.value) {
+            (FieldKind::Singular(SingularKind::Message(inner)), Value::Bytes(bytes))
+                if depth < NESTING_MAX && (name == "features" || prefix.starts_with("features.")) =>
+            {
+                flatten(pool, inner, bytes, &format!("{name}."), out, depth + 1);
+            }
+            (kind, value) => {
+                values(pool, kind, value, depth)
+                    .into_iter()
+                    .for_each(|value| out.push(format!("{name} = {value}")));
+            }
+        }
+    }
+}
+
+fn member(
+    pool: &DescriptorPool,
+    index: MessageIndex,
+    number: u32,
+    open: char,
+    close: char,
+) -> Option<(String, FieldKind)> {
+    match pool.message(index).field(number) {
+        Some(field) => Some((field.name().to_owned(), field.kind())),
+        None => {
+            let extension = pool.extension_for(index, number)?;
+            Some((format!("{open}{}{close}", extension.full_name()), extension.field().kind()))
+        }
+    }
+}
+
+/// The values of an entry as text: one, or more if they are packed.
+fn values(pool: &DescriptorPool, kind: FieldKind, value: Value<'_>, depth: usize) -> Vec<String> {
+    let (FieldKind::Singular(single) | FieldKind::List(single)) = kind else { return Vec::new() };
+    use ScalarType as S;
+    match (single, value) {
+        (SingularKind::Message(inner), Value::Bytes(bytes) | Value::Group(bytes)) if depth < NESTING_MAX => {
+            vec![aggregate(pool, inner, bytes, depth + 1)]
+        }
+        (SingularKind::Scalar(S::String | S::Bytes), Value::Bytes(bytes)) => vec![quoted(bytes)],
+        (_, Value::Bytes(mut packed)) => {
+            let mut texts = Vec::new();
+            while !packed.is_empty() {
+                let value = match single {
+                    SingularKind::Scalar(S::Double | S::Fixed64 | S::Sfixed64) => {
+                        take_array(&mut packed).map(|bytes| Value::Fixed64(u64::from_le_bytes(bytes)))
+                    }
+                    SingularKind::Scalar(S::Float | S::Fixed32 | S::Sfixed32) => {
+                        take_array(&mut packed).map(|bytes| Value::Fixed32(u32::from_le_bytes(bytes)))
+                    }
+                    SingularKind::Scalar(_) | SingularKind::Enum(_) | SingularKind::Message(_) => {
+                        take_varint(&mut packed).map(Value::Varint)
+                    }
+                };
+                let Ok(value) = value else { break };
+                texts.push(number(pool, single, value));
+            }
+            texts
+        }
+        (_, value) => vec![number(pool, single, value)],
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "protobuf cuts 32-bit values off at 32 bits")]
+fn number(pool: &DescriptorPool, kind: SingularKind, value: Value<'_>) -> String {
+    use ScalarType as S;
+    let bits = match value {
+        Value::Varint(bits) | Value::Fixed64(bits) => bits,
+        Value::Fixed32(bits) => bits.into(),
+        Value::Bytes(_) | Value::Group(_) => 0,
+    };
+    match kind {
+        SingularKind::Enum(index) => {
+            let number = (bits as u32).cast_signed();
+            pool.enumeration(index)
+                .value(number)
+                .map_or_else(|| number.to_string(), |value| value.name().to_owned())
+        }
+        SingularKind::Scalar(S::Bool) => (bits != 0).to_string(),
+        SingularKind::Scalar(S::Double) => float(f64::from_bits(bits)),
+        SingularKind::Scalar(S::Float) => float(f32::from_bits(bits as u32).into()),
+        SingularKind::Scalar(S::Int32 | S::Sfixed32) => (bits as u32).cast_signed().to_string(),
+        SingularKind::Scalar(S::Sint32 | S::Sint64) => {
+            ((bits >> 1).cast_signed() ^ -(bits & 1).cast_signed()).to_string()
+        }
+        SingularKind::Scalar(S::Int64 | S::Sfixed64) => bits.cast_signed().to_string(),
+        SingularKind::Scalar(_) | SingularKind::Message(_) => bits.to_string(),
+    }
+}
+
+fn float(number: f64) -> String {
+    if number.is_nan() { "nan".to_owned() } else { number.to_string() }
+}
+
+/// A message in text format.
+fn aggregate(pool: &DescriptorPool, index: MessageIndex, bytes: &[u8], depth: usize) -> String {
+    let mut members = Vec::new();
+    for entry in scan(bytes).unwrap_or_default() {
+        let Some((name, kind)) = member(pool, index, entry.number, '[', ']') else { continue };
+        if let (FieldKind::Map { .. }, Value::Bytes(bytes)) = (kind, entry.value) {
+            members.push(format!("{name}: {}", map_entry(pool, kind, bytes, depth)));
+            continue;
+        }
+        members.extend(
+            values(pool, kind, entry.value, depth).into_iter().map(|value| format!("{name}: {value}")),
+        );
+    }
+    if members.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", members.join(", ")) }
+}
+
+fn map_entry(pool: &DescriptorPool, kind: FieldKind, bytes: &[u8], depth: usize) -> String {
+    let FieldKind::Map { key, value } = kind else { return String::new() };
+    let mut members = Vec::new();
+    for entry in scan(bytes).unwrap_or_default() {
+        let (name, kind) = match entry.number {
+            1 => ("key", SingularKind::Scalar(key)),
+            2 => ("value", value),
+            _ => continue,
+        };
+        let texts = values(pool, FieldKind::Singular(kind), entry.value, depth);
+        members.extend(texts.into_iter().map(|text| format!("{name}: {text}")));
+    }
+    format!("{{ {} }}", members.join(", "))
+}
+
+fn is_map_entry(message: &DescriptorProto) -> bool {
+    message.options.as_option().and_then(|options| options.map_entry) == Some(true)
+}
+
+fn bracketed(options: &[String]) -> String {
+    if options.is_empty() { String::new() } else { format!(" [{}]", options.join(", ")) }
+}
+
+fn visibility(visibility: Option<SymbolVisibility>) -> &'static str {
+    match visibility {
+        Some(SymbolVisibility::VISIBILITY_EXPORT) => "export ",
+        Some(SymbolVisibility::VISIBILITY_LOCAL) => "local ",
+        Some(SymbolVisibility::VISIBILITY_UNSET) | None => "",
+    }
+}
+
+fn edition(edition: Option<Edition>) -> &'static str {
+    if edition == Some(Edition::EDITION_2024) { "2024" } else { "2023" }
+}
+
+/// The default JSON name.
+fn camel(name: &str) -> String {
+    let mut camel = String::with_capacity(name.len());
+    let mut upper = false;
+    for c in name.chars() {
+        match c {
+            '_' => upper = true,
+            _ => {
+                camel.push(if upper { c.to_ascii_uppercase() } else { c });
+                upper = false;
+            }
+        }
+    }
+    camel
+}
+
+fn quoted(bytes: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' => text.push_str("\\\""),
+                '\\' => text.push_str("\\\\"),
+                '\n' => text.push_str("\\n"),
+                '\r' => text.push_str("\\r"),
+                '\t' => text.push_str("\\t"),
+                c if c.is_ascii_control() => {
+                    let _ = write!(text, "\\{:03o}", u32::from(c));
+                }
+                c => text.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\{byte:03o}");
+        }
+    }
+    text.push('"');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::schema::Input;
+
+    const PROTO2: &str = r#"syntax = "proto2";
+package p.q;
+import "google/protobuf/descriptor.proto";
+option java_package = "x";
+extend google.protobuf.MethodOptions { optional Rule rule = 50001; }
+extend google.protobuf.FieldOptions { repeated int32 marks = 50002; }
+message Rule { optional string get = 1; repeated Rule more = 2; map<string, int32> m = 3; extensions 100 to 199, 300 to max; }
+// The service.
+service S {
+  // The method.
+  rpc M(stream A) returns (A) { option (rule) = { get: "/a\n" more { get: "é" } m { key: "k" value: 1 } }; option deprecated = true; }
+}
+message A {
+  option deprecated = true;
+  reserved 5, 10 to 12;
+  reserved "old";
+  // A field.
+  required int32 a = 1 [default = -3, (marks) = 1, (marks) = 2]; // behind
+  optional string s = 2 [default = "q\"\\", json_name = "Sss"];
+  optional bytes b = 3 [default = "\001\377"];
+  optional group G = 4 { optional int32 x = 1; }
+  oneof o { A c = 6; E e = 7; }
+  repeated double d = 8 [packed = true];
+  map<int64, A> m = 9;
+  enum E { option allow_alias = true; X = 1; Y = 1 [deprecated = true]; reserved 5 to 7, 9, 20 to max; reserved "Z"; }
+  optional double inf = 13 [default = inf];
+  extend Rule { optional A in_rule = 150; }
+}
+"#;
+    const EDITION: &str = r#"edition = "2024";
+package e;
+option features.field_presence = IMPLICIT;
+export message A {
+  local enum E { option features.enum_type = CLOSED; ONE = 1; }
+  int32 a = 1; string s = 2 [features.field_presence = EXPLICIT]; A d = 3 [features.message_encoding = DELIMITED];
+  reserved foo, bar;
+}
+"#;
+
+    /// Without places, which a printer may change.
+    fn bare(schema: &Schema, name: &str) -> FileDescriptorProto {
+        let mut file = schema.pool().file_by_name(name).unwrap().clone();
+        file.source_code_info = buffa::MessageField::none();
+        file
+    }
+
+    #[track_caller]
+    fn reparses(text: &str) {
+        let compile = |text: &str| {
+            let input = Input::Text { name: "f.proto".to_owned(), text: text.to_owned() };
+            Schema::compile_inputs(&[input], &[]).unwrap_or_else(|error| panic!("{error}\n{text}"))
+        };
+        let schema = compile(text);
+        let printed = schema.print_file("f.proto").unwrap();
+        let again = compile(&printed);
+        assert_eq!(
+            bare(&schema, "f.proto").encode_to_vec(),
+            bare(&again, "f.proto").encode_to_vec(),
+            "{printed}"
+        );
+        assert_eq!(again.print_file("f.proto").unwrap(), printed, "printing settles");
+    }
+
+    #[test]
+    fn printed_files_compile_to_the_same_descriptor() {
+        reparses(PROTO2);
+        reparses(EDITION);
+        for name in
+            ["grpc/health/v1/health.proto", "google/rpc/error_details.proto", "google/protobuf/struct.proto"]
+        {
+            reparses(&Schema::standard().print_file(name).unwrap());
+        }
+    }
+
+    #[test]
+    fn symbols_are_printed_with_their_comments() {
+        let input = Input::Text { name: "f.proto".to_owned(), text: PROTO2.to_owned() };
+        let schema = Schema::compile_inputs(&[input], &[]).unwrap();
+        let print = |name: &str| schema.print_symbol(name).unwrap();
+        assert!(
+            print("p.q.S/M").starts_with("// The method.\nrpc M(stream A) returns (A) {\n"),
+            "{}",
+            print("p.q.S/M")
+        );
+        assert!(print(".p.q.S").starts_with("// The service.\nservice S {\n  // The method.\n"));
+        assert!(print("p.q.A.E").starts_with("enum E {\n  option allow_alias = true;"));
+        assert!(print("p.q.A").contains("  // A field.\n  required int32 a = 1 [default = -3, (p.q.marks) = 1, (p.q.marks) = 2]; // behind\n"));
+        assert_eq!(
+            print("p.q.rule"),
+            "extend google.protobuf.MethodOptions {\n  optional Rule rule = 50001;\n}\n"
+        );
+        assert_eq!(print("p.q.A.a"), print("p.q.A"));
+        assert_eq!(schema.print_symbol("p.q.Nobody"), None);
+    }
+}
