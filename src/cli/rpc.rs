@@ -4,6 +4,7 @@ pub mod call;
 pub mod demo;
 mod headers;
 mod health;
+pub mod info;
 mod lookup;
 pub mod ls;
 pub mod ping;
@@ -40,6 +41,9 @@ pub enum RpcCommand {
     Ping(Box<ping::Args>),
     /// Wait until a server or a service is ready
     Wait(Box<wait::Args>),
+    /// Show what a service, method or message is
+    #[command(visible_alias = "describe")]
+    Info(Box<info::Args>),
     /// See what a remote call is, in four scenes
     Demo(demo::Args),
     /// Run a service registry with Consul's HTTP API
@@ -57,6 +61,7 @@ pub fn run(args: RpcArgs, app: &App) -> anyhow::Result<Exit> {
         RpcCommand::Ls(args) => ls::run(&args, app),
         RpcCommand::Ping(args) => ping::run(&args, app),
         RpcCommand::Wait(args) => wait::run(&args, app),
+        RpcCommand::Info(args) => info::run(&args, app),
         RpcCommand::Demo(args) => demo::run(&args, app),
         RpcCommand::Registry(args) => registry::run(&args, app),
     }

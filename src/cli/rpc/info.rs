@@ -1,0 +1,169 @@
+//! `bandy rpc info`: what a symbol is, as .proto text, an example to fill in, or a JSON Schema.
+
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::lookup;
+use super::remote::{ProtocolArgs, Remote};
+use super::schema::SchemaArgs;
+use crate::cli::app::App;
+use crate::cli::connect::ConnectArgs;
+use crate::cli::errors::near_miss;
+use crate::cli::exit::{Exit, Failure};
+use crate::rpc::schema::{MessageType, Schema};
+
+/// Arguments of `rpc info`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Service, method, message, enum, field or extension; the last words of its name are enough
+    #[arg(required_unless_present_any = ["export", "protoset_out"])]
+    pub symbol: Option<String>,
+    /// Print a message to fill in; of a method, its request
+    #[arg(long, conflicts_with = "json_schema")]
+    pub example: bool,
+    /// Print a JSON Schema of the message; of a method, of its request
+    #[arg(long)]
+    pub json_schema: bool,
+    /// Write all .proto files into this directory
+    #[arg(long, value_name = "DIR")]
+    pub export: Option<PathBuf>,
+    /// Write all descriptors into this file
+    #[arg(long, value_name = "FILE")]
+    pub protoset_out: Option<PathBuf>,
+    #[command(flatten)]
+    schema: SchemaArgs,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bandy rpc info Greeter -e :50051              its definition, from the server
+  bandy rpc info demo.Greeter/Hello --example   a request to fill in
+  bandy rpc info HelloRequest --proto api.proto --json-schema
+  bandy rpc info -e :50051 --export ./api       the server's schema as .proto files
+
+Exit: 0 shown · 3 unreachable · 5 no such symbol, or no reflection · see 'bandy help exit-codes'";
+
+/// Runs the command.
+///
+/// # Errors
+/// The server's, the files', and a symbol that is not there.
+pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    app.client(args.connect.timeout, show(args, app))
+}
+
+async fn show(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    let schema = load(args, app).await?;
+    if let Some(symbol) = &args.symbol {
+        let name = find(&schema, symbol)?;
+        let text = if args.example || args.json_schema {
+            let message = message_of(&schema, &name).ok_or_else(|| {
+                Failure::new(Exit::Usage, format!("'{name}' is neither a message nor a method"))
+            })?;
+            if args.example {
+                message.example_json()
+            } else {
+                serde_json::to_string_pretty(&message.json_schema())?
+            }
+        } else {
+            schema.print_symbol(&name).unwrap_or_default()
+        };
+        app.printer.line(text.trim_end())?;
+    }
+    if let Some(directory) = &args.export {
+        let count = export(&schema, directory)?;
+        app.printer.note(&format!("{count} files written to {}", directory.display()));
+    }
+    if let Some(file) = &args.protoset_out {
+        std::fs::write(file, schema.descriptor_set())
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn load(args: &Args, app: &App) -> anyhow::Result<Schema> {
+    let files = args.schema.load()?;
+    if let (Some(files), None) = (&files, &args.connect.endpoint) {
+        return Ok(files.clone());
+    }
+    let remote = Remote::open(&args.connect, &args.protocol, None, app).await?;
+    let fetched = lookup::everything(&remote).await?.schema;
+    match files {
+        Some(files) => Ok(Schema::merge(&[files, fetched]).map_err(super::schema::failure)?),
+        None => Ok(fetched),
+    }
+}
+
+/// The full name of a symbol given by its last words.
+fn find(schema: &Schema, symbol: &str) -> Result<String, Failure> {
+    let wanted = symbol.trim_start_matches('.').replacen('/', ".", 1);
+    if schema.file_of_symbol(&wanted).is_some() {
+        return Ok(wanted);
+    }
+    let all = names(schema);
+    let fits =
+        |name: &&String| name.strip_suffix(wanted.as_str()).is_some_and(|before| before.ends_with('.'));
+    let found: Vec<&String> = all.iter().filter(fits).collect();
+    match found[..] {
+        [only] => Ok(only.clone()),
+        [] => {
+            let short = |name: &String| name.rsplit('.').next().unwrap_or_default().to_owned();
+            let candidates: Vec<String> = all.iter().flat_map(|name| [name.clone(), short(name)]).collect();
+            let failure = Failure::new(Exit::NotFound, format!("no symbol '{symbol}' in this schema"));
+            Err(match near_miss(&wanted, candidates.iter().map(String::as_str)) {
+                Some(near) => failure.tip(format!("did you mean '{near}'?")),
+                None => failure.tip("see the services: bandy rpc ls"),
+            })
+        }
+        [first, ..] => {
+            let list = found.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+            let message = format!("'{symbol}' is {} symbols: {list}", found.len());
+            Err(Failure::new(Exit::NotFound, message).tip(format!("say which: bandy rpc info {first}")))
+        }
+    }
+}
+
+/// Full names of services, methods, messages, enums and extensions.
+fn names(schema: &Schema) -> Vec<String> {
+    let pool = schema.pool();
+    let mut names: Vec<String> = schema.services().map(str::to_owned).collect();
+    names.extend(schema.methods().map(|method| method.path.replacen('/', ".", 1)));
+    names.extend(pool.messages().iter().map(|message| message.full_name().to_owned()));
+    names.extend(pool.enums().iter().map(|item| item.full_name().to_owned()));
+    names.extend(pool.extensions().iter().map(|extension| extension.full_name().to_owned()));
+    names
+}
+
+/// The message, or a method's request.
+fn message_of(schema: &Schema, name: &str) -> Option<MessageType> {
+    let is_named = |path: &str| path.replacen('/', ".", 1) == name;
+    schema.message(name).or_else(|| Some(schema.methods().find(|method| is_named(&method.path))?.input))
+}
+
+/// Writes every file but the well-known ones. The names may be a peer's: none leaves the directory.
+fn export(schema: &Schema, directory: &Path) -> anyhow::Result<usize> {
+    let mut count = 0;
+    for name in schema.pool().files().iter().filter_map(|file| file.name.as_deref()) {
+        if name.starts_with("google/protobuf/") {
+            continue;
+        }
+        let relative = Path::new(name);
+        if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
+            let message =
+                format!("the schema has a file called '{}', which is no relative path", name.escape_debug());
+            return Err(Failure::new(Exit::Failed, message).into());
+        }
+        let path = directory.join(relative);
+        let parent = path.parent().unwrap_or(directory);
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+        let text = schema.print_file(name).unwrap_or_default();
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        count += 1;
+    }
+    Ok(count)
+}
