@@ -1,6 +1,6 @@
 //! The command line itself: help, errors, exit codes, pipes.
 
-use crate::support::{Home, bandy};
+use crate::support::{Cmd, Home, bandy, shell};
 
 #[test]
 fn version_is_one_line() {
@@ -44,4 +44,120 @@ fn a_context_without_a_usable_endpoint_is_refused() {
     bandy("context add x --rpc kafka://h").runs().exits(2).complains("kafka:// is a log endpoint");
     bandy("context add x").runs().exits(2).complains("tip: bandy context add x --rpc");
     bandy("context add local --rpc :1").runs().exits(2);
+}
+
+#[test]
+fn help_is_short_or_long_and_no_words_is_bad_usage() {
+    bandy("").runs().exits(2).complains("Usage: bandy");
+    bandy("rpc").runs().exits(2).complains("Usage: bandy rpc");
+    bandy("-h").runs().shows("call a function somewhere else").silently();
+    bandy("--help").runs().shows("Topics: bandy help endpoints");
+    bandy("help").runs().shows("Usage: bandy");
+    bandy("help context use").runs().shows("Usage: bandy context use");
+    for topic in
+        ["endpoints", "output", "json", "templates", "exit-codes", "environment", "scripting", "signals"]
+    {
+        let page = bandy("help").arg(topic).runs().exits(0).silently();
+        assert!(page.out().lines().count() > 15, "{topic}");
+    }
+    bandy("help exit-code").runs().exits(2).complains("tip: bandy help exit-codes");
+}
+
+#[test]
+fn what_was_mistyped_is_guessed() {
+    for (words, tip) in [
+        ("rcp", "did you mean 'bandy rpc'?"),
+        ("demo --quiett", "did you mean '--quiet'?"),
+        ("context ad", "did you mean 'bandy context add'?"),
+        ("context ls --color neve", "did you mean 'never'?"),
+        ("completions bosh", "did you mean 'bash'?"),
+        ("context lsit", "did you mean 'bandy context list'?"),
+        ("ls", "did you mean 'bandy"),
+    ] {
+        bandy(words).runs().exits(2).complains(tip);
+    }
+}
+
+#[test]
+fn a_pillar_that_is_not_there_yet_says_so() {
+    for pillar in ["mq", "log", "gossip"] {
+        bandy(pillar).arg("ls").runs().exits(2).complains("not in this version yet");
+    }
+}
+
+#[test]
+fn with_json_an_error_is_one_object_on_stderr() {
+    let ran = bandy("context use prod --json").runs().exits(5);
+    let error: serde_json::Value = serde_json::from_slice(&ran.stderr).unwrap();
+    assert_eq!((&error["error"], &error["exit"]), (&"not_found".into(), &5.into()));
+    assert!(error["message"].as_str().unwrap().contains("no context 'prod'"));
+    let ran = bandy("context ls --json --bogus").runs().exits(2);
+    let error: serde_json::Value = serde_json::from_slice(&ran.stderr).unwrap();
+    assert_eq!((&error["error"], &error["exit"]), (&"usage".into(), &2.into()));
+    let ran = bandy("context use prod").env("BANDY_OUTPUT", "json").runs().exits(5);
+    assert!(ran.err().starts_with('{') && ran.err().lines().count() == 1, "{}", ran.err());
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    for words in ["--help", "help json", "completions bash", "context ls"] {
+        let script = format!("{{ bandy {words}; echo \"exit $?\" >&2; }} | true");
+        shell("bash", &script).runs().exits(0).complains("exit 0");
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let ran = shell("bash", "bandy help json > /dev/full").runs().exits(1);
+    ran.complains("error: cannot write the output");
+}
+
+#[test]
+fn closed_streams_do_no_harm() {
+    shell("bash", "bandy help json >&-").runs().exits(0);
+    shell("bash", "bandy context use x 2>&-").runs().exits(5).silently();
+}
+
+#[test]
+fn a_terminal_gets_a_table_and_colour() {
+    let home = Home::new();
+    bandy("context add a --rpc :1").home(&home).runs().exits(0);
+    let forced = bandy("context ls").home(&home).env("BANDY_FORCE_TTY", "80");
+    forced
+        .clone()
+        .env("NO_COLOR", "1")
+        .runs()
+        .prints("NAME  CURRENT  RPC  MQ  LOG  GOSSIP  USER\na              :1\n");
+    forced.runs().shows("\x1b[1m");
+    bandy("context ls -o '%n %{name}=%{rpc}'").home(&home).runs().prints("1 a=:1\n");
+    bandy("context ls -o '%q'")
+        .home(&home)
+        .runs()
+        .exits(2)
+        .complains("unknown %q")
+        .complains("tip: bandy help templates");
+    bandy("context ls")
+        .home(&home)
+        .env("BANDY_OUTPUT", "csv")
+        .runs()
+        .prints("name,current,rpc,mq,log,gossip,user\r\na,false,:1,,,,\r\n");
+}
+
+#[test]
+fn a_broken_configuration_is_named_with_its_line() {
+    let home = Home::new();
+    home.file("config.toml", "[context.a]\nrcp = \"x\"\n");
+    bandy("context ls").home(&home).runs().exits(2).complains("config.toml, line 2");
+}
+
+#[test]
+fn completion_answers_the_shell() {
+    let ask = |line: &str, index: &str| {
+        let cmd = bandy("--").env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", index);
+        let cmd = cmd.env("_CLAP_COMPLETE_COMP_TYPE", "9").env("_CLAP_IFS", "\n");
+        line.split(' ').fold(cmd, Cmd::arg).runs().exits(0).out()
+    };
+    assert!(ask("bandy con", "1").starts_with("context"), "{}", ask("bandy con", "1"));
+    assert!(ask("bandy help exit", "2").contains("exit-codes"));
+    assert!(ask("bandy completions f", "2").contains("fish"));
 }

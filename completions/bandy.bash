@@ -1,0 +1,2 @@
+# bandy: completion for bash
+source <(COMPLETE=bash bandy)

@@ -1,0 +1,2 @@
+# bandy: completion for elvish
+eval (E:COMPLETE=elvish bandy | slurp)

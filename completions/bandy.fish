@@ -1,0 +1,2 @@
+# bandy: completion for fish
+COMPLETE=fish bandy | source
