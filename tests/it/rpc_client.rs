@@ -34,6 +34,9 @@ impl Fake {
                 request.push(byte[0]);
             }
             let _ = stream.write_all(answer);
+            // Closing with unread bytes would reset the connection and take the answer with it.
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
         })
     }
 
