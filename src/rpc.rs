@@ -10,6 +10,7 @@
 pub mod backend;
 pub mod catalog;
 pub mod client;
+pub mod compact;
 pub mod handler;
 pub mod health;
 pub mod jsonrpc;

@@ -1,0 +1,109 @@
+//! The server: connections and datagrams in, calls to the catalog's backends, frames out.
+
+mod connection;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::call::Limits;
+use super::wire::{Description, Hello, MethodEntry, Piece, description_hash};
+use crate::rpc::backend::Peer;
+use crate::rpc::catalog::{Catalog, SharedCatalog};
+use crate::shutdown::Shutdown;
+
+/// Answers compact calls on streams that somebody else accepts, and on datagrams.
+pub struct Server {
+    catalog: SharedCatalog,
+    calls: Arc<AtomicU64>,
+    limits: Limits,
+    shutdown: Shutdown,
+    described: Mutex<Option<Described>>,
+}
+
+/// The description of one catalog, encoded once.
+#[derive(Clone)]
+struct Described {
+    catalog: Arc<Catalog>,
+    bytes: Bytes,
+    hash: u64,
+}
+
+impl Server {
+    /// A server of what `catalog` holds at the time of each call; numbers its calls with `calls`.
+    pub fn new(
+        catalog: SharedCatalog,
+        calls: Arc<AtomicU64>,
+        limits: Limits,
+        shutdown: Shutdown,
+    ) -> Arc<Self> {
+        Arc::new(Self { catalog, calls, limits, shutdown, described: Mutex::new(None) })
+    }
+
+    /// Serves one stream until the peer leaves, breaks the protocol, or the server stops.
+    ///
+    /// Dropping the future closes the stream and cancels its calls. When the server drains, the peer
+    /// is told to go away and the calls in progress are finished.
+    pub async fn serve<S>(self: &Arc<Self>, stream: S, peer: Arc<Peer>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        connection::serve(Arc::clone(self), stream, peer).await;
+    }
+
+    fn next_call(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            message_size_max: self.limits.message_size_max,
+            calls_max: self.limits.calls_max,
+            window: self.limits.window,
+            description_hash: self.described().hash,
+            nonce: 0,
+            software: concat!("bandy/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+
+    fn described(&self) -> Described {
+        let catalog = self.catalog.load();
+        let mut described = self.described.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*described {
+            Some(described) if Arc::ptr_eq(&described.catalog, &catalog) => described.clone(),
+            _ => described.insert(describe(catalog)).clone(),
+        }
+    }
+
+    /// The piece of the description at `asked.offset`, of at most `size_max` bytes.
+    fn piece(&self, asked: Option<&Piece>, size_max: usize) -> Piece {
+        let described = self.described();
+        let total = described.bytes.len();
+        let start = asked.map_or(0, |piece| piece.offset as usize).min(total);
+        let bytes = described.bytes.slice(start..total.min(start + size_max));
+        let number = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
+        Piece { hash: described.hash, offset: number(start), total: number(total), bytes }
+    }
+}
+
+fn describe(catalog: Arc<Catalog>) -> Described {
+    let mut methods: Vec<MethodEntry> = catalog
+        .routes()
+        .map(|route| MethodEntry {
+            id: route.method.id,
+            path: route.method.path.clone(),
+            client_streams: route.method.kind.client_streams(),
+            server_streams: route.method.kind.server_streams(),
+            input: route.method.input.full_name().to_owned(),
+            output: route.method.output.full_name().to_owned(),
+        })
+        .collect();
+    methods.sort_by(|a, b| a.path.cmp(&b.path));
+    let descriptor_set = catalog.schema().descriptor_set().into();
+    let bytes: Bytes = Description { methods, descriptor_set }.encode_to_vec().into();
+    let hash = description_hash(&bytes);
+    Described { catalog, bytes, hash }
+}
