@@ -8,6 +8,7 @@ mod error;
 mod framing;
 mod message;
 mod params;
+pub mod server;
 mod service;
 
 pub use discover::discover;

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::discover::{DISCOVER, discover};
-use super::error::{ErrorObject, INTERNAL_ERROR, INVALID_PARAMS};
+use super::error::{ErrorObject, INVALID_PARAMS};
 use super::message::{Document, Id, Incoming, Request, Response, parse_document};
 use super::params::{request_messages, resolve};
 use crate::rpc::backend::{Body, Call, Event, Format, Payload, Peer, Protocol, Reply, Requests};
@@ -367,11 +367,20 @@ impl Limits {
         Response::error(Id::null(), ErrorObject::new(super::INVALID_REQUEST, text)).write(&mut out);
         out
     }
+}
 
-    /// What to answer to a reply that does not fit where it has to go.
-    pub fn refuse_reply(id: Id, text: impl Into<String>) -> Vec<u8> {
+impl Service {
+    /// What to send instead of `reply`, which does not fit into a datagram: its id, and why.
+    pub fn refuse_reply(reply: &[u8], size_max: usize) -> Vec<u8> {
+        let id = match super::message::parse_responses(reply).as_deref() {
+            Ok([response]) => response.id.clone(),
+            Ok(_) | Err(_) => Id::null(),
+        };
+        let size = reply.len();
+        let text = format!("the reply of {size} bytes does not fit into a datagram of {size_max}: use TCP");
+        let status = Status::new(Code::ResourceExhausted, text);
         let mut out = Vec::new();
-        Response::error(id, ErrorObject::new(INTERNAL_ERROR, text)).write(&mut out);
+        Response::error(id, ErrorObject::from_status(&status)).write(&mut out);
         out
     }
 }
