@@ -4,8 +4,12 @@
 //! calls with flow control; over UDP there are unary calls, which are executed at most once.
 
 mod call;
+pub mod client;
+pub mod engine;
 mod flow;
 pub mod server;
+#[cfg(test)]
+mod simulation;
 pub mod wire;
 
 pub use call::Limits;

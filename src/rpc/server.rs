@@ -30,8 +30,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::backend::Peer;
 use super::catalog::SharedCatalog;
-use super::{jsonrpc, wire};
+use super::{compact, jsonrpc, wire};
 use crate::shutdown::Shutdown;
+use crate::transport::Datagrams;
 
 pub use cors::Cors;
 pub use metrics::Metrics;
@@ -90,6 +91,7 @@ pub struct Server {
     calls: Arc<AtomicU64>,
     metrics: Metrics,
     json_rpc: jsonrpc::Service,
+    compact: Arc<compact::server::Server>,
 }
 
 impl Server {
@@ -101,7 +103,16 @@ impl Server {
             ..jsonrpc::Limits::default()
         };
         let json_rpc = jsonrpc::Service::new(catalog.clone(), Arc::clone(&calls), limits);
-        Arc::new(Self { catalog, options, shutdown, calls, metrics: Metrics::default(), json_rpc })
+        let limits = compact::Limits {
+            message_size_max: u32::try_from(options.limits.message_size_max).unwrap_or(u32::MAX / 2),
+            calls_max: options.limits.streams_max,
+            keepalive_interval: options.limits.keepalive_interval,
+            silence_max: options.limits.keepalive_wait_max,
+            ..compact::Limits::default()
+        };
+        let compact =
+            compact::server::Server::new(catalog.clone(), Arc::clone(&calls), limits, shutdown.clone());
+        Arc::new(Self { catalog, options, shutdown, calls, metrics: Metrics::default(), json_rpc, compact })
     }
 
     /// What it offers.
@@ -128,6 +139,11 @@ impl Server {
         self.calls.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Serves a socket's datagrams, compact and JSON-RPC, until the server stops.
+    pub async fn serve_datagrams(self: &Arc<Self>, socket: Datagrams) {
+        self.compact.serve_datagrams(socket, Some(self.json_rpc.clone())).await;
+    }
+
     /// Serves one stream until the peer leaves, breaks the protocol, or the server stops.
     ///
     /// Dropping the future closes the stream and cancels its calls. When the server drains, the peer
@@ -145,9 +161,10 @@ impl Server {
         match protocol {
             Ok(Ok(Some(Protocol::Http2))) => connection::serve_http2(self, stream, peer).await,
             Ok(Ok(Some(Protocol::Http1))) => connection::serve_http1(self, stream, peer).await,
-            Ok(Ok(Some(other @ (Protocol::JsonRpc | Protocol::Compact)))) => {
-                tracing::debug!(peer = peer.address, ?other, "protocol is not served on this port");
+            Ok(Ok(Some(Protocol::JsonRpc))) => {
+                jsonrpc::server::serve(&self.json_rpc, stream, peer, &self.shutdown).await;
             }
+            Ok(Ok(Some(Protocol::Compact))) => self.compact.serve(stream, peer).await,
             Ok(Ok(Some(Protocol::Tls))) => {
                 tracing::debug!(peer = peer.address, "TLS on a port without TLS");
             }

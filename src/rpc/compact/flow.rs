@@ -88,6 +88,14 @@ impl<E> InboxSender<E> {
         }
     }
 
+    /// Adds something that is no message, and costs nothing.
+    pub(super) fn note(&self, note: E) -> Result<(), Overrun> {
+        match self.items.try_send(Err(note)) {
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Overrun),
+        }
+    }
+
     /// Ends the stream with an error; dropping the sender ends it well.
     pub(super) fn fail(self, error: E) {
         // Full is impossible short of an overrun, which has ended the stream already.

@@ -1,6 +1,7 @@
 //! The server: connections and datagrams in, calls to the catalog's backends, frames out.
 
 mod connection;
+mod datagrams;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,11 @@ use super::call::Limits;
 use super::wire::{Description, Hello, MethodEntry, Piece, description_hash};
 use crate::rpc::backend::Peer;
 use crate::rpc::catalog::{Catalog, SharedCatalog};
+use crate::rpc::jsonrpc;
 use crate::shutdown::Shutdown;
+use crate::transport::Datagrams;
+
+pub(crate) use datagrams::unguessable;
 
 /// Answers compact calls on streams that somebody else accepts, and on datagrams.
 pub struct Server {
@@ -52,6 +57,12 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         connection::serve(Arc::clone(self), stream, peer).await;
+    }
+
+    /// Serves datagrams until the server stops: compact frames, and JSON-RPC if there is a service for it.
+    /// Calls are unary, and each is executed at most once unless its caller asks otherwise.
+    pub async fn serve_datagrams(self: &Arc<Self>, socket: Datagrams, json_rpc: Option<jsonrpc::Service>) {
+        datagrams::serve(Arc::clone(self), socket, json_rpc).await;
     }
 
     fn next_call(&self) -> u64 {

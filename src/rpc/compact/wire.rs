@@ -87,20 +87,17 @@ pub struct Frame {
     /// UDP: every call below this number is over for the caller.
     #[prost(uint64, tag = "12")]
     pub oldest: u64,
-    /// UDP: how often the call has been sent; the answer repeats it.
-    #[prost(uint32, tag = "13")]
-    pub attempt: u32,
     /// UDP: execute every copy that comes.
-    #[prost(bool, tag = "14")]
+    #[prost(bool, tag = "13")]
     pub at_least_once: bool,
     /// For `HELLO`.
-    #[prost(message, optional, boxed, tag = "15")]
+    #[prost(message, optional, boxed, tag = "14")]
     pub hello: Option<Box<Hello>>,
     /// For `DESCRIBE` and `DESCRIPTION`.
-    #[prost(message, optional, boxed, tag = "16")]
+    #[prost(message, optional, boxed, tag = "15")]
     pub piece: Option<Box<Piece>>,
     /// Ignored. Makes a datagram at least as long as its answer may be.
-    #[prost(bytes = "bytes", tag = "17")]
+    #[prost(bytes = "bytes", tag = "16")]
     pub padding: Bytes,
 }
 
@@ -360,7 +357,7 @@ mod tests {
     fn golden_bytes() {
         let hello = Hello { message_size_max: 4 << 20, calls_max: 1024, window: 262_144, ..Hello::default() };
         let frame = Frame { hello: Some(Box::new(hello)), ..Frame::new(Kind::Hello, 0) };
-        assert_eq!(on_stream(&frame), "10 08 01 7a 0c 08 80 80 80 02 10 80 08 18 80 80 10");
+        assert_eq!(on_stream(&frame), "10 08 01 72 0c 08 80 80 80 02 10 80 08 18 80 80 10");
         let call = Frame {
             method: 0x1234_5678,
             message: Some(Bytes::from_static(b"\x0a\x03Ada")),
@@ -374,11 +371,11 @@ mod tests {
         let status = RpcStatus { code: 5, message: "no".to_owned(), details: Vec::new() };
         let failed = Frame { status: Some(Box::new(status)), ..Frame::new(Kind::Reply, 2) };
         assert_eq!(on_stream(&failed), "0c 08 04 10 02 4a 06 08 05 12 02 6e 6f");
-        let udp = Frame { session: 7, oldest: 1, attempt: 1, ..call };
+        let udp = Frame { session: 7, oldest: 1, ..call };
         assert_eq!(
             hex(&udp.datagram()),
             "ba 4e d7 01 08 02 10 01 1d 78 56 34 12 22 05 0a 03 41 64 61 28 01 40 e8 07 \
-             59 07 00 00 00 00 00 00 00 60 01 68 01"
+             59 07 00 00 00 00 00 00 00 60 01"
         );
     }
 

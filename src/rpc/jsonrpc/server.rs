@@ -142,10 +142,10 @@ pub async fn answer_datagram(
 mod tests {
     use tokio::io::DuplexStream;
 
-    use super::super::Limits;
     use super::*;
     use crate::rpc::backend::{Call, Payload, Reply};
     use crate::rpc::catalog::{Kind, SharedCatalog};
+    use crate::rpc::jsonrpc::Limits;
     use crate::rpc::testing::{Function, catalog, echo, peer};
 
     const TEXT: &str = "google.protobuf.StringValue";

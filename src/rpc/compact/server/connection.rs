@@ -14,14 +14,14 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::super::call::{Out, Running, call_of, failure, finished, request_stream};
-use super::super::flow::{InboxSender, Window, inbox};
-use super::super::wire::{
-    Frame, Kind, OVERHEAD_SIZE_MAX, PREFACE, WireError, next_frame, take_preface, write_reply,
-};
 use super::Server;
 use crate::rpc::backend::{Body, Format, Payload, Peer, Reply, Requests};
 use crate::rpc::catalog::{Catalog, Route};
+use crate::rpc::compact::call::{Out, Running, call_of, failure, finished, request_stream};
+use crate::rpc::compact::flow::{InboxSender, Window, inbox};
+use crate::rpc::compact::wire::{
+    Frame, Kind, OVERHEAD_SIZE_MAX, PREFACE, WireError, next_frame, take_preface, write_reply,
+};
 use crate::rpc::status::{Code, Status};
 
 /// Bytes that are asked for at a time.

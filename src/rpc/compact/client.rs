@@ -1,0 +1,82 @@
+//! The client: calls by Call ID over one connection, or over datagrams.
+
+mod connection;
+mod datagrams;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+pub use connection::{Client, Receiver, Sender};
+pub use datagrams::DatagramClient;
+
+use super::wire::{Description, Frame, MethodEntry, metadata};
+use crate::rpc::client::{Cause, Ending, UnaryReply};
+use crate::rpc::status::{Code, Status};
+
+/// What one call is told besides its message.
+#[derive(Clone, Debug, Default)]
+pub struct CallOptions {
+    /// Request metadata; values of `-bin` names are base64.
+    pub metadata: HeaderMap,
+    /// Time for the whole call: sent to the server and enforced here.
+    pub timeout: Option<Duration>,
+    /// Over UDP: let the server execute every copy that comes.
+    pub at_least_once: bool,
+}
+
+/// A server's Call ID table and types, fetched once.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Hash of the description, for a cache.
+    pub hash: u64,
+    /// A `google.protobuf.FileDescriptorSet`.
+    pub descriptor_set: Bytes,
+    methods: HashMap<String, MethodEntry>,
+}
+
+impl Table {
+    fn new(hash: u64, description: Description) -> Self {
+        let methods = description.methods.into_iter().map(|entry| (entry.path.clone(), entry)).collect();
+        Self { hash, descriptor_set: description.descriptor_set, methods }
+    }
+
+    /// The row of `package.Service/Method`.
+    pub fn by_path(&self, path: &str) -> Option<&MethodEntry> {
+        self.methods.get(path)
+    }
+
+    /// Every row, in no order.
+    pub fn methods(&self) -> impl Iterator<Item = &MethodEntry> {
+        self.methods.values()
+    }
+}
+
+/// The largest description that is fetched.
+const DESCRIPTION_SIZE_MAX: u32 = 64 << 20;
+
+fn ending(status: Status, trailers: HeaderMap, cause: Cause, untouched: bool) -> Ending {
+    Ending { status, trailers, cause, untouched }
+}
+
+fn failed(code: Code, text: impl Into<String>, cause: Cause, untouched: bool) -> Ending {
+    ending(Status::new(code, text), HeaderMap::new(), cause, untouched)
+}
+
+/// How the server says that a call ended.
+fn answered(frame: &Frame) -> Ending {
+    let status = frame.status.as_ref().map_or_else(Status::ok, |status| (**status).clone().into());
+    ending(status, metadata(&frame.trailers), Cause::Answered, false)
+}
+
+fn unary_reply(frame: Frame) -> UnaryReply {
+    let ending = answered(&frame);
+    let message = ending.status.is_ok().then(|| frame.message.unwrap_or_default());
+    UnaryReply { headers: metadata(&frame.metadata), message, ending }
+}
+
+fn unanswered(ending: Ending) -> UnaryReply {
+    UnaryReply { headers: HeaderMap::new(), message: None, ending }
+}
