@@ -51,7 +51,8 @@ impl Ending {
         Self { status, trailers, cause: Cause::Answered, untouched: false, refused: false }
     }
 
-    fn here(code: Code, message: impl Into<String>, cause: Cause) -> Self {
+    /// Decided here, not by the server.
+    pub(crate) fn here(code: Code, message: impl Into<String>, cause: Cause) -> Self {
         Self {
             status: Status::new(code, message),
             trailers: HeaderMap::new(),

@@ -57,18 +57,16 @@ impl Table {
 /// The largest description that is fetched.
 const DESCRIPTION_SIZE_MAX: u32 = 64 << 20;
 
-fn ending(status: Status, trailers: HeaderMap, cause: Cause, untouched: bool) -> Ending {
-    Ending { status, trailers, cause, untouched }
-}
-
 fn failed(code: Code, text: impl Into<String>, cause: Cause, untouched: bool) -> Ending {
-    ending(Status::new(code, text), HeaderMap::new(), cause, untouched)
+    let mut ending = Ending::here(code, text, cause);
+    ending.untouched = untouched;
+    ending
 }
 
 /// How the server says that a call ended.
 fn answered(frame: &Frame) -> Ending {
     let status = frame.status.as_ref().map_or_else(Status::ok, |status| (**status).clone().into());
-    ending(status, metadata(&frame.trailers), Cause::Answered, false)
+    Ending::answered(status, metadata(&frame.trailers))
 }
 
 fn unary_reply(frame: Frame) -> UnaryReply {
