@@ -127,26 +127,32 @@ impl Client {
     /// Makes a unary call of the method with that Call ID.
     pub async fn unary(&self, method: u32, message: Bytes, options: &CallOptions) -> UnaryReply {
         let deadline = deadline_of(options);
-        if let Err(ending) = self.fits(&message) {
+        if let Some(ending) = self.too_large(&message) {
             return unanswered(ending);
         }
         let frame = Frame { message: Some(message), end: true, ..call_frame(method, options) };
-        let call = async {
-            let _permit = self.permit().await.map_err(unanswered)?;
-            let (sender, receiver) = oneshot::channel();
-            let request = self.start(frame, Answer::Once(sender)).await.map_err(unanswered)?;
-            let mut guard = CancelOnDrop { shared: &self.shared, request: Some(request) };
-            let frame = receiver.await.map_err(|_| unanswered(self.shared.lost(false)))?;
-            guard.request = None;
-            Ok(unary_reply(frame))
-        };
-        let reply = match deadline {
+        let call = self.ask(frame);
+        match deadline {
             None => call.await,
-            Some(deadline) => {
-                timeout_at(deadline, call).await.unwrap_or_else(|_| Err(unanswered(too_late())))
-            }
+            Some(deadline) => timeout_at(deadline, call).await.unwrap_or_else(|_| unanswered(too_late())),
+        }
+    }
+
+    /// Sends a request and waits for its one answer; dropping the future cancels the call.
+    async fn ask(&self, frame: Frame) -> UnaryReply {
+        let _permit = match self.permit().await {
+            Ok(permit) => permit,
+            Err(ending) => return unanswered(ending),
         };
-        reply.unwrap_or_else(|reply| reply)
+        let (sender, receiver) = oneshot::channel();
+        let request = match self.start(frame, Answer::Once(sender)).await {
+            Ok(request) => request,
+            Err(ending) => return unanswered(ending),
+        };
+        let mut guard = CancelOnDrop { shared: &self.shared, request: Some(request) };
+        let answer = receiver.await;
+        guard.request = None;
+        answer.map_or_else(|_| unanswered(self.shared.lost(false)), unary_reply)
     }
 
     /// Starts a call whose messages are sent and received one by one.
@@ -221,13 +227,12 @@ impl Client {
         Ok(since.elapsed())
     }
 
-    fn fits(&self, message: &Bytes) -> Result<(), Ending> {
+    fn too_large(&self, message: &Bytes) -> Option<Ending> {
         let (size, size_max) = (message.len(), self.shared.hello.message_size_max);
-        if size <= size_max as usize {
-            return Ok(());
-        }
-        let text = format!("a request of {size} bytes is over the server's limit of {size_max}");
-        Err(failed(Code::ResourceExhausted, text, Cause::GivenUp, true))
+        (size > size_max as usize).then(|| {
+            let text = format!("a request of {size} bytes is over the server's limit of {size_max}");
+            failed(Code::ResourceExhausted, text, Cause::GivenUp, true)
+        })
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, Ending> {
@@ -291,7 +296,7 @@ impl Sender {
     /// # Errors
     /// Nothing can be sent any more; the receiver knows why.
     pub async fn send(&mut self, message: Bytes) -> Result<(), Closed> {
-        if !self.open || self.client.fits(&message).is_err() {
+        if !self.open || self.client.too_large(&message).is_some() {
             return Err(Closed);
         }
         tokio::select! {

@@ -67,7 +67,7 @@ impl DatagramClient {
     /// at least once.
     pub async fn unary(&self, method: u32, message: Bytes, options: &CallOptions) -> UnaryReply {
         let metadata = pairs(&options.metadata);
-        let size = message.len() + metadata.iter().map(Message::encoded_len).sum::<usize>() + OVERHEAD;
+        let size = message.len() + metadata.iter().map(prost::Message::encoded_len).sum::<usize>() + OVERHEAD;
         if size > DATAGRAM_BYTES_MAX {
             let text = format!(
                 "a request of {size} bytes does not fit into a datagram of {DATAGRAM_BYTES_MAX}: use tcp://"
