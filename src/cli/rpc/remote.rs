@@ -220,7 +220,7 @@ fn registry_failure(error: &registry::Error) -> Failure {
 
 /// Where running servers of this user are listed.
 pub fn services(app: &App) -> std::path::PathBuf {
-    app.home.runtime.join(Pillar::Rpc.name())
+    app.home.runtime.join("services")
 }
 
 /// The server behind `local:`: the one of that name, or one that offers the service.
