@@ -1,5 +1,7 @@
 //! The command line itself: help, errors, exit codes, pipes.
 
+use rustix::process::Signal;
+
 use crate::support::{Cmd, Home, bandy, shell};
 
 #[test]
@@ -160,4 +162,25 @@ fn completion_answers_the_shell() {
     assert!(ask("bandy con", "1").starts_with("context"), "{}", ask("bandy con", "1"));
     assert!(ask("bandy help exit", "2").contains("exit-codes"));
     assert!(ask("bandy completions f", "2").contains("fish"));
+}
+
+#[test]
+fn a_grpcurl_line_is_answered_with_ours() {
+    let ran = bandy("rpc call -plaintext -d {} localhost:50051 a.B/C").runs().exits(2);
+    ran.complains("unexpected argument '-plaintext'")
+        .complains("tip: bandy rpc call -d")
+        .complains("-e localhost:50051 a.B/C");
+}
+
+#[test]
+fn an_interrupted_client_dies_by_the_signal() {
+    for signal in [Signal::INT, Signal::TERM] {
+        // Accepts and never says a word.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let client = bandy(&format!("rpc call -e grpc://127.0.0.1:{port} a.B/C {{}}")).spawns();
+        let _connection = silent.accept().unwrap();
+        client.signal(signal);
+        client.ends().dies_by(signal);
+    }
 }
