@@ -81,6 +81,27 @@ pub fn parse_size(text: &str) -> Result<u64, ParseError> {
     number.checked_mul(1 << shift).ok_or_else(fail)
 }
 
+const COUNT: &str = "a number over 0, such as 100, 10k or 1m";
+
+/// Parses `100`, `10k`, `1m`: thousands and millions.
+///
+/// # Errors
+/// Anything else, zero, and numbers over 2^64.
+pub fn parse_count(text: &str) -> Result<u64, ParseError> {
+    let fail = || error(text, COUNT);
+    let lower = text.trim().to_ascii_lowercase();
+    let (digits, factor) = match lower.as_bytes().last() {
+        Some(b'k') => (&lower[..lower.len() - 1], 1_000),
+        Some(b'm') => (&lower[..lower.len() - 1], 1_000_000),
+        _ => (lower.as_str(), 1),
+    };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(fail());
+    }
+    let number: u64 = digits.parse().map_err(|_| fail())?;
+    number.checked_mul(factor).filter(|count| *count > 0).ok_or_else(fail)
+}
+
 const PERCENT: &str = "a percentage from 0% to 100%";
 
 /// Parses `10%` or `10` into 0.1.

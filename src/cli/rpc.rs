@@ -1,5 +1,6 @@
 //! The rpc commands.
 
+pub mod bench;
 pub mod call;
 pub mod demo;
 mod headers;
@@ -39,6 +40,8 @@ pub enum RpcCommand {
     Ls(Box<ls::Args>),
     /// Measure round trips of the health check
     Ping(Box<ping::Args>),
+    /// Measure how many calls a server takes and how long they last
+    Bench(Box<bench::Args>),
     /// Wait until a server or a service is ready
     Wait(Box<wait::Args>),
     /// Show what a service, method or message is
@@ -60,6 +63,7 @@ pub fn run(args: RpcArgs, app: &App) -> anyhow::Result<Exit> {
         RpcCommand::Call(args) => call::run(*args, app),
         RpcCommand::Ls(args) => ls::run(&args, app),
         RpcCommand::Ping(args) => ping::run(&args, app),
+        RpcCommand::Bench(args) => bench::run(&args, app),
         RpcCommand::Wait(args) => wait::run(&args, app),
         RpcCommand::Info(args) => info::run(&args, app),
         RpcCommand::Demo(args) => demo::run(&args, app),

@@ -1,8 +1,8 @@
 //! `bandy rpc call`: one call, many on one connection, or a conversation.
 
-mod body;
+pub(super) mod body;
 mod each;
-mod input;
+pub(super) mod input;
 mod show;
 mod trace;
 
@@ -374,7 +374,8 @@ async fn at(when: Option<Instant>) {
 }
 
 /// The data of `-d`: itself, a file's, or standard input's.
-fn read_data(data: &str) -> anyhow::Result<Vec<u8>> {
+/// Data as it is written: the text itself, `@FILE`, or `@-`.
+pub(super) fn read_data(data: &str) -> anyhow::Result<Vec<u8>> {
     use anyhow::Context as _;
     use std::io::Read as _;
     match data.strip_prefix('@') {

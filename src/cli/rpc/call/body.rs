@@ -79,6 +79,19 @@ fn field<'a>(kind: &'a MessageDescriptor, name: &str) -> Option<&'a FieldDescrip
     kind.fields().iter().find(|field| field.name() == name || field.json_name() == name)
 }
 
+/// The first field that can be made any length, as its name in JSON, and how it is written.
+pub fn first_filler(kind: &MessageDescriptor) -> Option<(String, Look)> {
+    kind.fields().iter().find_map(|field| match field.kind() {
+        FieldKind::Singular(SingularKind::Scalar(ScalarType::String)) => {
+            Some((field.json_name().to_owned(), Look::Text))
+        }
+        FieldKind::Singular(SingularKind::Scalar(ScalarType::Bytes)) => {
+            Some((field.json_name().to_owned(), Look::Bytes))
+        }
+        _ => None,
+    })
+}
+
 /// True if the words are items and not one piece of data.
 pub fn are_items(words: &[String]) -> bool {
     words.len() > 1 || words.first().is_some_and(|word| split_item(word).is_some())

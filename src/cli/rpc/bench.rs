@@ -1,0 +1,256 @@
+//! `bandy rpc bench`: the same call again and again, in any protocol, measured.
+
+mod caller;
+mod request;
+mod show;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::lookup::{self, Found};
+use super::remote::{ProtocolArgs, Remote};
+use super::schema::SchemaArgs;
+use crate::bench::{Load, Rate, Report, Schedule, Stop, Threshold};
+use crate::cli::app::App;
+use crate::cli::connect::ConnectArgs;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::signals;
+use crate::rpc::client::resolve::MethodName;
+use crate::units::{parse_count, parse_duration, parse_size};
+use caller::{Crew, Plan};
+use request::Request;
+use show::Progress;
+
+/// Arguments of `rpc bench`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Method: NAME, SERVICE/NAME or package.SERVICE/NAME
+    pub method: String,
+    /// Request: one JSON object or text, or items FIELD=TEXT and FIELD:=JSON
+    #[arg(value_name = "DATA")]
+    pub words: Vec<String>,
+    /// Request: JSON or text, @FILE, or @- for standard input
+    #[arg(short, long, value_name = "DATA", conflicts_with = "words")]
+    pub data: Option<String>,
+    /// Fill the request's text or bytes, or its first such field, with this many bytes
+    #[arg(short, long, value_name = "SIZE", value_parser = parse_size)]
+    pub size: Option<u64>,
+    /// Request messages of each call that streams them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub messages: u32,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    result: ResultArgs,
+    #[command(flatten)]
+    schema: SchemaArgs,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Load")]
+struct LoadArgs {
+    /// Calls at the same time
+    #[arg(short, long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    concurrency: u32,
+    /// Connections that share them, each driven by one thread
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    connections: u32,
+    /// Stop after N calls
+    #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
+    count: Option<u64>,
+    /// Stop after this long [default: 10s, unless -n is given]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    duration: Option<Duration>,
+    /// Start calls at a rate instead of when others end: 1000/s, 100..1000@30s, 100,200,400@10s
+    #[arg(long, value_name = "RATE")]
+    rate: Option<Rate>,
+    /// Make calls for this long before measuring
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    warm_up: Option<Duration>,
+    /// Count a call that takes longer than this as failed
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "20s")]
+    call_timeout: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Result")]
+struct ResultArgs {
+    /// Exit with 7 if this holds: p99>20ms, errors>1%, rate<1000
+    #[arg(long, value_name = "CONDITION")]
+    fail_if: Vec<Threshold>,
+    /// Write what every second measured to a file, one JSON object per line
+    #[arg(long, value_name = "FILE")]
+    series: Option<PathBuf>,
+    /// Write the latencies to a file in HdrHistogram's percentile format
+    #[arg(long, value_name = "FILE")]
+    hgrm: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bandy rpc bench upper hello                                  ten seconds, fifty calls at a time
+  bandy rpc bench -e :50051 Greeter/Hello name=Ada -n 100k
+  bandy rpc bench Greeter/Hello --rate 1000/s --for 1m --fail-if 'p99>20ms' --fail-if 'errors>0'
+  bandy rpc bench Greeter/Hello --rate 100..2000@30s --series rates.ndjson
+
+With --rate a call's latency counts from when it was meant to start, so calls that had to wait behind
+a stall are slow, not missing. Latencies are milliseconds, of calls that succeeded.
+
+Exit: 0 measured · 3 unreachable · 5 no such method · 7 --fail-if holds or no call succeeded · 130 Ctrl-C";
+
+impl LoadArgs {
+    fn stop(&self) -> Stop {
+        let default = self.count.is_none().then_some(Duration::from_secs(10));
+        Stop { count: self.count, after: self.duration.or(default) }
+    }
+
+    fn schedule(&self) -> Schedule {
+        self.rate.clone().map_or(Schedule::Closed, Schedule::Open)
+    }
+
+    /// What is done before measuring: the same, at the rate that the measuring begins with.
+    fn warm_up(&self) -> Option<(Schedule, Stop)> {
+        let stop = Stop { count: None, after: Some(self.warm_up?) };
+        let first = self.rate.as_ref().map(Rate::first).filter(|rate| *rate > 0.0);
+        Some((first.map_or(Schedule::Closed, |rate| Schedule::Open(Rate::constant(rate))), stop))
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// No server, no such method, a threshold that holds.
+pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    let runtime = app.client_runtime()?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            prepared = prepare(args, app) => prepared.map(Ok),
+            signal = signals::interrupted() => Ok(Err(signal)),
+        }
+    })?;
+    let plan = match result {
+        Ok(plan) => plan,
+        Err(signal) => return Ok(Exit::Signal(signal)),
+    };
+    let (report, signal) = std::thread::scope(|scope| {
+        let crew = Crew::start(scope, &plan);
+        runtime.block_on(measure(args, app, crew))
+    })?;
+    show::report(app, &plan, &report)?;
+    if let Some(path) = &args.result.hgrm {
+        write(path, report.hgrm().as_bytes())?;
+    }
+    match signal {
+        Some(signal) => Ok(Exit::Signal(signal)),
+        None => verdict(&args.result.fail_if, &report),
+    }
+}
+
+/// Finds the server and the method and encodes the request.
+async fn prepare(args: &Args, app: &App) -> anyhow::Result<Plan> {
+    let name = MethodName::parse(&args.method);
+    // One that is opened only to find out what to call; the crew opens its own.
+    let mut remote = Remote::open(&args.connect, &args.protocol, name.service.as_deref(), app).await?;
+    let Found { method, .. } = lookup::method(&name, &args.schema, &remote).await?;
+    remote.options.timeout = Some(args.load.call_timeout);
+    let request = Request { method: &method, format: remote.options.format };
+    let messages = match args.size {
+        Some(_) if args.data.is_some() || !args.words.is_empty() => {
+            return Err(Failure::new(Exit::Usage, "-s makes the request, so no DATA is taken with it").into());
+        }
+        Some(size) => vec![request.filled(usize::try_from(size)?)?],
+        None => match request.given(args.data.as_deref(), &args.words)? {
+            Some(messages) => messages,
+            None => vec![request.empty()?],
+        },
+    };
+    if messages.len() != 1 && !method.kind.client_streams() {
+        let message = format!("{} takes one message, {} were given", method.path, messages.len());
+        return Err(Failure::new(Exit::Usage, message).into());
+    }
+    let repeated: Vec<Bytes> = (0..args.messages).flat_map(|_| messages.iter().cloned()).collect();
+    let messages = if method.kind.client_streams() { repeated } else { messages };
+    Ok(Plan {
+        method,
+        messages,
+        target: remote.client.target().clone(),
+        options: remote.options.clone(),
+        url: remote.url.clone(),
+        connections: args.load.connections,
+        concurrency: args.load.concurrency,
+    })
+}
+
+/// Warms up, measures, and shows how it goes; with the signal that cut it short.
+async fn measure(args: &Args, app: &App, mut crew: Crew) -> anyhow::Result<(Report, Option<u8>)> {
+    let mut series = args.result.series.as_deref().map(create).transpose()?;
+    let mut signal = std::pin::pin!(signals::interrupted());
+    crew.connected().await?;
+    let mut progress = Progress::new(app);
+    if let Some((schedule, stop)) = args.load.warm_up() {
+        let load = crew.begin(schedule, stop);
+        tokio::select! {
+            () = crew.finished() => {}
+            signal = signal.as_mut() => {
+                crew.interrupt().await;
+                return Ok((load.report(), Some(signal)));
+            }
+        }
+    }
+    let load: std::sync::Arc<Load> = crew.begin(args.load.schedule(), args.load.stop());
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.tick().await;
+    let interrupted = loop {
+        tokio::select! {
+            () = crew.finished() => break None,
+            signal = signal.as_mut() => {
+                crew.interrupt().await;
+                break Some(signal);
+            }
+            _ = second.tick() => {
+                let sample = load.sample();
+                progress.show(&sample);
+                if let Some(file) = &mut series {
+                    show::series(file, &sample)?;
+                }
+            }
+        }
+    };
+    progress.clear();
+    let rest = load.sample();
+    if let (Some(file), true) = (&mut series, rest.calls > 0) {
+        show::series(file, &rest)?;
+    }
+    Ok((load.report(), interrupted))
+}
+
+fn verdict(thresholds: &[Threshold], report: &Report) -> anyhow::Result<Exit> {
+    let violated: Vec<String> =
+        thresholds.iter().filter_map(|threshold| threshold.violated(report)).collect();
+    if !violated.is_empty() {
+        return Err(Failure::new(Exit::Partly, violated.join("; ")).into());
+    }
+    if report.calls > 0 && report.latency.is_empty() {
+        return Err(Failure::new(Exit::Partly, "no call succeeded").into());
+    }
+    Ok(Exit::Done)
+}
+
+fn create(path: &std::path::Path) -> anyhow::Result<std::fs::File> {
+    std::fs::File::create(path).map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot write {}: {error}", path.display())).into()
+    })
+}
+
+fn write(path: &std::path::Path, bytes: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(path, bytes).map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot write {}: {error}", path.display())).into()
+    })
+}

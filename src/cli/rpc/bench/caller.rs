@@ -1,0 +1,330 @@
+//! The threads that make the calls: each has a runtime, its part of the connections and of the workers.
+//!
+//! Nothing is shared between them but the counter of calls, so that two threads make twice the load of one.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::thread::Scope;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+use crate::bench::{Load, Outcome, Schedule, Stop};
+use crate::cli::exit::{Exit, Failure};
+use crate::rpc::client::{
+    CallOptions, Cause, Ending, HttpClient, HttpProtocol, RawCall, RawConnection, Target,
+};
+use crate::rpc::wire::Encoding;
+use crate::rpc::{Kind, Method};
+use crate::shutdown::Shutdown;
+
+/// A worker whose connection is gone waits this long before its next call: a server that is down is no
+/// reason to turn the processor.
+const PAUSE_WITHOUT_CONNECTION: Duration = Duration::from_millis(10);
+
+/// What is called, how, and by how many.
+pub struct Plan {
+    pub method: Method,
+    /// The request; one message, unless the method takes more.
+    pub messages: Vec<Bytes>,
+    pub target: Target,
+    pub options: CallOptions,
+    pub url: String,
+    pub connections: u32,
+    pub concurrency: u32,
+}
+
+impl Plan {
+    fn threads(&self) -> u32 {
+        let cores =
+            std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+        self.connections.min(cores).min(self.concurrency)
+    }
+
+    /// Prepared bytes on an HTTP/2 connection: gRPC's unary calls.
+    fn is_raw(&self) -> bool {
+        self.target.protocol == HttpProtocol::Grpc
+            && self.method.kind == Kind::Unary
+            && self.options.compression == Encoding::Identity
+    }
+}
+
+/// The part of `total` that falls to one of `parts`.
+fn share(total: u32, parts: u32, index: u32) -> u32 {
+    total / parts + u32::from(index < total % parts)
+}
+
+/// What the threads are told.
+#[derive(Clone, Default)]
+struct Orders {
+    load: Option<Arc<Load>>,
+    interrupted: bool,
+}
+
+/// What a thread tells.
+enum Word {
+    Connected(Result<(), Failure>),
+    Finished,
+}
+
+/// The running threads. Dropping it lets them go.
+pub struct Crew {
+    size: u32,
+    orders: watch::Sender<Orders>,
+    words: mpsc::Receiver<Word>,
+    pending: u32,
+}
+
+impl Crew {
+    /// Starts the threads; they connect and wait.
+    pub fn start<'scope>(scope: &'scope Scope<'scope, '_>, plan: &'scope Plan) -> Self {
+        let size = plan.threads();
+        let orders = watch::Sender::new(Orders::default());
+        let (sender, words) = mpsc::channel(usize::try_from(size).unwrap_or(1).max(1));
+        for index in 0..size {
+            let (sender, receiver) = (sender.clone(), orders.subscribe());
+            scope.spawn(move || work(plan, index, receiver, &sender));
+        }
+        Self { size, orders, words, pending: size }
+    }
+
+    /// Waits until all have their connections.
+    pub async fn connected(&mut self) -> Result<(), Failure> {
+        for _ in 0..self.size {
+            match self.words.recv().await {
+                Some(Word::Connected(result)) => result?,
+                Some(Word::Finished) | None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a run on all threads.
+    pub fn begin(&mut self, schedule: Schedule, stop: Stop) -> Arc<Load> {
+        let lanes = usize::try_from(self.size).unwrap_or(1);
+        let load = Arc::new(Load::new(schedule, stop, lanes, Instant::now()));
+        self.pending = self.size;
+        self.orders.send_modify(|orders| orders.load = Some(Arc::clone(&load)));
+        load
+    }
+
+    /// Waits until the run has ended on all threads. Cancel safe.
+    pub async fn finished(&mut self) {
+        while self.pending > 0 {
+            match self.words.recv().await {
+                Some(Word::Finished) => self.pending -= 1,
+                Some(Word::Connected(_)) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// Drops the calls in flight and waits until the run has ended.
+    pub async fn interrupt(&mut self) {
+        self.orders.send_modify(|orders| orders.interrupted = true);
+        self.finished().await;
+    }
+}
+
+fn work(plan: &Plan, index: u32, mut orders: watch::Receiver<Orders>, words: &mpsc::Sender<Word>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = Failure::new(Exit::Failed, format!("cannot start a thread's runtime: {error}"));
+            let _ = words.blocking_send(Word::Connected(Err(failure)));
+            return;
+        }
+    };
+    let threads = plan.threads();
+    let workers = usize::try_from(share(plan.concurrency, threads, index)).unwrap_or(1);
+    runtime.block_on(async {
+        let caller = Caller::connect(plan, share(plan.connections, threads, index)).await;
+        let (caller, result) = match caller {
+            Ok(caller) => (Some(caller), Ok(())),
+            Err(failure) => (None, Err(failure)),
+        };
+        // Gone only if the command has failed elsewhere.
+        let _ = words.send(Word::Connected(result)).await;
+        let Some(caller) = caller else { return };
+        while orders.changed().await.is_ok() {
+            let now = orders.borrow_and_update().clone();
+            let (Some(load), false) = (now.load, now.interrupted) else { return };
+            let mut interrupts = orders.clone();
+            let interrupt = async {
+                // An error is the end of the command: the same.
+                let _ = interrupts.wait_for(|orders| orders.interrupted).await;
+            };
+            let lane = usize::try_from(index).unwrap_or(0);
+            load.drive(lane, workers, async |_| caller.call().await, interrupt).await;
+            let _ = words.send(Word::Finished).await;
+        }
+    });
+}
+
+/// The connections of one thread.
+struct Caller<'a> {
+    plan: &'a Plan,
+    lines: Lines,
+    // Not the number of the call: two threads take turns, and would each use half of their connections.
+    next: Cell<usize>,
+}
+
+enum Lines {
+    /// gRPC's unary calls, prepared once.
+    Raw { client: Box<HttpClient>, call: Box<RawCall>, connections: Vec<RefCell<RawConnection>> },
+    /// Everything else.
+    Clients(Vec<HttpClient>),
+}
+
+impl<'a> Caller<'a> {
+    async fn connect(plan: &'a Plan, connections: u32) -> Result<Self, Failure> {
+        let client = || HttpClient::new(plan.target.clone(), Shutdown::new());
+        let lines = if plan.is_raw() {
+            let client = Box::new(client());
+            let call = Box::new(client.prepare(&plan.method.path, &plan.messages[0], &plan.options));
+            let mut lines = Vec::new();
+            for _ in 0..connections {
+                let connection = client.raw_connection().await.map_err(|ending| {
+                    let message = format!("cannot reach {} — {}", plan.url, ending.status.message);
+                    Failure::new(Exit::Unreachable, message)
+                })?;
+                lines.push(RefCell::new(connection));
+            }
+            Lines::Raw { client, call, connections: lines }
+        } else {
+            Lines::Clients((0..connections).map(|_| client()).collect())
+        };
+        Ok(Self { plan, lines, next: Cell::new(0) })
+    }
+
+    fn turn(&self, of: usize) -> usize {
+        let turn = self.next.get();
+        self.next.set(turn.wrapping_add(1));
+        turn % of
+    }
+
+    /// One call, from its start to its end.
+    async fn call(&self) -> Outcome {
+        let limit = self.plan.options.timeout.unwrap_or(Duration::MAX);
+        let call = async {
+            match &self.lines {
+                Lines::Raw { client, call, connections } => {
+                    let slot = &connections[self.turn(connections.len())];
+                    self.raw(client, call, slot).await
+                }
+                Lines::Clients(clients) => self.general(&clients[self.turn(clients.len())]).await,
+            }
+        };
+        let ending = match timeout(limit, call).await {
+            Ok(Ok(done)) => return done,
+            Ok(Err(ending)) => ending,
+            Err(_) => return Outcome::Failed("timeout".into()),
+        };
+        if ending.cause == Cause::Unreachable {
+            tokio::time::sleep(PAUSE_WITHOUT_CONNECTION).await;
+        }
+        Outcome::Failed(class(&ending))
+    }
+
+    async fn raw(
+        &self,
+        client: &HttpClient,
+        call: &RawCall,
+        slot: &RefCell<RawConnection>,
+    ) -> Result<Outcome, Box<Ending>> {
+        let mut connection = slot.borrow().clone();
+        match connection.call(call).await {
+            Ok(bytes) => Ok(Outcome::Done { messages: 1, bytes: count(call.request_bytes() + bytes) }),
+            Err(ending) => {
+                // The next call gets a new connection, if there is one to be had.
+                if ending.cause == Cause::Unreachable
+                    && let Ok(fresh) = client.raw_connection().await
+                {
+                    *slot.borrow_mut() = fresh;
+                }
+                Err(ending)
+            }
+        }
+    }
+
+    async fn general(&self, client: &HttpClient) -> Result<Outcome, Box<Ending>> {
+        let Plan { method, messages, options, .. } = self.plan;
+        let sent: usize = messages.iter().map(Bytes::len).sum();
+        let path = &method.path;
+        if method.kind == Kind::Unary {
+            let reply = client.unary(path, &messages[0], options).await;
+            return match reply.message {
+                Some(message) if reply.ending.status.is_ok() => {
+                    Ok(Outcome::Done { messages: 1, bytes: count(sent + message.len()) })
+                }
+                Some(_) | None => Err(Box::new(reply.ending)),
+            };
+        }
+        let (mut received, mut bytes) = (0, sent);
+        let mut receiver = if method.kind.client_streams() {
+            let (mut sender, mut receiver) = client.stream(path, options).await.map_err(Box::new)?;
+            let send = async {
+                for message in messages {
+                    if sender.send(message).await.is_err() {
+                        // The server has ended the call: the receiver knows how.
+                        return;
+                    }
+                }
+                sender.finish().await;
+            };
+            // Both at once: a server that answers before it has read everything must not fill up.
+            let read = async {
+                while let Some(message) = receiver.message().await {
+                    received += 1;
+                    bytes += message.len();
+                }
+            };
+            tokio::join!(send, read);
+            receiver
+        } else {
+            client.server_stream(path, &messages[0], options).await.map_err(Box::new)?
+        };
+        while let Some(message) = receiver.message().await {
+            received += 1;
+            bytes += message.len();
+        }
+        let (_, ending) = receiver.end().await;
+        if ending.status.is_ok() {
+            Ok(Outcome::Done { messages: received, bytes: count(bytes) })
+        } else {
+            Err(Box::new(ending))
+        }
+    }
+}
+
+fn count(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// What an ending is counted as.
+fn class(ending: &Ending) -> std::borrow::Cow<'static, str> {
+    match ending.cause {
+        Cause::Answered => ending.status.code.name().into(),
+        Cause::Unreachable => "unreachable".into(),
+        Cause::Deadline => "timeout".into(),
+        Cause::GivenUp => "given up".into(),
+        Cause::Malformed => "malformed answer".into(),
+        Cause::Foreign(status) => format!("HTTP {}", status.as_u16()).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up_and_differ_by_one_at_most() {
+        for (total, parts) in [(1, 1), (7, 2), (100, 3), (3, 3)] {
+            let shares: Vec<u32> = (0..parts).map(|index| share(total, parts, index)).collect();
+            assert_eq!(shares.iter().sum::<u32>(), total);
+            assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1);
+        }
+    }
+}
