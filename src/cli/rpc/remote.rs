@@ -207,13 +207,14 @@ async fn from_registry(
     args.resolve(app, Pillar::Rpc)
 }
 
-fn registry_failure(error: &registry::Error) -> Failure {
+/// What to tell a person about a registry that does not help.
+pub fn registry_failure(error: &registry::Error) -> Failure {
     let exit = match error {
-        registry::Error::Unreachable { .. } => Exit::Unreachable,
+        registry::Error::Unreachable { .. } | registry::Error::Answer { .. } => Exit::Unreachable,
         registry::Error::Denied { .. } => Exit::Denied,
         registry::Error::NotFound { .. } => Exit::NotFound,
         registry::Error::NoService { .. } | registry::Error::Unsupported(_) => Exit::Usage,
-        registry::Error::Answer { .. } | registry::Error::File { .. } => Exit::Failed,
+        registry::Error::File { .. } => Exit::Failed,
     };
     Failure::new(exit, error.to_string())
 }

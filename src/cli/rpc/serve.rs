@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::remote;
 use crate::cli::app::App;
 use crate::cli::endpoint::Pillar;
 use crate::cli::errors::near_miss;
@@ -98,6 +99,12 @@ pub struct Args {
     /// Tell a registry where these services are: local:, consul://HOST (repeatable)
     #[arg(long, value_name = "URL", help_heading = "Server")]
     pub register: Vec<RegistryUrl>,
+    /// Endpoint that callers shall use, if it is not the one listened on: grpc://HOST:PORT
+    #[arg(long, value_name = "URL", help_heading = "Server", requires = "register")]
+    pub advertise: Option<String>,
+    /// Register under this name instead of one name for each service
+    #[arg(long, value_name = "NAME", help_heading = "Server", requires = "register")]
+    pub service_name: Option<String>,
     /// What all servers have in common.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -192,12 +199,14 @@ async fn start(args: &Args, app: &App, offer: Offer, mut harness: Harness) -> an
 
 /// Tells the registries; they are told again when the server stops.
 async fn register(args: &Args, app: &App, catalog: &Catalog, harness: &Harness) -> anyhow::Result<()> {
-    let Some(url) = harness.urls.iter().find(|url| url.starts_with("grpc")).or(harness.urls.first()) else {
+    let listening = harness.urls.iter().find(|url| url.starts_with("grpc")).or(harness.urls.first());
+    let Some(url) = args.advertise.as_ref().or(listening) else {
         return Ok(());
     };
     let mut services: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for route in catalog.routes().filter(|route| !route.method.path.starts_with("grpc.")) {
-        services.entry(route.method.service()).or_default().push(route.method.path.clone());
+        let name = args.service_name.as_deref().unwrap_or(route.method.service());
+        services.entry(name).or_default().push(route.method.path.clone());
     }
     for registry in &args.register {
         for (service, methods) in &services {
@@ -207,8 +216,12 @@ async fn register(args: &Args, app: &App, catalog: &Catalog, harness: &Harness) 
                 tags: Vec::new(),
                 methods: methods.clone(),
             };
-            let registry = Registry::open(registry, &app.home.runtime.join("services"))?;
-            let lease = registry.register(registration, &harness.shutdown).await?;
+            let registry = Registry::open(registry, &remote::services(app))
+                .map_err(|error| remote::registry_failure(&error))?;
+            let lease = registry
+                .register(registration, &harness.shutdown)
+                .await
+                .map_err(|error| remote::registry_failure(&error))?;
             let shutdown = harness.shutdown.clone();
             harness.shutdown.spawn(async move {
                 shutdown.draining().await;
