@@ -101,7 +101,7 @@ fn svg(cast: &str) -> String {
     let (pictures, end, (columns, rows)) = pictures(cast, 45);
     let (width, height) = (f64::from(columns) * CELL.0 + 24.0, f64::from(rows) * CELL.1 + 24.0);
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" xml:space=\"preserve\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\">\n\
          <style>\ntext{{font:14px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;fill:#d8dee9;white-space:pre}}\n\
          .b{{font-weight:bold}}.d{{opacity:.55}}.c1{{fill:#ff7a85}}.c2{{fill:#8fd694}}.c3{{fill:#f2d06b}}.c6{{fill:#6fd3e3}}\n\
          g{{visibility:hidden;animation:{end:.2}s step-end infinite}}\n"

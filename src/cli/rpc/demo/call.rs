@@ -175,7 +175,10 @@ impl CallScene {
             clippy::cast_sign_loss,
             reason = "0 to the number of parts"
         )]
-        let lit = (self.progress() * parts.len() as f64).ceil() as usize;
+        let lit = match stage.name {
+            "serialise" | "transport" => (self.progress() * parts.len() as f64).ceil() as usize,
+            _ => parts.len(),
+        };
         let mut hexes = vec![Span::raw(" ")];
         for (number, part) in parts.iter().enumerate() {
             let style = match (number + 1).cmp(&lit) {
