@@ -10,9 +10,10 @@ use std::process::Command;
 const PICTURED: &str = "rpc-call";
 
 /// Name of the recording and the arguments that make it.
-const CASTS: [(&str, &[&str]); 3] = [
+const CASTS: [(&str, &[&str]); 4] = [
     ("rpc-call", &["rpc", "demo", "call"]),
     ("rpc-deadline", &["rpc", "demo", "deadline"]),
+    ("rpc-lost-reply", &["rpc", "demo", "lost-reply"]),
     ("rpc-streams", &["rpc", "demo", "streams"]),
 ];
 

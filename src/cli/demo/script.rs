@@ -51,6 +51,7 @@ const fn demo(demo: &'static str, shows: &'static str) -> Demo {
 pub(super) const DEMOS: &[Demo] = &[
     demo("bandy demo", "the tour: real commands against real servers"),
     demo("bandy rpc demo call", "one call, stage by stage, with its bytes"),
+    demo("bandy rpc demo lost-reply", "a reply is lost: was the account debited twice?"),
     demo("bandy rpc demo deadline", "a deadline that travels, and one that does not"),
     demo("bandy rpc demo streams", "the four kinds of call"),
 ];

@@ -2,6 +2,7 @@
 
 mod call;
 mod deadline;
+mod lost_reply;
 mod streams;
 
 use crate::cli::app::App;
@@ -23,6 +24,8 @@ pub struct Args {
 pub enum Name {
     /// One call, stage by stage, with its bytes
     Call,
+    /// A reply is lost: was the account debited twice?
+    LostReply,
     /// A deadline that travels, and one that does not
     Deadline,
     /// The four kinds of call
@@ -36,6 +39,7 @@ pub enum Name {
 pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let mut scene: Box<dyn Scene> = match args.name {
         Name::Call => Box::new(call::CallScene::new("Ada")),
+        Name::LostReply => Box::new(lost_reply::LostReplyScene::new(args.stage.seed)),
         Name::Deadline => Box::new(deadline::DeadlineScene::new()),
         Name::Streams => Box::new(streams::StreamsScene::new()),
     };

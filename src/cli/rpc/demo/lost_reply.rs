@@ -127,14 +127,17 @@ impl Round {
             answer: None,
             notes: vec![("client", format!("withdraw({AMOUNT})"))],
         };
-        round.ask(CallerInput::Call(NewCall {
-            handle: 0,
-            method: method_id("bank.Account/Withdraw"),
-            message: Bytes::copy_from_slice(&AMOUNT.to_be_bytes()),
-            metadata: Vec::new(),
-            deadline: None,
-            at_least_once: !dedupe,
-        }), Loss::None);
+        round.ask(
+            CallerInput::Call(NewCall {
+                handle: 0,
+                method: method_id("bank.Account/Withdraw"),
+                message: Bytes::copy_from_slice(&AMOUNT.to_be_bytes()),
+                metadata: Vec::new(),
+                deadline: None,
+                at_least_once: !dedupe,
+            }),
+            Loss::None,
+        );
         round
     }
 
@@ -150,7 +153,11 @@ impl Round {
             match output {
                 CallerOutput::Send(datagram) => self.transmit(Way::Right, datagram, loss),
                 CallerOutput::Answered(_, frame) => {
-                    let left = frame.message.as_deref().and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+                    let left = frame
+                        .message
+                        .as_deref()
+                        .and_then(|bytes| bytes.try_into().ok())
+                        .map(u32::from_be_bytes);
                     let left = left.unwrap_or_default();
                     self.answer = Some((self.now, left));
                     self.notes.push(("client", format!("withdraw returns: {left} left")));
@@ -174,7 +181,8 @@ impl Round {
                     self.balance = self.balance.saturating_sub(AMOUNT);
                     let balance = self.balance;
                     let again = if self.executed > 1 { ", again" } else { "" };
-                    self.notes.push(("server", format!("executes withdraw({AMOUNT}){again}: {balance} left")));
+                    self.notes
+                        .push(("server", format!("executes withdraw({AMOUNT}){again}: {balance} left")));
                     self.schedule(WORK, Event::Worked { run, balance });
                 }
                 ReplierOutput::Cancel { .. } => {}
@@ -204,7 +212,9 @@ impl Round {
         };
         match (way, sent_before) {
             (Way::Right, 0) => {}
-            (Way::Right, _) => self.notes.push(("client", "hears nothing, sends the same call again".to_owned())),
+            (Way::Right, _) => {
+                self.notes.push(("client", "hears nothing, sends the same call again".to_owned()))
+            }
             (Way::Left, before) if self.executed <= u32::try_from(before).unwrap_or(u32::MAX) => {
                 self.notes.push(("server", "knows call #1: repeats the reply, executes nothing".to_owned()));
             }
@@ -257,7 +267,12 @@ impl Scene for LostReplyScene {
 
     fn figures(&self) -> String {
         let ms = self.round.now.duration_since(self.round.start).as_millis();
-        format!("{}   executed {}   balance {}   {ms:>4} ms", self.mode(), self.round.executed, self.round.balance)
+        format!(
+            "{}   executed {}   balance {}   {ms:>4} ms",
+            self.mode(),
+            self.round.executed,
+            self.round.balance
+        )
     }
 
     fn tick(&mut self) -> Vec<Note> {
@@ -266,7 +281,8 @@ impl Scene for LostReplyScene {
         }
         self.round.tick(self.loss);
         let (mode, round) = (self.mode(), &mut self.round);
-        let (ms, executed, balance) = (round.now.duration_since(round.start).as_millis(), round.executed, round.balance);
+        let (ms, executed, balance) =
+            (round.now.duration_since(round.start).as_millis(), round.executed, round.balance);
         let note = |(who, what): (&'static str, String)| {
             Note::new(
                 format!("{mode:<13}  {ms:>4} ms  {who:<7}  {what}"),
@@ -320,7 +336,8 @@ impl Scene for LostReplyScene {
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let [sides, says] = Layout::vertical([Constraint::Min(16), Constraint::Length(4)]).areas(area);
         let [client, wire, server] =
-            Layout::horizontal([Constraint::Length(24), Constraint::Min(20), Constraint::Length(24)]).areas(sides);
+            Layout::horizontal([Constraint::Length(24), Constraint::Min(20), Constraint::Length(24)])
+                .areas(sides);
         self.draw_client(frame, client, theme);
         self.draw_wire(frame, wire, theme);
         self.draw_server(frame, server, theme);
@@ -337,8 +354,12 @@ impl LostReplyScene {
             None => Line::styled(format!(" {} waits", theme.doubt), theme.warn()),
             Some((_, left)) => Line::styled(format!(" {} {left} left", theme.done), theme.good()),
         };
-        let lines =
-            vec![Line::raw(format!(" withdraw({AMOUNT})")), Line::raw(""), Line::raw(format!(" sent {sent}x")), answer];
+        let lines = vec![
+            Line::raw(format!(" withdraw({AMOUNT})")),
+            Line::raw(""),
+            Line::raw(format!(" sent {sent}x")),
+            answer,
+        ];
         frame.render_widget(Paragraph::new(lines), inner);
     }
 
@@ -346,7 +367,8 @@ impl LostReplyScene {
         let wrong = self.round.executed > 1;
         let inner = panel(frame, area, "server", theme, if wrong { theme.bad() } else { theme.accent() });
         let style = if wrong { theme.bad() } else { theme.strong() };
-        let kept = if self.dedupe && self.round.executed > 0 { "reply #1 is kept" } else { "nothing is kept" };
+        let kept =
+            if self.dedupe && self.round.executed > 0 { "reply #1 is kept" } else { "nothing is kept" };
         let lines = vec![
             Line::styled(format!(" balance {}", self.round.balance), style),
             Line::raw(""),
@@ -361,9 +383,11 @@ impl LostReplyScene {
         let width = usize::from(area.width);
         let mut lines = vec![Line::raw("")];
         for datagram in &self.round.datagrams {
-            let flown = self.round.now.saturating_duration_since(datagram.sent).as_secs_f64() / DELAY.as_secs_f64();
+            let flown =
+                self.round.now.saturating_duration_since(datagram.sent).as_secs_f64() / DELAY.as_secs_f64();
             // What is lost is lost half way.
-            let (progress, gone) = if datagram.lost { (flown.min(0.5), flown >= 0.5) } else { (flown, false) };
+            let (progress, gone) =
+                if datagram.lost { (flown.min(0.5), flown >= 0.5) } else { (flown, false) };
             let style = match (gone, flown < 1.0) {
                 (true, _) => theme.bad(),
                 (false, true) => theme.accent(),
@@ -382,9 +406,13 @@ impl LostReplyScene {
         let repeated = self.round.datagrams.iter().filter(|datagram| datagram.way == Way::Right).count() > 1;
         let text = match (self.dedupe, self.round.executed, repeated, self.round.answer.is_some()) {
             (_, 0, ..) => "A call crosses a network that may lose it, or its reply.",
-            (_, 1, false, false) => "The reply is gone. The client cannot tell this from a lost call: it can only ask again.",
+            (_, 1, false, false) => {
+                "The reply is gone. The client cannot tell this from a lost call: it can only ask again."
+            }
             (false, 1, ..) => "The same call is on its way again.",
-            (false, _, _, false) => "The server takes the repetition for a new call. The account is debited twice.",
+            (false, _, _, false) => {
+                "The server takes the repetition for a new call. The account is debited twice."
+            }
             (false, _, _, true) => "At least once: harmless for reading, wrong for money.",
             (true, _, _, false) => "The repetition carries the number of the first: the server looks it up.",
             (true, _, _, true) => "At most once: executed once, answered as often as needed.",
@@ -416,13 +444,19 @@ mod tests {
     #[test]
     fn without_dedupe_the_account_is_debited_twice_and_with_it_once() {
         let mut scene = LostReplyScene::new(7);
-        assert_eq!(told(&mut scene), [("at least once".to_owned(), 2, 40), ("at most once".to_owned(), 1, 70)]);
+        assert_eq!(
+            told(&mut scene),
+            [("at least once".to_owned(), 2, 40), ("at most once".to_owned(), 1, 70)]
+        );
     }
 
     #[test]
     fn a_network_that_loses_nothing_needs_no_dedupe() {
         let mut scene = LostReplyScene::new(7);
         scene.loss = Loss::None;
-        assert_eq!(told(&mut scene), [("at least once".to_owned(), 1, 70), ("at most once".to_owned(), 1, 70)]);
+        assert_eq!(
+            told(&mut scene),
+            [("at least once".to_owned(), 1, 70), ("at most once".to_owned(), 1, 70)]
+        );
     }
 }
