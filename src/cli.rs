@@ -16,6 +16,8 @@ pub mod serve;
 pub mod settings;
 pub mod signals;
 pub mod stage;
+pub mod wait;
+pub mod with;
 
 use std::process::ExitCode;
 
@@ -51,6 +53,10 @@ pub struct Cli {
 pub enum Command {
     /// Call a function somewhere else
     Rpc(rpc::RpcArgs),
+    /// Run a command with temporary servers
+    With(with::WithArgs),
+    /// Wait until servers answer
+    Wait(wait::WaitArgs),
     /// Keep named sets of endpoints
     Context(context::ContextArgs),
     /// Two-minute tour, nothing to set up
@@ -90,6 +96,8 @@ pub fn main() -> ExitCode {
 fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::Rpc(args) => rpc::run(args, app),
+        Command::With(args) => with::run(&args, app),
+        Command::Wait(args) => wait::run(&args, app),
         Command::Context(args) => context::run(args, app),
         Command::Demo(args) => demo::run(&args, app),
         Command::Help(args) => help::run(args, app),

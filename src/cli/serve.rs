@@ -46,6 +46,9 @@ pub struct ServerArgs {
     /// The child of --background
     #[arg(long, hide = true)]
     pub detached: bool,
+    /// Stop when this parent process ends, however it ends
+    #[arg(long, value_name = "PID", hide = true)]
+    pub die_with: Option<i32>,
     /// Write the URL there when ready, remove it at exit
     #[arg(long, value_name = "FILE")]
     pub url_file: Option<PathBuf>,
@@ -180,6 +183,11 @@ where
     let ready_fd = args.ready_fd.map(ReadyFd::take).transpose()?;
     if args.detached {
         background::detach();
+    }
+    if let Some(parent) = args.die_with
+        && !die_with(parent)
+    {
+        return Ok(Exit::Done);
     }
     raise_descriptor_limit();
     let runtime = app.server_runtime()?;
@@ -380,6 +388,13 @@ impl Signals {
 enum Asked {
     Stop,
     Status,
+}
+
+/// Has the kernel stop us when the parent ends, kill -9 included. False if it is gone already.
+fn die_with(parent: i32) -> bool {
+    use rustix::process;
+    let _ = process::set_parent_process_death_signal(Some(process::Signal::TERM));
+    process::getppid().is_some_and(|now| now.as_raw_nonzero().get() == parent)
 }
 
 /// As many descriptors as the administrator allows: each connection needs one, and the default is often 1,024.

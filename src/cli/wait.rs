@@ -1,0 +1,198 @@
+//! `bandy wait`: until servers answer in their own protocol, which an open port does not prove.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep};
+
+use super::app::App;
+use super::connect::ConnectArgs;
+use super::endpoint::{Endpoint, Pillar, Place, Scheme, mask};
+use super::exit::{Exit, Failure};
+use crate::transport::retry::{Backoff, Delays};
+use crate::transport::tls::{ALPN_H2, ALPN_HTTP11, TlsClientOptions};
+use crate::transport::{Address, ConnectOptions, Stream, TlsClient};
+
+/// Between two attempts: soon at first, because a server needs tens of milliseconds to start.
+const PAUSE: Backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_millis(250) };
+
+/// One attempt: a machine that drops packets must not use up the whole time.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// RFC 9113, 3.4: the client's preface, and an empty SETTINGS frame.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// Wait until servers answer
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  bandy wait rpc                               this user's own rpc server
+  bandy wait grpc://localhost:50051 --timeout 5s
+  bandy rpc serve -l :0 --url-file url & bandy wait --url-file url
+
+Exit: 0 all answer · 124 --timeout passed · see 'bandy help exit-codes'")]
+pub struct WaitArgs {
+    /// Which servers: URLs, or pillars for what BANDY_…_URL or the context says
+    #[arg(value_name = "URL|PILLAR", required_unless_present = "url_file")]
+    pub servers: Vec<String>,
+    /// Servers whose URLs are in this file, once it is there (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub url_file: Vec<PathBuf>,
+    /// Give up after this long, with exit code 124
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crate::units::parse_duration)]
+    pub timeout: Duration,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Words that are no endpoint; the timeout.
+pub fn run(args: &WaitArgs, app: &App) -> anyhow::Result<Exit> {
+    let mut endpoints = Vec::new();
+    for text in &args.servers {
+        endpoints.push(endpoint(text, app)?);
+    }
+    app.client(None, async {
+        let deadline = Instant::now() + args.timeout;
+        let all = endpoints.iter().map(|endpoint| answers(endpoint, app, deadline));
+        futures_util::future::try_join_all(all).await.map_err(|late| late.failure(args.timeout))?;
+        for file in &args.url_file {
+            let urls = urls_in(file, deadline).await.map_err(|late| late.failure(args.timeout))?;
+            for url in urls.lines() {
+                let endpoint = endpoint(url, app)?;
+                answers(&endpoint, app, deadline).await.map_err(|late| late.failure(args.timeout))?;
+            }
+        }
+        Ok(Exit::Done)
+    })
+}
+
+/// A pillar's word means its current endpoint; a URL names its pillar by its scheme.
+fn endpoint(text: &str, app: &App) -> anyhow::Result<Endpoint> {
+    if let Some(pillar) = Pillar::ALL.into_iter().find(|pillar| pillar.name() == text) {
+        built(pillar)?;
+        return Ok(ConnectArgs::default().resolve(app, pillar)?.endpoint);
+    }
+    // Without a scheme it is rpc's: the words of all pillars look alike there.
+    let Some(pillar) = Pillar::ALL.into_iter().find(|pillar| Endpoint::parse(*pillar, text).is_ok()) else {
+        return Err(Failure::from(Endpoint::parse(Pillar::Rpc, text).expect_err("no pillar takes it")).into());
+    };
+    built(pillar)?;
+    let endpoint = Endpoint::parse(pillar, text).map_err(Failure::from)?;
+    if matches!(endpoint.scheme, Scheme::Udp | Scheme::JsonRpcUdp) {
+        let message = format!("cannot wait for {}: a silent datagram proves nothing", mask(text));
+        return Err(Failure::new(Exit::Usage, message)
+            .tip("wait for the server's tcp: or local: address")
+            .into());
+    }
+    Ok(endpoint)
+}
+
+/// Refuses the pillars that this version does not have.
+pub(super) fn built(pillar: Pillar) -> Result<(), Failure> {
+    match pillar {
+        Pillar::Rpc => Ok(()),
+        Pillar::Mq | Pillar::Log | Pillar::Gossip => Err(Failure::new(
+            Exit::Usage,
+            format!("{} is not part of this version of bandy yet; rpc is", pillar.name()),
+        )),
+    }
+}
+
+/// What did not happen in time.
+#[derive(Debug)]
+pub(super) struct Late {
+    what: String,
+    why: String,
+}
+
+impl Late {
+    fn failure(self, after: Duration) -> Failure {
+        let Self { what, why } = self;
+        Failure::new(Exit::Timeout, format!("{what} after {after:?}: {why}"))
+    }
+}
+
+async fn urls_in(file: &Path, deadline: Instant) -> Result<String, Late> {
+    let mut pauses = PAUSE.delays(0);
+    loop {
+        let why = match std::fs::read_to_string(file) {
+            // Servers write it in one go.
+            Ok(text) if !text.trim().is_empty() => return Ok(text),
+            Ok(_) => "it is empty".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if !pause(&mut pauses, deadline).await {
+            return Err(Late { what: format!("no URL in {}", file.display()), why });
+        }
+    }
+}
+
+/// False if the deadline has come.
+async fn pause(pauses: &mut Delays, deadline: Instant) -> bool {
+    let pause = pauses.next().unwrap_or(PAUSE.max);
+    let left = deadline.saturating_duration_since(Instant::now());
+    sleep(pause.min(left)).await;
+    pause < left
+}
+
+/// Returns when the server answers in its protocol.
+async fn answers(endpoint: &Endpoint, app: &App, deadline: Instant) -> Result<(), Late> {
+    let addresses = match &endpoint.place {
+        Place::Local(name) => vec![Address::Unix(app.home.socket(Pillar::Rpc, name))],
+        Place::Unix(_) | Place::Dir(_) | Place::Hosts(_) => endpoint.addresses(),
+    };
+    let mut pauses = PAUSE.delays(0);
+    loop {
+        let attempt = async {
+            let mut result = Err("it has no address".to_owned());
+            for address in &addresses {
+                result = greet(address, endpoint.scheme).await;
+                if result.is_ok() {
+                    break;
+                }
+            }
+            result
+        };
+        let limit = ATTEMPT_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()));
+        let why = match tokio::time::timeout(limit, attempt).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(why)) => why,
+            Err(_) => "it does not answer".to_owned(),
+        };
+        if !pause(&mut pauses, deadline).await {
+            return Err(Late { what: format!("{endpoint} is not ready"), why });
+        }
+    }
+}
+
+/// One handshake.
+async fn greet(address: &Address, scheme: Scheme) -> Result<(), String> {
+    let tls = if scheme.is_tls() {
+        // Nothing is told to this server but that we are here: whoever it is, it is ready.
+        let alpn = vec![ALPN_H2.to_vec(), ALPN_HTTP11.to_vec()];
+        let options = TlsClientOptions { insecure: true, alpn, ..TlsClientOptions::default() };
+        Some(TlsClient::new(&options).map_err(|error| error.to_string())?)
+    } else {
+        None
+    };
+    let options = ConnectOptions { timeout: ATTEMPT_TIMEOUT, tls };
+    let mut stream = Stream::connect_with(address, &options).await.map_err(|error| error.to_string())?;
+    if matches!(scheme, Scheme::Tcp | Scheme::JsonRpcTcp) {
+        // In these the client speaks first and a server has nothing to say to nobody's question.
+        return Ok(());
+    }
+    let talk = async {
+        stream.write_all(HTTP2_PREFACE).await?;
+        stream.flush().await?;
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        std::io::Result::Ok(head)
+    };
+    let head = talk.await.map_err(|error| format!("no HTTP/2 handshake: {error}"))?;
+    if head[3] == 4 || head.starts_with(b"HTTP/1.") {
+        return Ok(());
+    }
+    Err("it speaks something else than HTTP".to_owned())
+}
