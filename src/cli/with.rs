@@ -236,7 +236,7 @@ async fn run_command(
     loop {
         tokio::select! {
             status = child.wait() => return Ok(Exit::Command(code(status?))),
-            signal = signals.to_forward() => tell(&child, signal),
+            signal = signals.next_to_forward() => tell(&child, signal),
         }
     }
 }
@@ -273,7 +273,7 @@ impl Signals {
     }
 
     /// The next signal that the command does not have yet.
-    async fn to_forward(&mut self) -> rustix::process::Signal {
+    async fn next_to_forward(&mut self) -> rustix::process::Signal {
         use rustix::process::Signal;
         loop {
             let (signal, by_key) = tokio::select! {
