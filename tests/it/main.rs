@@ -6,6 +6,7 @@ mod casts;
 mod cli;
 mod docs;
 mod generated;
+mod harness;
 mod interop;
 mod rpc_client;
 mod rpc_serve;
