@@ -323,7 +323,7 @@ fn with_says_why_there_is_no_command() {
 #[test]
 fn with_forwards_signals_and_cleans_up() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
-        let script = "echo $GRPC_ADDR $BANDY_HOME; trap 'echo caught; exit 7' TERM INT HUP; while :; do sleep 0.05; done";
+        let script = "trap 'exit 7' TERM INT HUP; echo $GRPC_ADDR $BANDY_HOME; while :; do sleep 0.05; done";
         let mut with = bandy("with rpc -- bash -c").arg(script).spawns();
         let line = with.line();
         let (address, home) = line.split_once(' ').unwrap();

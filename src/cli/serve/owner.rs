@@ -44,11 +44,16 @@ fn listening_inode(table: &str, port: u16) -> Option<&str> {
     })
 }
 
+/// Flags of a socket that accepts, in /proc/net/unix: `__SO_ACCEPTCON` in the kernel's net.h. The connections that
+/// it has accepted carry its path as well.
+const ACCEPTING: &str = "00010000";
+
 /// `Num RefCount Protocol Flags Type St Inode Path`: proc(5).
 fn socket_inode<'a>(table: &'a str, path: &str) -> Option<&'a str> {
     table.lines().skip(1).find_map(|line| {
         let rest = line.strip_suffix(path)?.strip_suffix(' ')?;
-        rest.split_ascii_whitespace().nth(6)
+        let mut fields = rest.split_ascii_whitespace().skip(3);
+        if fields.next()? == ACCEPTING { fields.nth(2) } else { None }
     })
 }
 
@@ -81,6 +86,7 @@ mod tests {
         assert_eq!(listening_inode("garbage\n:C383\n\n", 0xC383), None);
         let unix = "Num       RefCount Protocol Flags    Type St Inode Path\n\
              0000: 00000003 00000000 00000000 0001 03 333\n\
+             0000: 00000003 00000000 00000000 0001 03 555 /run/a b.sock\n\
              0000: 00000002 00000000 00010000 0001 01 444 /run/a b.sock\n";
         assert_eq!(socket_inode(unix, "/run/a b.sock"), Some("444"));
         assert_eq!(socket_inode(unix, "/run/b"), None);
