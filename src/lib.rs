@@ -7,7 +7,7 @@
 //! output                             tables, JSON lines, templates; used by cli only
 //! rpc                                gRPC, gRPC-Web, Connect, JSON-RPC, compact
 //! transport   bench   exec           sockets; load loops; a command per record
-//! shutdown   units   secret   record leaves
+//! shutdown   spelling   units   secret   record   leaves
 //! ```
 //!
 //! `tests/it/tidy.rs` holds the exact table and refuses an import that it does not grant.
@@ -23,5 +23,6 @@ pub mod record;
 pub mod rpc;
 pub mod secret;
 pub mod shutdown;
+pub mod spelling;
 pub mod transport;
 pub mod units;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::Cli;
 use super::app::{App, GlobalArgs};
 use super::exit::{Exit, Failure};
+pub use crate::spelling::near_miss;
 
 /// An error in one line: its own words, and those of its causes that it does not quote itself.
 pub fn one_line(error: &anyhow::Error) -> String {
@@ -181,21 +182,9 @@ impl App {
     }
 }
 
-/// The candidate that `given` was probably meant to be: one edit away, or two from five letters on.
-pub fn near_miss<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = if given.chars().count() >= 5 { 2 } else { 1 };
-    candidates
-        .into_iter()
-        .filter(|candidate| *candidate != given)
-        .map(|candidate| (strsim::osa_distance(given, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{near_miss, one_line};
+    use super::one_line;
 
     #[test]
     fn a_cause_is_said_once() {
@@ -203,14 +192,5 @@ mod tests {
         assert_eq!(one_line(&error), "cannot reach h: refused");
         let error = anyhow::Error::from(std::io::Error::other("refused")).context("cannot reach h");
         assert_eq!(one_line(&error), "cannot reach h: refused");
-    }
-
-    #[test]
-    fn near_is_one_edit_or_two_from_five_letters_on() {
-        let verbs = ["pub", "sub", "serve", "call", "ls"];
-        assert_eq!(near_miss("pbu", verbs), Some("pub"));
-        assert_eq!(near_miss("srvee", verbs), Some("serve"));
-        assert_eq!(near_miss("srv", verbs), None);
-        assert_eq!(near_miss("call", ["call"]), None);
     }
 }

@@ -7,6 +7,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Which module may use which, besides itself. `cli` and `lib.rs` may use everything.
 const LAYERS: &[(&str, &[&str])] = &[
     ("shutdown", &[]),
+    ("spelling", &[]),
     ("units", &[]),
     ("secret", &[]),
     ("record", &[]),
@@ -14,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bench", &["units"]),
     ("transport", &["shutdown", "units", "secret"]),
     ("metrics", &["transport", "shutdown", "units"]),
-    ("rpc", &["transport", "exec", "bench", "metrics", "shutdown", "units", "secret"]),
+    ("rpc", &["transport", "exec", "bench", "metrics", "shutdown", "spelling", "units", "secret"]),
     ("output", &["record", "units"]),
 ];
 

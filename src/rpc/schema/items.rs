@@ -7,7 +7,7 @@ use buffa_descriptor::{EnumIndex, FieldKind, MessageIndex, ScalarType, SingularK
 use serde_json::{Map, Value};
 
 use super::MessageType;
-use super::json::near_miss;
+use super::json::did_you_mean;
 
 /// Parts of a path over which an item is refused.
 const DEPTH_MAX: usize = 64;
@@ -41,7 +41,7 @@ impl MessageType {
         }
         let (name, appends) = first.strip_suffix("[]").map_or((*first, false), |name| (name, true));
         let field = descriptor.field_by_name(name).ok_or_else(|| {
-            let near = near_miss(name, descriptor.fields().iter().map(|field| field.name()));
+            let near = did_you_mean(name, descriptor.fields().iter().map(|field| field.name()));
             format!("unknown field '{name}' in {}{near}", descriptor.full_name())
         })?;
         let slot = object(into)?.entry(field.json_name().to_owned());

@@ -9,6 +9,8 @@ mod write;
 
 use buffa_descriptor::{DescriptorPool, MessageIndex};
 
+use crate::spelling::near_miss;
+
 /// Nesting of messages, lists and objects over which a message is refused.
 const NESTING_MAX: usize = 100;
 
@@ -95,16 +97,8 @@ pub fn from_json(
 }
 
 /// `; did you mean 'x'?` if there is a name near to the wrong one.
-pub(super) fn near_miss<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> String {
-    let close = |name: &&str| strsim::osa_distance(&wrong.to_lowercase(), &name.to_lowercase());
-    let best = names.take(10_000).map(|name| (close(&name), name)).min();
-    match best {
-        // Half of it right is not a typo any more.
-        Some((distance, name)) if distance <= wrong.chars().count().div_ceil(3) => {
-            format!("; did you mean '{name}'?")
-        }
-        _ => String::new(),
-    }
+pub(super) fn did_you_mean<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> String {
+    near_miss(wrong, names).map_or_else(String::new, |name| format!("; did you mean '{name}'?"))
 }
 
 #[cfg(test)]

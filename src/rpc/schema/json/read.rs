@@ -13,7 +13,7 @@ use buffa_descriptor::{
 
 use super::parse::{Next, Parser};
 use super::write::is_special;
-use super::{ConvertError, JsonOptions, NESTING_MAX, near_miss, time};
+use super::{ConvertError, JsonOptions, NESTING_MAX, did_you_mean, time};
 use crate::rpc::schema::Schema;
 
 /// Both alphabets, with or without padding, as the mapping asks of readers.
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         };
         if field.is_none() && !self.options.ignore_unknown {
             let names = descriptor.fields().iter().flat_map(|field| [field.name(), field.json_name()]);
-            let near = near_miss(key, names);
+            let near = did_you_mean(key, names);
             return Err(ConvertError::new(format!(
                 "unknown field '{key}' in {}{near}",
                 descriptor.full_name()
@@ -351,7 +351,7 @@ impl<'a> Reader<'a> {
                     Some(value) => value.number(),
                     None if self.options.ignore_unknown => return Ok(Written::No),
                     None => {
-                        let near = near_miss(&name, descriptor.values().iter().map(|value| value.name()));
+                        let near = did_you_mean(&name, descriptor.values().iter().map(|value| value.name()));
                         let message = format!("no value '{name}' in {}{near}", descriptor.full_name());
                         return Err(ConvertError::new(message));
                     }
