@@ -1,7 +1,7 @@
 //! What a server offers: methods by path and by integer id, each with the backend that answers it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::Backend;
 use super::schema::{MessageType, Schema};
@@ -152,8 +152,24 @@ impl SharedCatalog {
         Arc::clone(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
+    /// For those whom the catalog itself holds: they do not keep it alive.
+    pub fn downgrade(&self) -> WeakCatalog {
+        WeakCatalog(Arc::downgrade(&self.0))
+    }
+
     /// Replaces it.
     pub fn store(&self, catalog: Catalog) {
         *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(catalog);
+    }
+}
+
+/// A [`SharedCatalog`] seen from a backend within it.
+#[derive(Clone)]
+pub struct WeakCatalog(Weak<std::sync::RwLock<Arc<Catalog>>>);
+
+impl WeakCatalog {
+    /// The catalog, while the server has it.
+    pub fn upgrade(&self) -> Option<SharedCatalog> {
+        self.0.upgrade().map(SharedCatalog)
     }
 }

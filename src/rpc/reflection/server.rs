@@ -14,18 +14,19 @@ use super::{
     SERVICE_V1ALPHA, ServiceName, Services,
 };
 use crate::rpc::backend::{Backend, Call, Event, Format, Payload, Reply, Requests};
-use crate::rpc::catalog::{Catalog, Method, Route, SharedCatalog};
+use crate::rpc::catalog::{Catalog, Method, Route, SharedCatalog, WeakCatalog};
 use crate::rpc::health::standard_routes;
 use crate::rpc::schema::Schema;
 use crate::rpc::{Code, Status};
 
 /// The routes of both versions of the service, about `catalog`.
 pub fn routes(catalog: &SharedCatalog) -> Vec<Route> {
-    let backend: Arc<dyn Backend> = Arc::new(Reflection(catalog.clone()));
+    let backend: Arc<dyn Backend> = Arc::new(Reflection(catalog.downgrade()));
     [SERVICE_V1, SERVICE_V1ALPHA].into_iter().flat_map(|service| standard_routes(service, &backend)).collect()
 }
 
-struct Reflection(SharedCatalog);
+/// The catalog has this backend among its routes: a strong reference would never end.
+struct Reflection(WeakCatalog);
 
 impl Backend for Reflection {
     fn call(&self, call: Call) -> BoxFuture<'static, Reply> {
@@ -33,8 +34,11 @@ impl Backend for Reflection {
             Requests::One(payload) => stream::once(future::ready(Ok(payload))).boxed(),
             Requests::Stream(stream) => stream,
         };
-        let conversation =
-            Conversation { catalog: self.0.clone(), method: call.method, requests, sent: HashSet::new() };
+        let Some(catalog) = self.0.upgrade() else {
+            let status = Status::new(Code::Unavailable, "the server is gone");
+            return future::ready(Reply::failed(status)).boxed();
+        };
+        let conversation = Conversation { catalog, method: call.method, requests, sent: HashSet::new() };
         let events = stream::unfold(Some(conversation), |conversation| async move {
             let mut conversation = conversation?;
             let event = conversation.next().await;
@@ -235,6 +239,15 @@ mod tests {
             name: String,
         }
         Named::decode(bytes.clone()).unwrap().name
+    }
+
+    #[test]
+    fn a_server_that_is_gone_leaves_nothing_behind() {
+        let shared = catalog();
+        let (catalog, weak) = (shared.load(), shared.downgrade());
+        drop(shared);
+        assert!(weak.upgrade().is_none());
+        assert_eq!(Arc::strong_count(&catalog), 1);
     }
 
     #[tokio::test]
