@@ -1,6 +1,7 @@
 //! Message types: descriptors in, conversion between protobuf and JSON out.
 
 pub mod compile;
+mod conflict;
 mod editions;
 mod error;
 mod example;
@@ -17,6 +18,7 @@ mod standard;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use buffa_descriptor::generated::descriptor::FileDescriptorProto;
 use buffa_descriptor::generated::descriptor::method_options::IdempotencyLevel;
 use buffa_descriptor::{
     DescriptorPool, MessageDescriptor, MessageIndex, MethodDescriptor, ServiceDescriptor,
@@ -37,6 +39,7 @@ pub use standard::well_known_file;
 pub struct Schema {
     pool: Arc<DescriptorPool>,
     files: Arc<[RawFile]>,
+    conflicts: Arc<[String]>,
 }
 
 impl Schema {
@@ -49,11 +52,28 @@ impl Schema {
     }
 
     /// One schema of several, the most trusted first: what an earlier one defines, it defines for all.
+    /// Where a later one says something else, [`conflicts`](Self::conflicts) tells.
     ///
     /// # Errors
     /// References that lead nowhere after that.
     pub fn merge(sources: &[Self]) -> Result<Self, SchemaError> {
-        Self::link(merge::merge(sources.iter().map(|source| source.files.to_vec()).collect()))
+        let files: Vec<&[RawFile]> = sources.iter().map(|source| &*source.files).collect();
+        let mut conflicts: Vec<String> =
+            sources.iter().flat_map(|source| source.conflicts.iter().cloned()).collect();
+        conflicts.extend(conflict::conflicts(&files));
+        let merged = Self::link(merge::merge(files.into_iter().map(<[RawFile]>::to_vec).collect()));
+        match (merged, conflicts.first()) {
+            (Ok(schema), _) => Ok(Self { conflicts: conflicts.into(), ..schema }),
+            (Err(error), Some(conflict)) => {
+                Err(SchemaError::Conflict(format!("these schemas cannot be merged: {conflict} ({error})")))
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// What the sources of a merged schema say differently, each in a sentence.
+    pub fn conflicts(&self) -> &[String] {
+        &self.conflicts
     }
 
     /// Links files; if that fails, once more after repairing what is known to be wrong in the world.
@@ -77,7 +97,7 @@ impl Schema {
     fn link(files: Vec<RawFile>) -> Result<Self, SchemaError> {
         let pool = DescriptorPool::new(merge::to_set(&files))
             .map_err(|error| SchemaError::Link(error.to_string()))?;
-        Ok(Self { pool: Arc::new(pool), files: files.into() })
+        Ok(Self { pool: Arc::new(pool), files: files.into(), conflicts: Arc::default() })
     }
 
     /// Compiles `.proto` files or directories of them.
@@ -115,8 +135,14 @@ impl Schema {
     /// Name of the file that declares a fully qualified name: of a message, field, oneof, enum, enum value,
     /// service, method (also with a slash) or extension.
     pub fn file_of_symbol(&self, full_name: &str) -> Option<String> {
+        self.file_declaring(full_name)?.name.clone()
+    }
+
+    fn file_declaring(&self, full_name: &str) -> Option<&FileDescriptorProto> {
         let name = full_name.strip_prefix('.').unwrap_or(full_name).replacen('/', ".", 1);
-        self.pool.file_containing_symbol(&name)?.name.clone()
+        // The pool knows enum values by their scope and name, also where the scope is the root: as `.NAME`.
+        let in_root = |name: &str| self.pool.file_containing_symbol(&format!("..{name}"));
+        self.pool.file_containing_symbol(&name).or_else(|| in_root(&name))
     }
 
     /// The message type with that full name.

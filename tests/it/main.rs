@@ -9,6 +9,7 @@ mod generated;
 mod harness;
 mod interop;
 mod rpc_client;
+mod rpc_info;
 mod rpc_serve;
 mod rpc_server;
 mod support;

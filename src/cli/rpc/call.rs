@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::lookup::{self, Found};
 use super::remote::{ProtocolArgs, Remote};
-use super::schema::SchemaArgs;
+use super::schema::{SchemaArgs, warn_of_conflicts};
 use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::endpoint::{Endpoint, Pillar};
@@ -154,6 +154,7 @@ async fn call(args: &Args, app: &App) -> anyhow::Result<Exit> {
     }
     let policy = args.policy();
     let found = wait_ready(&policy, || lookup::method(&name, &args.schema, &remote)).await?;
+    warn_of_conflicts(&found.schema, app);
     let show = Show::new(app, &found, args.json.clone());
     let invocation = Invocation { args, app, remote, found: &found, show };
     if args.each {

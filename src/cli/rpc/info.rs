@@ -3,6 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
+use buffa_descriptor::MessageIndex;
+use serde::Serialize;
 
 use super::lookup;
 use super::remote::{ProtocolArgs, Remote};
@@ -11,6 +13,7 @@ use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
+use crate::output::Format;
 use crate::rpc::schema::{MessageType, Schema};
 
 /// Arguments of `rpc info`.
@@ -61,19 +64,17 @@ async fn show(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let schema = load(args, app).await?;
     if let Some(symbol) = &args.symbol {
         let name = find(&schema, symbol)?;
-        let text = if args.example || args.json_schema {
-            let message = message_of(&schema, &name).ok_or_else(|| {
-                Failure::new(Exit::Usage, format!("'{name}' is neither a message nor a method"))
-            })?;
-            if args.example {
-                message.example_json()
+        if args.example || args.json_schema {
+            let message = message_of(&schema, &name).ok_or_else(|| not_a_message(&schema, &name))?;
+            let value = if args.example { message.example() } else { message.json_schema() };
+            if app.printer.look().format == Format::Json {
+                app.printer.json(&value)?;
             } else {
-                serde_json::to_string_pretty(&message.json_schema())?
+                app.printer.line(&serde_json::to_string_pretty(&value)?)?;
             }
         } else {
-            schema.print_symbol(&name).unwrap_or_default()
-        };
-        app.printer.line(text.trim_end())?;
+            define(&schema, &name, app)?;
+        }
     }
     if let Some(directory) = &args.export {
         let count = export(&schema, directory)?;
@@ -94,8 +95,61 @@ async fn load(args: &Args, app: &App) -> anyhow::Result<Schema> {
     let remote = Remote::open(&args.connect, &args.protocol, None, app).await?;
     let fetched = lookup::everything(&remote).await?.schema;
     match files {
-        Some(files) => Ok(Schema::merge(&[files, fetched]).map_err(super::schema::failure)?),
+        Some(files) => Ok(super::schema::merge(&[files, fetched], app)?),
         None => Ok(fetched),
+    }
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Definition<'a> {
+    symbol: &'a str,
+    kind: &'static str,
+    file: &'a str,
+    definition: &'a str,
+}
+
+fn define(schema: &Schema, name: &str, app: &App) -> anyhow::Result<()> {
+    let text = schema.print_symbol(name).unwrap_or_default();
+    let definition = text.trim_end();
+    if app.printer.look().format != Format::Json {
+        return Ok(app.printer.line(definition)?);
+    }
+    let file = schema.file_of_symbol(name).unwrap_or_default();
+    let kind = kind(schema, name);
+    Ok(app.printer.json(&Definition { symbol: name, kind, file: &file, definition })?)
+}
+
+fn kind(schema: &Schema, name: &str) -> &'static str {
+    let pool = schema.pool();
+    let parent = name.rsplit_once('.').map_or("", |(parent, _)| parent);
+    match () {
+        () if schema.services().any(|service| service == name) => "service",
+        () if schema.services().any(|service| service == parent) => "method",
+        () if pool.message_index(name).is_some() => "message",
+        () if pool.enum_index(name).is_some() => "enum",
+        () if pool.extension_by_name(name).is_some() => "extension",
+        () if pool.message_index(parent).is_some_and(|index| is_member(schema, index, name)) => "field",
+        () => "value",
+    }
+}
+
+/// True if the last word of `name` is a field or oneof of the message, not a value of an enum in it.
+fn is_member(schema: &Schema, index: MessageIndex, name: &str) -> bool {
+    let message = schema.pool().message(index);
+    let last = name.rsplit('.').next().unwrap_or(name);
+    message.fields().iter().any(|field| field.name() == last)
+        || message.oneofs().iter().any(|oneof| oneof.name() == last)
+}
+
+fn not_a_message(schema: &Schema, name: &str) -> Failure {
+    let failure = Failure::new(Exit::Usage, format!("'{name}' is neither a message nor a method"));
+    let inner = schema.methods().find(|method| method.service() == name);
+    match inner {
+        Some(method) => {
+            failure.tip(format!("of one of its methods: bandy rpc info {} --example", method.path))
+        }
+        None => failure,
     }
 }
 

@@ -72,7 +72,7 @@ async fn list(args: &Args, app: &App) -> anyhow::Result<Exit> {
         let fetched = lookup::everything(&remote).await?;
         // What the server offers, as its own schema or the files describe it.
         let schema = match args.schema.load()? {
-            Some(files) => Schema::merge(&[files, fetched.schema]).map_err(super::schema::failure)?,
+            Some(files) => super::schema::merge(&[files, fetched.schema], app)?,
             None => fetched.schema,
         };
         (schema, fetched.services, remote.url)

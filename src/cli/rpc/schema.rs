@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
-use crate::rpc::schema::{Input, Schema, SchemaError};
+use crate::rpc::schema::{Diagnostic, Input, Schema, SchemaError};
 
 /// A descriptor set over this is refused.
 const PROTOSET_SIZE_MAX: u64 = 256 << 20;
@@ -95,8 +96,41 @@ fn read_protoset(path: &Path) -> anyhow::Result<Vec<u8>> {
 pub fn failure(error: SchemaError) -> Failure {
     let exit = if matches!(error, SchemaError::Read { .. }) { Exit::Failed } else { Exit::Usage };
     let failure = Failure::new(exit, error.to_string());
-    if matches!(error, SchemaError::ImportNotFound { .. }) {
-        return failure.tip("name the directory that the import starts from: --proto-path DIR");
+    match error {
+        SchemaError::ImportNotFound { .. } => {
+            failure.tip("name the directory that the import starts from: --proto-path DIR")
+        }
+        SchemaError::Source(Diagnostic { edition: true, .. }) => failure.tip(
+            "if protoc or buf takes it: protoc --include_imports -o set.binpb FILE, then --protoset set.binpb",
+        ),
+        SchemaError::Conflict(_) => failure.tip("leave out --proto or --protoset to use the server's own schema"),
+        SchemaError::Source(_)
+        | SchemaError::Read { .. }
+        | SchemaError::TooLarge { .. }
+        | SchemaError::ImportCycle(_)
+        | SchemaError::EmptyDirectory(_)
+        | SchemaError::NotADescriptorSet(_)
+        | SchemaError::Link(_) => failure,
     }
-    failure
+}
+
+/// Schemas as one, the most trusted first; says so if they contradict each other.
+///
+/// # Errors
+/// Usage: they do not fit together.
+pub fn merge(sources: &[Schema], app: &App) -> Result<Schema, Failure> {
+    let merged = Schema::merge(sources).map_err(failure)?;
+    warn_of_conflicts(&merged, app);
+    Ok(merged)
+}
+
+/// Says what its sources contradict each other in, if they do.
+pub fn warn_of_conflicts(schema: &Schema, app: &App) {
+    match schema.conflicts() {
+        [] => {}
+        [one] => app.printer.warn(&format!("{one}; the first is used")),
+        [first, others @ ..] => {
+            app.printer.warn(&format!("{first}; the first is used (and {} more such)", others.len()));
+        }
+    }
 }

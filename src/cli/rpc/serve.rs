@@ -345,6 +345,7 @@ fn explain(error: OfferError) -> anyhow::Error {
         OfferError::Schema(SchemaError::Read { .. }) | OfferError::Read { .. } => {
             Failure { exit: Exit::NotFound, ..failure }.into()
         }
-        OfferError::Schema(_) | OfferError::Ambiguous { .. } | OfferError::Reply { .. } => failure.into(),
+        OfferError::Schema(error) => super::schema::failure(error).into(),
+        OfferError::Ambiguous { .. } | OfferError::Reply { .. } => failure.into(),
     }
 }

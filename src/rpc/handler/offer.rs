@@ -251,6 +251,7 @@ impl Offer {
             1 => schemas.remove(0),
             _ => Schema::merge(&schemas)?,
         });
+        notes.extend(schema.conflicts().iter().map(|conflict| format!("{conflict}; the first is used")));
         let mut routes = Vec::new();
         let mut unanswered = Vec::new();
         for method in schema.methods() {

@@ -184,7 +184,8 @@ fn compile_once(inputs: &[Expanded], include_paths: &[PathBuf]) -> Result<Vec<u8
         Ok(Ok(bytes)) => Ok(shared.borrow().restore(bytes)),
         Ok(Err(error)) => Err(shared.borrow_mut().explain(&error)),
         Err(_) => Err(SchemaError::Link(
-            "the .proto compiler gave up on these files; try `buf build -o`".to_owned(),
+            "the .proto compiler gave up on these files: compile them with protoc or buf, and use --protoset"
+                .to_owned(),
         )),
     }
 }
@@ -344,13 +345,13 @@ impl Files {
 
     fn diagnostic(&self, file: String, at: Option<(usize, usize)>, message: String) -> Diagnostic {
         let Some((text, rewritten)) = self.opened.get(&file) else {
-            return Diagnostic { file, at, message, text: None };
+            return Diagnostic { file, at, message, text: None, edition: false };
         };
         let at = at.map(|(line, column)| {
             (line, rewritten.original_column(line.saturating_sub(1), column.saturating_sub(1)) + 1)
         });
         let text = at.and_then(|(line, _)| text.lines().nth(line.saturating_sub(1))).map(str::to_owned);
-        Diagnostic { file, at, message, text }
+        Diagnostic { file, at, message, text, edition: rewritten.is_edition() }
     }
 }
 

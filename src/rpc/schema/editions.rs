@@ -235,9 +235,11 @@ struct Rewriter<'a> {
 
 impl Rewriter<'_> {
     fn word(&self, ahead: usize) -> &str {
-        self.tokens
-            .get(self.at + ahead)
-            .map_or("", |token| self.text.get(token.start..token.end).unwrap_or(""))
+        self.word_at(self.at + ahead)
+    }
+
+    fn word_at(&self, token: usize) -> &str {
+        self.tokens.get(token).map_or("", |token| self.text.get(token.start..token.end).unwrap_or(""))
     }
 
     fn wrong(&self, token: usize, message: impl Into<String>) -> Diagnostic {
@@ -249,6 +251,7 @@ impl Rewriter<'_> {
             at: Some((before.matches('\n').count() + 1, start - line_start + 1)),
             message: message.into(),
             text: self.text[line_start..].lines().next().map(str::to_owned),
+            edition: self.word_at(0) == "edition",
         }
     }
 

@@ -66,6 +66,8 @@ pub struct Diagnostic {
     pub message: String,
     /// The line's text.
     pub text: Option<String>,
+    /// True if the file declares an edition: other compilers may know more of it.
+    pub edition: bool,
 }
 
 impl std::fmt::Display for Diagnostic {

@@ -1,20 +1,21 @@
 //! Descriptors back to `.proto` text: whole files, or any one symbol with its comments.
 
-use std::collections::HashMap;
+mod options;
+
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
-use std::sync::OnceLock;
 
 use buffa::Message as _;
+use buffa_descriptor::DescriptorPool;
 use buffa_descriptor::generated::descriptor::field_descriptor_proto::{Label, Type};
 use buffa_descriptor::generated::descriptor::source_code_info::Location;
 use buffa_descriptor::generated::descriptor::{
     DescriptorProto, Edition, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
     MethodDescriptorProto, ServiceDescriptorProto, SymbolVisibility,
 };
-use buffa_descriptor::{DescriptorPool, FieldKind, MessageIndex, ScalarType, SingularKind};
 
 use super::Schema;
-use super::raw::{Value, scan, take_array, take_varint};
+use options::quoted;
 
 /// Nesting over which text is cut off; names cannot nest deeper than they are long.
 const NESTING_MAX: usize = 256;
@@ -32,7 +33,7 @@ impl Schema {
     /// by full name, methods also with a slash. Of a field or value it is the type that has it.
     pub fn print_symbol(&self, full_name: &str) -> Option<String> {
         let name = full_name.strip_prefix('.').unwrap_or(full_name).replacen('/', ".", 1);
-        let file = self.pool().file_containing_symbol(&name)?;
+        let file = self.file_declaring(&name)?;
         let package = file.package.as_deref().unwrap_or("");
         let local = match package {
             "" => name.as_str(),
@@ -43,10 +44,31 @@ impl Schema {
     }
 }
 
+/// Packages of the file and of those it sees: its imports, and what these import publicly.
+fn visible_packages(pool: &DescriptorPool, file: &FileDescriptorProto) -> HashSet<String> {
+    let mut packages = HashSet::new();
+    let mut seen: HashSet<&str> = HashSet::new();
+    let mut open = vec![(file, true)];
+    while let Some((file, all)) = open.pop() {
+        let package = file.package.as_deref().unwrap_or("");
+        packages.extend(package.match_indices('.').map(|(at, _)| package[..at].to_owned()));
+        packages.insert(package.to_owned());
+        for (position, import) in file.dependency.iter().enumerate() {
+            let visible = all || file.public_dependency.contains(&index(position));
+            if visible && seen.insert(import) {
+                open.extend(pool.file_by_name(import).map(|file| (file, false)));
+            }
+        }
+    }
+    packages
+}
+
 struct Printer<'a> {
     pool: &'a DescriptorPool,
     file: &'a FileDescriptorProto,
     comments: HashMap<&'a [i32], &'a Location>,
+    /// Packages that names in this file can lead into, and those around them.
+    packages: HashSet<String>,
     path: Vec<i32>,
     indent: usize,
     out: String,
@@ -60,7 +82,9 @@ impl<'a> Printer<'a> {
     fn new(schema: &'a Schema, file: &'a FileDescriptorProto) -> Self {
         let locations = file.source_code_info.as_option().map_or(&[][..], |info| &info.location);
         let comments = locations.iter().map(|location| (location.path.as_slice(), location)).collect();
-        Self { pool: schema.pool(), file, comments, path: Vec::new(), indent: 0, out: String::new() }
+        let pool = schema.pool();
+        let packages = visible_packages(pool, file);
+        Self { pool, file, comments, packages, path: Vec::new(), indent: 0, out: String::new() }
     }
 
     fn line(&mut self, text: &str) {
@@ -132,7 +156,7 @@ impl<'a> Printer<'a> {
             self.line(&format!("import option {};", quoted(import.as_bytes())));
         }
         if let Some(options) = file.options.as_option() {
-            let options = self.options("FileOptions", &options.encode_to_vec());
+            let options = options::texts(self.pool, "FileOptions", &options.encode_to_vec());
             if !options.is_empty() {
                 self.line("");
             }
@@ -209,7 +233,10 @@ impl<'a> Printer<'a> {
             self.nested_symbol(&message.nested_type[position], Some(more).filter(|more| !more.is_empty()));
             return;
         }
-        if let Some(position) = message.enum_type.iter().position(|item| named(&item.name)) {
+        let enum_with = |item: &EnumDescriptorProto| {
+            named(&item.name) || item.value.iter().any(|value| named(&value.name))
+        };
+        if let Some(position) = message.enum_type.iter().position(enum_with) {
             self.at([4, index(position)], |printer| printer.enumeration(&message.enum_type[position]));
             return;
         }
@@ -237,7 +264,7 @@ impl<'a> Printer<'a> {
     fn service(&mut self, service: &ServiceDescriptorProto) {
         self.block(&format!("service {}", service.name.as_deref().unwrap_or("")), |printer| {
             if let Some(options) = service.options.as_option() {
-                let options = printer.options("ServiceOptions", &options.encode_to_vec());
+                let options = options::texts(printer.pool, "ServiceOptions", &options.encode_to_vec());
                 printer.option_lines(&options);
             }
             for (position, method) in service.method.iter().enumerate() {
@@ -258,7 +285,8 @@ impl<'a> Printer<'a> {
             side(method.server_streaming, &method.output_type)
         );
         let options = method.options.as_option().map(|options| options.encode_to_vec());
-        let options = options.map(|options| self.options("MethodOptions", &options)).unwrap_or_default();
+        let options =
+            options.map(|options| options::texts(self.pool, "MethodOptions", &options)).unwrap_or_default();
         if options.is_empty() {
             self.line(&format!("{head};"));
         } else {
@@ -277,7 +305,7 @@ impl<'a> Printer<'a> {
             return;
         }
         if let Some(options) = message.options.as_option() {
-            let options = self.options("MessageOptions", &options.encode_to_vec());
+            let options = options::texts(self.pool, "MessageOptions", &options.encode_to_vec());
             self.option_lines(&options);
         }
         self.reserved(message);
@@ -323,7 +351,7 @@ impl<'a> Printer<'a> {
         self.comment(comment.as_deref().unwrap_or(""));
         self.block(&format!("oneof {name}"), |printer| {
             if let Some(options) = declaration.and_then(|declaration| declaration.options.as_option()) {
-                let options = printer.options("OneofOptions", &options.encode_to_vec());
+                let options = options::texts(printer.pool, "OneofOptions", &options.encode_to_vec());
                 printer.option_lines(&options);
             }
             for (position, field) in
@@ -354,8 +382,9 @@ impl<'a> Printer<'a> {
         for extensions in &message.extension_range {
             let text = range(extensions.start.unwrap_or(0), extensions.end.unwrap_or(0), 0x1fff_ffff);
             let options = extensions.options.as_option().map(|options| options.encode_to_vec());
-            let options =
-                options.map(|options| self.options("ExtensionRangeOptions", &options)).unwrap_or_default();
+            let options = options
+                .map(|options| options::texts(self.pool, "ExtensionRangeOptions", &options))
+                .unwrap_or_default();
             self.line(&format!("extensions {text}{};", bracketed(&options)));
         }
     }
@@ -439,7 +468,7 @@ impl<'a> Printer<'a> {
             options.push(format!("json_name = {}", quoted(json_name.as_bytes())));
         }
         if let Some(given) = field.options.as_option() {
-            options.extend(self.options("FieldOptions", &given.encode_to_vec()));
+            options.extend(options::texts(self.pool, "FieldOptions", &given.encode_to_vec()));
         }
         options
     }
@@ -468,19 +497,58 @@ impl<'a> Printer<'a> {
         .to_owned()
     }
 
-    /// Without the leading dot, and without the package if it is this file's.
+    /// As short as it can be written here: without the package if it is this file's, and with a leading dot
+    /// only if something nearer has the name of its first part.
     fn type_name(&self, name: &Option<String>) -> String {
         let full = name.as_deref().unwrap_or("").trim_start_matches('.');
         let package = self.file.package.as_deref().filter(|package| !package.is_empty());
         let local = package.and_then(|package| full.strip_prefix(package)?.strip_prefix('.'));
-        local.unwrap_or(full).to_owned()
+        let scope = self.scope();
+        let means_it = |text: &&str| self.resolve(text, &scope).is_none_or(|found| found == full);
+        let text = local.into_iter().chain([full]).find(means_it);
+        text.map_or_else(|| format!(".{full}"), str::to_owned)
+    }
+
+    /// Full name of the innermost message around what is being printed, or the package.
+    fn scope(&self) -> String {
+        let mut scope = self.file.package.clone().unwrap_or_default();
+        let mut messages = &self.file.message_type;
+        for step in self.path.chunks(2) {
+            let &[4 | 3, position] = step else { break };
+            let Some(message) = usize::try_from(position).ok().and_then(|at| messages.get(at)) else { break };
+            let name = message.name.as_deref().unwrap_or("");
+            scope = if scope.is_empty() { name.to_owned() } else { format!("{scope}.{name}") };
+            messages = &message.nested_type;
+        }
+        scope
+    }
+
+    /// What a relative name stands for in `scope`, by the rules of the language: the innermost scope that
+    /// knows its first part decides.
+    fn resolve(&self, name: &str, scope: &str) -> Option<String> {
+        let (first, rest) = name.split_once('.').map_or((name, ""), |(first, rest)| (first, rest));
+        let mut scope = Some(scope);
+        while let Some(current) = scope {
+            let candidate = if current.is_empty() { first.to_owned() } else { format!("{current}.{first}") };
+            let is_type =
+                self.pool.message_index(&candidate).is_some() || self.pool.enum_index(&candidate).is_some();
+            if is_type || (!rest.is_empty() && self.packages.contains(&candidate)) {
+                return Some(if rest.is_empty() { candidate } else { format!("{candidate}.{rest}") });
+            }
+            scope = match current.rsplit_once('.') {
+                Some((outer, _)) => Some(outer),
+                None if current.is_empty() => None,
+                None => Some(""),
+            };
+        }
+        None
     }
 
     fn enumeration(&mut self, item: &EnumDescriptorProto) {
         let head = format!("{}enum {}", visibility(item.visibility), item.name.as_deref().unwrap_or(""));
         self.block(&head, |printer| {
             if let Some(options) = item.options.as_option() {
-                let options = printer.options("EnumOptions", &options.encode_to_vec());
+                let options = options::texts(printer.pool, "EnumOptions", &options.encode_to_vec());
                 printer.option_lines(&options);
             }
             let ranges = item.reserved_range.iter().map(|range| {
@@ -497,7 +565,8 @@ impl<'a> Printer<'a> {
             printer.reserved_names(&item.reserved_name);
             for (position, value) in item.value.iter().enumerate() {
                 let options = value.options.as_option().map(|options| options.encode_to_vec());
-                let options = options.map(|o| printer.options("EnumValueOptions", &o)).unwrap_or_default();
+                let options =
+                    options.map(|o| options::texts(printer.pool, "EnumValueOptions", &o)).unwrap_or_default();
                 let (name, number) = (value.name.as_deref().unwrap_or(""), value.number.unwrap_or(0));
                 let text = format!("{name} = {number}{};", bracketed(&options));
                 printer.at([2, index(position)], |printer| printer.line(&text));
@@ -510,169 +579,6 @@ impl<'a> Printer<'a> {
             self.line(&format!("option {option};"));
         }
     }
-
-    /// `name = value` for each option that is set, custom ones by their extension.
-    fn options(&self, kind: &str, bytes: &[u8]) -> Vec<String> {
-        let name = format!("google.protobuf.{kind}");
-        let (pool, index) = match self.pool.message_index(&name) {
-            Some(index) => (self.pool, index),
-            None => match options_pool().message_index(&name) {
-                Some(index) => (options_pool(), index),
-                None => return Vec::new(),
-            },
-        };
-        let mut options = Vec::new();
-        flatten(pool, index, bytes, "", &mut options, 0);
-        // What the compiler computes is not written.
-        options.retain(|option| !option.starts_with("map_entry ="));
-        options
-    }
-}
-
-/// Options for files that do not import descriptor.proto.
-fn options_pool() -> &'static DescriptorPool {
-    static POOL: OnceLock<Schema> = OnceLock::new();
-    POOL.get_or_init(|| {
-        let file = super::well_known_file("google/protobuf/descriptor.proto").into_iter().collect();
-        Schema::link(file).unwrap_or_default()
-    })
-    .pool()
-}
-
-fn flatten(
-    pool: &DescriptorPool,
-    index: MessageIndex,
-    bytes: &[u8],
-    prefix: &str,
-    out: &mut Vec<String>,
-    depth: usize,
-) {
-    for entry in scan(bytes).unwrap_or_default() {
-        let Some((name, kind)) = member(pool, index, entry.number, '(', ')') else { continue };
-        let name = format!("{prefix}{name}");
-        match (kind, entry.value) {
-            (FieldKind::Singular(SingularKind::Message(inner)), Value::Bytes(bytes))
-                if depth < NESTING_MAX && (name == "features" || prefix.starts_with("features.")) =>
-            {
-                flatten(pool, inner, bytes, &format!("{name}."), out, depth + 1);
-            }
-            (kind, value) => {
-                values(pool, kind, value, depth)
-                    .into_iter()
-                    .for_each(|value| out.push(format!("{name} = {value}")));
-            }
-        }
-    }
-}
-
-fn member(
-    pool: &DescriptorPool,
-    index: MessageIndex,
-    number: u32,
-    open: char,
-    close: char,
-) -> Option<(String, FieldKind)> {
-    match pool.message(index).field(number) {
-        Some(field) => Some((field.name().to_owned(), field.kind())),
-        None => {
-            let extension = pool.extension_for(index, number)?;
-            Some((format!("{open}{}{close}", extension.full_name()), extension.field().kind()))
-        }
-    }
-}
-
-/// The values of an entry as text: one, or more if they are packed.
-fn values(pool: &DescriptorPool, kind: FieldKind, value: Value<'_>, depth: usize) -> Vec<String> {
-    let (FieldKind::Singular(single) | FieldKind::List(single)) = kind else { return Vec::new() };
-    use ScalarType as S;
-    match (single, value) {
-        (SingularKind::Message(inner), Value::Bytes(bytes) | Value::Group(bytes)) if depth < NESTING_MAX => {
-            vec![aggregate(pool, inner, bytes, depth + 1)]
-        }
-        (SingularKind::Scalar(S::String | S::Bytes), Value::Bytes(bytes)) => vec![quoted(bytes)],
-        (_, Value::Bytes(mut packed)) => {
-            let mut texts = Vec::new();
-            while !packed.is_empty() {
-                let value = match single {
-                    SingularKind::Scalar(S::Double | S::Fixed64 | S::Sfixed64) => {
-                        take_array(&mut packed).map(|bytes| Value::Fixed64(u64::from_le_bytes(bytes)))
-                    }
-                    SingularKind::Scalar(S::Float | S::Fixed32 | S::Sfixed32) => {
-                        take_array(&mut packed).map(|bytes| Value::Fixed32(u32::from_le_bytes(bytes)))
-                    }
-                    SingularKind::Scalar(_) | SingularKind::Enum(_) | SingularKind::Message(_) => {
-                        take_varint(&mut packed).map(Value::Varint)
-                    }
-                };
-                let Ok(value) = value else { break };
-                texts.push(number(pool, single, value));
-            }
-            texts
-        }
-        (_, value) => vec![number(pool, single, value)],
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "protobuf cuts 32-bit values off at 32 bits")]
-fn number(pool: &DescriptorPool, kind: SingularKind, value: Value<'_>) -> String {
-    use ScalarType as S;
-    let bits = match value {
-        Value::Varint(bits) | Value::Fixed64(bits) => bits,
-        Value::Fixed32(bits) => bits.into(),
-        Value::Bytes(_) | Value::Group(_) => 0,
-    };
-    match kind {
-        SingularKind::Enum(index) => {
-            let number = (bits as u32).cast_signed();
-            pool.enumeration(index)
-                .value(number)
-                .map_or_else(|| number.to_string(), |value| value.name().to_owned())
-        }
-        SingularKind::Scalar(S::Bool) => (bits != 0).to_string(),
-        SingularKind::Scalar(S::Double) => float(f64::from_bits(bits)),
-        SingularKind::Scalar(S::Float) => float(f32::from_bits(bits as u32).into()),
-        SingularKind::Scalar(S::Int32 | S::Sfixed32) => (bits as u32).cast_signed().to_string(),
-        SingularKind::Scalar(S::Sint32 | S::Sint64) => {
-            ((bits >> 1).cast_signed() ^ -(bits & 1).cast_signed()).to_string()
-        }
-        SingularKind::Scalar(S::Int64 | S::Sfixed64) => bits.cast_signed().to_string(),
-        SingularKind::Scalar(_) | SingularKind::Message(_) => bits.to_string(),
-    }
-}
-
-fn float(number: f64) -> String {
-    if number.is_nan() { "nan".to_owned() } else { number.to_string() }
-}
-
-/// A message in text format.
-fn aggregate(pool: &DescriptorPool, index: MessageIndex, bytes: &[u8], depth: usize) -> String {
-    let mut members = Vec::new();
-    for entry in scan(bytes).unwrap_or_default() {
-        let Some((name, kind)) = member(pool, index, entry.number, '[', ']') else { continue };
-        if let (FieldKind::Map { .. }, Value::Bytes(bytes)) = (kind, entry.value) {
-            members.push(format!("{name}: {}", map_entry(pool, kind, bytes, depth)));
-            continue;
-        }
-        members.extend(
-            values(pool, kind, entry.value, depth).into_iter().map(|value| format!("{name}: {value}")),
-        );
-    }
-    if members.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", members.join(", ")) }
-}
-
-fn map_entry(pool: &DescriptorPool, kind: FieldKind, bytes: &[u8], depth: usize) -> String {
-    let FieldKind::Map { key, value } = kind else { return String::new() };
-    let mut members = Vec::new();
-    for entry in scan(bytes).unwrap_or_default() {
-        let (name, kind) = match entry.number {
-            1 => ("key", SingularKind::Scalar(key)),
-            2 => ("value", value),
-            _ => continue,
-        };
-        let texts = values(pool, FieldKind::Singular(kind), entry.value, depth);
-        members.extend(texts.into_iter().map(|text| format!("{name}: {text}")));
-    }
-    format!("{{ {} }}", members.join(", "))
 }
 
 fn is_map_entry(message: &DescriptorProto) -> bool {
@@ -709,30 +615,6 @@ fn camel(name: &str) -> String {
         }
     }
     camel
-}
-
-fn quoted(bytes: &[u8]) -> String {
-    let mut text = String::from("\"");
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '"' => text.push_str("\\\""),
-                '\\' => text.push_str("\\\\"),
-                '\n' => text.push_str("\\n"),
-                '\r' => text.push_str("\\r"),
-                '\t' => text.push_str("\\t"),
-                c if c.is_ascii_control() => {
-                    let _ = write!(text, "\\{:03o}", u32::from(c));
-                }
-                c => text.push(c),
-            }
-        }
-        for byte in chunk.invalid() {
-            let _ = write!(text, "\\{byte:03o}");
-        }
-    }
-    text.push('"');
-    text
 }
 
 #[cfg(test)]
@@ -811,6 +693,33 @@ export message A {
             ["grpc/health/v1/health.proto", "google/rpc/error_details.proto", "google/protobuf/struct.proto"]
         {
             reparses(&Schema::standard().print_file(name).unwrap());
+        }
+    }
+
+    #[test]
+    fn names_that_something_nearer_shadows_are_written_in_full() {
+        reparses(
+            "syntax = \"proto3\"; package a.b; message C { message a { C c = 1; } a x = 1; .a.b.D y = 2; E e = 3; enum E { Z = 0; } }
+             message D { .a.b.C.a a = 1; .a.b.C.E e = 2; message C { int32 n = 1; } .a.b.C far = 3; C near = 4; }
+             message google { google self = 1; }",
+        );
+        reparses(
+            "syntax = \"proto3\"; package x.google; import \"google/protobuf/any.proto\"; message A { .google.protobuf.Any any = 1; }",
+        );
+    }
+
+    #[test]
+    fn values_of_enums_are_found_in_any_scope() {
+        for package in ["", "package p.q;"] {
+            let text = format!(
+                "syntax = \"proto3\"; {package} enum E {{ ZERO = 0; }} message M {{ enum F {{ NULL = 0; }} }}"
+            );
+            let input = Input::Text { name: "f.proto".to_owned(), text };
+            let schema = Schema::compile_inputs(&[input], &[]).unwrap();
+            let prefix = if package.is_empty() { "" } else { "p.q." };
+            assert!(schema.print_symbol(&format!("{prefix}ZERO")).unwrap().starts_with("enum E {"));
+            assert!(schema.print_symbol(&format!("{prefix}M.NULL")).unwrap().starts_with("enum F {"));
+            assert_eq!(schema.print_symbol("NOUGHT"), None);
         }
     }
 
