@@ -14,6 +14,7 @@ pub mod compact;
 pub mod handler;
 pub mod health;
 pub mod jsonrpc;
+pub mod metrics;
 pub mod reflection;
 pub mod registry;
 pub mod schema;
@@ -25,5 +26,6 @@ pub mod wire;
 
 pub use backend::{Backend, Body, Call, Event, Format, Payload, Reply, Requests};
 pub use catalog::{Catalog, Kind, Method, Route};
+pub use metrics::Metrics;
 pub use schema::Schema;
 pub use status::{Code, Status};

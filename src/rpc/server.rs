@@ -15,7 +15,6 @@ mod exchange;
 mod index;
 mod json_rpc;
 mod leftover;
-mod metrics;
 mod refusal;
 mod reply;
 mod request;
@@ -23,19 +22,17 @@ mod sniff;
 mod trace;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::backend::Peer;
 use super::catalog::SharedCatalog;
-use super::{compact, jsonrpc, wire};
+use super::{Metrics, compact, jsonrpc, wire};
 use crate::shutdown::Shutdown;
 use crate::transport::Datagrams;
 
 pub use cors::Cors;
-pub use metrics::Metrics;
 use sniff::{Protocol, Rewind};
 
 /// What the server accepts before it refuses.
@@ -81,6 +78,8 @@ pub struct Options {
     pub limits: Limits,
     /// Which web pages may call it.
     pub cors: Cors,
+    /// What counts its calls.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Answers calls on streams that somebody else accepts.
@@ -88,8 +87,6 @@ pub struct Server {
     catalog: SharedCatalog,
     options: Options,
     shutdown: Shutdown,
-    calls: Arc<AtomicU64>,
-    metrics: Metrics,
     json_rpc: jsonrpc::Service,
     compact: Arc<compact::server::Server>,
 }
@@ -97,12 +94,12 @@ pub struct Server {
 impl Server {
     /// A server of what `catalog` holds at the time of each call.
     pub fn new(catalog: SharedCatalog, options: Options, shutdown: Shutdown) -> Arc<Self> {
-        let calls: Arc<AtomicU64> = Arc::default();
+        let metrics = &options.metrics;
         let limits = jsonrpc::Limits {
             request_size_max: options.limits.message_size_max,
             ..jsonrpc::Limits::default()
         };
-        let json_rpc = jsonrpc::Service::new(catalog.clone(), Arc::clone(&calls), limits);
+        let json_rpc = jsonrpc::Service::new(catalog.clone(), Arc::clone(metrics), limits);
         let limits = compact::Limits {
             message_size_max: u32::try_from(options.limits.message_size_max).unwrap_or(u32::MAX / 2),
             calls_max: options.limits.streams_max,
@@ -111,8 +108,8 @@ impl Server {
             ..compact::Limits::default()
         };
         let compact =
-            compact::server::Server::new(catalog.clone(), Arc::clone(&calls), limits, shutdown.clone());
-        Arc::new(Self { catalog, options, shutdown, calls, metrics: Metrics::default(), json_rpc, compact })
+            compact::server::Server::new(catalog.clone(), Arc::clone(metrics), limits, shutdown.clone());
+        Arc::new(Self { catalog, options, shutdown, json_rpc, compact })
     }
 
     /// What it offers.
@@ -125,18 +122,9 @@ impl Server {
         &self.options.limits
     }
 
-    /// The counter that numbers calls, shared by all protocols of this server.
-    pub fn calls(&self) -> &Arc<AtomicU64> {
-        &self.calls
-    }
-
-    /// Counters of calls.
+    /// Counters of calls in all protocols.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    fn next_call(&self) -> u64 {
-        self.calls.fetch_add(1, Ordering::Relaxed) + 1
+        &self.options.metrics
     }
 
     /// Serves a socket's datagrams, compact and JSON-RPC, until the server stops.

@@ -10,6 +10,7 @@ mod harness;
 mod interop;
 mod rpc_client;
 mod rpc_info;
+mod rpc_jsonrpc;
 mod rpc_serve;
 mod rpc_server;
 mod support;

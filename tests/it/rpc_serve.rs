@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::support::{DEADLINE, Home, Running, bandy};
 
 /// POSTs JSON and returns the status code and the body.
@@ -181,4 +183,91 @@ fn mistakes_are_explained() {
         .exits(2)
         .complains("the reply for shop.Greeter/Hello is");
     bandy("rpc serve -l :0 --proto /nowhere.proto -- cat").runs().exits(5).complains("/nowhere.proto");
+}
+
+#[test]
+fn a_call_without_an_address_finds_the_server_of_its_function() {
+    let home = Home::new();
+    let upper = bandy("rpc serve upper='tr a-z A-Z'").home(&home).starts();
+    let lower = bandy("rpc serve -l :0 lower='tr A-Z a-z'").home(&home).starts();
+    bandy("rpc call upper hello").home(&home).runs().prints("HELLO\n");
+    bandy("rpc call lower HELLO").home(&home).runs().prints("hello\n");
+    bandy("rpc call bandy.Functions/upper hello").home(&home).runs().prints("HELLO\n");
+    lower.signal(Signal::TERM);
+    lower.ends().exits(0);
+    bandy("rpc call lower HELLO").home(&home).runs().exits(5);
+    upper.signal(Signal::TERM);
+    upper.ends().exits(0);
+    bandy("rpc call upper hello").home(&home).runs().exits(3).complains("nothing listens at local:");
+    assert_eq!(std::fs::read_dir(home.path("run/services")).unwrap().count(), 0);
+}
+
+#[test]
+fn calls_without_an_address_spread_over_instances() {
+    let home = Home::new();
+    let _one = bandy("rpc serve -l :0 who:='\"one\"'").home(&home).starts();
+    let _two = bandy("rpc serve -l :0 who:='\"two\"'").home(&home).starts();
+    let killed = bandy("rpc serve -l :0 who:='\"killed\"'").home(&home).starts();
+    killed.signal(Signal::KILL);
+    killed.ends().exits(137);
+    let mut answers = std::collections::BTreeSet::new();
+    // The chance that one of two is missed 64 times is that of a broken machine.
+    for _ in 0..64 {
+        answers.insert(bandy("rpc call who").home(&home).runs().exits(0).out());
+        if answers.len() == 2 {
+            break;
+        }
+    }
+    assert_eq!(answers.into_iter().collect::<Vec<_>>(), ["one\n", "two\n"]);
+}
+
+#[test]
+fn a_new_function_is_found_after_a_reload() {
+    let home = Home::new();
+    home.script("h/upper", "#!/bin/sh\ntr a-z A-Z\n");
+    let server = bandy("rpc serve -l :0").arg(home.path("h")).home(&home).starts();
+    let _other = bandy("rpc serve -l :0 other=cat").home(&home).starts();
+    home.script("h/lower", "#!/bin/sh\ntr A-Z a-z\n");
+    comes_to_answer(&server, "bandy.Functions/lower", "\"A\"", "\"a\"");
+    let end = std::time::Instant::now() + DEADLINE;
+    while bandy("rpc call lower ABC").home(&home).runs().out() != "abc\n" {
+        assert!(std::time::Instant::now() < end, "lower is not found");
+    }
+}
+
+/// The page at `/metrics` of a server that says on stderr where it is.
+#[track_caller]
+fn metrics(server: &Running) -> String {
+    server.says("metrics at http://");
+    let said = server.stderr();
+    let url = said.split("metrics at http://").nth(1).and_then(|rest| rest.split("/metrics").next());
+    let mut stream = TcpStream::connect(url.expect("an address")).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    page
+}
+
+#[test]
+fn calls_are_counted_whatever_they_speak() {
+    let server = bandy("rpc serve -l :0 --metrics 127.0.0.1:0").starts();
+    answers(&server, "demo.Greeter/Hello", r#"{"name":"Ada"}"#, r#"{"message":"Hello, Ada!"}"#);
+    assert_eq!(post(&server, "demo.Calc/Divide", r#"{"a":1}"#).0, 400);
+    bandy("rpc call Greeter/Hello name=Bo").endpoint(&server).runs().exits(0);
+    let address = server.url.strip_prefix("grpc://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"demo.Greeter/Hello\",\"id\":1}\n").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    let page = metrics(&server);
+    for line in [
+        "bandy_rpc_calls_total{method=\"demo.Greeter/Hello\",code=\"OK\"} 3\n",
+        "bandy_rpc_calls_total{method=\"demo.Calc/Divide\",code=\"INVALID_ARGUMENT\"} 1\n",
+        "bandy_rpc_calls_in_flight{method=\"demo.Greeter/Hello\"} 0\n",
+        "bandy_rpc_call_seconds_count{method=\"demo.Greeter/Hello\"} 3\n",
+    ] {
+        assert!(page.contains(line), "{line}{page}");
+    }
+    server.signal(Signal::USR1);
+    server.says("\n  demo.Greeter/Hello  in flight 0  ended 3  failed 0\n");
+    assert!(server.stderr().contains("\ncalls in flight 0  ended "), "{}", server.stderr());
 }

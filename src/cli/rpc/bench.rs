@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::lookup::{self, Found};
-use super::remote::{ProtocolArgs, Remote};
+use super::remote::{ProtocolArgs, Remote, Wanted};
 use super::schema::SchemaArgs;
 use crate::bench::{Load, Rate, Report, Schedule, Stop, Threshold};
 use crate::cli::app::App;
@@ -157,7 +157,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 async fn prepare(args: &Args, app: &App) -> anyhow::Result<Plan> {
     let name = MethodName::parse(&args.method);
     // One that is opened only to find out what to call; the crew opens its own.
-    let mut remote = Remote::open(&args.connect, &args.protocol, name.service.as_deref(), app).await?;
+    let mut remote = Remote::open(&args.connect, &args.protocol, Wanted::Method(&name), app).await?;
     let Found { method, .. } = lookup::method(&name, &args.schema, &remote).await?;
     remote.options.timeout = Some(args.load.call_timeout);
     let request = Request { method: &method, format: remote.options.format };

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
 use super::lookup::{self, Found};
-use super::remote::{ProtocolArgs, Remote};
+use super::remote::{ProtocolArgs, Remote, Wanted};
 use super::schema::{SchemaArgs, warn_of_conflicts};
 use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
@@ -148,7 +148,7 @@ struct Invocation<'a> {
 
 async fn call(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let name = MethodName::parse(&args.method);
-    let remote = Remote::open(&args.connect, &args.protocol, name.service.as_deref(), app).await?;
+    let remote = Remote::open(&args.connect, &args.protocol, Wanted::Method(&name), app).await?;
     if args.raw {
         return raw(args, app, &name, &remote).await;
     }

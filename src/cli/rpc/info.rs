@@ -7,7 +7,7 @@ use buffa_descriptor::MessageIndex;
 use serde::Serialize;
 
 use super::lookup;
-use super::remote::{ProtocolArgs, Remote};
+use super::remote::{ProtocolArgs, Remote, Wanted};
 use super::schema::SchemaArgs;
 use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
@@ -92,7 +92,8 @@ async fn load(args: &Args, app: &App) -> anyhow::Result<Schema> {
     if let (Some(files), None) = (&files, &args.connect.endpoint) {
         return Ok(files.clone());
     }
-    let remote = Remote::open(&args.connect, &args.protocol, None, app).await?;
+    let wanted = args.symbol.as_deref().map_or(Wanted::Anything, Wanted::Symbol);
+    let remote = Remote::open(&args.connect, &args.protocol, wanted, app).await?;
     let fetched = lookup::everything(&remote).await?.schema;
     match files {
         Some(files) => Ok(super::schema::merge(&[files, fetched], app)?),

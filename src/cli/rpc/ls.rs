@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::lookup;
-use super::remote::{ProtocolArgs, Remote};
+use super::remote::{ProtocolArgs, Remote, Wanted};
 use super::schema::SchemaArgs;
 use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
@@ -68,7 +68,9 @@ async fn list(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let (schema, services, by) = if args.schema.is_given() && args.connect.endpoint.is_none() {
         (args.schema.load()?.unwrap_or_default(), Vec::new(), "the schema files".to_owned())
     } else {
-        let remote = Remote::open(&args.connect, &args.protocol, args.service.as_deref(), app).await?;
+        let remote =
+            Remote::open(&args.connect, &args.protocol, Wanted::service(args.service.as_deref()), app)
+                .await?;
         let fetched = lookup::everything(&remote).await?;
         // What the server offers, as its own schema or the files describe it.
         let schema = match args.schema.load()? {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::health::{self, Health};
-use super::remote::{ProtocolArgs, Remote};
+use super::remote::{ProtocolArgs, Remote, Wanted};
 use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::Exit;
@@ -111,7 +111,8 @@ impl Drop for Tally<'_> {
 }
 
 async fn ping(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let remote = Remote::open(&args.connect, &args.protocol, args.service.as_deref(), app).await?;
+    let remote =
+        Remote::open(&args.connect, &args.protocol, Wanted::service(args.service.as_deref()), app).await?;
     let json = app.printer.look().format == Format::Json;
     let started = Instant::now();
     let until = args.duration.and_then(|duration| started.checked_add(duration));

@@ -12,8 +12,9 @@ use crate::cli::app::App;
 use crate::cli::connect::{Connect, ConnectArgs, Credentials, Tls};
 use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place, Scheme};
 use crate::cli::exit::{Exit, Failure};
+use crate::rpc::client::resolve::{MethodName, ends_with_words};
 use crate::rpc::client::{CallOptions, Cause, Ending, HttpClient, HttpProtocol, HttpVersion, Target};
-use crate::rpc::registry::{self, Local, RegistryUrl};
+use crate::rpc::registry::{self, Instance, Local, RegistryUrl};
 use crate::rpc::wire::Encoding;
 use crate::shutdown::Shutdown;
 use crate::transport::tls::{IdentityFiles, TlsClientOptions};
@@ -75,7 +76,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Finds the server and prepares a client; connects to nothing yet. `service` helps to find it where no
+    /// Finds the server and prepares a client; connects to nothing yet. `wanted` helps to find it where no
     /// endpoint is named.
     ///
     /// # Errors
@@ -83,7 +84,7 @@ impl Remote {
     pub async fn open(
         args: &ConnectArgs,
         protocol: &ProtocolArgs,
-        service: Option<&str>,
+        wanted: Wanted<'_>,
         app: &App,
     ) -> anyhow::Result<Self> {
         let registry = args
@@ -91,22 +92,22 @@ impl Remote {
             .as_deref()
             .filter(|text| RegistryUrl::is_registry(text) && !text.starts_with("local:"));
         let connect = match registry {
-            Some(text) => from_registry(args, text, service, app).await?,
+            Some(text) => from_registry(args, text, wanted.service_name(), app).await?,
             None => args.resolve(app, Pillar::Rpc)?,
         };
-        Self::connect(&connect, args.timeout, protocol, service, app)
+        Self::connect(&connect, args.timeout, protocol, wanted, app)
     }
 
     fn connect(
         connect: &Connect,
         timeout: Option<Duration>,
         protocol: &ProtocolArgs,
-        service: Option<&str>,
+        wanted: Wanted<'_>,
         app: &App,
     ) -> anyhow::Result<Self> {
         let is_local = matches!(connect.endpoint.place, Place::Local(_));
         let endpoint = match &connect.endpoint.place {
-            Place::Local(name) => local(name, service, app)?,
+            Place::Local(name) => local(name, wanted, app)?,
             Place::Unix(_) | Place::Dir(_) | Place::Hosts(_) => connect.endpoint.clone(),
         };
         let target = target(&endpoint, &connect.tls, protocol)?;
@@ -196,9 +197,7 @@ async fn from_registry(
         text.parse().map_err(|error: registry::UrlError| Failure::new(Exit::Usage, error.to_string()))?;
     let instances =
         registry::resolve(&url, &services(app), service).await.map_err(|error| registry_failure(&error))?;
-    let balancer = registry::Balancer::new(instances);
-    let instance = balancer
-        .pick(std::time::Instant::now())
+    let instance = choose(instances)
         .ok_or_else(|| Failure::new(Exit::NotFound, format!("no healthy instance at {text}")))?;
     let mut args = ConnectArgs { endpoint: Some(instance.url.clone()), ..args.clone() };
     if args.server_name.is_none() {
@@ -224,28 +223,84 @@ pub fn services(app: &App) -> std::path::PathBuf {
     app.home.runtime.join("services")
 }
 
-/// The server behind `local:`: the one of that name, or one that offers the service.
-fn local(name: &str, service: Option<&str>, app: &App) -> anyhow::Result<Endpoint> {
+/// What is wanted of a server, so that it can be found without an address.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    /// Any will do: the newest.
+    Anything,
+    /// A service.
+    Service(&'a str),
+    /// A method.
+    Method(&'a MethodName),
+    /// A method or a service, as far as can be told from its name.
+    Symbol(&'a str),
+}
+
+impl<'a> Wanted<'a> {
+    /// A service, if it is named.
+    pub fn service(name: Option<&'a str>) -> Self {
+        name.map_or(Self::Anything, Self::Service)
+    }
+
+    fn service_name(self) -> Option<&'a str> {
+        match self {
+            Self::Anything | Self::Symbol(_) => None,
+            Self::Service(name) => Some(name),
+            Self::Method(name) => name.service.as_deref(),
+        }
+    }
+
+    fn fits(self, path: &str) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Service(name) => {
+                path.split_once('/').is_some_and(|(service, _)| ends_with_words(service, name))
+            }
+            Self::Method(name) => name.fits(path),
+            Self::Symbol(name) => Self::Service(name).fits(path) || MethodName::parse(name).fits(path),
+        }
+    }
+}
+
+/// One of the instances, each as often as its weight says, of those that come first. Every command makes its own
+/// choice, so commands together spread over all.
+fn choose(mut instances: Vec<Instance>) -> Option<Instance> {
+    let first = instances.iter().map(|instance| instance.priority).min()?;
+    instances.retain(|instance| instance.priority == first);
+    let weight = |instance: &Instance| u64::from(instance.weight.max(1));
+    let total: u64 = instances.iter().map(weight).sum();
+    let mut place = fastrand::u64(..total);
+    instances.into_iter().find(|instance| match place.checked_sub(weight(instance)) {
+        None => true,
+        Some(rest) => {
+            place = rest;
+            false
+        }
+    })
+}
+
+/// The server behind `local:`: the one of that name, or one that offers what is wanted, or else the newest.
+fn local(name: &str, wanted: Wanted<'_>, app: &App) -> anyhow::Result<Endpoint> {
     let socket = app.home.socket(Pillar::Rpc, name);
     let unix = || Endpoint::parse(Pillar::Rpc, &format!("unix:{}", socket.display())).map_err(Failure::from);
     if name != LOCAL_DEFAULT {
         return Ok(unix()?);
     }
     let listed = Local::new(&services(app));
-    let instances = listed.resolve(service).or_else(|_| listed.resolve(None));
-    match instances {
-        // The newest is the one that was just started to be called.
-        Ok(instances) => {
-            let url = instances.last().map(|instance| instance.url.clone()).unwrap_or_default();
-            Ok(Endpoint::parse(Pillar::Rpc, &url).map_err(Failure::from)?)
+    let found = match wanted {
+        Wanted::Anything => None,
+        Wanted::Service(_) | Wanted::Method(_) | Wanted::Symbol(_) => {
+            choose(listed.offering(|path| wanted.fits(path)).map_err(|error| registry_failure(&error))?)
         }
-        Err(registry::Error::NotFound { .. }) if socket.exists() => Ok(unix()?),
-        Err(registry::Error::NotFound { .. }) => {
-            Err(Failure::new(Exit::Unreachable, "nothing listens at local: (rpc)")
-                .tip("bandy rpc serve                start one in another terminal")
-                .tip("bandy rpc call -e HOST:PORT …  call another server")
-                .into())
-        }
+    };
+    let newest = || listed.list().map(|mut instances| instances.pop());
+    match found.map_or_else(newest, |instance| Ok(Some(instance))) {
+        Ok(Some(instance)) => Ok(Endpoint::parse(Pillar::Rpc, &instance.url).map_err(Failure::from)?),
+        Ok(None) if socket.exists() => Ok(unix()?),
+        Ok(None) => Err(Failure::new(Exit::Unreachable, "nothing listens at local: (rpc)")
+            .tip("bandy rpc serve                start one in another terminal")
+            .tip("bandy rpc call -e HOST:PORT …  call another server")
+            .into()),
         Err(error) => Err(registry_failure(&error).into()),
     }
 }

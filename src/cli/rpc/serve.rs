@@ -1,31 +1,32 @@
 //! `bandy rpc serve`: answer calls with commands, workers, files, or the built-in services.
 
 mod init;
+mod listed;
 mod reload;
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::remote;
 use crate::cli::app::App;
 use crate::cli::endpoint::Pillar;
 use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::rpc::remote::registry_failure;
 use crate::cli::serve::{self, Harness, ServerArgs, Service};
 use crate::exec::Program;
 use crate::rpc::backend::Peer;
 use crate::rpc::catalog::SharedCatalog;
 use crate::rpc::handler::{Answer, Faults, Host, Limits, Named, Offer, OfferError, Rest, Workers};
 use crate::rpc::health::HealthState;
-use crate::rpc::registry::{Registration, Registry, RegistryUrl};
+use crate::rpc::registry::RegistryUrl;
 use crate::rpc::schema::{Input, SchemaError};
 use crate::rpc::server::{self, Server};
-use crate::rpc::{Catalog, Method};
+use crate::rpc::{Catalog, Method, Metrics};
 use crate::shutdown::Shutdown;
 use crate::units::{parse_duration, parse_percent, parse_size};
+use listed::Listed;
 use reload::Offering;
 
 /// Arguments of `bandy rpc serve`.
@@ -96,7 +97,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Faults")]
     pub seed: u64,
 
-    /// Tell a registry where these services are: local:, consul://HOST (repeatable)
+    /// Tell a registry where these services are, such as consul://HOST; local: always knows (repeatable)
     #[arg(long, value_name = "URL", help_heading = "Server")]
     pub register: Vec<RegistryUrl>,
     /// Endpoint that callers shall use, if it is not the one listened on: grpc://HOST:PORT
@@ -175,68 +176,36 @@ async fn start(args: &Args, app: &App, offer: Offer, mut harness: Harness) -> an
     let catalog = offering.catalog.load();
     let mut options = server::Options::default();
     options.limits.message_size_max = limits.message_bytes_max;
+    options.metrics = Arc::new(Metrics::new(&harness.metrics));
     let server = Server::new(offering.catalog.clone(), options, shutdown.clone());
-    if !harness.datagrams.is_empty() {
-        let text = "rpc serve does not answer on udp: yet";
-        return Err(Failure::new(Exit::Usage, text).tip("bandy rpc serve -l :0").into());
+    let mut listed = Listed::new(args, &harness.urls, app, &shutdown)?;
+    for socket in harness.datagrams.drain(..) {
+        let server = Arc::clone(&server);
+        shutdown.spawn(async move { server.serve_datagrams(socket).await });
     }
+    let answering = Arc::clone(&server);
     harness.accept(move |stream| {
         let tls_subject = stream.peer_certificate().map(|certificate| certificate.subject);
         let peer = Arc::new(Peer { address: stream.peer(), tls_subject });
-        let server = Arc::clone(&server);
+        let server = Arc::clone(&answering);
         async move { server.serve_connection(stream, peer).await }
     });
-    register(args, app, &catalog, &harness).await?;
-    banner(app, &catalog, &harness.urls);
+    listed.tell(&catalog).await.map_err(|error| registry_failure(&error))?;
+    banner(app, &catalog);
     let (health, leaving) = (offering.health.clone(), shutdown.clone());
-    offering.watch(&shutdown);
+    offering.watch(listed, &shutdown);
     shutdown.spawn(async move {
         leaving.draining().await;
         health.shut_down();
     });
-    Ok(Service::default())
-}
-
-/// Tells the registries; they are told again when the server stops.
-async fn register(args: &Args, app: &App, catalog: &Catalog, harness: &Harness) -> anyhow::Result<()> {
-    let listening = harness.urls.iter().find(|url| url.starts_with("grpc")).or(harness.urls.first());
-    let Some(url) = args.advertise.as_ref().or(listening) else {
-        return Ok(());
-    };
-    let mut services: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for route in catalog.routes().filter(|route| !route.method.path.starts_with("grpc.")) {
-        let name = args.service_name.as_deref().unwrap_or(route.method.service());
-        services.entry(name).or_default().push(route.method.path.clone());
-    }
-    for registry in &args.register {
-        for (service, methods) in &services {
-            let registration = Registration {
-                service: (*service).to_owned(),
-                url: url.clone(),
-                tags: Vec::new(),
-                methods: methods.clone(),
-            };
-            let registry = Registry::open(registry, &remote::services(app))
-                .map_err(|error| remote::registry_failure(&error))?;
-            let lease = registry
-                .register(registration, &harness.shutdown)
-                .await
-                .map_err(|error| remote::registry_failure(&error))?;
-            let shutdown = harness.shutdown.clone();
-            harness.shutdown.spawn(async move {
-                shutdown.draining().await;
-                drop(lease);
-            });
-        }
-    }
-    Ok(())
+    Ok(Service::with_status(move || server.metrics().status()))
 }
 
 /// Methods shown to a person; who wants all asks `bandy rpc ls`.
 const BANNER_METHODS: usize = 12;
 
 /// For a person: what there is, and a line to paste.
-fn banner(app: &App, catalog: &Catalog, urls: &[String]) {
+fn banner(app: &App, catalog: &Catalog) {
     let mut methods: Vec<&Method> = catalog
         .routes()
         .map(|route| &*route.method)
@@ -250,16 +219,12 @@ fn banner(app: &App, catalog: &Catalog, urls: &[String]) {
         app.printer.status(&format!("  … and {} more", methods.len() - BANNER_METHODS));
     }
     let hello = methods.iter().find(|method| method.path == "demo.Greeter/Hello");
-    let endpoint = match urls.iter().any(|url| url.starts_with("local:") || url.starts_with("unix:")) {
-        true => String::new(),
-        false => urls.first().map(|url| format!(" -e {url}")).unwrap_or_default(),
-    };
     match (hello, methods.first()) {
-        (Some(_), _) => app.printer.status(&format!("try: bandy rpc call{endpoint} Greeter/Hello name=Ada")),
+        (Some(_), _) => app.printer.status("try: bandy rpc call Greeter/Hello name=Ada"),
         (None, Some(method)) if method.service() == "bandy.Functions" => {
-            app.printer.status(&format!("try: bandy rpc call{endpoint} {} hello", method.name()));
+            app.printer.status(&format!("try: bandy rpc call {} hello", method.name()));
         }
-        (None, Some(method)) => app.printer.status(&format!("try: bandy rpc call{endpoint} {}", method.path)),
+        (None, Some(method)) => app.printer.status(&format!("try: bandy rpc call {}", method.path)),
         (None, None) => {}
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::health::{self, Health};
-use super::remote::{ProtocolArgs, Remote};
+use super::remote::{ProtocolArgs, Remote, Wanted};
 use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
@@ -73,7 +73,8 @@ async fn wait(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 async fn ask(args: &Args, service: &str, app: &App) -> anyhow::Result<Health> {
     // Opened anew each time: at local: another server may have come.
-    let remote = Remote::open(&args.connect, &args.protocol, args.service.as_deref(), app).await?;
+    let remote =
+        Remote::open(&args.connect, &args.protocol, Wanted::service(args.service.as_deref()), app).await?;
     Ok(health::check(&remote, service, ANSWER_MAX).await?)
 }
 

@@ -1,6 +1,7 @@
 //! Which method is meant: `Method`, `Svc/Method`, `pkg.Svc.Method`, or a call id, against what a server offers.
 
 use crate::rpc::Method;
+use crate::rpc::catalog::method_id;
 
 /// A method as it was named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,13 +35,13 @@ impl MethodName {
         Some(format!("{service}/{}", self.method))
     }
 
-    fn fits(&self, method: &Method) -> bool {
-        if self.id == Some(method.id) {
+    /// True if it may mean the method of this path.
+    pub fn fits(&self, path: &str) -> bool {
+        if self.id.is_some_and(|id| id == method_id(path)) {
             return true;
         }
-        let service_fits =
-            self.service.as_deref().is_none_or(|wanted| ends_with_words(method.service(), wanted));
-        service_fits && method.name() == self.method
+        let Some((service, method)) = path.split_once('/') else { return false };
+        method == self.method && self.service.as_deref().is_none_or(|wanted| ends_with_words(service, wanted))
     }
 }
 
@@ -71,7 +72,7 @@ pub enum Resolved {
 
 /// Finds the method. A full name wins over suffixes, other services over those every server has.
 pub fn resolve(name: &MethodName, methods: impl IntoIterator<Item = Method>) -> Resolved {
-    let mut found: Vec<Method> = methods.into_iter().filter(|method| name.fits(method)).collect();
+    let mut found: Vec<Method> = methods.into_iter().filter(|method| name.fits(&method.path)).collect();
     let exact =
         |method: &Method| name.service.as_deref() == Some(method.service()) && name.method == method.name();
     if let Some(at) = found.iter().position(exact) {

@@ -13,6 +13,7 @@ use super::flow::{Inbox, Window, cost};
 use super::wire::{Frame, Kind, metadata, pairs};
 use crate::rpc::backend::{Body, Call, Event, Format, Payload, Peer, Protocol, Reply, Requests};
 use crate::rpc::catalog::{Method, Route};
+use crate::rpc::metrics::Meter;
 use crate::rpc::status::{Code, Status};
 
 /// What a server accepts before it refuses.
@@ -145,6 +146,12 @@ pub(super) fn message_of(method: &Method, payload: &Payload, size_max: u32) -> R
     Ok(bytes)
 }
 
+/// How the call that this frame ends has ended.
+pub(super) fn code_of(last: &Frame) -> Code {
+    let number = last.status.as_ref().map_or(0, |status| status.code);
+    u32::try_from(number).ok().and_then(Code::from_number).unwrap_or(Code::Unknown)
+}
+
 /// The end of a call that took too long.
 pub(super) fn too_late() -> Status {
     Status::new(Code::DeadlineExceeded, "the deadline has passed")
@@ -192,6 +199,7 @@ fn no_status() -> Status {
 pub(super) struct Running {
     pub(super) request: u64,
     pub(super) method: Arc<Method>,
+    pub(super) meter: Meter,
     pub(super) deadline: Option<Instant>,
     pub(super) size_max: u32,
     pub(super) window: Arc<Window>,
@@ -200,13 +208,18 @@ pub(super) struct Running {
 
 impl Running {
     /// Waits for the reply and sends it.
-    pub(super) async fn run(self, reply: impl Future<Output = Reply>) {
+    pub(super) async fn run(mut self, reply: impl Future<Output = Reply>) {
         let last = match self.deadline {
             None => self.answer(reply).await,
             Some(deadline) => tokio::time::timeout_at(deadline, self.answer(reply))
                 .await
                 .unwrap_or_else(|_| Some(failure(self.request, &too_late()))),
         };
+        if let Some(frame) = &last {
+            self.meter.end(code_of(frame));
+        }
+        // Counted before the caller can know.
+        drop(self.meter);
         let out = last.map_or(Out::Lost, |frame| Out::Done(self.request, encoded(&frame)));
         // A connection that is gone needs no reply.
         let _ = self.out.send(out).await;

@@ -3,7 +3,6 @@
 mod connection;
 mod datagrams;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use super::call::Limits;
 use super::wire::{Description, Hello, MethodEntry, Piece, description_hash};
 use crate::rpc::backend::Peer;
 use crate::rpc::catalog::{Catalog, SharedCatalog};
-use crate::rpc::jsonrpc;
+use crate::rpc::{Metrics, jsonrpc};
 use crate::shutdown::Shutdown;
 use crate::transport::Datagrams;
 
@@ -23,7 +22,7 @@ pub(crate) use datagrams::unguessable;
 /// Answers compact calls on streams that somebody else accepts, and on datagrams.
 pub struct Server {
     catalog: SharedCatalog,
-    calls: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
     limits: Limits,
     shutdown: Shutdown,
     described: Mutex<Option<Described>>,
@@ -38,14 +37,14 @@ struct Described {
 }
 
 impl Server {
-    /// A server of what `catalog` holds at the time of each call; numbers its calls with `calls`.
+    /// A server of what `catalog` holds at the time of each call; numbers and counts its calls with `metrics`.
     pub fn new(
         catalog: SharedCatalog,
-        calls: Arc<AtomicU64>,
+        metrics: Arc<Metrics>,
         limits: Limits,
         shutdown: Shutdown,
     ) -> Arc<Self> {
-        Arc::new(Self { catalog, calls, limits, shutdown, described: Mutex::new(None) })
+        Arc::new(Self { catalog, metrics, limits, shutdown, described: Mutex::new(None) })
     }
 
     /// Serves one stream until the peer leaves, breaks the protocol, or the server stops.
@@ -63,10 +62,6 @@ impl Server {
     /// Calls are unary, and each is executed at most once unless its caller asks otherwise.
     pub async fn serve_datagrams(self: &Arc<Self>, socket: Datagrams, json_rpc: Option<jsonrpc::Service>) {
         datagrams::serve(Arc::clone(self), socket, json_rpc).await;
-    }
-
-    fn next_call(&self) -> u64 {
-        self.calls.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn hello(&self) -> Hello {

@@ -1,7 +1,6 @@
 //! One document in, at most one document out: calls run through the catalog's backends.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use super::message::{Document, Id, Incoming, Request, Response, parse_document};
 use super::params::{request_messages, resolve};
 use crate::rpc::backend::{Body, Call, Event, Format, Payload, Peer, Protocol, Reply, Requests};
 use crate::rpc::catalog::{Method, Route, SharedCatalog};
+use crate::rpc::metrics::Metrics;
 use crate::rpc::status::{Code, Status};
 
 /// The notification that cancels a request of the same connection (Language Server Protocol).
@@ -120,14 +120,14 @@ struct LostReply;
 #[derive(Clone)]
 pub struct Service {
     catalog: SharedCatalog,
-    calls: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
     limits: Limits,
 }
 
 impl Service {
-    /// Over `catalog`; numbers its calls with `calls`.
-    pub fn new(catalog: SharedCatalog, calls: Arc<AtomicU64>, limits: Limits) -> Self {
-        Self { catalog, calls, limits }
+    /// Over `catalog`; numbers and counts its calls with `metrics`.
+    pub fn new(catalog: SharedCatalog, metrics: Arc<Metrics>, limits: Limits) -> Self {
+        Self { catalog, metrics, limits }
     }
 
     /// The bounds it was made with.
@@ -214,9 +214,13 @@ impl Service {
             Ok(route) => route,
             Err(error) => return Ok(Err(error.into())),
         };
+        let mut meter = self.metrics.start(method, Instant::now());
         let call = match self.call(origin, request, Arc::clone(method)) {
             Ok(call) => call,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => {
+                meter.end(error.to_status().code);
+                return Ok(Err(error));
+            }
         };
         let deadline = call.deadline;
         let answer = async {
@@ -232,6 +236,7 @@ impl Service {
                 Ok(Err(Status::new(Code::DeadlineExceeded, "the deadline has passed")))
             })?,
         };
+        meter.end(result.as_ref().map_or_else(|status| status.code, |_| Code::Ok));
         Ok(result.map_err(|status| ErrorObject::from_status(&status)))
     }
 
@@ -255,7 +260,7 @@ impl Service {
         }
         Ok(Call {
             method,
-            id: self.calls.fetch_add(1, Ordering::Relaxed),
+            id: self.metrics.next_call(),
             protocol: Protocol::JsonRpc,
             peer: Arc::clone(&origin.peer),
             metadata,
@@ -437,7 +442,7 @@ mod tests {
         });
         let service = service(catalog(&[("demo.Echo/Say", TEXT, Kind::Unary)], &(Arc::new(backend) as _)));
         assert_eq!(ask(&service, r#"{"jsonrpc":"2.0","method":"Say","params":["hi"]}"#).await, None);
-        assert_eq!(receiver.try_recv(), Ok(0));
+        assert_eq!(receiver.try_recv(), Ok(1));
         assert_eq!(ask(&service, r#"[{"jsonrpc":"2.0","method":"Nobody"}]"#).await, None);
     }
 

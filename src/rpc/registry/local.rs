@@ -155,6 +155,19 @@ impl Local {
         Ok(instances.into_iter().map(|(_, instance)| instance).collect())
     }
 
+    /// The live servers that offer the method whose path `fits`, instances of one service. If there are
+    /// several such methods it is the one of the newest server, which was started to be called.
+    ///
+    /// # Errors
+    /// Those of [`Local::list`].
+    pub fn offering(&self, fits: impl Fn(&str) -> bool) -> Result<Vec<Instance>, Error> {
+        let mut instances = self.list()?;
+        let newest = instances.iter().rev().flat_map(|instance| &instance.methods).find(|path| fits(path));
+        let Some(path) = newest.cloned() else { return Ok(Vec::new()) };
+        instances.retain(|instance| instance.methods.contains(&path));
+        Ok(instances)
+    }
+
     /// The live servers that offer `service`, by its name or by the last words of its name.
     ///
     /// # Errors
@@ -235,6 +248,20 @@ mod tests {
         assert_eq!(urls(&local.resolve(Some("Greeter")).unwrap()), ["unix:/b"]);
         drop((two, other));
         assert!(matches!(local.resolve(Some("Greeter")), Err(Error::NotFound { .. })));
+    }
+
+    #[test]
+    fn one_method_is_called_where_it_is_offered_and_never_another_of_its_name() {
+        let home = tempfile::tempdir().unwrap();
+        let local = Local::new(&home.path().join("services"));
+        let hello = |path: &str| path.ends_with("/Hello");
+        assert_eq!(local.offering(hello).unwrap(), []);
+        let _old = local.publish(&registration("shop.Greeter", "unix:/a")).unwrap();
+        let _one = local.publish(&registration("demo.Greeter", "unix:/b")).unwrap();
+        let _two = local.publish(&registration("demo.Greeter", "unix:/c")).unwrap();
+        assert_eq!(urls(&local.offering(hello).unwrap()), ["unix:/b", "unix:/c"]);
+        assert_eq!(urls(&local.offering(|path| path == "shop.Greeter/Hello").unwrap()), ["unix:/a"]);
+        assert_eq!(local.offering(|path| path.ends_with("/Bye")).unwrap(), []);
     }
 
     #[test]

@@ -12,7 +12,6 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::leftover::Returning;
-use super::metrics::Meter;
 use super::reply::{
     EncodingHeaders, Ending, LostReply, ReplyBody, collapse, deadline_exceeded, refuse, refuse_unrouted,
     respond,
@@ -22,6 +21,7 @@ use super::trace::Trace;
 use super::{Server, cors, index, json_rpc, refusal};
 use crate::rpc::backend::{Call, Payload, Peer, Protocol, Reply, Requests};
 use crate::rpc::catalog::{Kind, Method, Route};
+use crate::rpc::metrics::Meter;
 use crate::rpc::schema::Schema;
 use crate::rpc::wire::trace::Stage;
 use crate::rpc::wire::{ContentType, Dialect, Encoding, compression, connect, metadata, timeout};
@@ -141,7 +141,7 @@ where
         return Ok(refuse(&terms, status));
     }
     let trace = Trace::start(&parts.headers, start);
-    let meter = server.metrics.start(&route.method, start);
+    let meter = server.metrics().start(&route.method, start);
     metadata::strip_reserved(&mut parts.headers);
     let reader =
         MessageReader::new(body, content, terms.request_encoding, server.options.limits.message_size_max);
@@ -174,7 +174,7 @@ async fn get(server: Arc<Server>, peer: Arc<Peer>, mut parts: Parts) -> Answer {
         Err(status) => return Ok(refuse(&terms, status)),
     };
     let trace = Trace::start(&parts.headers, start);
-    let meter = server.metrics.start(&route.method, start);
+    let meter = server.metrics().start(&route.method, start);
     metadata::strip_reserved(&mut parts.headers);
     let message = Payload { format, bytes: query.message };
     let exchange = Exchange { server, peer, route, metadata: parts.headers, terms, trace, meter };
@@ -204,7 +204,7 @@ impl Exchange {
             trace.note(Stage::Handler, 0);
             let call = Call {
                 method: Arc::clone(&route.method),
-                id: server.next_call(),
+                id: server.metrics().next_call(),
                 protocol: protocol(terms.content.dialect),
                 peer,
                 metadata,

@@ -12,9 +12,9 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::exchange::Terms;
-use super::metrics::Meter;
 use super::trace::Trace;
 use crate::rpc::backend::{self, Event, Payload, Reply};
+use crate::rpc::metrics::Meter;
 use crate::rpc::status::Detail;
 use crate::rpc::wire::envelope::{FLAG_COMPRESSED, FLAG_CONNECT_END, FLAG_WEB_TRAILERS, Framed, encode};
 use crate::rpc::wire::trace::Stage;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
+use super::listed::Listed;
 use crate::rpc::catalog::{Catalog, SharedCatalog};
 use crate::rpc::handler::{Host, Offer, OfferError, Offered, Rest};
 use crate::rpc::health::{self, HealthState, Serving};
@@ -71,18 +72,16 @@ impl Offering {
         }
     }
 
-    /// Renews the catalog whenever a file it was made of changes, and reports the health of workers.
-    pub fn watch(self, shutdown: &Shutdown) {
+    /// Renews the catalog whenever a file it was made of changes, tells the registries, and reports the
+    /// health of workers.
+    pub fn watch(self, mut listed: Listed, shutdown: &Shutdown) {
         let paths: Vec<PathBuf> = self.offer.paths();
         let workers = match &self.offer.rest {
             Rest::Workers(workers) => Some(workers.running()),
             Rest::Nobody | Rest::Command(_) | Rest::Echo => None,
         };
-        if paths.is_empty() && workers.is_none() {
-            return;
-        }
         let (sender, mut changes) = mpsc::channel(1);
-        let watcher = watch_all(paths, sender);
+        let watcher = if paths.is_empty() { None } else { watch_all(paths, sender) };
         let stop = shutdown.clone();
         shutdown.spawn(async move {
             let (mut workers, _watcher) = (workers, watcher);
@@ -112,6 +111,9 @@ impl Offering {
                                 tracing::info!(target: "bandy::handler", "handlers and schemas were read again");
                                 for note in notes {
                                     tracing::warn!(target: "bandy::handler", "{note}");
+                                }
+                                if let Err(error) = listed.tell(&self.catalog.load()).await {
+                                    tracing::warn!(target: "bandy::registry", "{error}");
                                 }
                             }
                             Err(error) => {

@@ -16,12 +16,13 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Server;
 use crate::rpc::backend::{Body, Format, Payload, Peer, Reply, Requests};
-use crate::rpc::catalog::{Catalog, Route};
-use crate::rpc::compact::call::{Out, Running, call_of, failure, finished, request_stream};
+use crate::rpc::catalog::{Catalog, Method, Route};
+use crate::rpc::compact::call::{Out, Running, call_of, code_of, failure, finished, request_stream};
 use crate::rpc::compact::flow::{InboxSender, Window, inbox};
 use crate::rpc::compact::wire::{
     Frame, Kind, OVERHEAD_SIZE_MAX, PREFACE, WireError, next_frame, take_preface, write_reply,
 };
+use crate::rpc::metrics::{Meter, Tally};
 use crate::rpc::status::{Code, Status};
 
 /// Bytes that are asked for at a time.
@@ -66,6 +67,15 @@ impl Drop for InFlight {
     }
 }
 
+/// A call that its backend has been given.
+struct Accepted {
+    request: u64,
+    method: Arc<Method>,
+    meter: Meter,
+    deadline: Option<Instant>,
+    inbox: Option<InboxSender<Status>>,
+}
+
 struct Connection {
     server: Arc<Server>,
     peer: Arc<Peer>,
@@ -74,7 +84,7 @@ struct Connection {
     calls: HashMap<u64, InFlight>,
     out: mpsc::Sender<Out>,
     catalog: Arc<Catalog>,
-    routes: HashMap<u32, Route>,
+    routes: HashMap<u32, (Route, Arc<Tally>)>,
     last_request: u64,
     /// The window for replies, from the caller's greeting; `None` before it.
     peer_window: Option<u32>,
@@ -272,13 +282,14 @@ impl Connection {
         failure(request, &Status::new(code, text)).write(&mut self.output);
     }
 
-    fn route(&mut self, id: u32) -> Option<Route> {
-        if let Some(route) = self.routes.get(&id) {
-            return Some(route.clone());
+    fn route(&mut self, id: u32) -> Option<(Route, Arc<Tally>)> {
+        if let Some(known) = self.routes.get(&id) {
+            return Some(known.clone());
         }
         let route = self.catalog.by_id(id)?.clone();
-        self.routes.insert(id, route.clone());
-        Some(route)
+        let tally = self.server.metrics.tally(&route.method);
+        self.routes.insert(id, (route.clone(), Arc::clone(&tally)));
+        Some((route, tally))
     }
 
     fn start(&mut self, mut frame: Frame) -> Result<(), End> {
@@ -298,7 +309,7 @@ impl Connection {
             self.refuse(request, Code::ResourceExhausted, text);
             return Ok(());
         }
-        let Some(route) = self.route(frame.method) else {
+        let Some((route, tally)) = self.route(frame.method) else {
             let text = format!("no method has the call id {:#010x}", frame.method);
             self.refuse(request, Code::Unimplemented, text);
             return Ok(());
@@ -308,7 +319,8 @@ impl Connection {
             self.refuse(request, Code::ResourceExhausted, text);
             return Ok(());
         }
-        let id = self.server.next_call();
+        let meter = Meter::start(tally, Instant::now());
+        let id = self.server.metrics.next_call();
         let (requests, sender) = if route.method.kind.client_streams() {
             let (sender, receiver) = inbox(limits.window);
             if let Some(message) = frame.message.take() {
@@ -322,23 +334,19 @@ impl Connection {
         };
         let call = call_of(&mut frame, &route, id, &self.peer, requests);
         let deadline = call.deadline;
+        let accepted =
+            Accepted { request, method: Arc::clone(&route.method), meter, deadline, inbox: sender };
         let mut reply = route.backend.call(call);
         // Most calls that only touch memory are done at the first poll: they need no task.
         match poll_once(&mut reply) {
-            Poll::Ready(reply) => self.answer_at_once(request, route, deadline, reply, sender),
-            Poll::Pending => self.go_on(request, route, deadline, reply, sender),
+            Poll::Ready(reply) => self.answer_at_once(accepted, reply),
+            Poll::Pending => self.go_on(accepted, reply),
         }
         Ok(())
     }
 
-    fn answer_at_once(
-        &mut self,
-        request: u64,
-        route: Route,
-        deadline: Option<Instant>,
-        reply: Reply,
-        sender: Option<InboxSender<Status>>,
-    ) {
+    fn answer_at_once(&mut self, mut accepted: Accepted, reply: Reply) {
+        let request = accepted.request;
         let plain = |trailers: &HeaderMap| reply.headers.is_empty() && trailers.is_empty();
         let limits = self.server.limits;
         if let Body::One { message, trailers } = &reply.body
@@ -346,27 +354,26 @@ impl Connection {
             && plain(trailers)
             && message.bytes.len() <= limits.message_size_max as usize
         {
+            accepted.meter.end(Code::Ok);
             write_reply(&mut self.output, request, &message.bytes);
             return;
         }
-        match finished(request, &route.method, reply, limits.message_size_max) {
-            Ok(frame) => frame.write(&mut self.output),
-            Err(reply) => self.go_on(request, route, deadline, Box::pin(async { *reply }), sender),
+        match finished(request, &accepted.method, reply, limits.message_size_max) {
+            Ok(frame) => {
+                accepted.meter.end(code_of(&frame));
+                frame.write(&mut self.output);
+            }
+            Err(reply) => self.go_on(accepted, Box::pin(async { *reply })),
         }
     }
 
-    fn go_on(
-        &mut self,
-        request: u64,
-        route: Route,
-        deadline: Option<Instant>,
-        reply: BoxFuture<'static, Reply>,
-        inbox: Option<InboxSender<Status>>,
-    ) {
+    fn go_on(&mut self, accepted: Accepted, reply: BoxFuture<'static, Reply>) {
+        let Accepted { request, method, meter, deadline, inbox } = accepted;
         let window = Window::new(self.peer_window.unwrap_or_default());
         let running = Running {
             request,
-            method: route.method,
+            method,
+            meter,
             deadline,
             size_max: self.server.limits.message_size_max,
             window: Arc::clone(&window),

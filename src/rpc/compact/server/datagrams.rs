@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Server;
 use crate::rpc::backend::{Body, Payload, Peer, Reply, Requests};
-use crate::rpc::compact::call::{call_of, failure, too_late, unary};
+use crate::rpc::compact::call::{call_of, code_of, failure, too_late, unary};
 use crate::rpc::compact::engine::{Random, Replier, ReplierInput, ReplierLimits, ReplierOutput};
 use crate::rpc::compact::wire::{Frame, Kind, PREFACE};
 use crate::rpc::jsonrpc;
@@ -167,9 +167,10 @@ impl Server {
                 format!("{} streams, and UDP has no streams: use tcp://", method.path),
             );
         }
+        let mut meter = self.metrics.start(method, Instant::now());
         let peer = Arc::new(Peer { address: from.to_string(), tls_subject: None });
         let requests = Requests::One(Payload::proto(frame.message.take().unwrap_or_default()));
-        let call = call_of(&mut frame, route, self.next_call(), &peer, requests);
+        let call = call_of(&mut frame, route, self.metrics.next_call(), &peer, requests);
         let deadline = call.deadline;
         let size_max = self.limits.message_size_max;
         let answer = async {
@@ -186,6 +187,7 @@ impl Server {
                 .await
                 .unwrap_or_else(|_| (failure(request, &too_late()), false)),
         };
+        meter.end(code_of(&reply));
         let size = reply.encoded_len() + PREFACE.len() + DATAGRAM_OVERHEAD;
         if size > DATAGRAM_BYTES_MAX {
             let text = format!(
