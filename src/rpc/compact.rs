@@ -5,6 +5,8 @@
 
 mod call;
 pub mod client;
+#[cfg(test)]
+mod end_to_end;
 pub mod engine;
 mod flow;
 pub mod server;

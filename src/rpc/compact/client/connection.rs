@@ -34,8 +34,17 @@ const MESSAGE_SIZE_MAX: u32 = 64 << 20;
 
 /// What a call hands to the connection.
 enum Command {
-    Start { request: u64, frame: Bytes, answer: Answer },
+    Start {
+        request: u64,
+        frame: Bytes,
+        answer: Answer,
+    },
     Frame(Bytes),
+    /// The caller breaks a stream off, for this reason.
+    GiveUp {
+        request: u64,
+        status: Status,
+    },
 }
 
 /// Where the answer to a request goes.
@@ -155,18 +164,41 @@ impl Client {
         answer.map_or_else(|_| unanswered(self.shared.lost(false)), unary_reply)
     }
 
-    /// Starts a call whose messages are sent and received one by one.
+    /// Starts a call of a method that takes a stream.
     ///
     /// # Errors
     /// There is no connection any more.
     pub async fn stream(&self, method: u32, options: &CallOptions) -> Result<(Sender, Receiver), Ending> {
+        let (receiver, window) = self.open(call_frame(method, options), options).await?;
+        let sender = Sender { client: self.clone(), request: receiver.request, window, open: true };
+        Ok((sender, receiver))
+    }
+
+    /// Makes a call with one request and a stream of replies.
+    ///
+    /// # Errors
+    /// There is no connection any more, or the request is too large.
+    pub async fn server_stream(
+        &self,
+        method: u32,
+        message: Bytes,
+        options: &CallOptions,
+    ) -> Result<Receiver, Ending> {
+        if let Some(ending) = self.too_large(&message) {
+            return Err(ending);
+        }
+        let frame = Frame { message: Some(message), end: true, ..call_frame(method, options) };
+        Ok(self.open(frame, options).await?.0)
+    }
+
+    /// Starts a call with more than one answer; the window is for its further requests.
+    async fn open(&self, frame: Frame, options: &CallOptions) -> Result<(Receiver, Arc<Window>), Ending> {
         let deadline = deadline_of(options);
         let permit = self.permit().await?;
         let (sender, inbox) = inbox(WINDOW);
         let window = Window::new(self.shared.hello.window);
-        let answer = Answer::Stream { inbox: sender, window: Arc::clone(&window) };
-        let request = self.start(call_frame(method, options), answer).await?;
-        let sender = Sender { client: self.clone(), request, window, open: true };
+        let request =
+            self.start(frame, Answer::Stream { inbox: sender, window: Arc::clone(&window) }).await?;
         let receiver = Receiver {
             client: self.clone(),
             request,
@@ -177,7 +209,7 @@ impl Client {
             ending: None,
             _permit: permit,
         };
-        Ok((sender, receiver))
+        Ok((receiver, window))
     }
 
     /// Fetches the Call ID table and the types.
@@ -296,7 +328,14 @@ impl Sender {
     /// # Errors
     /// Nothing can be sent any more; the receiver knows why.
     pub async fn send(&mut self, message: Bytes) -> Result<(), Closed> {
-        if !self.open || self.client.too_large(&message).is_some() {
+        if !self.open {
+            return Err(Closed);
+        }
+        if let Some(ending) = self.client.too_large(&message) {
+            self.open = false;
+            let give_up = Command::GiveUp { request: self.request, status: ending.status };
+            // Without a connection the receiver has another reason.
+            let _ = self.client.commands.send(give_up).await;
             return Err(Closed);
         }
         tokio::select! {
@@ -373,6 +412,9 @@ impl Receiver {
             Some(Ok(message)) => self.next = Some(message),
             Some(Err(frame)) if frame.kind == Kind::Message as i32 => {
                 self.headers.get_or_insert_with(|| metadata(&frame.metadata));
+            }
+            Some(Err(frame)) if frame.kind == Kind::Cancel as i32 => {
+                self.ending = Some(Ending::given_up(answered(&frame).status));
             }
             Some(Err(frame)) => {
                 if !frame.metadata.is_empty() {
@@ -482,6 +524,13 @@ impl Connection {
                 self.output.extend_from_slice(&frame);
             }
             Command::Frame(frame) => self.output.extend_from_slice(&frame),
+            Command::GiveUp { request, status } => {
+                if let Some(Answer::Stream { inbox, .. }) = self.answers.remove(&request) {
+                    Frame::new(Kind::Cancel, request).write(&mut self.output);
+                    let status = Some(Box::new((&status).into()));
+                    inbox.fail(Box::new(Frame { status, ..Frame::new(Kind::Cancel, request) }));
+                }
+            }
         }
     }
 

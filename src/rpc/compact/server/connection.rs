@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -314,8 +314,9 @@ impl Connection {
             self.refuse(request, Code::Unimplemented, text);
             return Ok(());
         };
-        if frame.message.as_ref().is_some_and(|message| message.len() > limits.message_size_max as usize) {
-            let text = format!("the request is over the limit of {} bytes", limits.message_size_max);
+        let size = frame.message.as_ref().map_or(0, Bytes::len);
+        if size > limits.message_size_max as usize {
+            let text = format!("a request of {size} bytes is over the limit of {}", limits.message_size_max);
             self.refuse(request, Code::ResourceExhausted, text);
             return Ok(());
         }
@@ -391,8 +392,9 @@ impl Connection {
             return Err(End::Refused(Status::new(Code::InvalidArgument, text)));
         };
         if let Some(message) = frame.message {
-            if message.len() > self.server.limits.message_size_max as usize {
-                let text = format!("a message of {} bytes is over the limit", message.len());
+            let (size, size_max) = (message.len(), self.server.limits.message_size_max);
+            if size > size_max as usize {
+                let text = format!("a request of {size} bytes is over the limit of {size_max}");
                 if let Some(inbox) = call.inbox.take() {
                     inbox.fail(Status::new(Code::ResourceExhausted, text));
                 }
