@@ -3,6 +3,7 @@
 //! Implements `grpc.testing.TestService` as doc/interop-test-descriptions.md of grpc/grpc asks for, as a
 //! [`Backend`]: bytes in, bytes out, metadata both ways.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,6 +111,7 @@ async fn main() -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let server = Server::new(SharedCatalog::new(catalog), Options::default(), shutdown.clone());
     let listener = Listener::bind(&address).await?;
+    writeln!(std::io::stdout(), "{}", listener.address()?)?;
     let serve = move |stream: bandy::transport::Stream| {
         let server = Arc::clone(&server);
         async move {
