@@ -7,13 +7,14 @@
 //! output                             tables, JSON lines, templates; used by cli only
 //! rpc                                gRPC, gRPC-Web, Connect, JSON-RPC, compact
 //! transport   bench   exec           sockets; load loops; a command per record
-//! shutdown   spelling   units   secret   record   leaves
+//! shutdown   spelling   units   secret   record   backoff   leaves
 //! ```
 //!
 //! `tests/it/tidy.rs` holds the exact table and refuses an import that it does not grant.
 
 #![forbid(unsafe_code)]
 
+pub mod backoff;
 pub mod bench;
 pub mod cli;
 pub mod exec;

@@ -16,7 +16,6 @@ mod connect;
 pub mod framed;
 mod listener;
 pub mod mem;
-pub mod retry;
 mod stream;
 mod tcp;
 pub mod tls;

@@ -10,7 +10,7 @@ use super::app::App;
 use super::connect::ConnectArgs;
 use super::endpoint::{Endpoint, Pillar, Place, Scheme, mask};
 use super::exit::{Exit, Failure};
-use crate::transport::retry::{Backoff, Delays};
+use crate::backoff::{Backoff, Delays};
 use crate::transport::tls::{ALPN_H2, ALPN_HTTP11, TlsClientOptions};
 use crate::transport::{Address, ConnectOptions, Stream, TlsClient};
 

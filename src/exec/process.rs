@@ -14,7 +14,16 @@ use crate::shutdown::Shutdown;
 /// Time between the polite SIGTERM and the SIGKILL.
 pub const KILL_AFTER: Duration = Duration::from_secs(2);
 
-/// A running command with all three pipes. Dropping it asks the whole group to end and, after
+/// Where what a command prints goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prints {
+    /// To us, through [`Process::stdout`] and [`Process::stderr`].
+    ToUs,
+    /// Wherever we print.
+    Through,
+}
+
+/// A running command with a pipe to it. Dropping it asks the whole group to end and, after
 /// [`KILL_AFTER`], ends it.
 #[derive(Debug)]
 pub struct Process {
@@ -24,9 +33,9 @@ pub struct Process {
     shutdown: Shutdown,
     /// What it reads.
     pub stdin: Option<ChildStdin>,
-    /// What it prints.
+    /// What it prints, if it [prints to us](Prints::ToUs).
     pub stdout: Option<ChildStdout>,
-    /// What it complains.
+    /// What it complains, likewise.
     pub stderr: Option<ChildStderr>,
 }
 
@@ -49,16 +58,34 @@ impl Process {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         shutdown: &Shutdown,
     ) -> io::Result<Self> {
+        let environment = environment.into_iter().map(|(name, value)| (name, Some(value)));
+        Self::start(program, environment, Prints::ToUs, shutdown)
+    }
+
+    /// The same, with variables to take away (`None`) and a choice of where it prints.
+    ///
+    /// # Errors
+    /// Not found, not executable, no more processes, too large an environment.
+    pub fn start(
+        program: &Program,
+        environment: impl IntoIterator<Item = (OsString, Option<OsString>)>,
+        prints: Prints,
+        shutdown: &Shutdown,
+    ) -> io::Result<Self> {
         let (path, arguments) = program.argv().split_first().expect("a program is never without words");
         // No pre_exec and no uid: std takes posix_spawn, which does not copy our page tables.
-        let mut child = Command::new(path)
-            .args(arguments)
-            .envs(environment)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()?;
+        let mut command = Command::new(path);
+        command.args(arguments).stdin(Stdio::piped()).process_group(0);
+        if prints == Prints::ToUs {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
+        for (name, value) in environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let mut child = command.spawn()?;
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let id = id.ok_or_else(|| io::Error::other("the process has no id"))?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -89,6 +116,20 @@ impl Process {
             }
         }
         Ok(status)
+    }
+
+    /// Asks the whole group to end, kills it after [`KILL_AFTER`], and returns when the command is gone.
+    pub async fn end(mut self) {
+        let Some(mut group) = self.group.take() else { return };
+        let _ = kill_process_group(group.id, Signal::TERM);
+        if let Some(leader) = &mut group.leader
+            && tokio::time::timeout(KILL_AFTER, leader.wait()).await.is_err()
+        {
+            let _ = kill_process_group(group.id, Signal::KILL);
+            let _ = leader.wait().await;
+        }
+        // Dropping it kills what the command has left running.
+        drop(group);
     }
 }
 
@@ -189,6 +230,19 @@ mod tests {
         let id = process.id();
         drop(process);
         shutdown.stop();
+        gone(id).await;
+    }
+
+    #[tokio::test]
+    async fn ending_it_returns_when_it_is_gone_even_if_it_ignores_sigterm() {
+        let shutdown = Shutdown::new();
+        let text = "trap '' TERM; echo up; while :; do sleep 1; done";
+        let mut process = Process::spawn(&shell(text), [], &shutdown).unwrap();
+        assert_eq!(first_line(&mut process).await, "up\n");
+        let id = process.id();
+        process.end().await;
+        let leader = Pid::from_raw(id).unwrap();
+        assert!(rustix::process::test_kill_process(leader).is_err(), "it is still there");
         gone(id).await;
     }
 

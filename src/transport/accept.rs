@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::retry::Backoff;
 use super::{Listener, Stream, TlsServer};
+use crate::backoff::Backoff;
 use crate::shutdown::Shutdown;
 
 /// Connections at the same time, unless the caller says otherwise; an idle one costs a few KiB.

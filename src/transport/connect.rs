@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-use super::retry::Backoff;
 use super::stream::Kind;
 use super::{Address, Error, Stream, TlsClient, tcp};
+use crate::backoff::Backoff;
 
 /// How long a connection may take, name, TCP and TLS together, unless the caller says otherwise.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

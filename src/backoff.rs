@@ -1,4 +1,4 @@
-//! Reconnect delays: exponential, capped, with jitter, as a pure iterator.
+//! Delays before something is tried again: exponential, capped, with jitter, as a pure iterator.
 
 use std::time::Duration;
 
