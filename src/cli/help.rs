@@ -106,8 +106,10 @@ pub const TOP: &str = "\
 
 {usage-heading} {usage}
 
-Talk:      rpc          call a function somewhere else
-Local:     context      keep named sets of endpoints
+Talk:      rpc          call a function somewhere else     serve, call, ls, bench
+Local:     with         run a command with temporary servers
+           wait         until an endpoint answers
+           context      keep named sets of endpoints
 Learn:     demo         a tour in two minutes, nothing to set up
            help         a topic or command
            completions  of your shell

@@ -86,12 +86,19 @@ where
             told = true;
             connection.as_mut().graceful_shutdown();
         }
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            return Poll::Ready(ended);
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(ended);
+            }
+            tasks.take(&mut calls);
+            let before = calls.len();
+            while let Poll::Ready(Some(())) = calls.poll_next_unpin(cx) {}
+            if calls.len() == before {
+                break;
+            }
+            // Calls have ended: their replies leave now, all in one write, and not after a trip of this
+            // task through the scheduler. Tokio's budget ends this loop even under a flood of requests.
         }
-        tasks.take(&mut calls);
-        // What they send wakes this task again, which then writes all of it at once.
-        while let Poll::Ready(Some(())) = calls.poll_next_unpin(cx) {}
         if let Some(idle_max) = limits.idle_max {
             if calls.is_empty() && !was_idle {
                 idle.as_mut().reset(tokio::time::Instant::now() + idle_max);
