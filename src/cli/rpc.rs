@@ -50,7 +50,7 @@ pub enum RpcCommand {
     /// See what a remote call is, in four scenes
     Demo(demo::Args),
     /// Run a service registry with Consul's HTTP API
-    Registry(registry::Args),
+    Registry(Box<registry::Args>),
 }
 
 /// Runs a verb.
@@ -67,6 +67,6 @@ pub fn run(args: RpcArgs, app: &App) -> anyhow::Result<Exit> {
         RpcCommand::Wait(args) => wait::run(&args, app),
         RpcCommand::Info(args) => info::run(&args, app),
         RpcCommand::Demo(args) => demo::run(&args, app),
-        RpcCommand::Registry(args) => registry::run(&args, app),
+        RpcCommand::Registry(args) => registry::run(*args, app),
     }
 }

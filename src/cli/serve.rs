@@ -97,7 +97,7 @@ pub struct TlsArgs {
 
 impl TlsArgs {
     /// The server's side of TLS, if it is asked for.
-    fn server(&self, pillar: Pillar) -> anyhow::Result<Option<TlsServer>> {
+    fn server(&self, role: &Role) -> anyhow::Result<Option<TlsServer>> {
         let identity = match (&self.tls_cert, &self.tls_key, &self.tls_self_signed) {
             (Some(certificate), Some(key), _) => {
                 Identity::Files(IdentityFiles { certificate: certificate.clone(), key: key.clone() })
@@ -114,12 +114,32 @@ impl TlsArgs {
             _ => return Ok(None),
         };
         let wanted = if self.tls_client_optional { ClientAuth::Request } else { ClientAuth::Require };
-        let alpn = match pillar {
-            Pillar::Rpc => vec![ALPN_H2.to_vec(), ALPN_HTTP11.to_vec()],
-            Pillar::Mq | Pillar::Log | Pillar::Gossip => Vec::new(),
-        };
+        let alpn = role.alpn.iter().map(|name| name.to_vec()).collect();
         let client_ca = self.tls_client_ca.clone().map(|path| (path, wanted));
         Ok(Some(TlsServer::new(&TlsServerOptions { identity, client_ca, alpn })?))
+    }
+}
+
+/// What a server is to those who call it.
+#[derive(Debug, Clone, Copy)]
+pub struct Role {
+    /// Where it belongs.
+    pub pillar: Pillar,
+    /// Scheme of its URLs; with TLS an `s` follows.
+    pub scheme: &'static str,
+    /// Protocols that it speaks inside TLS, if these are told apart there.
+    pub alpn: &'static [&'static [u8]],
+    /// True if it lets in only those who know a secret, so that it may listen to other machines.
+    pub guarded: bool,
+}
+
+impl From<Pillar> for Role {
+    fn from(pillar: Pillar) -> Self {
+        let alpn: &[&[u8]] = match pillar {
+            Pillar::Rpc => &[ALPN_H2, ALPN_HTTP11],
+            Pillar::Mq | Pillar::Log | Pillar::Gossip => &[],
+        };
+        Self { pillar, scheme: pillar.plain_scheme().name(), alpn, guarded: false }
     }
 }
 
@@ -171,7 +191,7 @@ impl Service {
 ///
 /// # Errors
 /// Addresses that are taken, files that cannot be used, and what `start` returns.
-pub fn run<F, Fut>(args: ServerArgs, app: &App, pillar: Pillar, start: F) -> anyhow::Result<Exit>
+pub fn run<F, Fut>(args: ServerArgs, app: &App, role: impl Into<Role>, start: F) -> anyhow::Result<Exit>
 where
     F: FnOnce(Harness) -> Fut,
     Fut: Future<Output = anyhow::Result<Service>>,
@@ -191,7 +211,7 @@ where
     }
     raise_descriptor_limit();
     let runtime = app.server_runtime()?;
-    let result = runtime.block_on(serve(&args, app, pillar, ready_fd, start));
+    let result = runtime.block_on(serve(&args, app, role.into(), ready_fd, start));
     // Tasks of users' commands may be anywhere: they are dropped, which ends those processes.
     runtime.shutdown_timeout(FALL_TIME);
     result
@@ -200,7 +220,7 @@ where
 async fn serve<F, Fut>(
     args: &ServerArgs,
     app: &App,
-    pillar: Pillar,
+    role: Role,
     ready_fd: Option<ReadyFd>,
     start: F,
 ) -> anyhow::Result<Exit>
@@ -211,10 +231,10 @@ where
     // First of all: a signal that comes while the server starts is not to be lost.
     let mut signals = Signals::new(args.detached)?;
     let started = Instant::now();
-    let acceptor = Acceptor::new(args.max_connections).with_tls(args.tls.server(pillar)?);
-    let sockets = open(args, app, pillar, &acceptor).await?;
+    let acceptor = Acceptor::new(args.max_connections).with_tls(args.tls.server(&role)?);
+    let sockets = open(args, app, &role, &acceptor).await?;
     let urls = sockets.urls.clone();
-    warn_if_exposed(args, app, &sockets);
+    warn_if_exposed(args, app, &role, &sockets);
 
     let shutdown = Shutdown::new();
     let registry = Registry::default();
@@ -235,7 +255,7 @@ where
         service = start(harness) => service?,
         _ = signals.stop() => return Ok(Exit::Done),
     };
-    let notices = announce_ready(args, app, pillar, ready_fd, &urls)?;
+    let notices = announce_ready(args, app, role.pillar, ready_fd, &urls)?;
 
     loop {
         tokio::select! {
@@ -254,13 +274,13 @@ where
     Ok(Exit::Done)
 }
 
-async fn open(args: &ServerArgs, app: &App, pillar: Pillar, acceptor: &Acceptor) -> anyhow::Result<Sockets> {
-    let plain = pillar.plain_scheme();
-    let scheme = if acceptor.speaks_tls() { format!("{}s", plain.name()) } else { plain.name().to_owned() };
+async fn open(args: &ServerArgs, app: &App, role: &Role, acceptor: &Acceptor) -> anyhow::Result<Sockets> {
+    let pillar = role.pillar;
+    let scheme = if acceptor.speaks_tls() { format!("{}s", role.scheme) } else { role.scheme.to_owned() };
     if args.listen.is_empty() {
         let name = args.name.as_deref().unwrap_or(LOCAL_DEFAULT);
         // A server in the background is this user's own; it does not take the port that all look at.
-        let port = if args.background { None } else { plain.port() };
+        let port = if args.background { None } else { pillar.plain_scheme().port() };
         return Sockets::open_default(name, port, &scheme, pillar, app).await;
     }
     let named = args.name.clone().map(Listen::Local);
@@ -268,9 +288,9 @@ async fn open(args: &ServerArgs, app: &App, pillar: Pillar, acceptor: &Acceptor)
     Sockets::open(&wanted, &scheme, pillar, app).await
 }
 
-fn warn_if_exposed(args: &ServerArgs, app: &App, sockets: &Sockets) {
+fn warn_if_exposed(args: &ServerArgs, app: &App, role: &Role, sockets: &Sockets) {
     let certified = args.tls.tls_client_ca.is_some() && !args.tls.tls_client_optional;
-    if sockets.exposed && !certified {
+    if sockets.exposed && !certified && !role.guarded {
         app.printer
             .warn("other machines reach this server, and it asks nobody who they are (--tls-client-ca does)");
     }

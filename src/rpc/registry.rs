@@ -24,7 +24,7 @@ pub use consul::Consul;
 pub use dns::Dns;
 pub use lease::Lease;
 pub use local::{Listing, Local};
-pub use server::{CONNECTIONS_MAX, Server};
+pub use server::Server;
 pub use url::{ConsulUrl, DnsUrl, RegistryUrl, SrvUrl, UrlError};
 pub use watch::{Watch, follow};
 

@@ -1,19 +1,19 @@
 //! `bandy rpc registry`: a small service registry that Consul's clients can talk to.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::cli::app::App;
+use crate::cli::endpoint::Pillar;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::signals;
-use crate::rpc::registry::{CONNECTIONS_MAX, Server};
+use crate::cli::serve::{self, Harness, Listen, Role, ServerArgs, Service};
+use crate::rpc::registry::Server;
 use crate::secret::Secret;
-use crate::shutdown::Shutdown;
-use crate::transport::{Acceptor, Address, Listener};
-use crate::units::parse_duration;
+use crate::transport::Address;
+use crate::transport::tls::ALPN_HTTP11;
 
 /// Where Consul's clients look first.
-const DEFAULT: &str = "127.0.0.1:8500";
+const DEFAULT_HOST: &str = "127.0.0.1";
+const DEFAULT_PORT: u16 = 8500;
 
 /// Arguments of `bandy rpc registry`.
 #[derive(Debug, clap::Args)]
@@ -29,62 +29,51 @@ const DEFAULT: &str = "127.0.0.1:8500";
         bandy rpc call -e consul: upper hello                     a client that finds it"
 )]
 pub struct Args {
-    /// Where to listen; :0 takes a free port
-    #[arg(short, long, value_name = "ADDR", default_value = DEFAULT)]
-    pub listen: Vec<Address>,
     /// Answer only requests with the token in the first line of this file
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Name of this node in answers
     #[arg(long, value_name = "NAME", default_value = "bandy")]
     pub node: String,
-    /// Time for connections to end after a signal
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "5s")]
-    pub grace: Duration,
+    /// What all servers have in common.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// Serves until a signal.
 ///
 /// # Errors
 /// An address that cannot be listened on, an unreadable token file.
-pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
     let token = args.token_file.as_deref().map(token).transpose()?;
-    app.server_runtime()?.block_on(serve(args, token, app))
-}
-
-async fn serve(args: &Args, token: Option<Secret>, app: &App) -> anyhow::Result<Exit> {
-    let mut listeners = Vec::with_capacity(args.listen.len());
-    for address in &args.listen {
-        if !address.is_loopback() && token.is_none() {
-            app.printer.warn(&format!("{address} can be reached by others, and there is no --token-file"));
+    let mut common = args.server;
+    let is_local = |listen: &Listen| matches!(listen, Listen::Local(_));
+    if common.name.is_some() || common.listen.iter().any(is_local) {
+        let message = "a registry has no local: name; servers of this machine find each other without one";
+        return Err(Failure::new(Exit::Usage, message).tip("-l :0    listen at a free port").into());
+    }
+    if common.listen.is_empty() {
+        common.listen.push(Listen::At(Address::tcp(DEFAULT_HOST, DEFAULT_PORT)));
+    }
+    let role = Role { pillar: Pillar::Rpc, scheme: "consul", alpn: &[ALPN_HTTP11], guarded: token.is_some() };
+    serve::run(common, app, role, async |mut harness: Harness| {
+        if !harness.datagrams.is_empty() {
+            return Err(Failure::new(Exit::Usage, "a registry does not answer on udp:").into());
         }
-        let listener = Listener::bind(address)
-            .await
-            .map_err(|error| Failure::new(Exit::Failed, error.to_string()).tip("listen elsewhere: -l :0"))?;
-        listeners.push((listener.address()?, listener));
-    }
-    let host = listeners.iter().find_map(|(address, _)| match address {
-        Address::Tcp { host, .. } => Some(host.clone()),
-        Address::Udp { .. } | Address::Unix(_) | Address::Mem(_) => None,
-    });
-    let server = Server::new(args.node.clone(), host.unwrap_or_else(|| "127.0.0.1".to_owned()), token);
-    let shutdown = Shutdown::new();
-    let (clock, until) = (server.clone(), shutdown.clone());
-    shutdown.spawn(async move { clock.keep_time(&until).await });
-    let acceptor = Acceptor::new(CONNECTIONS_MAX);
-    for (address, listener) in listeners {
-        let (server, acceptor, until) = (server.clone(), acceptor.clone(), shutdown.clone());
-        shutdown.spawn(async move { server.accept(acceptor, listener, &until).await });
-        app.printer.line(&format!("consul://{address}"))?;
-    }
-    app.printer.flush()?;
-    signals::interrupted().await;
-    app.printer.note("stopping… (again to force)");
-    tokio::select! {
-        _ = shutdown.finish(args.grace) => {}
-        _ = signals::interrupted() => {}
-    }
-    Ok(Exit::Done)
+        let host = harness.listeners.iter().find_map(|listener| match listener.address() {
+            Ok(Address::Tcp { host, .. }) => Some(host),
+            Ok(Address::Udp { .. } | Address::Unix(_) | Address::Mem(_)) | Err(_) => None,
+        });
+        let registry = Server::new(args.node, host.unwrap_or_else(|| DEFAULT_HOST.to_owned()), token);
+        let (clock, until) = (registry.clone(), harness.shutdown.clone());
+        harness.shutdown.spawn(async move { clock.keep_time(&until).await });
+        let shutdown = harness.shutdown.clone();
+        harness.accept(move |stream| {
+            let (registry, shutdown) = (registry.clone(), shutdown.clone());
+            async move { registry.serve_connection(stream, &shutdown).await }
+        });
+        Ok(Service::default())
+    })
 }
 
 fn token(path: &std::path::Path) -> anyhow::Result<Secret> {

@@ -17,7 +17,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a blocking query is held. Consul adds up to a sixteenth of it.
 const WAIT: Duration = Duration::from_secs(60);
-/// An entry that was not renewed for this long is critical: what is left after `kill -9`.
+/// An entry that was not renewed for this long is critical: what is left after `kill -9`. The URL may say otherwise.
 const TTL: Duration = Duration::from_secs(15);
 /// Consul takes nothing shorter than a minute here.
 const DEREGISTER_AFTER: &str = "1m";
@@ -25,9 +25,6 @@ const DEREGISTER_AFTER: &str = "1m";
 const ANSWER_SIZE_MAX: usize = 16 * 1024 * 1024;
 /// An error page is shown up to here.
 const WHY_SIZE_MAX: usize = 200;
-
-/// How often an entry is renewed: two renewals may be lost.
-pub(super) const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// One agent, and the service the URL names.
 #[derive(Debug)]
@@ -130,6 +127,15 @@ impl Consul {
         Ok(Self { url: url.clone(), client })
     }
 
+    fn ttl(&self) -> Duration {
+        self.url.ttl.unwrap_or(TTL)
+    }
+
+    /// How often an entry is renewed: two renewals may be lost.
+    pub(super) fn renew_every(&self) -> Duration {
+        self.ttl() / 3
+    }
+
     /// The service to ask for: the one in the URL, else the one of the called method.
     pub(super) fn service<'a>(&'a self, called: Option<&'a str>) -> Result<&'a str, Error> {
         self.url
@@ -215,7 +221,7 @@ impl Consul {
             "Port": port,
             "Meta": {"scheme": scheme},
             "Check": {
-                "TTL": format!("{}s", TTL.as_secs()),
+                "TTL": format!("{}ms", self.ttl().as_millis()),
                 "Status": "passing",
                 "DeregisterCriticalServiceAfter": DEREGISTER_AFTER,
             },
@@ -396,7 +402,10 @@ mod tests {
         let (listener, url) = listen().await;
         let (server, shutdown) = (Server::new("node", "127.0.0.1", token), Shutdown::new());
         let (accepting, stop) = (server.clone(), shutdown.clone());
-        shutdown.spawn(async move { accepting.accept(Acceptor::default(), listener, &stop).await });
+        shutdown.spawn(Acceptor::default().run(listener, shutdown.clone(), move |stream| {
+            let (server, stop) = (accepting.clone(), stop.clone());
+            async move { server.serve_connection(stream, &stop).await }
+        }));
         (server, url, shutdown)
     }
 

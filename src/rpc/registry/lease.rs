@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::consul::{RENEW_EVERY, Renewal};
+use super::consul::Renewal;
 use super::local::Listing;
 use super::{Consul, Error, Registration, Registry};
 use crate::shutdown::Shutdown;
@@ -101,7 +101,7 @@ async fn keep_entry(
     shutdown: Shutdown,
 ) {
     loop {
-        let result = match turn(&mut registration, &shutdown, Some(RENEW_EVERY)).await {
+        let result = match turn(&mut registration, &shutdown, Some(consul.renew_every())).await {
             Turn::End => break,
             Turn::Changed => replace(&consul, &mut id, &mut registration).await,
             Turn::Renew => match consul.renew(&id).await {

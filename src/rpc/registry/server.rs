@@ -18,10 +18,8 @@ use super::definition;
 use super::engine::{Check, Engine, Refused, Service, Status};
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
-use crate::transport::{Acceptor, Listener, Stream};
+use crate::transport::Stream;
 
-/// Open connections; each waiting query holds one.
-pub const CONNECTIONS_MAX: usize = 4096;
 /// A registration with all it may hold.
 const BODY_SIZE_MAX: usize = 256 * 1024;
 /// A peer that has sent half a request is dropped after this.
@@ -92,17 +90,8 @@ impl Server {
         }
     }
 
-    /// Answers on every connection that `listener` accepts until `shutdown` drains.
-    pub async fn accept(&self, acceptor: Acceptor, listener: Listener, shutdown: &Shutdown) {
-        let (server, until) = (self.clone(), shutdown.clone());
-        let serve = move |stream| {
-            let (server, until) = (server.clone(), until.clone());
-            async move { server.converse(stream, &until).await }
-        };
-        acceptor.run(listener, shutdown.clone(), serve).await;
-    }
-
-    async fn converse(&self, stream: Stream, shutdown: &Shutdown) {
+    /// Answers on one connection until its end, or until `shutdown` drains and the answer under way is given.
+    pub async fn serve_connection(&self, stream: Stream, shutdown: &Shutdown) {
         let service =
             service_fn(|request| async move { Ok::<_, Infallible>(self.answer(request, shutdown).await) });
         let connection = hyper::server::conn::http1::Builder::new()

@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+
+use crate::units::parse_duration;
 
 /// Text that is not a registry, or not quite.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +37,8 @@ pub struct ConsulUrl {
     pub cacert: Option<PathBuf>,
     /// Scheme of instances that were registered without one.
     pub scheme: String,
+    /// An entry of ours that is not renewed for this long is unhealthy.
+    pub ttl: Option<Duration>,
 }
 
 /// Address records of a name.
@@ -82,6 +87,8 @@ const GRPC_PORT: u16 = 50051;
 const CONSUL_PORT: u16 = 8500;
 const CONSUL_TLS_PORT: u16 = 8501;
 const DNS_PORT: u16 = 53;
+const TTL_MIN: Duration = Duration::from_secs(1);
+const TTL_MAX: Duration = Duration::from_secs(3600);
 
 impl RegistryUrl {
     /// True if `text` starts with a scheme that is parsed here, well formed or not.
@@ -227,7 +234,7 @@ fn srv(rest: &str, query: &Query) -> Result<RegistryUrl, String> {
 }
 
 fn consul(tls: bool, rest: &str, query: &Query) -> Result<RegistryUrl, String> {
-    query.only(&["tag", "dc", "token-file", "cacert", "scheme"])?;
+    query.only(&["tag", "dc", "token-file", "cacert", "scheme", "ttl"])?;
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (place, service) = rest.split_once('/').unwrap_or((rest, ""));
     let service = decode(service.trim_end_matches('/'))?;
@@ -247,7 +254,17 @@ fn consul(tls: bool, rest: &str, query: &Query) -> Result<RegistryUrl, String> {
         token_file: text("token-file").map(PathBuf::from),
         cacert: text("cacert").map(PathBuf::from),
         scheme: query.scheme(),
+        ttl: query.get("ttl").map(ttl).transpose()?,
     }))
+}
+
+/// Shorter ones would be renewed all the time, longer ones outlive what they tell.
+fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = parse_duration(text).map_err(|error| error.to_string())?;
+    match (TTL_MIN..=TTL_MAX).contains(&ttl) {
+        true => Ok(ttl),
+        false => Err(format!("?ttl= is from 1s to 1h, not {text}")),
+    }
 }
 
 impl std::fmt::Display for ConsulUrl {
@@ -282,6 +299,9 @@ mod tests {
         assert_eq!((url.tag.as_deref(), url.datacenter.as_deref()), (Some("v2"), Some("eu")));
         assert_eq!(url.token_file, Some(PathBuf::from("/etc/a b")));
         assert_eq!(url.to_string(), "consul://10.0.0.1:8500");
+        assert_eq!(url.ttl, None);
+        let RegistryUrl::Consul(url) = parse("consul:?ttl=2s") else { panic!("not consul") };
+        assert_eq!(url.ttl, Some(Duration::from_secs(2)));
     }
 
     #[test]
@@ -335,6 +355,8 @@ mod tests {
     fn what_is_wrong_is_said() {
         assert!(why("consul://h?tga=v2").contains("?tga= is not known"));
         assert!(why("consul://bob:pw@h").contains("token-file"));
+        assert!(why("consul://h?ttl=0").contains("1s to 1h"));
+        assert!(why("consul://h?ttl=2d").contains("1s to 1h"));
         assert!(why("consul://h:port").contains("not a port"));
         assert!(why("dns://name:1").contains("dns:///NAME:PORT"));
         assert!(why("srv://").contains("srv://NAME"));
