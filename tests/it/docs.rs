@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::shell;
+use crate::support::{Home, shell};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -122,14 +122,24 @@ fn the_documentation_holds() {
     pages.iter().for_each(|page| holds(page));
 }
 
+/// An example says in its first lines what it is about, and after `#> ` what it prints.
 #[test]
-fn examples_run_in_bash_and_dash() {
-    for example in files("examples", "sh") {
+fn examples_print_what_they_say_in_bash_and_dash() {
+    let examples = files("examples", "sh");
+    assert!(examples.len() >= 6);
+    for example in examples {
         let script = std::fs::read_to_string(&example).unwrap();
+        assert!(script.starts_with("# "), "{} does not say what it is about", example.display());
+        let expected: String = script
+            .lines()
+            .filter_map(|line| line.strip_prefix("#> "))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert!(!expected.is_empty(), "{} does not say what it prints", example.display());
         for interpreter in ["bash", "dash"] {
-            let ran = shell(interpreter, &script).runs();
+            let home = Home::new();
             eprintln!("{} in {interpreter}", example.display());
-            ran.exits(0);
+            shell(interpreter, &script).home(&home).folder(home.path(".")).runs().prints(&expected);
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod casts;
 mod cli;
+mod commands;
 mod docs;
 mod generated;
 mod harness;

@@ -24,12 +24,12 @@ const TEXT: &str = "google.protobuf.StringValue";
 const LIMIT: u32 = 100_000;
 
 /// Tells when it is dropped: a cancelled handler is.
-struct Dropped(mpsc::UnboundedSender<&'static str>);
+struct Dropped(mpsc::Sender<&'static str>);
 
 impl Drop for Dropped {
     fn drop(&mut self) {
         // The test may be over.
-        let _ = self.0.send("dropped");
+        let _ = self.0.try_send("dropped");
     }
 }
 
@@ -37,7 +37,7 @@ struct Scene {
     client: Client,
     shutdown: Shutdown,
     /// What handlers say.
-    said: mpsc::UnboundedReceiver<&'static str>,
+    said: mpsc::Receiver<&'static str>,
     /// Replies that `Many` has produced and not yet been asked for.
     produced: Arc<Semaphore>,
 }
@@ -74,7 +74,7 @@ async fn chat(call: Call) -> Reply {
 }
 
 async fn start() -> Scene {
-    let (say, said) = mpsc::unbounded_channel();
+    let (say, said) = mpsc::channel(16);
     let produced = Arc::new(Semaphore::new(0));
     let counted = Arc::clone(&produced);
     let backend = Function(move |call: Call| -> BoxFuture<'static, Reply> {
@@ -93,7 +93,7 @@ async fn start() -> Scene {
                 _ => {
                     let _dropped = Dropped(say.clone());
                     // The test may be over.
-                    let _ = say.send("waiting");
+                    let _ = say.try_send("waiting");
                     std::future::pending().await
                 }
             }

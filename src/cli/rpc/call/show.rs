@@ -16,6 +16,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::rpc::lookup::Found;
 use crate::cli::rpc::style;
 use crate::output;
+use crate::record::Record;
 use crate::rpc::client::{Ending, UnaryReply};
 use crate::rpc::schema::{MessageType, Schema};
 use crate::rpc::wire::metadata;
@@ -163,6 +164,9 @@ impl<'a> Show<'a> {
     fn message(&self, message: &Bytes, one_line: bool) -> anyhow::Result<()> {
         let printer = &self.app.printer;
         let json = self.json(message)?;
+        if matches!(printer.look().format, output::Format::Template(_)) {
+            return self.template(json);
+        }
         match self.look {
             Look::Json if one_line => printer.json(&*raw_value(json)?)?,
             Look::Json => printer.json_text(&json)?,
@@ -180,6 +184,18 @@ impl<'a> Show<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The message as the user's template has it: text and bytes are the value itself, else JSON is.
+    fn template(&self, json: Bytes) -> anyhow::Result<()> {
+        let value: Bytes = match self.look {
+            Look::Json => json,
+            Look::Text => serde_json::from_slice::<String>(&json)?.into(),
+            Look::Bytes => STANDARD.decode(serde_json::from_slice::<String>(&json)?)?.into(),
+        };
+        let provenance =
+            vec![("method", self.method.path.as_str().into()), ("call_id", self.method.id.into())];
+        Ok(self.app.printer.record(&Record { provenance, ..Record::of(value) })?)
     }
 
     /// The message as JSON in the wanted style.
