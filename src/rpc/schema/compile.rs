@@ -10,6 +10,7 @@ use buffa::Message as _;
 use buffa_descriptor::generated::descriptor::FileDescriptorSet;
 use protox::file::{File, FileResolver, GoogleFileResolver};
 use protox::prost_reflect::prost_types;
+use protox::prost_reflect::prost_types::descriptor_proto::ExtensionRange;
 
 use super::editions::{self, Rewritten};
 use super::error::{Diagnostic, SchemaError};
@@ -256,17 +257,24 @@ impl FileResolver for Resolver {
     }
 }
 
-/// The built-in descriptor.proto is older than some features; open the range they extend.
+/// The built-in descriptor.proto is older than some features: opens the range they extend, and gives
+/// `utf8_validation = NONE` the number it was released with.
 fn well_known(name: &str) -> Result<File, protox::Error> {
     let file = GoogleFileResolver::new().open_file(name)?;
-    if name != "google/protobuf/descriptor.proto" {
+    if name != editions::DESCRIPTOR {
         return Ok(file);
     }
     let mut file = prost_types::FileDescriptorProto::from(file);
-    let features = file.message_type.iter_mut().find(|message| message.name() == "FeatureSet");
-    for range in features.into_iter().flat_map(|message| &mut message.extension_range).take(1) {
-        range.start = Some(1000);
-        range.end = Some(9990);
+    if let Some(features) = file.message_type.iter_mut().find(|message| message.name() == "FeatureSet") {
+        // In place of single numbers: ranges must not overlap, and Go's linker looks.
+        features.extension_range.retain(|range| range.start() >= 9990);
+        features.extension_range.push(ExtensionRange { start: Some(1000), end: Some(9990), options: None });
+        let validation = features.enum_type.iter_mut().find(|item| item.name() == "Utf8Validation");
+        for value in validation.into_iter().flat_map(|item| &mut item.value) {
+            if value.name() == "NONE" {
+                value.number = Some(3);
+            }
+        }
     }
     Ok(file.into())
 }
@@ -302,7 +310,7 @@ impl Files {
 
     /// Gives files of an edition their edition back.
     fn restore(&self, bytes: Vec<u8>) -> Vec<u8> {
-        if !self.opened.values().any(|(_, rewritten)| rewritten.is_edition()) {
+        if !self.opened.values().any(|(_, rewritten)| rewritten.is_changed()) {
             return bytes;
         }
         let options = buffa::DecodeOptions::new().with_element_memory_limit(usize::MAX);
@@ -311,6 +319,17 @@ impl Files {
             if let Some((_, rewritten)) = file.name.as_ref().and_then(|name| self.opened.get(name)) {
                 rewritten.restore(file);
             }
+        }
+        // It was read for what it declares; who does not import it has no use for it.
+        let is_used = |name: &String| {
+            self.paths.contains_key(name)
+                || set
+                    .file
+                    .iter()
+                    .any(|file| file.dependency.contains(name) || file.option_dependency.contains(name))
+        };
+        if !is_used(&editions::DESCRIPTOR.to_owned()) {
+            set.file.retain(|file| file.name.as_deref() != Some(editions::DESCRIPTOR));
         }
         set.encode_to_vec()
     }

@@ -13,6 +13,9 @@ use buffa_descriptor::generated::descriptor::{
 
 use super::error::Diagnostic;
 
+/// The file that declares the features.
+pub const DESCRIPTOR: &str = "google/protobuf/descriptor.proto";
+
 /// Nesting of brackets in a `.proto` file over which we refuse it: the compiler recurses.
 const NESTING_MAX: usize = 64;
 
@@ -29,12 +32,21 @@ pub struct Rewritten {
     visibility: HashMap<String, SymbolVisibility>,
     /// Files imported with `import option`.
     option_imports: Vec<String>,
+    /// Line and column where the last token of the original ends.
+    end: [i32; 2],
+    /// True if descriptor.proto is imported for its newer features, and the text does not say so.
+    added_import: bool,
 }
 
 impl Rewritten {
     /// True if the file declared an edition.
     pub fn is_edition(&self) -> bool {
         self.edition.is_some()
+    }
+
+    /// True if the descriptor differs from that of the original text.
+    pub fn is_changed(&self) -> bool {
+        self.is_edition() || !self.shifts.is_empty()
     }
 
     /// The original column of a column (both from zero) in the rewritten text.
@@ -57,19 +69,29 @@ impl Rewritten {
 
     /// Gives the compiled descriptor its edition back.
     pub fn restore(&self, file: &mut FileDescriptorProto) {
+        for location in file.source_code_info.as_option_mut().into_iter().flat_map(|info| &mut info.location)
+        {
+            self.restore_span(&mut location.span);
+        }
         let Some(edition) = self.edition else { return };
         file.syntax = Some("editions".to_owned());
         file.edition = Some(edition);
+        if self.added_import {
+            // It is the last one; nothing else counts from it.
+            let last = i32::try_from(file.dependency.len()).unwrap_or(i32::MAX) - 1;
+            file.dependency.pop();
+            if let Some(info) = file.source_code_info.as_option_mut() {
+                info.location.retain(|location| location.path != [3, last]);
+                let whole = info.location.iter_mut().find(|location| location.path.is_empty());
+                whole.into_iter().for_each(|location| location.span.splice(2.., self.end).for_each(drop));
+            }
+        }
         self.restore_option_imports(file);
         for message in &mut file.message_type {
             self.restore_message("", message);
         }
         for item in &mut file.enum_type {
             self.restore_enum("", item);
-        }
-        for location in file.source_code_info.as_option_mut().into_iter().flat_map(|info| &mut info.location)
-        {
-            self.restore_span(&mut location.span);
         }
     }
 
@@ -146,6 +168,9 @@ pub fn rewrite(file: &str, text: &str) -> Result<Rewritten, Diagnostic> {
     rewriter.check_nesting()?;
     if rewriter.declaration()? {
         rewriter.body()?;
+        rewriter.source_only();
+    } else {
+        rewriter.all_ranges();
     }
     Ok(rewriter.finish())
 }
@@ -228,7 +253,7 @@ struct Rewriter<'a> {
     text: &'a str,
     tokens: Vec<Token>,
     at: usize,
-    /// Replacements in ascending order: start, end, new text.
+    /// Replacements: start, end, new text. None touches another.
     edits: Vec<(usize, usize, String)>,
     result: Rewritten,
 }
@@ -276,6 +301,7 @@ impl Rewriter<'_> {
             return Ok(false);
         }
         let edition = self.word(2).trim_matches(['"', '\'']).to_owned();
+        self.result.added_import = true;
         self.result.edition = Some(match edition.as_str() {
             "2023" => Edition::EDITION_2023,
             "2024" => Edition::EDITION_2024,
@@ -318,7 +344,7 @@ impl Rewriter<'_> {
             _ => String::new(),
         };
         if self.word(0) == "option" {
-            self.option();
+            self.skip_statement();
             return Ok(None);
         }
         if self.word(0) == "reserved" && matches!(scope, Some(Scope::Message(_) | Scope::Enum)) {
@@ -359,6 +385,7 @@ impl Rewriter<'_> {
                 None
             }
             "extensions" => {
+                self.range();
                 self.skip_statement();
                 None
             }
@@ -418,15 +445,31 @@ impl Rewriter<'_> {
         }
     }
 
-    /// Options of source retention: protoc drops them from descriptors, and the compiler has not heard of them.
-    fn option(&mut self) {
-        let start = self.at;
-        let source_only = self.word(1) == "features"
-            && self.word(2) == "."
-            && matches!(self.word(3), "enforce_naming_style" | "default_symbol_visibility");
-        self.skip_statement();
-        if source_only {
-            for index in start..self.at {
+    /// Takes out the features of source retention, wherever they are set: protoc drops them from
+    /// descriptors, and the compiler has not heard of them.
+    fn source_only(&mut self) {
+        for at in 0..self.tokens.len() {
+            if !matches!(self.word_at(at), "enforce_naming_style" | "default_symbol_visibility") {
+                continue;
+            }
+            let before = |back: usize| at.checked_sub(back).map_or("", |at| self.word_at(at));
+            let (first, is_option) = match self.word_at(at + 1) {
+                // option features.NAME = VALUE; and [features.NAME = VALUE]
+                "=" if before(1) == "." && before(2) == "features" => (at - 2, before(3) == "option"),
+                // features = { NAME: VALUE }
+                ":" => (at, false),
+                _ => continue,
+            };
+            let last = at + 2;
+            let (previous, next) =
+                (first.checked_sub(1).map_or("", |at| self.word_at(at)), self.word_at(last + 1));
+            let (first, last) = match (previous, next) {
+                _ if is_option => (first - 1, last + 1),
+                (_, "," | ";") => (first, last + 1),
+                (",", _) | ("[", "]") => (first - 1, if previous == "[" { last + 1 } else { last }),
+                _ => (first, last),
+            };
+            for index in first..=last.min(self.tokens.len() - 1) {
                 self.blank(index);
             }
         }
@@ -451,7 +494,39 @@ impl Rewriter<'_> {
         }
     }
 
+    /// `extensions 5 [options];`: the compiler wants `5 to 5` in front of options.
+    fn range(&mut self) {
+        let list = self.tokens[self.at..].iter().take_while(|token| !self.is_mark(token, b";[}"));
+        let end = self.at + list.count();
+        let last = end.saturating_sub(1);
+        let opens = self.tokens.get(end).is_some_and(|token| self.is_mark(token, b"["));
+        if opens && !matches!(self.word_at(last.saturating_sub(1)), "to") {
+            let number = self.word_at(last).to_owned();
+            let at = self.tokens[last].end;
+            self.edits.push((at, at, format!(" to {number}")));
+        }
+    }
+
+    fn is_mark(&self, token: &Token, marks: &[u8]) -> bool {
+        token.kind == Kind::Mark && marks.contains(&self.text.as_bytes()[token.start])
+    }
+
+    /// The same in files of no edition, which need no other change.
+    fn all_ranges(&mut self) {
+        for at in 0..self.tokens.len() {
+            let is_number = self.word_at(at + 1).starts_with(|c: char| c.is_ascii_digit());
+            if self.word_at(at) == "extensions" && is_number {
+                self.at = at;
+                self.range();
+            }
+        }
+    }
+
     fn import(&mut self) {
+        let imports_it = |ahead: usize| self.word(ahead).trim_matches(['"', '\'']) == DESCRIPTOR;
+        if imports_it(1) || imports_it(2) {
+            self.result.added_import = false;
+        }
         if self.word(1) == "option" {
             let name = self.word(2).trim_matches(['"', '\'']).to_owned();
             self.result.option_imports.push(name);
@@ -507,6 +582,7 @@ impl Rewriter<'_> {
         let mut text = String::with_capacity(self.text.len() + self.edits.len() * 9);
         let mut from = 0;
         let (mut line, mut line_start) = (0, 0);
+        self.edits.sort_by_key(|(start, _, _)| *start);
         for (start, end, new) in &self.edits {
             let before = &self.text[from..*start];
             text.push_str(before);
@@ -521,6 +597,14 @@ impl Rewriter<'_> {
             from = *end;
         }
         text.push_str(&self.text[from..]);
+        if self.result.added_import {
+            let end = self.tokens.last().map_or(0, |token| token.end);
+            let before = self.text.get(..end).unwrap_or("");
+            let line_start = before.rfind('\n').map_or(0, |n| n + 1);
+            self.result.end = [before.matches('\n').count(), end - line_start]
+                .map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+            text.push_str("\nimport \"google/protobuf/descriptor.proto\";\n");
+        }
         self.result.text = text;
         self.result
     }
@@ -531,7 +615,11 @@ mod tests {
     use super::*;
 
     fn rewritten(text: &str) -> Rewritten {
-        rewrite("a.proto", text).unwrap()
+        let mut result = rewrite("a.proto", text).unwrap();
+        if let Some(text) = result.text.strip_suffix("\nimport \"google/protobuf/descriptor.proto\";\n") {
+            result.text = text.to_owned();
+        }
+        result
     }
 
     #[test]
@@ -579,6 +667,21 @@ mod tests {
     }
 
     #[test]
+    fn features_of_source_retention_are_taken_out_wherever_they_are() {
+        let fields = "A a = 1 [features.enforce_naming_style = X]; A b = 2 [features.enforce_naming_style = X, deprecated = true];
+            A c = 3 [deprecated = true, features.enforce_naming_style = X]; A d = 4 [features = { enforce_naming_style: X }];
+            A e = 5 [features = { field_presence: IMPLICIT, enforce_naming_style: X }]; extensions 6 [deprecated = true];";
+        let result = rewritten(&format!("edition = \"2024\"; message A {{ {fields} }}"));
+        let words: Vec<&str> = result.text.split_whitespace().collect();
+        assert_eq!(
+            words.join(" "),
+            "syntax = \"proto2\"; message A { optional A a = 1 ; optional A b = 2 [ deprecated = true]; \
+             optional A c = 3 [deprecated = true ]; optional A d = 4 [features = { }]; \
+             optional A e = 5 [features = { field_presence: IMPLICIT }]; extensions 6 to 6 [deprecated = true]; }"
+        );
+    }
+
+    #[test]
     fn what_no_edition_allows_is_named_with_its_place() {
         let error =
             rewrite("a.proto", "edition = \"2023\";\nmessage A {\n  optional int32 a = 1;\n}").unwrap_err();
@@ -598,7 +701,7 @@ mod tests {
         #[test]
         fn any_text_is_taken(text in "(edition = \"2023\";)?[ a-z{}\\[\\]();=\"'/*\\\\<>.,0-9é\n]{0,200}") {
             if let Ok(result) = rewrite("a.proto", &text) {
-                for (line, content) in result.text.lines().enumerate() {
+                for (line, content) in result.text.lines().enumerate().take(text.lines().count()) {
                     for column in 0..content.len() {
                         proptest::prop_assert!(result.original_column(line, column) <= text.len());
                     }

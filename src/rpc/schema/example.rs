@@ -9,20 +9,31 @@ use super::MessageType;
 
 /// Messages within messages that an example shows.
 const EXAMPLE_NESTING_MAX: usize = 6;
+/// Messages that an example shows: types that refer to each other many times would multiply.
+const EXAMPLE_MESSAGES_MAX: usize = 1000;
+
+/// Where an example has got to.
+#[derive(Default)]
+struct Progress {
+    /// The types around the current place.
+    above: Vec<MessageIndex>,
+    messages: usize,
+}
 
 impl MessageType {
     /// A message with every field, to be edited: of a oneof its first member, of lists and maps one
     /// element. A type within itself is left out.
     pub fn example(&self) -> Value {
-        self.example_of(self.index, &mut Vec::new())
+        self.example_of(self.index, &mut Progress::default())
     }
 
-    fn example_of(&self, index: MessageIndex, above: &mut Vec<MessageIndex>) -> Value {
+    fn example_of(&self, index: MessageIndex, progress: &mut Progress) -> Value {
         let descriptor = self.pool.message(index);
         if let Some(value) = well_known_example(descriptor.full_name()) {
             return value;
         }
-        above.push(index);
+        progress.above.push(index);
+        progress.messages += 1;
         let mut object = Map::new();
         let mut oneofs = Vec::new();
         for field in descriptor.fields() {
@@ -33,9 +44,9 @@ impl MessageType {
                 oneofs.push(oneof);
             }
             let value = match field.kind() {
-                FieldKind::Singular(kind) => self.example_value(kind, above),
-                FieldKind::List(kind) => self.example_value(kind, above).map(|value| json!([value])),
-                FieldKind::Map { key, value } => self.example_value(value, above).map(|value| {
+                FieldKind::Singular(kind) => self.example_value(kind, progress),
+                FieldKind::List(kind) => self.example_value(kind, progress).map(|value| json!([value])),
+                FieldKind::Map { key, value } => self.example_value(value, progress).map(|value| {
                     let key = match key {
                         ScalarType::String => "key",
                         ScalarType::Bool => "true",
@@ -48,16 +59,20 @@ impl MessageType {
                 object.insert(field.json_name().to_owned(), value);
             }
         }
-        above.pop();
+        progress.above.pop();
         Value::Object(object)
     }
 
-    fn example_value(&self, kind: SingularKind, above: &mut Vec<MessageIndex>) -> Option<Value> {
+    fn example_value(&self, kind: SingularKind, progress: &mut Progress) -> Option<Value> {
         match kind {
-            SingularKind::Message(index) if above.contains(&index) || above.len() >= EXAMPLE_NESTING_MAX => {
+            SingularKind::Message(index)
+                if progress.above.contains(&index)
+                    || progress.above.len() >= EXAMPLE_NESTING_MAX
+                    || progress.messages >= EXAMPLE_MESSAGES_MAX =>
+            {
                 None
             }
-            SingularKind::Message(index) => Some(self.example_of(index, above)),
+            SingularKind::Message(index) => Some(self.example_of(index, progress)),
             SingularKind::Enum(index) => Some(
                 self.pool.enumeration(index).values().first().map_or(json!(0), |value| json!(value.name())),
             ),

@@ -11,6 +11,12 @@ use bytes::Bytes;
 
 use super::error::SchemaError;
 
+/// Decoded, real descriptors take about ten times their bytes. Many empty messages would take hundreds of
+/// times theirs: what takes more than this is refused.
+const DECODED_SIZE_FACTOR: usize = 32;
+const DECODED_SIZE_FLOOR: usize = 1 << 20;
+const DECODED_SIZE_MAX: usize = 512 << 20;
+
 /// One file with the bytes it came in: they keep custom options that nobody here knows.
 #[derive(Clone, Debug)]
 pub struct RawFile {
@@ -26,7 +32,9 @@ impl RawFile {
     /// # Errors
     /// Bytes that are not one.
     pub fn decode(bytes: Bytes) -> Result<Self, SchemaError> {
-        let options = buffa::DecodeOptions::new().with_element_memory_limit(usize::MAX);
+        let memory_max =
+            (DECODED_SIZE_FLOOR + bytes.len().saturating_mul(DECODED_SIZE_FACTOR)).min(DECODED_SIZE_MAX);
+        let options = buffa::DecodeOptions::new().with_element_memory_limit(memory_max);
         let file = options
             .decode_from_slice::<FileDescriptorProto>(&bytes)
             .map_err(|error| SchemaError::NotADescriptorSet(error.to_string()))?;
@@ -146,5 +154,64 @@ pub fn to_set(files: &[RawFile]) -> FileDescriptorSet {
     FileDescriptorSet {
         file: files.iter().map(|raw| raw.file.clone()).collect(),
         ..FileDescriptorSet::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::schema::{Schema, SchemaError};
+    use crate::rpc::{Format, Payload};
+
+    /// Everything that is done with a schema someone sent.
+    fn use_all_of_it(schema: &Schema) {
+        for name in schema.pool().files().iter().filter_map(|file| file.name.clone()) {
+            let _ = schema.print_file(&name);
+        }
+        let names: Vec<String> =
+            schema.pool().messages().iter().map(|message| message.full_name().to_owned()).collect();
+        for name in names {
+            let message = schema.message(&name).unwrap();
+            let _ = message.json_schema();
+            let example = message.example().to_string();
+            let _ = message.convert(&Payload::json(example), Format::Proto);
+            let _ = message.convert(&Payload::proto(&b"\x0a\x01a\x10\x01"[..]), Format::Json);
+            let _ = schema.print_symbol(&name);
+        }
+    }
+
+    #[test]
+    fn many_empty_messages_are_refused_before_they_fill_the_memory() {
+        // 22 00: an empty message type, in two bytes.
+        let file = [0x22, 0].repeat(1 << 20);
+        assert!(matches!(RawFile::decode(file.into()), Err(SchemaError::NotADescriptorSet(_))));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = Schema::from_descriptor_set(&bytes);
+        }
+
+        #[test]
+        fn damaged_sets_never_panic(
+            edits in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), proptest::num::u8::ANY), 1..6),
+            cut in proptest::option::of(proptest::prelude::any::<proptest::sample::Index>()),
+        ) {
+            let mut bytes = Schema::standard().descriptor_set();
+            for (at, byte) in edits {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            if let Ok(schema) = Schema::from_descriptor_set(&bytes) {
+                use_all_of_it(&schema);
+                let _ = Schema::merge(&[schema, Schema::standard().clone()]);
+            }
+        }
     }
 }

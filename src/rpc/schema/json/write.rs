@@ -344,8 +344,11 @@ impl<'a> Writer<'a> {
     fn double(&mut self, number: f64) {
         if self.finite(number) {
             let size = number.abs();
-            // Like JavaScript: digits as long as they stay readable.
-            let _ = if size != 0.0 && !(1e-5..1e17).contains(&size) {
+            // Like JavaScript: digits as long as they stay readable. `-0` would be read as an integer,
+            // which has no such value.
+            let _ = if size == 0.0 && number.is_sign_negative() {
+                write!(self.out, "-0.0")
+            } else if size != 0.0 && !(1e-5..1e17).contains(&size) {
                 write!(self.out, "{number:e}")
             } else {
                 write!(self.out, "{number}")
@@ -357,7 +360,9 @@ impl<'a> Writer<'a> {
         // The shortest text that gives this float again, not the double nearest to it.
         if self.finite(number.into()) {
             let size = number.abs();
-            let _ = if size != 0.0 && !(1e-5..1e17).contains(&size) {
+            let _ = if size == 0.0 && number.is_sign_negative() {
+                write!(self.out, "-0.0")
+            } else if size != 0.0 && !(1e-5..1e17).contains(&size) {
                 write!(self.out, "{number:e}")
             } else {
                 write!(self.out, "{number}")
