@@ -20,7 +20,7 @@ pub const INVALID_PARAMS: i64 = -32602;
 pub const INTERNAL_ERROR: i64 = -32603;
 /// The caller cancelled (Language Server Protocol).
 const REQUEST_CANCELLED: i64 = -32800;
-/// gRPC code N without a JSON-RPC code of its own is this minus N: -32001 to -32016.
+/// gRPC code N without a JSON-RPC code of its own is this minus N: -32002 to -32016.
 const SERVER_ERROR: i64 = -32000;
 
 /// The `error` member of a response.
@@ -134,8 +134,8 @@ fn code_of(code: Code) -> i64 {
         Code::Unimplemented => METHOD_NOT_FOUND,
         Code::InvalidArgument => INVALID_PARAMS,
         Code::Internal => INTERNAL_ERROR,
+        Code::Canceled => REQUEST_CANCELLED,
         Code::Ok
-        | Code::Canceled
         | Code::Unknown
         | Code::DeadlineExceeded
         | Code::NotFound

@@ -519,7 +519,7 @@ mod tests {
         let (reply, none) = tokio::join!(wait, cancel);
         assert_eq!(none, Answer::Silence);
         let Answer::Reply(reply) = reply else { panic!("{reply:?}") };
-        assert!(String::from_utf8(reply).unwrap().contains(r#""code":-32001"#));
+        assert!(String::from_utf8(reply).unwrap().contains(r#""code":-32800"#));
         assert!(origin.canceller.lock().is_empty());
     }
 

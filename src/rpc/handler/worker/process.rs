@@ -19,7 +19,7 @@ use super::line::{self, Answer};
 use crate::exec::{KILL_AFTER, Process, Program};
 use crate::rpc::handler::pipes::{Complaints, Output};
 use crate::rpc::{Code, Status};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Phase, Shutdown};
 
 /// Lines that wait for the worker to read; then calls wait.
 const LINES_MAX: usize = 1024;
@@ -214,6 +214,9 @@ impl Post {
             loop {
                 if began.elapsed() > STABLE_AFTER {
                     delay = RESTART_FIRST;
+                }
+                if self.shutdown.phase() != Phase::Running {
+                    return;
                 }
                 tracing::warn!(target: "bandy::handler", "worker {}: {words}; starting it again in {delay:?}", self.number);
                 tokio::select! {
