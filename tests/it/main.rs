@@ -11,6 +11,7 @@ mod harness;
 mod interop;
 mod rpc_bench;
 mod rpc_client;
+mod rpc_compact;
 mod rpc_info;
 mod rpc_jsonrpc;
 mod rpc_registry;

@@ -140,6 +140,12 @@ fn workers_answer_many_calls_and_health_follows_them() {
     assert_eq!(post(&server, "shop.Greeter/Bye", "{}").0, 503);
     comes_to_answer(&server, "shop.Greeter/Hello", "{}", r#"{"text":"hi"}"#);
     comes_to_answer(&server, "grpc.health.v1.Health/Check", "{}", r#"{"status":"SERVING"}"#);
+    let said = server.stderr();
+    assert!(said.contains("starting it again"), "{said}");
+    // Stopping is no reason to start one again.
+    server.signal(Signal::TERM);
+    let all = server.ends().exits(0).err();
+    assert_eq!(all.matches("starting it again").count(), said.matches("starting it again").count(), "{all}");
 }
 
 #[test]
