@@ -8,6 +8,7 @@
 //! ```
 
 pub mod backend;
+pub mod budget;
 pub mod catalog;
 pub mod client;
 pub mod compact;

@@ -24,9 +24,10 @@ mod trace;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::backend::Peer;
+use super::budget::Budget;
 use super::catalog::SharedCatalog;
 use super::{Metrics, compact, jsonrpc, wire};
 use crate::shutdown::Shutdown;
@@ -35,11 +36,21 @@ use crate::transport::Datagrams;
 pub use cors::Cors;
 use sniff::{Protocol, Rewind};
 
+/// The answer to a TLS handshake where no TLS is spoken.
+const PLAIN_PORT: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
+    This port does not speak TLS: use grpc:// or http://\n";
+
+/// So much of such a handshake is read; nobody's first message is larger.
+const HELLO_SIZE_MAX: u64 = 16 * 1024;
+
 /// What the server accepts before it refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one request message, compressed or not.
     pub message_size_max: usize,
+    /// Bytes of all requests over HTTP that are held at a time, whoever sent them.
+    pub requests_size_max: usize,
     /// Bytes of the headers of one request.
     pub header_size_max: u32,
     /// Calls at a time on one HTTP/2 connection.
@@ -60,6 +71,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             message_size_max: wire::MESSAGE_SIZE_MAX,
+            requests_size_max: 256 << 20,
             header_size_max: 64 * 1024,
             streams_max: 1000,
             first_bytes_wait_max: Duration::from_secs(10),
@@ -87,6 +99,7 @@ pub struct Server {
     catalog: SharedCatalog,
     options: Options,
     shutdown: Shutdown,
+    budget: Arc<Budget>,
     json_rpc: jsonrpc::Service,
     compact: Arc<compact::server::Server>,
 }
@@ -109,7 +122,8 @@ impl Server {
         };
         let compact =
             compact::server::Server::new(catalog.clone(), Arc::clone(metrics), limits, shutdown.clone());
-        Arc::new(Self { catalog, options, shutdown, json_rpc, compact })
+        let budget = Budget::new(options.limits.requests_size_max);
+        Arc::new(Self { catalog, options, shutdown, budget, json_rpc, compact })
     }
 
     /// What it offers.
@@ -120,6 +134,11 @@ impl Server {
     /// What it accepts.
     pub fn limits(&self) -> &Limits {
         &self.options.limits
+    }
+
+    /// Bytes of requests that are held now.
+    pub fn held(&self) -> usize {
+        self.budget.held()
     }
 
     /// Counters of calls in all protocols.
@@ -154,7 +173,15 @@ impl Server {
             }
             Ok(Ok(Some(Protocol::Compact))) => self.compact.serve(stream, peer).await,
             Ok(Ok(Some(Protocol::Tls))) => {
-                tracing::debug!(peer = peer.address, "TLS on a port without TLS");
+                tracing::info!(peer = peer.address, "TLS spoken on a port without TLS");
+                // What OpenSSL, Go and browsers recognise and explain.
+                let answer = async {
+                    stream.write_all(PLAIN_PORT).await?;
+                    stream.shutdown().await?;
+                    // Closing on unread bytes would take the answer back.
+                    tokio::io::copy(&mut stream.take(HELLO_SIZE_MAX), &mut tokio::io::sink()).await
+                };
+                let _ = tokio::time::timeout(wait_max, answer).await;
             }
             Ok(Ok(Some(Protocol::Unknown))) => {
                 tracing::debug!(peer = peer.address, "first bytes belong to no protocol that is served");

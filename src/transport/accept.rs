@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 
 use super::{Listener, Stream, TlsServer};
@@ -160,10 +161,18 @@ impl Acceptor {
     async fn handshake(&self, stream: Stream, tls: Option<TlsServer>, shutdown: &Shutdown) -> Option<Stream> {
         let peer = stream.peer();
         let shake = async {
-            let mut stream = match tls {
-                Some(tls) => tls.accept(stream).await?,
-                None => stream,
-            };
+            let mut stream = stream;
+            if let Some(tls) = tls {
+                if is_http(stream.peek(PLAIN_START).await?) {
+                    tracing::info!("{peer} speaks HTTP without TLS on a port with TLS");
+                    stream.write_all(TLS_PORT).await?;
+                    stream.shutdown().await?;
+                    // Closing on unread bytes would take the answer back.
+                    tokio::io::copy(&mut stream.take(PLAIN_SIZE_MAX), &mut tokio::io::sink()).await?;
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "no TLS"));
+                }
+                stream = tls.accept(stream).await?;
+            }
             let ended = stream.peek(1).await?.is_empty();
             io::Result::Ok((!ended).then_some(stream))
         };
@@ -181,6 +190,23 @@ impl Acceptor {
         self.counts.failed.fetch_add(1, Ordering::Relaxed);
         None
     }
+}
+
+/// Bytes that tell HTTP/1.1 from TLS, whose first one is 0x16, and from HTTP/2.
+const PLAIN_START: usize = 4;
+
+/// So much of a request without TLS is read before it is left.
+const PLAIN_SIZE_MAX: u64 = 64 * 1024;
+
+/// The answer to HTTP where TLS is spoken; all web servers say so.
+const TLS_PORT: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
+    This port speaks TLS: use grpcs:// or https://\n";
+
+/// True if someone begins to speak HTTP/1.1: a method in capitals. HTTP/2 gets TLS's own alert.
+fn is_http(start: &[u8]) -> bool {
+    start.get(..PLAIN_START).is_some_and(|start| {
+        start.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b' ') && start != b"PRI "
+    })
 }
 
 /// True if only this connection failed, before it could be accepted: accept(2), "Error handling".

@@ -14,6 +14,7 @@ mod rpc_client;
 mod rpc_compact;
 mod rpc_info;
 mod rpc_jsonrpc;
+mod rpc_peers;
 mod rpc_registry;
 mod rpc_serve;
 mod rpc_server;

@@ -542,3 +542,48 @@ async fn idle_connections_are_many_and_harmless() {
     }
     still_serves(&server).await;
 }
+
+#[tokio::test]
+async fn all_connections_together_hold_a_bounded_number_of_bytes() {
+    let limits = Limits { requests_size_max: 100_000, ..Limits::default() };
+    let mut server = serve_with(limits).await;
+    // A call that holds its message, and one whose message is on its way.
+    let big = envelope::encode(0, &[0x0a; 60_000]);
+    let mut client = server.http2().await;
+    let running =
+        server.shutdown.spawn(client.send_request(request("Never", "application/grpc", big.clone(), &[])));
+    assert_eq!(server.events.recv().await, Some("called"));
+    assert_eq!(server.server.held(), 60_000);
+    let answer = server.grpc("Echo", big.clone(), &[]).await;
+    assert_eq!(
+        answer.grpc_status(),
+        ("8", "the server holds requests of 100000 bytes already, its limit: try again")
+    );
+    still_serves(&server).await;
+    let mut stream = server.connect().await;
+    let start = "POST /t.T/Echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 50000\r\n\r\n";
+    stream.write_all([start.as_bytes(), &[b' '; 49_999]].concat().as_slice()).await.unwrap();
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 429");
+    // What a cancelled call held is there for others.
+    running.abort();
+    assert_eq!(server.events.recv().await, Some("dropped"));
+    while server.server.held() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let answer = server.grpc("Echo", big.clone(), &[]).await;
+    assert_eq!((answer.grpc_status(), &answer.body), (("0", ""), &big));
+}
+
+#[tokio::test]
+async fn json_rpc_over_http_has_a_deadline() {
+    let server = serve().await;
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"t.T/Never"}"#;
+    let asked = request("/", "application/json", call, &[("connect-timeout-ms", "20")]);
+    let answer = Answer::read(server.http2().await.send_request(asked).await.unwrap()).await;
+    assert!(answer.text().contains("deadline"), "{answer:?}");
+    let asked = request("/", "application/json", call, &[("connect-timeout-ms", "soon")]);
+    let answer = Answer::read(server.http2().await.send_request(asked).await.unwrap()).await;
+    assert_eq!((answer.http_status, answer.text()), (400, "connect-timeout-ms is \"soon\": not a timeout\n"));
+}

@@ -1,5 +1,6 @@
 //! `bandy rpc serve`: answer calls with commands, workers, files, or the built-in services.
 
+mod http;
 mod init;
 mod listed;
 mod reload;
@@ -22,7 +23,7 @@ use crate::rpc::handler::{Answer, Faults, Host, Limits, Named, Offer, OfferError
 use crate::rpc::health::HealthState;
 use crate::rpc::registry::RegistryUrl;
 use crate::rpc::schema::{Input, SchemaError};
-use crate::rpc::server::{self, Server};
+use crate::rpc::server::Server;
 use crate::rpc::{Catalog, Method, Metrics};
 use crate::shutdown::Shutdown;
 use crate::units::{parse_duration, parse_percent, parse_size};
@@ -106,6 +107,9 @@ pub struct Args {
     /// Register under this name instead of one name for each service
     #[arg(long, value_name = "NAME", help_heading = "Server", requires = "register")]
     pub service_name: Option<String>,
+    /// What it takes over HTTP.
+    #[command(flatten)]
+    pub http: http::HttpArgs,
     /// What all servers have in common.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -174,9 +178,8 @@ async fn start(args: &Args, app: &App, offer: Offer, mut harness: Harness) -> an
     let notes = offering.renew().map_err(explain)?;
     notes.iter().for_each(|note| app.printer.note(note));
     let catalog = offering.catalog.load();
-    let mut options = server::Options::default();
-    options.limits.message_size_max = limits.message_bytes_max;
-    options.metrics = Arc::new(Metrics::new(&harness.metrics));
+    let metrics = Arc::new(Metrics::new(&harness.metrics));
+    let options = args.http.options(limits.message_bytes_max, metrics)?;
     let server = Server::new(offering.catalog.clone(), options, shutdown.clone());
     let mut listed = Listed::new(args, &harness.urls, app, &shutdown)?;
     for socket in harness.datagrams.drain(..) {

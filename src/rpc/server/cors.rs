@@ -23,6 +23,23 @@ pub enum Cors {
 const REMEMBER_SECONDS: HeaderValue = HeaderValue::from_static("7200");
 
 impl Cors {
+    /// `any`, or origins as browsers name them: `https://app.example`, without a path.
+    ///
+    /// # Errors
+    /// The first that is no origin.
+    pub fn of(words: &[String]) -> Result<Self, &str> {
+        if words.is_empty() {
+            return Ok(Self::Loopback);
+        }
+        if words.iter().any(|word| word == "any" || word == "*") {
+            return Ok(Self::Any);
+        }
+        match words.iter().find(|word| !is_origin(word)) {
+            Some(wrong) => Err(wrong),
+            None => Ok(Self::Origins(words.to_vec())),
+        }
+    }
+
     /// True if pages of `origin` may call.
     pub fn allows(&self, origin: &HeaderValue) -> bool {
         match (self, origin.to_str()) {
@@ -32,6 +49,12 @@ impl Cors {
             (Self::Origins(_) | Self::Loopback, Err(_)) => false,
         }
     }
+}
+
+/// A browser sends scheme, host and port in lower case, and nothing after them; another text would never match.
+fn is_origin(text: &str) -> bool {
+    let rest = text.split_once("://").filter(|(scheme, _)| !scheme.is_empty()).map(|(_, rest)| rest);
+    rest.is_some_and(|host| !host.is_empty() && !host.contains('/')) && text.to_ascii_lowercase() == text
 }
 
 fn is_loopback(origin: &str) -> bool {

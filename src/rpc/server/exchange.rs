@@ -20,6 +20,7 @@ use super::request::MessageReader;
 use super::trace::Trace;
 use super::{Server, cors, index, json_rpc, refusal};
 use crate::rpc::backend::{Call, Payload, Peer, Protocol, Reply, Requests};
+use crate::rpc::budget::Part;
 use crate::rpc::catalog::{Kind, Method, Route};
 use crate::rpc::metrics::Meter;
 use crate::rpc::schema::Schema;
@@ -30,7 +31,7 @@ use crate::rpc::{Code, Format, Status};
 /// Replies to callers who merely accept compression are compressed from this size on.
 const ACCEPTED_COMPRESS_SIZE_MIN: usize = 1024;
 const CONNECT_VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
-const CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout-ms");
+pub(super) const CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout-ms");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// On what terms a call is answered.
@@ -143,8 +144,8 @@ where
     let trace = Trace::start(&parts.headers, start);
     let meter = server.metrics().start(&route.method, start);
     metadata::strip_reserved(&mut parts.headers);
-    let reader =
-        MessageReader::new(body, content, terms.request_encoding, server.options.limits.message_size_max);
+    let size_max = server.options.limits.message_size_max;
+    let reader = MessageReader::new(body, content, terms.request_encoding, size_max, server.budget.part());
     let kind = route.method.kind;
     let requests = patient(reader.requests(kind), server.options.limits.request_wait_max);
     let exchange = Exchange { server, peer, route, metadata: parts.headers, terms, trace, meter };
@@ -178,7 +179,7 @@ async fn get(server: Arc<Server>, peer: Arc<Peer>, mut parts: Parts) -> Answer {
     metadata::strip_reserved(&mut parts.headers);
     let message = Payload { format, bytes: query.message };
     let exchange = Exchange { server, peer, route, metadata: parts.headers, terms, trace, meter };
-    exchange.run(std::future::ready(Ok(Requests::One(message)))).await
+    exchange.run(std::future::ready(Ok((Requests::One(message), None)))).await
 }
 
 /// A call that has a backend to answer it.
@@ -193,11 +194,11 @@ struct Exchange {
 }
 
 impl Exchange {
-    async fn run(self, requests: impl Future<Output = Result<Requests, Status>>) -> Answer {
+    async fn run(self, requests: impl Future<Output = Result<(Requests, Option<Part>), Status>>) -> Answer {
         let Self { server, peer, route, metadata, terms, mut trace, meter } = self;
         trace.note(Stage::Dispatch, 0);
         let work = async {
-            let requests = requests.await?;
+            let (requests, _held) = requests.await?;
             if let Requests::One(message) = &requests {
                 trace.note(Stage::Decode, message.bytes.len());
             }
@@ -231,10 +232,10 @@ impl Exchange {
 }
 
 /// Waits for requests; sets a timer only if they are not there yet.
-pub(super) async fn patient(
-    requests: impl Future<Output = Result<Requests, Status>>,
+pub(super) async fn patient<T>(
+    requests: impl Future<Output = Result<T, Status>>,
     wait_max: Duration,
-) -> Result<Requests, Status> {
+) -> Result<T, Status> {
     let mut requests = std::pin::pin!(requests);
     if let Some(ready) = requests.as_mut().now_or_never() {
         return ready;

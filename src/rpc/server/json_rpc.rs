@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Body;
+use tokio::time::Instant;
 
-use super::exchange::{Answer, patient, text};
+use super::exchange::{Answer, CONNECT_TIMEOUT, patient, text};
 use super::reply::{LostReply, ReplyBody};
 use super::request::MessageReader;
 use super::{Server, refusal};
 use crate::rpc::backend::{Peer, Requests};
 use crate::rpc::jsonrpc::{self, Origin};
-use crate::rpc::wire::{ContentType, Dialect, Encoding, metadata, status};
+use crate::rpc::wire::{ContentType, Dialect, Encoding, metadata, status, timeout};
 use crate::rpc::{Code, Format, Kind};
 
 /// True if a POST is JSON-RPC: JSON to the root, or one of the types that only JSON-RPC uses.
@@ -39,19 +40,23 @@ where
             format!("compression {name:?} is not supported: expected one of {}", Encoding::ACCEPTED),
         ));
     };
+    let deadline = match deadline(&parts.headers) {
+        Ok(deadline) => deadline,
+        Err(refusal) => return Ok(refusal::text(StatusCode::BAD_REQUEST, refusal)),
+    };
     let limits = &server.options.limits;
     let content = ContentType { dialect: Dialect::ConnectUnary, format: Format::Json };
-    let reader = MessageReader::new(body, content, encoding, limits.message_size_max);
-    let document = match patient(reader.requests(Kind::Unary), limits.request_wait_max).await {
-        Ok(Requests::One(document)) => document.bytes,
-        Ok(Requests::Stream(_)) => Bytes::new(),
+    let reader = MessageReader::new(body, content, encoding, limits.message_size_max, server.budget.part());
+    let (document, _held) = match patient(reader.requests(Kind::Unary), limits.request_wait_max).await {
+        Ok((Requests::One(document), held)) => (document.bytes, held),
+        Ok((Requests::Stream(_), held)) => (Bytes::new(), held),
         Err(error) if error.code == Code::ResourceExhausted => {
             return Ok(refusal::text(StatusCode::PAYLOAD_TOO_LARGE, error.message));
         }
         Err(error) => return Ok(refusal::text(status::http_status(error.code), error.message)),
     };
     metadata::strip_reserved(&mut parts.headers);
-    let origin = Origin { metadata: parts.headers, ..Origin::new(peer) };
+    let origin = Origin { metadata: parts.headers, deadline, ..Origin::new(peer) };
     match server.json_rpc.answer(&origin, &document).await {
         jsonrpc::Answer::Reply(json) => Ok(reply(StatusCode::OK, json)),
         jsonrpc::Answer::Silence => {
@@ -61,6 +66,15 @@ where
         }
         jsonrpc::Answer::Lost => Err(LostReply),
     }
+}
+
+/// When the caller gives up; JSON-RPC has no word for it, so Connect's is taken. An error says what is wrong with it.
+fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, String> {
+    let Some(value) = headers.get(CONNECT_TIMEOUT) else { return Ok(None) };
+    let timeout = value.to_str().ok().and_then(timeout::parse_connect);
+    let timeout = timeout.ok_or_else(|| format!("{CONNECT_TIMEOUT} is {value:?}: not a timeout"))?;
+    // More time than the clock has is no deadline.
+    Ok(Instant::now().checked_add(timeout))
 }
 
 fn reply(status: StatusCode, json: Vec<u8>) -> Response<ReplyBody> {

@@ -10,6 +10,7 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 
 use crate::rpc::backend::{Payload, Requests};
+use crate::rpc::budget::Part;
 use crate::rpc::wire::envelope::{FLAG_COMPRESSED, Frame};
 use crate::rpc::wire::web::TextDecoder;
 use crate::rpc::wire::{CompressionError, ContentType, Deframer, Dialect, Encoding, EnvelopeError};
@@ -24,25 +25,28 @@ pub struct MessageReader<B> {
     deframer: Deframer,
     text: TextDecoder,
     ended: bool,
+    held: Part,
 }
 
 impl<B> MessageReader<B>
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin + 'static,
 {
-    /// Reads `body`, of which each message has up to `size_max` bytes, compressed or not.
-    pub fn new(body: B, content: ContentType, encoding: Encoding, size_max: usize) -> Self {
+    /// Reads `body`, of which each message has up to `size_max` bytes, compressed or not, and counts what it holds
+    /// with `held`.
+    pub fn new(body: B, content: ContentType, encoding: Encoding, size_max: usize, held: Part) -> Self {
         let (deframer, text) = (Deframer::new(size_max), TextDecoder::default());
-        Self { body, content, encoding, size_max, deframer, text, ended: false }
+        Self { body, content, encoding, size_max, deframer, text, ended: false, held }
     }
 
-    /// The messages as a method of `kind` takes them.
+    /// The messages as a method of `kind` takes them. A single message is held as long as the [`Part`] that comes with
+    /// it; a stream holds what it has of the next one.
     ///
     /// # Errors
-    /// The body breaks the protocol, or has not exactly one message although the method takes one.
-    pub async fn requests(mut self, kind: Kind) -> Result<Requests, Status> {
+    /// There is no room for it, the body breaks the protocol, or has not exactly one message although the method takes one.
+    pub async fn requests(mut self, kind: Kind) -> Result<(Requests, Option<Part>), Status> {
         if kind.client_streams() {
-            return Ok(Requests::Stream(self.boxed()));
+            return Ok((Requests::Stream(self.boxed()), None));
         }
         let payload = match self.content.dialect {
             Dialect::ConnectUnary => self.whole_body().await?,
@@ -50,7 +54,8 @@ where
                 self.only_message().await?
             }
         };
-        Ok(Requests::One(payload))
+        self.held.resize(payload.bytes.len())?;
+        Ok((Requests::One(payload), Some(self.held)))
     }
 
     async fn only_message(&mut self) -> Result<Payload, Status> {
@@ -78,6 +83,7 @@ where
             if size > self.size_max {
                 return Err(too_large(size));
             }
+            self.held.resize(size)?;
             if first.is_empty() {
                 first = data;
             } else {
@@ -96,6 +102,7 @@ where
             if self.ended {
                 return Poll::Ready(self.deframer.finish().map_err(envelope_status).map(|()| None));
             }
+            self.held.resize(self.deframer.buffered())?;
             match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 // Trailers of a request mean nothing in any of the protocols.
                 Some(Ok(frame)) => {
@@ -158,6 +165,7 @@ where
             // Nothing follows an error.
             self.ended = true;
             self.deframer = Deframer::new(0);
+            self.held.clear();
         }
         Poll::Ready(item)
     }

@@ -100,6 +100,11 @@ impl Deframer {
         Ok(Some(Frame { flags, data }))
     }
 
+    /// Bytes that wait for the rest of their frame.
+    pub fn buffered(&self) -> usize {
+        self.whole.len() + self.parts.len()
+    }
+
     /// Call it at the end of the stream.
     ///
     /// # Errors
