@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod call;
 pub mod demo;
+mod fleet;
 mod headers;
 mod health;
 pub mod info;

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -69,6 +70,33 @@ fn a_server_is_found_until_it_stops() {
     // Deregistered, not merely unhealthy.
     call(&url, "").exits(5).complains("no healthy instance of bandy.Functions at").complains(&url);
     assert_eq!(get(&registry, &format!("/v1/health/service/{SERVICE}")).1, Value::Array(Vec::new()));
+}
+
+#[test]
+fn instances_take_turns() {
+    let registry = registry();
+    let _servers = [server("ada", &registry.url), server("bob", &registry.url)];
+    let words = format!("rpc call -e {} --each {SERVICE}/who", registry.url);
+    let text = bandy(&words).stdin("\"x\"\n".repeat(6)).runs().exits(0).out();
+    let answers: Vec<&str> = text.lines().collect();
+    let turns = [["ada", "bob"].repeat(3), ["bob", "ada"].repeat(3)];
+    assert!(turns.contains(&answers), "{answers:?}");
+}
+
+#[test]
+fn an_instance_that_cannot_be_reached_is_passed_over() {
+    let registry = registry();
+    // The entry of the one that was killed is still there, and healthy as far as anybody knows.
+    let dead = server("dead", &registry.url);
+    let _alive = server("alive", &registry.url);
+    dead.signal(Signal::KILL);
+    let _ = dead.ends().dies_by(Signal::KILL);
+    healthy(&registry, 2);
+    for _ in 0..6 {
+        call(&registry.url, "").prints("alive\n");
+    }
+    let words = format!("rpc call -e {} --each {SERVICE}/who", registry.url);
+    bandy(&words).stdin("\"x\"\n".repeat(4)).runs().prints(&"alive\n".repeat(4));
 }
 
 #[test]
@@ -183,8 +211,12 @@ fn a_waiting_query_does_not_delay_a_stop() {
     let mut waiting = TcpStream::connect(address).unwrap();
     let query = format!("/v1/health/service/{SERVICE}?index={index}&wait=5m");
     write!(waiting, "GET {query} HTTP/1.1\r\nhost: r\r\n\r\n").unwrap();
-    registry.signal(Signal::USR1);
-    registry.says("accepted 2");
+    let start = Instant::now();
+    while !registry.stderr().contains("accepted 2") {
+        assert!(start.elapsed() < DEADLINE, "never accepted: {}", registry.stderr());
+        registry.signal(Signal::USR1);
+        std::thread::sleep(Duration::from_millis(20));
+    }
     registry.signal(Signal::TERM);
     // Long before the grace is over.
     registry.ends().exits(0);

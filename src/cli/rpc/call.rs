@@ -262,7 +262,7 @@ impl Invocation<'_> {
         let (policy, options) = (self.args.policy(), self.options());
         let (mut attempts, mut waits) = (0, 0);
         loop {
-            let reply = self.remote.client.unary(self.path(), message, &options).await;
+            let reply = self.remote.unary(self.path(), message, &options).await;
             let absent = policy.is_absence(&reply.ending);
             attempts += u32::from(!absent);
             let Some(pause) = policy.pause(&reply.ending, attempts, waits, fastrand::f64()) else {

@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
+use super::fleet::{self, Fleet};
 use super::headers;
 use crate::cli::app::App;
 use crate::cli::connect::{Connect, ConnectArgs, Credentials, Tls};
 use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place, Scheme};
 use crate::cli::exit::{Exit, Failure};
 use crate::rpc::client::resolve::{MethodName, ends_with_words};
-use crate::rpc::client::{CallOptions, Cause, Ending, HttpClient, HttpProtocol, HttpVersion, Target};
+use crate::rpc::client::{
+    CallOptions, Cause, Ending, HttpClient, HttpProtocol, HttpVersion, Target, UnaryReply,
+};
 use crate::rpc::registry::{self, Instance, Local, RegistryUrl};
 use crate::rpc::wire::Encoding;
 use crate::shutdown::Shutdown;
@@ -73,6 +77,8 @@ pub struct Remote {
     pub options: CallOptions,
     /// True if it was not named but found: `local:`.
     pub is_local: bool,
+    /// All instances, this one among them, if a registry knows several.
+    fleet: Option<Fleet>,
 }
 
 impl Remote {
@@ -91,11 +97,37 @@ impl Remote {
             .endpoint
             .as_deref()
             .filter(|text| RegistryUrl::is_registry(text) && !text.starts_with("local:"));
-        let connect = match registry {
-            Some(text) => from_registry(args, text, wanted.service_name(), app).await?,
-            None => args.resolve(app, Pillar::Rpc)?,
+        let Some(text) = registry else {
+            return Self::connect(&args.resolve(app, Pillar::Rpc)?, args.timeout, protocol, wanted, app);
         };
-        Self::connect(&connect, args.timeout, protocol, wanted, app)
+        let at = |instance: &Instance| {
+            let mut args = ConnectArgs { endpoint: Some(instance.url.clone()), ..args.clone() };
+            if args.server_name.is_none() {
+                args.server_name.clone_from(&instance.server_name);
+            }
+            Self::connect(&args.resolve(app, Pillar::Rpc)?, args.timeout, protocol, wanted, app)
+        };
+        let mut instances = fleet::find(text, wanted.service_name(), app).await?;
+        let Some(first) = fleet::take_first(&mut instances).await else {
+            return Err(Failure::new(Exit::NotFound, format!("no healthy instance at {text}")).into());
+        };
+        let mut remote = at(&first)?;
+        if !instances.is_empty() {
+            let all = std::iter::once(first).chain(instances);
+            let members = all.map(|instance| Ok((instance.clone(), at(&instance)?)));
+            remote.fleet = Some(Fleet::new(members.collect::<anyhow::Result<_>>()?));
+        }
+        Ok(remote)
+    }
+
+    /// Makes a unary call. Where a registry knows several instances, they take turns.
+    pub async fn unary(&self, path: &str, message: &Bytes, options: &CallOptions) -> UnaryReply {
+        if let Some(fleet) = &self.fleet
+            && let Some(reply) = Box::pin(fleet.unary(path, message, options)).await
+        {
+            return reply;
+        }
+        self.client.unary(path, message, options).await
     }
 
     fn connect(
@@ -126,7 +158,7 @@ impl Remote {
             ..CallOptions::default()
         };
         let url = if is_local { connect.endpoint.to_string() } else { endpoint.to_string() };
-        Ok(Self { client: HttpClient::new(target, Shutdown::new()), url, options, is_local })
+        Ok(Self { client: HttpClient::new(target, Shutdown::new()), url, options, is_local, fleet: None })
     }
 
     /// What to tell a person about a call that did not end well.
@@ -187,25 +219,6 @@ impl Remote {
     }
 }
 
-async fn from_registry(
-    args: &ConnectArgs,
-    text: &str,
-    service: Option<&str>,
-    app: &App,
-) -> anyhow::Result<Connect> {
-    let url: RegistryUrl =
-        text.parse().map_err(|error: registry::UrlError| Failure::new(Exit::Usage, error.to_string()))?;
-    let instances =
-        registry::resolve(&url, &services(app), service).await.map_err(|error| registry_failure(&error))?;
-    let instance = choose(instances)
-        .ok_or_else(|| Failure::new(Exit::NotFound, format!("no healthy instance at {text}")))?;
-    let mut args = ConnectArgs { endpoint: Some(instance.url.clone()), ..args.clone() };
-    if args.server_name.is_none() {
-        args.server_name.clone_from(&instance.server_name);
-    }
-    args.resolve(app, Pillar::Rpc)
-}
-
 /// What to tell a person about a registry that does not help.
 pub fn registry_failure(error: &registry::Error) -> Failure {
     let exit = match error {
@@ -264,7 +277,7 @@ impl<'a> Wanted<'a> {
 
 /// One of the instances, each as often as its weight says, of those that come first. Every command makes its own
 /// choice, so commands together spread over all.
-fn choose(mut instances: Vec<Instance>) -> Option<Instance> {
+pub(super) fn choose(mut instances: Vec<Instance>) -> Option<Instance> {
     let first = instances.iter().map(|instance| instance.priority).min()?;
     instances.retain(|instance| instance.priority == first);
     let weight = |instance: &Instance| u64::from(instance.weight.max(1));
