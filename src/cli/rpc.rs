@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod call;
+pub mod connector;
 pub mod demo;
 mod fleet;
 mod headers;

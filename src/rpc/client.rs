@@ -1,11 +1,14 @@
 //! The client: calls of all kinds, in every protocol, without generated code.
 //!
-//! [`HttpClient`] makes calls from message bytes. A call is a [`Sender`], a [`Receiver`], or both at the
+//! [`Client`] makes calls in every protocol, [`HttpClient`] in those over HTTP, from message bytes. A call is a [`Sender`], a [`Receiver`], or both at the
 //! same time: nothing waits for the server's headers before it sends or reads.
 
+mod any;
 mod connection;
 mod ending;
 mod exchange;
+pub(crate) mod lazy;
+mod post;
 mod raw;
 mod receive;
 mod reflect;
@@ -18,6 +21,7 @@ mod unschooled;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
+pub use any::{Client, CompactClient, CompactDatagrams, Connector, Replies, Requests, Whole};
 pub use connection::HttpVersion;
 pub use ending::{Cause, Ending};
 pub use raw::{RawCall, RawConnection};

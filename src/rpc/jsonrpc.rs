@@ -3,6 +3,7 @@
 //! [`Service::answer`] turns one document into its reply, whatever it came in on: HTTP, a line, a
 //! `Content-Length` frame or a datagram. What the protocol leaves open is decided in docs/json-rpc.md.
 
+pub mod client;
 mod discover;
 mod error;
 mod framing;

@@ -15,6 +15,7 @@ mod rpc_compact;
 mod rpc_info;
 mod rpc_jsonrpc;
 mod rpc_peers;
+mod rpc_protocols;
 mod rpc_registry;
 mod rpc_serve;
 mod rpc_server;

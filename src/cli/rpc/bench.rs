@@ -180,7 +180,7 @@ async fn prepare(args: &Args, app: &App) -> anyhow::Result<Plan> {
     Ok(Plan {
         method,
         messages,
-        target: remote.client.target().clone(),
+        connector: remote.connector.clone(),
         options: remote.options.clone(),
         url: remote.url.clone(),
         connections: args.load.connections,

@@ -20,7 +20,7 @@ use crate::cli::connect::ConnectArgs;
 use crate::cli::endpoint::{Endpoint, Pillar};
 use crate::cli::exit::{Exit, Failure};
 use crate::rpc::client::resolve::MethodName;
-use crate::rpc::client::{CallOptions, Ending, Receiver, RetryPolicy, Sender, UnaryReply};
+use crate::rpc::client::{CallOptions, Ending, Replies, Requests, RetryPolicy, UnaryReply};
 use crate::rpc::{Code, Format};
 use crate::units::parse_duration;
 use body::Look;
@@ -155,7 +155,7 @@ async fn call(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let policy = args.policy();
     let found = wait_ready(&policy, || lookup::method(&name, &args.schema, &remote)).await?;
     warn_of_conflicts(&found.schema, app);
-    let show = Show::new(app, &found, args.json.clone());
+    let show = Show::new(app, &found, args.json.clone(), remote.options.format);
     let invocation = Invocation { args, app, remote, found: &found, show };
     if args.each {
         return each::run(&invocation).await;
@@ -251,6 +251,10 @@ impl Invocation<'_> {
     fn empty(&self) -> Result<Bytes, Failure> {
         let kind = &self.found.method.input;
         let json = match Look::of(kind) {
+            // A method whose parameters nobody knows may have none.
+            Look::Json if lookup::is_schemaless(&self.found.method, self.format()) => {
+                return Ok(Bytes::new());
+            }
             Look::Json => Bytes::from_static(b"{}"),
             Look::Text | Look::Bytes => Bytes::from_static(b"\"\""),
         };
@@ -297,7 +301,8 @@ impl Invocation<'_> {
             None => Input::stdin(self.app, &self.found.method.input, self.format()),
         };
         let started = Instant::now();
-        let both = self.remote.client.stream(self.path(), &self.options()).await;
+        let kind = self.found.method.kind;
+        let both = self.remote.client.stream(self.path(), kind, &self.options()).await;
         let (sender, receiver) = both.map_err(|ending| self.remote.failure(self.path(), &ending))?;
         let mut receiving = std::pin::pin!(self.receive(receiver, started));
         let mut sending = std::pin::pin!(self.send(sender, input));
@@ -312,7 +317,7 @@ impl Invocation<'_> {
         }
     }
 
-    async fn send(&self, mut sender: Sender, mut input: Input<'_>) -> anyhow::Result<Sender> {
+    async fn send(&self, mut sender: Requests, mut input: Input<'_>) -> anyhow::Result<Requests> {
         while let Some(message) = input.next().await? {
             if sender.send(&message).await.is_err() {
                 return Ok(sender);
@@ -325,7 +330,7 @@ impl Invocation<'_> {
     }
 
     /// Prints what comes until the end, or until it is enough.
-    async fn receive(&self, mut receiver: Receiver, started: Instant) -> anyhow::Result<Exit> {
+    async fn receive(&self, mut receiver: Replies, started: Instant) -> anyhow::Result<Exit> {
         let until = self.args.duration.and_then(|duration| started.checked_add(duration));
         let mut received = 0;
         let mut said_headers = false;
@@ -347,7 +352,7 @@ impl Invocation<'_> {
                 return Ok(Exit::Done);
             }
         }
-        let (_, ending) = receiver.end().await;
+        let ending = receiver.end().await;
         self.show.end(&ending, started.elapsed())?;
         self.end(&ending)?;
         Ok(self.enough(received))
@@ -415,6 +420,6 @@ async fn raw(args: &Args, app: &App, name: &MethodName, remote: &Remote) -> anyh
             return Ok(Exit::Done);
         }
     }
-    let (_, ending) = receiver.end().await;
+    let ending = receiver.end().await;
     if ending.status.is_ok() { Ok(Exit::Done) } else { Err(remote.failure(&path, &ending).into()) }
 }

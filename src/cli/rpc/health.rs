@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use prost::Message as _;
 
 use super::remote::Remote;
 use crate::cli::exit::{Exit, Failure};
-use crate::rpc::Code;
 use crate::rpc::client::{CallOptions, Cause};
 use crate::rpc::health::{CheckRequest, CheckResponse, SERVICE, Serving};
+use crate::rpc::schema::Schema;
+use crate::rpc::{Code, Format, Payload};
 
 /// The answer to a health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ impl Health {
 /// # Errors
 /// No answer, or a failure that says nothing about health.
 pub async fn check(remote: &Remote, service: &str, limit: Duration) -> Result<Health, Failure> {
-    let request = CheckRequest { service: service.to_owned() }.encode_to_vec().into();
+    let request = request(service, remote.options.format);
     let timeout = remote.options.timeout.map_or(limit, |timeout| timeout.min(limit));
     let options = CallOptions { timeout: Some(timeout), get: false, ..remote.options.clone() };
     let path = format!("{SERVICE}/Check");
@@ -51,9 +53,9 @@ pub async fn check(remote: &Remote, service: &str, limit: Duration) -> Result<He
     let code = reply.ending.status.code;
     match (reply.message, &reply.ending.cause) {
         (Some(message), _) => {
-            let status = CheckResponse::decode(message)
+            let status = serving(message, remote.options.format)
                 .map_err(|error| Failure::new(Exit::Failed, format!("{}: health: {error}", remote.url)))?;
-            Ok(match Serving::try_from(status.status) {
+            Ok(match Serving::try_from(status) {
                 Ok(Serving::Serving) => Health::Serving,
                 Ok(Serving::NotServing) => Health::NotServing,
                 Ok(Serving::ServiceUnknown) => Health::NotFound,
@@ -69,6 +71,26 @@ pub async fn check(remote: &Remote, service: &str, limit: Duration) -> Result<He
         )),
         (None, _) => Err(remote.failure("the health check", &reply.ending)),
     }
+}
+
+fn request(service: &str, format: Format) -> Bytes {
+    match format {
+        Format::Proto => CheckRequest { service: service.to_owned() }.encode_to_vec().into(),
+        Format::Json => serde_json::json!({ "service": service }).to_string().into(),
+    }
+}
+
+/// The number of the state in an answer.
+fn serving(answer: Bytes, format: Format) -> Result<i32, String> {
+    let proto = match format {
+        Format::Proto => answer,
+        Format::Json => {
+            let name = "grpc.health.v1.HealthCheckResponse";
+            let kind = Schema::standard().message(name).expect("a test compiles the health service");
+            kind.convert(&Payload::json(answer), Format::Proto).map_err(|status| status.message)?
+        }
+    };
+    CheckResponse::decode(proto).map(|answer| answer.status).map_err(|error| error.to_string())
 }
 
 /// The error for a service that the server does not know.

@@ -1,14 +1,21 @@
 //! From a method's name on the command line to the method: local files first, then the server's own words.
 
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use tokio::time::timeout;
+
 use super::remote::Remote;
 use super::schema::SchemaArgs;
 use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
+use crate::rpc::catalog::method_id;
 use crate::rpc::client::resolve::{self, MethodName, Resolved, ends_with_words, is_standard};
-use crate::rpc::client::{CallOptions, ReflectError};
+use crate::rpc::client::{CallOptions, Client, Ending, HttpClient, ReflectError};
+use crate::rpc::jsonrpc::client as jsonrpc;
 use crate::rpc::reflection::fetch::{Fetch, FetchError, Fetched};
 use crate::rpc::schema::Schema;
-use crate::rpc::{Code, Method};
+use crate::rpc::{Code, Format, Kind, Method, Status};
 
 /// A method and the types around it.
 pub struct Found {
@@ -31,7 +38,13 @@ pub async fn method(name: &MethodName, files: &SchemaArgs, remote: &Remote) -> a
             Resolved::Unknown => {}
         }
     }
-    let fetched = match reflect(name, remote).await {
+    let fetched = match &remote.client {
+        Client::JsonRpc(_) if local.is_none() => return Ok(schemaless(name)),
+        Client::JsonRpc(_) => Err(no_reflection()),
+        Client::Compact(_) | Client::CompactDatagrams(_) => described(remote).await,
+        Client::Http(client) => reflect(name, client, remote).await,
+    };
+    let fetched = match fetched {
         Ok(fetched) => fetched,
         Err(error) => {
             return Err(match &local {
@@ -53,15 +66,14 @@ pub async fn method(name: &MethodName, files: &SchemaArgs, remote: &Remote) -> a
 }
 
 /// Asks for the services and for what the name says about the method, in one round trip if the name is full.
-async fn reflect(name: &MethodName, remote: &Remote) -> Result<Fetched, ReflectError> {
+async fn reflect(name: &MethodName, client: &HttpClient, remote: &Remote) -> Result<Fetched, ReflectError> {
     let mut fetch = Fetch::services();
     let full = name.service.clone().filter(|service| service.contains('.'));
     if let Some(service) = &full {
         fetch.ask_symbol(service);
     }
     let mut narrowed = false;
-    remote
-        .client
+    client
         .reflect(fetch, &reflect_options(&remote.options), |fetch| {
             let Some(services) = fetch.known_services().filter(|_| !narrowed) else { return };
             narrowed = true;
@@ -91,12 +103,110 @@ pub fn reflect_options(options: &CallOptions) -> CallOptions {
 /// The server's.
 pub async fn everything(remote: &Remote) -> anyhow::Result<Fetched> {
     let options = reflect_options(&remote.options);
-    remote
-        .client
-        .reflect(Fetch::everything(), &options, |_| {})
-        .await
-        .map_err(|error| schema_failure(remote, error))
+    let fetched = match &remote.client {
+        Client::Http(client) => client.reflect(Fetch::everything(), &options, |_| {}).await,
+        Client::Compact(_) | Client::CompactDatagrams(_) => described(remote).await,
+        Client::JsonRpc(_) => Err(no_reflection()),
+    };
+    fetched.map_err(|error| schema_failure(remote, error))
 }
+
+/// What a server of the compact protocol says about itself.
+async fn described(remote: &Remote) -> Result<Fetched, ReflectError> {
+    let call = |ending| ReflectError::Call(Box::new(ending));
+    let table = async {
+        match &remote.client {
+            Client::Compact(client) => client.connection(&remote.options).await?.table().await,
+            Client::CompactDatagrams(client) => client.socket().await?.table().await,
+            Client::Http(_) | Client::JsonRpc(_) => unreachable!("only the compact protocol has a table"),
+        }
+    };
+    let table = match remote.options.timeout {
+        Some(limit) => timeout(limit, table).await.unwrap_or_else(|_| Err(Ending::deadline())),
+        None => table.await,
+    };
+    let table = table.map_err(call)?;
+    let schema = Schema::from_descriptor_set(&table.descriptor_set).map_err(FetchError::Schema)?;
+    let service = |path: &str| path.split_once('/').map_or("", |(service, _)| service).to_owned();
+    let services: BTreeSet<String> = table.methods().map(|method| service(&method.path)).collect();
+    Ok(Fetched { services: services.into_iter().collect(), schema, missing: Vec::new() })
+}
+
+fn no_reflection() -> ReflectError {
+    let status = Status::new(Code::Unimplemented, "JSON-RPC has no schema");
+    ReflectError::Call(Box::new(Ending::given_up(status)))
+}
+
+/// A method in the words of OpenRPC.
+#[derive(Debug, Deserialize)]
+pub struct Discovered {
+    /// What it is called by.
+    pub name: String,
+    /// Its integer id, from servers of ours.
+    #[serde(rename = "x-call-id")]
+    pub id: Option<u32>,
+    /// What it returns.
+    pub result: Option<DiscoveredResult>,
+}
+
+/// A result in the words of OpenRPC.
+#[derive(Debug, Deserialize)]
+pub struct DiscoveredResult {
+    /// What it is called.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// Asks a server of JSON-RPC what it offers.
+///
+/// # Errors
+/// The server's, or what it says is no OpenRPC document.
+pub async fn discover(client: &jsonrpc::Client, remote: &Remote) -> Result<Vec<Discovered>, Failure> {
+    #[derive(Deserialize)]
+    struct Document {
+        methods: Vec<Discovered>,
+    }
+    let options = reflect_options(&remote.options);
+    let reply = client.call("rpc.discover", None, &options).await;
+    let Some(document) = reply.message else {
+        if reply.ending.status.code == Code::Unimplemented {
+            let message = format!("{} does not describe itself — it offers no rpc.discover", remote.url);
+            return Err(
+                Failure::new(Exit::NotFound, message).tip("name the schema: --proto FILE or --protoset FILE")
+            );
+        }
+        return Err(remote.failure("rpc.discover", &reply.ending));
+    };
+    let document: Document = serde_json::from_slice(&document).map_err(|error| {
+        Failure::new(
+            Exit::Failed,
+            format!("{}: rpc.discover answered no OpenRPC document: {error}", remote.url),
+        )
+    })?;
+    Ok(document.methods)
+}
+
+/// A method of JSON-RPC, which takes and returns any JSON, by the very name that was given.
+fn schemaless(name: &MethodName) -> Found {
+    let any = Schema::standard().message(ANY_JSON).expect("a test compiles the well-known types");
+    let method = Method {
+        path: name.text.clone(),
+        id: method_id(&name.text),
+        kind: Kind::Unary,
+        no_side_effects: false,
+        input: any.clone(),
+        output: any,
+    };
+    Found { method, schema: Schema::standard().clone() }
+}
+
+/// True if nothing is known of the method but that it takes and returns JSON.
+pub fn is_schemaless(method: &Method, format: Format) -> bool {
+    format == Format::Json && method.output.full_name() == ANY_JSON
+}
+
+/// Any JSON value.
+const ANY_JSON: &str = "google.protobuf.Value";
 
 fn no_schema(name: &MethodName, remote: &Remote, error: ReflectError) -> anyhow::Error {
     let error = schema_failure(remote, error);

@@ -10,7 +10,10 @@ use crate::cli::connect::ConnectArgs;
 use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
 use crate::output::Column;
+use crate::rpc::catalog::method_id;
+use crate::rpc::client::Client;
 use crate::rpc::client::resolve::ends_with_words;
+use crate::rpc::jsonrpc::client as jsonrpc;
 use crate::rpc::schema::Schema;
 use crate::rpc::{Kind, Method};
 
@@ -71,6 +74,11 @@ async fn list(args: &Args, app: &App) -> anyhow::Result<Exit> {
         let remote =
             Remote::open(&args.connect, &args.protocol, Wanted::service(args.service.as_deref()), app)
                 .await?;
+        if let Client::JsonRpc(client) = &remote.client
+            && !args.schema.is_given()
+        {
+            return discovered(args, client, &remote, app).await;
+        }
         let fetched = lookup::everything(&remote).await?;
         // What the server offers, as its own schema or the files describe it.
         let schema = match args.schema.load()? {
@@ -99,6 +107,39 @@ async fn list(args: &Args, app: &App) -> anyhow::Result<Exit> {
             id: method.id,
             request: method.input.full_name(),
             reply: method.output.full_name(),
+        })?;
+    }
+    table.finish()?;
+    Ok(Exit::Done)
+}
+
+/// The methods that a server of JSON-RPC lists itself. Their names need not be `Service/Method`, and all are unary.
+async fn discovered(
+    args: &Args,
+    client: &jsonrpc::Client,
+    remote: &Remote,
+    app: &App,
+) -> anyhow::Result<Exit> {
+    let mut methods = lookup::discover(client, remote).await?;
+    let service = |name: &str| name.rsplit_once(['/', '.']).map_or("", |(service, _)| service).to_owned();
+    if let Some(wanted) = &args.service {
+        methods.retain(|method| ends_with_words(&service(&method.name), wanted));
+        if methods.is_empty() {
+            let message = format!("no service '{wanted}' at {}", remote.url);
+            return Err(Failure::new(Exit::NotFound, message).tip("see all of them: bandy rpc ls").into());
+        }
+    }
+    methods.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut table = app.printer.list(COLUMNS);
+    for method in &methods {
+        let service = service(&method.name);
+        table.row(&Row {
+            method: method.name.strip_prefix(&service).unwrap_or(&method.name).trim_start_matches(['/', '.']),
+            service: &service,
+            kind: kind_name(Kind::Unary),
+            id: method.id.unwrap_or_else(|| method_id(&method.name)),
+            request: "",
+            reply: method.result.as_ref().map_or("", |result| &result.name),
         })?;
     }
     table.finish()?;

@@ -8,69 +8,26 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
+use super::connector;
 use super::fleet::{self, Fleet};
 use super::headers;
 use crate::cli::app::App;
-use crate::cli::connect::{Connect, ConnectArgs, Credentials, Tls};
-use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place, Scheme};
+use crate::cli::connect::{Connect, ConnectArgs, Credentials};
+use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place};
 use crate::cli::exit::{Exit, Failure};
 use crate::rpc::client::resolve::{MethodName, ends_with_words};
-use crate::rpc::client::{
-    CallOptions, Cause, Ending, HttpClient, HttpProtocol, HttpVersion, Target, UnaryReply,
-};
+use crate::rpc::client::{CallOptions, Cause, Client, Connector, Ending, HttpProtocol, UnaryReply};
 use crate::rpc::registry::{self, Instance, Local, RegistryUrl};
-use crate::rpc::wire::Encoding;
 use crate::shutdown::Shutdown;
-use crate::transport::tls::{IdentityFiles, TlsClientOptions};
-use crate::transport::{Address, TlsClient};
-use crate::units;
 
-/// Which protocol, and how.
-#[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Protocol")]
-pub struct ProtocolArgs {
-    /// Protocol of the calls [default: grpc]
-    #[arg(long, value_name = "NAME", value_parser = parse_protocol)]
-    pub protocol: Option<HttpProtocol>,
-    /// Version of HTTP for gRPC-Web and Connect: 1.1 or 2
-    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
-    pub http: Option<HttpVersion>,
-    /// Send a header: NAME=VALUE, 'NAME: VALUE', or @FILE of such lines; ${VAR} is filled in
-    #[arg(short = 'H', long = "header", value_name = "HEADER")]
-    pub headers: Vec<String>,
-    /// Compress requests: gzip, zstd or deflate
-    #[arg(short = 'z', long, value_name = "CODEC", value_parser = parse_compression)]
-    pub compress: Option<Encoding>,
-    /// Largest message to accept
-    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = units::parse_size)]
-    pub max_msg_size: u64,
-}
-
-fn parse_protocol(text: &str) -> Result<HttpProtocol, String> {
-    match text {
-        "grpc" => Ok(HttpProtocol::Grpc),
-        "grpc-web" | "grpcweb" => Ok(HttpProtocol::GrpcWeb),
-        "connect" => Ok(HttpProtocol::Connect),
-        other => Err(format!("{other:?} is none of grpc, grpc-web, connect")),
-    }
-}
-
-fn parse_version(text: &str) -> Result<HttpVersion, String> {
-    match text {
-        "1" | "1.1" => Ok(HttpVersion::H1),
-        "2" => Ok(HttpVersion::H2),
-        other => Err(format!("{other:?} is none of 1.1, 2")),
-    }
-}
-
-fn parse_compression(text: &str) -> Result<Encoding, String> {
-    Encoding::from_name(text).ok_or_else(|| format!("{text:?} is none of gzip, zstd, deflate, identity"))
-}
+pub use connector::ProtocolArgs;
 
 /// A server to call.
 pub struct Remote {
     /// The client.
-    pub client: HttpClient,
+    pub client: Client,
+    /// How it is reached.
+    pub connector: Connector,
     /// How messages name the server.
     pub url: String,
     /// What every call to it has in common.
@@ -142,7 +99,7 @@ impl Remote {
             Place::Local(name) => local(name, wanted, app)?,
             Place::Unix(_) | Place::Dir(_) | Place::Hosts(_) => connect.endpoint.clone(),
         };
-        let target = target(&endpoint, &connect.tls, protocol)?;
+        let connector = connector::connector(&endpoint, &connect.tls, protocol)?;
         let mut metadata = HeaderMap::new();
         if let Some(value) = authorization(&connect.credentials)? {
             metadata.insert(AUTHORIZATION, value);
@@ -155,10 +112,12 @@ impl Remote {
             message_size_max: usize::try_from(protocol.max_msg_size)
                 .unwrap_or(usize::MAX)
                 .min(u32::MAX as usize),
+            format: connector.format(),
             ..CallOptions::default()
         };
         let url = if is_local { connect.endpoint.to_string() } else { endpoint.to_string() };
-        Ok(Self { client: HttpClient::new(target, Shutdown::new()), url, options, is_local, fleet: None })
+        let client = connector.client(Shutdown::new());
+        Ok(Self { client, connector, url, options, is_local, fleet: None })
     }
 
     /// What to tell a person about a call that did not end well.
@@ -202,18 +161,17 @@ impl Remote {
     }
 
     fn protocol(&self) -> &'static str {
-        match self.client.target().protocol {
-            HttpProtocol::Grpc => "gRPC",
-            HttpProtocol::GrpcWeb => "gRPC-Web",
-            HttpProtocol::Connect => "Connect",
-        }
+        self.connector.protocol()
     }
 
     fn other_protocol(&self, failure: Failure) -> Failure {
-        let others = match self.client.target().protocol {
-            HttpProtocol::Grpc => "--protocol connect or --protocol grpc-web",
-            HttpProtocol::GrpcWeb => "--protocol grpc or --protocol connect",
-            HttpProtocol::Connect => "--protocol grpc or --protocol grpc-web",
+        let others = match &self.connector {
+            Connector::Http(target) => match target.protocol {
+                HttpProtocol::Grpc => "--protocol connect or --protocol grpc-web",
+                HttpProtocol::GrpcWeb => "--protocol grpc or --protocol connect",
+                HttpProtocol::Connect => "--protocol grpc or --protocol grpc-web",
+            },
+            Connector::Compact(..) | Connector::CompactDatagrams { .. } | Connector::JsonRpc(_) => "grpc://",
         };
         failure.tip(format!("if it is an RPC server, try {others}"))
     }
@@ -316,69 +274,6 @@ fn local(name: &str, wanted: Wanted<'_>, app: &App) -> anyhow::Result<Endpoint> 
             .into()),
         Err(error) => Err(registry_failure(&error).into()),
     }
-}
-
-fn target(endpoint: &Endpoint, tls: &Tls, args: &ProtocolArgs) -> anyhow::Result<Target> {
-    let usage = |message: String| Failure::new(Exit::Usage, message);
-    match endpoint.scheme {
-        Scheme::Grpc | Scheme::Grpcs | Scheme::Http | Scheme::Https | Scheme::Unix | Scheme::Local => {}
-        other => {
-            let message = format!("{}:// is not supported by this command yet", other.name());
-            return Err(usage(message).tip("use grpc://, grpcs://, http://, https:// or unix:").into());
-        }
-    }
-    let protocol = match (args.protocol, endpoint.option("protocol")) {
-        (Some(protocol), _) => protocol,
-        (None, Some(name)) => parse_protocol(name).map_err(|error| usage(format!("{endpoint}: {error}")))?,
-        (None, None) => HttpProtocol::Grpc,
-    };
-    let address =
-        endpoint.addresses().into_iter().next().ok_or_else(|| usage(format!("{endpoint} names no host")))?;
-    let encrypted = is_encrypted(endpoint, &address, tls)?;
-    let mut target = Target::grpc(address).protocol(protocol);
-    if let Some(version) = args.http {
-        if protocol == HttpProtocol::Grpc && version == HttpVersion::H1 {
-            return Err(usage("gRPC needs HTTP/2".to_owned())
-                .tip("use --protocol grpc-web or connect with --http 1.1")
-                .into());
-        }
-        target.version = version;
-    }
-    if encrypted {
-        target = target.tls(tls_client(tls)?);
-    }
-    if let Some(path) =
-        endpoint.path.as_deref().map(|path| path.trim_matches('/')).filter(|path| !path.is_empty())
-    {
-        target.prefix = format!("/{path}");
-    }
-    Ok(target)
-}
-
-/// Without a scheme, plaintext is for this machine only, and never if TLS was spoken of.
-fn is_encrypted(endpoint: &Endpoint, address: &Address, tls: &Tls) -> Result<bool, Failure> {
-    if endpoint.assumed {
-        return Ok(tls.is_wanted() || !address.is_loopback());
-    }
-    if !endpoint.scheme.is_tls() && tls.is_wanted() && !matches!(address, Address::Unix(_)) {
-        let message = format!("{endpoint} is plaintext, but TLS options were given");
-        let secure = if endpoint.scheme == Scheme::Http { "https://" } else { "grpcs://" };
-        return Err(
-            Failure::new(Exit::Usage, message).tip(format!("write {secure} or leave the options out"))
-        );
-    }
-    Ok(endpoint.scheme.is_tls())
-}
-
-fn tls_client(tls: &Tls) -> anyhow::Result<TlsClient> {
-    let options = TlsClientOptions {
-        ca: tls.cacert.clone(),
-        identity: tls.identity.clone().map(|(certificate, key)| IdentityFiles { certificate, key }),
-        insecure: tls.insecure,
-        server_name: tls.server_name.clone(),
-        alpn: Vec::new(),
-    };
-    Ok(TlsClient::new(&options).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?)
 }
 
 fn authorization(credentials: &Credentials) -> Result<Option<HeaderValue>, Failure> {

@@ -91,16 +91,24 @@ impl Ending {
     /// There was no exchange.
     pub(crate) fn not_opened(error: &OpenError) -> Self {
         match error {
-            OpenError::Transport(error) => {
-                let message = match error {
-                    // Who tells a person says where.
-                    transport::Error::Connect { source, .. } => words(source),
-                    other => other.to_string(),
-                };
-                Self { untouched: true, ..Self::here(Code::Unavailable, message, Cause::Unreachable) }
-            }
+            OpenError::Transport(error) => Self::unreachable(error),
             OpenError::Http(error) => Self::broken(error),
         }
+    }
+
+    /// There is no connection.
+    pub(crate) fn unreachable(error: &transport::Error) -> Self {
+        let message = match error {
+            // Who tells a person says where.
+            transport::Error::Connect { source, .. } => return Self::nobody(source),
+            other => other.to_string(),
+        };
+        Self { untouched: true, ..Self::here(Code::Unavailable, message, Cause::Unreachable) }
+    }
+
+    /// Nobody listens there.
+    pub(crate) fn nobody(error: &std::io::Error) -> Self {
+        Self { untouched: true, ..Self::here(Code::Unavailable, words(error), Cause::Unreachable) }
     }
 
     /// The exchange broke.

@@ -421,3 +421,16 @@ pub struct UnaryReply {
     /// How it ended.
     pub ending: Ending,
 }
+
+impl UnaryReply {
+    /// An OK reply without metadata.
+    pub(crate) fn ok(message: Bytes) -> Self {
+        let ending = Ending::answered(Status::ok(), HeaderMap::new());
+        Self { headers: HeaderMap::new(), message: Some(message), ending }
+    }
+
+    /// No message: this is how it ended.
+    pub(crate) fn unanswered(ending: Ending) -> Self {
+        Self { headers: HeaderMap::new(), message: None, ending }
+    }
+}

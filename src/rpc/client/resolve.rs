@@ -6,6 +6,8 @@ use crate::rpc::catalog::method_id;
 /// A method as it was named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MethodName {
+    /// As it was given.
+    pub text: String,
     /// The service, or the last words of its name; `None` if only the method was named.
     pub service: Option<String>,
     /// The method.
@@ -17,6 +19,7 @@ pub struct MethodName {
 impl MethodName {
     /// Understands a name. A leading slash is allowed, as in a path.
     pub fn parse(text: &str) -> Self {
+        let given = text;
         let text = text.trim_start_matches('/');
         let id = match text.strip_prefix("0x") {
             Some(hex) => u32::from_str_radix(hex, 16).ok(),
@@ -26,7 +29,7 @@ impl MethodName {
             Some((service, method)) => (Some(service.to_owned()), method),
             None => (None, text),
         };
-        Self { service, method: method.to_owned(), id }
+        Self { text: given.to_owned(), service, method: method.to_owned(), id }
     }
 
     /// `package.Service/Method` if a package is named, so that it can be meant as it is.

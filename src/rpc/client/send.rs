@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HOST, TE, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HOST, TE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use tokio::time::{Instant, timeout_at};
 
@@ -117,6 +117,15 @@ impl RequestHead {
         }
         set_timeout(&mut headers, dialect, options.timeout);
         Self { method: Method::POST, path: format!("{}/{path}", target.prefix), headers }
+    }
+
+    /// The head of a JSON document.
+    pub(super) fn json(target: &Target, options: &CallOptions) -> Self {
+        let mut headers = common_headers(options);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        set_timeout(&mut headers, Dialect::ConnectUnary, options.timeout);
+        Self { method: Method::POST, path: format!("{}/", target.prefix), headers }
     }
 
     /// The head of a Connect GET, which has its message in the query; `None` if that would be too long.

@@ -26,6 +26,15 @@ impl HttpProtocol {
             Self::Connect => "connect",
         }
     }
+
+    /// How people write it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Grpc => "gRPC",
+            Self::GrpcWeb => "gRPC-Web",
+            Self::Connect => "Connect",
+        }
+    }
 }
 
 /// A server as an HTTP client sees it.

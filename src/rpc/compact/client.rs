@@ -76,5 +76,5 @@ fn unary_reply(frame: Frame) -> UnaryReply {
 }
 
 fn unanswered(ending: Ending) -> UnaryReply {
-    UnaryReply { headers: HeaderMap::new(), message: None, ending }
+    UnaryReply::unanswered(ending)
 }

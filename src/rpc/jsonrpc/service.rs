@@ -25,7 +25,7 @@ use crate::rpc::status::{Code, Status};
 /// The notification that cancels a request of the same connection (Language Server Protocol).
 pub const CANCEL: &str = "$/cancelRequest";
 /// In `meta`: milliseconds until the caller gives up.
-const TIMEOUT: &str = "connect-timeout-ms";
+pub(super) const TIMEOUT: &str = "connect-timeout-ms";
 
 /// Bounds of one document.
 #[derive(Clone, Copy, Debug)]

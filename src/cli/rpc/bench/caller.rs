@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use crate::bench::{Load, Outcome, Schedule, Stop};
 use crate::cli::exit::{Exit, Failure};
 use crate::rpc::client::{
-    CallOptions, Cause, Ending, HttpClient, HttpProtocol, RawCall, RawConnection, Target,
+    CallOptions, Cause, Client, Connector, Ending, HttpClient, HttpProtocol, RawCall, RawConnection, Target,
 };
 use crate::rpc::wire::Encoding;
 use crate::rpc::{Kind, Method};
@@ -29,7 +29,7 @@ pub struct Plan {
     pub method: Method,
     /// The request; one message, unless the method takes more.
     pub messages: Vec<Bytes>,
-    pub target: Target,
+    pub connector: Connector,
     pub options: CallOptions,
     pub url: String,
     pub connections: u32,
@@ -44,10 +44,12 @@ impl Plan {
     }
 
     /// Prepared bytes on an HTTP/2 connection: gRPC's unary calls.
-    fn is_raw(&self) -> bool {
-        self.target.protocol == HttpProtocol::Grpc
+    fn raw_target(&self) -> Option<&Target> {
+        let Connector::Http(target) = &self.connector else { return None };
+        let is_raw = target.protocol == HttpProtocol::Grpc
             && self.method.kind == Kind::Unary
-            && self.options.compression == Encoding::Identity
+            && self.options.compression == Encoding::Identity;
+        is_raw.then_some(target)
     }
 }
 
@@ -175,14 +177,13 @@ enum Lines {
     /// gRPC's unary calls, prepared once.
     Raw { client: Box<HttpClient>, call: Box<RawCall>, connections: Vec<RefCell<RawConnection>> },
     /// Everything else.
-    Clients(Vec<HttpClient>),
+    Clients(Vec<Client>),
 }
 
 impl<'a> Caller<'a> {
     async fn connect(plan: &'a Plan, connections: u32) -> Result<Self, Failure> {
-        let client = || HttpClient::new(plan.target.clone(), Shutdown::new());
-        let lines = if plan.is_raw() {
-            let client = Box::new(client());
+        let lines = if let Some(target) = plan.raw_target() {
+            let client = Box::new(HttpClient::new(target.clone(), Shutdown::new()));
             let call = Box::new(client.prepare(&plan.method.path, &plan.messages[0], &plan.options));
             let mut lines = Vec::new();
             for _ in 0..connections {
@@ -194,7 +195,7 @@ impl<'a> Caller<'a> {
             }
             Lines::Raw { client, call, connections: lines }
         } else {
-            Lines::Clients((0..connections).map(|_| client()).collect())
+            Lines::Clients((0..connections).map(|_| plan.connector.client(Shutdown::new())).collect())
         };
         Ok(Self { plan, lines, next: Cell::new(0) })
     }
@@ -249,7 +250,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    async fn general(&self, client: &HttpClient) -> Result<Outcome, Box<Ending>> {
+    async fn general(&self, client: &Client) -> Result<Outcome, Box<Ending>> {
         let Plan { method, messages, options, .. } = self.plan;
         let sent: usize = messages.iter().map(Bytes::len).sum();
         let path = &method.path;
@@ -264,7 +265,8 @@ impl<'a> Caller<'a> {
         }
         let (mut received, mut bytes) = (0, sent);
         let mut receiver = if method.kind.client_streams() {
-            let (mut sender, mut receiver) = client.stream(path, options).await.map_err(Box::new)?;
+            let (mut sender, mut receiver) =
+                client.stream(path, method.kind, options).await.map_err(Box::new)?;
             let send = async {
                 for message in messages {
                     if sender.send(message).await.is_err() {
@@ -290,7 +292,7 @@ impl<'a> Caller<'a> {
             received += 1;
             bytes += message.len();
         }
-        let (_, ending) = receiver.end().await;
+        let ending = receiver.end().await;
         if ending.status.is_ok() {
             Ok(Outcome::Done { messages: received, bytes: count(bytes) })
         } else {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
-use crate::rpc::schema::MessageType;
+use crate::rpc::schema::{MessageType, Schema};
 use crate::rpc::{Format, Payload};
 
 /// What a message type looks like to a person.
@@ -94,129 +94,44 @@ pub fn first_filler(kind: &MessageDescriptor) -> Option<(String, Look)> {
 
 /// True if the words are items and not one piece of data.
 pub fn are_items(words: &[String]) -> bool {
-    words.len() > 1 || words.first().is_some_and(|word| split_item(word).is_some())
+    words.len() > 1 || words.first().is_some_and(|word| is_item(word))
 }
 
-enum Item<'a> {
-    /// `FIELD=TEXT`
-    Text(&'a str, &'a str),
-    /// `FIELD:=JSON`
-    Json(&'a str, &'a str),
+fn is_item(word: &str) -> bool {
+    let Some((name, _)) = word.split_once('=') else { return false };
+    let name = name.strip_suffix(':').unwrap_or(name);
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-[]".contains(&b))
 }
 
-fn split_item(word: &str) -> Option<Item<'_>> {
-    let at = word.find('=')?;
-    let (name, value) = (&word[..at], &word[at + 1..]);
-    let (name, raw) = name.strip_suffix(':').map_or((name, false), |name| (name, true));
-    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-    is_name.then_some(if raw { Item::Json(name, value) } else { Item::Text(name, value) })
-}
-
-/// Builds a message from items. A value that starts with `@` is read from that file; `a.b=1` sets a field of a
-/// field; a repeated field takes one item for each element.
+/// Builds a message from items, each led by the type of its field. A value that starts with `@` is read from that
+/// file.
 ///
 /// # Errors
 /// Usage: words that are no items, fields that do not exist, values that do not fit.
 pub fn from_items(kind: &MessageType, words: &[String]) -> Result<Bytes, Failure> {
-    let mut message = Map::new();
-    for word in words {
-        let item = split_item(word).ok_or_else(|| {
-            usage(format!("{word:?} is no item"))
-                .tip("write FIELD=TEXT, FIELD:=JSON, or all of it as one JSON object")
+    let items = words.iter().map(|word| from_file(word)).collect::<Result<Vec<_>, _>>()?;
+    // A message that can be any JSON is an object, if it is made of items.
+    let any = kind.full_name() == "google.protobuf.Value";
+    let object = any.then(|| Schema::standard().message("google.protobuf.Struct")).flatten();
+    let json =
+        object.as_ref().unwrap_or(kind).json_from_items(&items).map_err(|error| {
+            usage(error).tip(format!("see the fields: bandy rpc info {}", kind.full_name()))
         })?;
-        let (name, text, raw) = match item {
-            Item::Text(name, text) => (name, text, false),
-            Item::Json(name, text) => (name, text, true),
-        };
-        let content = match text.strip_prefix('@') {
-            Some(path) => std::fs::read(path)
-                .map_err(|error| Failure::new(Exit::Failed, format!("cannot read {path}: {error}")))?,
-            None => text.as_bytes().to_vec(),
-        };
-        let item = Content { whole: name, bytes: &content, raw };
-        insert(&mut message, kind, kind.descriptor(), name, &item)?;
-    }
-    Ok(Value::Object(message).to_string().into())
+    Ok(json.into())
 }
 
-/// What an item says, and under which name.
-struct Content<'a> {
-    whole: &'a str,
-    bytes: &'a [u8],
-    raw: bool,
-}
-
-fn insert(
-    message: &mut Map<String, Value>,
-    root: &MessageType,
-    kind: &MessageDescriptor,
-    name: &str,
-    item: &Content<'_>,
-) -> Result<(), Failure> {
-    let whole = item.whole;
-    let (first, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
-    // Struct and the like take any key.
-    let Some(field) = field(kind, first) else {
-        let failure = usage(format!("{} has no field '{first}'", kind.full_name()));
-        let near = near_miss(first, kind.fields().iter().map(FieldDescriptor::name));
-        return Err(match near {
-            Some(near) => failure.tip(format!("did you mean '{near}'?")),
-            None => failure.tip(format!("see the fields: bandy rpc info {}", kind.full_name())),
-        });
+/// `name=@FILE` with the file's text in place of its name; any other item as it is.
+fn from_file(word: &str) -> Result<String, Failure> {
+    let Some((name, path)) =
+        word.split_once('=').and_then(|(name, rest)| Some((name, rest.strip_prefix('@')?)))
+    else {
+        return Ok(word.to_owned());
     };
-    if let Some(rest) = rest {
-        let inner = match field.kind() {
-            FieldKind::Singular(SingularKind::Message(index)) => root.pool().message(index),
-            _ => return Err(usage(format!("{whole}: '{first}' is not a message with fields"))),
-        };
-        let slot = message.entry(field.json_name()).or_insert_with(|| Value::Object(Map::new()));
-        let Value::Object(slot) = slot else {
-            return Err(usage(format!("{whole}: '{first}' is set already")));
-        };
-        return insert(slot, root, inner, rest, item);
-    }
-    let element = match field.kind() {
-        FieldKind::Singular(kind) | FieldKind::List(kind) => Some(kind),
-        FieldKind::Map { .. } => None,
-    };
-    let value = value(whole, element, item.bytes, item.raw)?;
-    match (field.kind(), message.get_mut(field.json_name())) {
-        (FieldKind::List(_), Some(Value::Array(list))) => list.push(value),
-        (FieldKind::List(_), None) if !value.is_array() => {
-            message.insert(field.json_name().to_owned(), Value::Array(vec![value]));
-        }
-        (_, None) => {
-            message.insert(field.json_name().to_owned(), value);
-        }
-        (_, Some(_)) => return Err(usage(format!("'{whole}' is given twice"))),
-    }
-    Ok(())
-}
-
-fn value(name: &str, kind: Option<SingularKind>, content: &[u8], raw: bool) -> Result<Value, Failure> {
-    let json = |content: &[u8]| {
-        serde_json::from_slice(content).map_err(|error| usage(format!("{name}: not JSON: {error}")))
-    };
-    if raw {
-        return json(content);
-    }
-    let text =
-        || std::str::from_utf8(content).map(Value::from).map_err(|_| usage(format!("{name}: not UTF-8")));
-    match kind {
-        Some(SingularKind::Scalar(ScalarType::Bytes)) => Ok(Value::from(STANDARD.encode(content))),
-        Some(SingularKind::Scalar(ScalarType::Bool)) => match content {
-            b"true" => Ok(Value::Bool(true)),
-            b"false" => Ok(Value::Bool(false)),
-            _ => Err(usage(format!("{name}: expected true or false"))),
-        },
-        // Numbers and the names of enums may be strings in the JSON of protobuf.
-        Some(SingularKind::Scalar(_)) => text(),
-        Some(SingularKind::Enum(_)) => match json(content) {
-            Ok(number @ Value::Number(_)) => Ok(number),
-            Ok(_) | Err(_) => text(),
-        },
-        // A timestamp or a duration is a string; other messages are objects.
-        Some(SingularKind::Message(_)) if !content.starts_with(b"{") => text(),
-        Some(SingularKind::Message(_)) | None => json(content),
-    }
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot read {path}: {error}")))?;
+    Ok(match String::from_utf8(bytes) {
+        Ok(text) => format!("{name}={text}"),
+        // Only a field of bytes can hold it, and that is base64 in JSON.
+        Err(error) => format!("{name}:=\"{}\"", STANDARD.encode(error.as_bytes())),
+    })
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::body::Look;
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::rpc::lookup::Found;
+use crate::cli::rpc::lookup::{self, Found};
 use crate::cli::rpc::style;
 use crate::output;
 use crate::record::Record;
@@ -31,6 +31,7 @@ pub struct Show<'a> {
     schema: &'a Schema,
     style: JsonStyle,
     look: Look,
+    format: Format,
 }
 
 /// One line of `--json`.
@@ -60,9 +61,9 @@ struct StatusView {
 }
 
 impl<'a> Show<'a> {
-    pub fn new(app: &'a App, found: &'a Found, style: JsonStyle) -> Self {
+    pub fn new(app: &'a App, found: &'a Found, style: JsonStyle, format: Format) -> Self {
         let Found { method, schema } = found;
-        Self { app, method, schema, style, look: Look::of(&method.output) }
+        Self { app, method, schema, style, look: Look::of(&method.output), format }
     }
 
     fn enveloped(&self) -> bool {
@@ -200,7 +201,10 @@ impl<'a> Show<'a> {
 
     /// The message as JSON in the wanted style.
     fn json(&self, message: &Bytes) -> anyhow::Result<Bytes> {
-        let payload = Payload::proto(message.clone());
+        if lookup::is_schemaless(self.method, self.format) {
+            return Ok(message.clone());
+        }
+        let payload = Payload { format: self.format, bytes: message.clone() };
         self.method.output.convert_with(&payload, Format::Json, &self.style.options()).map_err(|status| {
             Failure::new(Exit::Failed, format!("the reply of {} is {}", self.method.path, status.message))
                 .tip("the schema may be another version's; see the bytes with --raw")

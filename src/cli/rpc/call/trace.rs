@@ -11,7 +11,7 @@ use super::Invocation;
 use super::body::Look;
 use crate::cli::exit::{Exit, Failure};
 use crate::output;
-use crate::rpc::client::{CallOptions, Ending};
+use crate::rpc::client::{CallOptions, Client, Ending};
 use crate::rpc::schema::MessageType;
 use crate::rpc::wire::trace::{self, Stage, Step};
 use crate::rpc::{Format, Payload};
@@ -62,11 +62,16 @@ pub async fn run(invocation: &Invocation<'_>) -> anyhow::Result<Exit> {
         let message = format!("--trace follows a unary call, but {} streams", method.path);
         return Err(Failure::new(Exit::Usage, message).into());
     }
+    let Client::Http(client) = &invocation.remote.client else {
+        let protocol = invocation.remote.connector.protocol();
+        let message = format!("--trace follows calls over HTTP, not {protocol}");
+        return Err(Failure::new(Exit::Usage, message).tip("use grpc:// or http://").into());
+    };
     let options = CallOptions { trace: true, ..invocation.options() };
     let start = Instant::now();
     let request = invocation.one()?;
     let serialise = start.elapsed();
-    let receiver = invocation.remote.client.start(&method.path, &request, &options).await;
+    let receiver = client.start(&method.path, &request, &options).await;
     let sent = start.elapsed();
     let receiver = receiver.map_err(|ending| invocation.remote.failure(&method.path, &ending))?;
     let reply = receiver.unary().await;

@@ -128,6 +128,11 @@ impl Client {
         Ok(Self { shared, commands })
     }
 
+    /// True if no more calls can be made on this connection.
+    pub fn is_closed(&self) -> bool {
+        self.shared.permits.is_closed() || self.commands.is_closed()
+    }
+
     /// What the server told about itself.
     pub fn hello(&self) -> &Hello {
         &self.shared.hello
@@ -388,6 +393,14 @@ impl Receiver {
     /// How it ended, once it has.
     pub fn ending(&self) -> Option<&Ending> {
         self.ending.as_ref()
+    }
+
+    /// Breaks the call off, for that reason.
+    pub(crate) fn give_up(&mut self, ending: Ending) {
+        if self.ending.is_none() {
+            self.client.shared.cancel(self.request);
+            self.ending = Some(ending);
+        }
     }
 
     async fn advance(&mut self) {
