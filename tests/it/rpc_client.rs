@@ -240,6 +240,6 @@ fn wrong_fields_are_told_before_anything_is_sent() {
     ))
     .runs()
     .exits(2)
-    .complains("demo.HelloRequest has no field 'nmae'")
+    .complains("unknown field 'nmae' in demo.HelloRequest")
     .complains("did you mean 'name'?");
 }

@@ -90,13 +90,18 @@ fn streams_go_over_compact_and_are_refused_where_there_are_none() {
     let server = serve("");
     let [tcp, unix, udp] = server.compact();
     for endpoint in [tcp, unix] {
-        let sum = |words: &str| {
-            bandy(words).arg("-e").arg(&endpoint).home(&server.tcp.home).stdin("1\n2\n3\n").runs()
-        };
-        sum("rpc call Calc/Sum").exits(0).prints("6\n");
+        bandy("rpc call Calc/Sum")
+            .arg("-e")
+            .arg(&endpoint)
+            .home(&server.tcp.home)
+            .stdin("{\"value\":1}\n{\"value\":2}\n")
+            .runs()
+            .exits(0)
+            .prints("{\"sum\":3,\"count\":\"2\",\"mean\":1.5}\n");
+        server.run("rpc call Clock/Ticks -n 2", &endpoint).exits(0);
     }
     server
-        .run("rpc call Calc/Sum -d 1", &udp)
+        .run("rpc call Calc/Sum value:=1", &udp)
         .exits(1)
         .complains("udp:// carries unary calls only: call it over tcp://");
 }

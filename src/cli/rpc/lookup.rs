@@ -127,6 +127,8 @@ async fn described(remote: &Remote) -> Result<Fetched, ReflectError> {
     };
     let table = table.map_err(call)?;
     let schema = Schema::from_descriptor_set(&table.descriptor_set).map_err(FetchError::Schema)?;
+    // Health and reflection are in the table, but everyone has their types.
+    let schema = Schema::merge(&[schema, Schema::standard().clone()]).map_err(FetchError::Schema)?;
     let service = |path: &str| path.split_once('/').map_or("", |(service, _)| service).to_owned();
     let services: BTreeSet<String> = table.methods().map(|method| service(&method.path)).collect();
     Ok(Fetched { services: services.into_iter().collect(), schema, missing: Vec::new() })
