@@ -122,7 +122,10 @@ async fn described(remote: &Remote) -> Result<Fetched, ReflectError> {
         }
     };
     let table = match remote.options.timeout {
-        Some(limit) => timeout(limit, table).await.unwrap_or_else(|_| Err(Ending::deadline())),
+        Some(limit) => match timeout(limit, table).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Ending::deadline()),
+        },
         None => table.await,
     };
     let table = table.map_err(call)?;

@@ -395,7 +395,10 @@ async fn opened<T>(
     options: &CallOptions,
 ) -> Result<T, Ending> {
     match super::deadline(options) {
-        Some(deadline) => timeout_at(deadline, call).await.unwrap_or_else(|_| Err(Ending::deadline())),
+        Some(deadline) => match timeout_at(deadline, call).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Ending::deadline()),
+        },
         None => call.await,
     }
 }

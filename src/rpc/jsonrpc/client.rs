@@ -78,9 +78,11 @@ impl Client {
         let call = self.exchange(method, params, options);
         let outcome = match deadline {
             None => call.await,
-            Some(deadline) => timeout_at(deadline, call).await.unwrap_or_else(|_| {
-                Err(if options.timeout.is_some() { Ending::deadline() } else { silence() })
-            }),
+            Some(deadline) => match timeout_at(deadline, call).await {
+                Ok(outcome) => outcome,
+                Err(_) if options.timeout.is_some() => Err(Ending::deadline()),
+                Err(_) => Err(silence()),
+            },
         };
         let response = match outcome {
             Ok(response) => response,
@@ -151,7 +153,10 @@ async fn ask(link: &Link, id: u64, document: Vec<u8>) -> Result<Response, Ending
     let mut guard = CancelOnDrop(link, Some(id));
     let response = response.await;
     guard.1 = None;
-    response.unwrap_or_else(|_| Err(closed()))
+    match response {
+        Ok(outcome) => outcome,
+        Err(_) => Err(closed()),
+    }
 }
 
 fn closed() -> Ending {
@@ -216,8 +221,8 @@ impl Waiting {
         }
     }
 
-    fn take(&mut self, document: &[u8]) -> Result<(), Ending> {
-        for response in parse_responses(document).map_err(|error| no_response(&error))? {
+    fn take(&mut self, document: &[u8]) -> Result<(), Box<Ending>> {
+        for response in parse_responses(document).map_err(|error| Box::new(no_response(&error)))? {
             let id = match response.id.as_str().parse() {
                 Ok(id) => Some(id),
                 // What could not be read has no id: clear only if there is but one.
@@ -252,7 +257,7 @@ where
         match frames.next_document() {
             Ok(Some(document)) => match waiting.take(&document) {
                 Ok(()) => continue,
-                Err(ending) => break ending,
+                Err(ending) => break *ending,
             },
             Ok(None) => {}
             Err(error) => break Ending::malformed(Code::ResourceExhausted, error.to_string()),
