@@ -29,7 +29,7 @@ impl Default for ConnectOptions {
 }
 
 impl Stream {
-    /// Connects to `address`, plainly, within [`CONNECT_TIMEOUT`].
+    /// Connects to `address`, plainly, within `CONNECT_TIMEOUT`.
     ///
     /// # Errors
     /// Unresolvable names, refused connections, silence.

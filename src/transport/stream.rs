@@ -94,7 +94,7 @@ impl Stream {
         }
     }
 
-    /// Waits for `wanted` bytes (at most [`PEEK_BYTES_MAX`]) and shows what has come, without taking it:
+    /// Waits for `wanted` bytes (at most `PEEK_BYTES_MAX`) and shows what has come, without taking it:
     /// the next reader sees them again. Fewer than `wanted` means that the other end has finished writing.
     /// Nothing is lost when the future is dropped.
     ///

@@ -31,8 +31,35 @@ pub(super) const ACTS: &[Act] = &[
         "bandy rpc serve upper='tr a-z A-Z' -l :0",
     ),
     run(
-        "No address needed on one machine. grpcurl, buf and curl can call it too.",
+        "On one machine no address is needed. grpcurl, buf and curl can call it too.",
         "bandy rpc call upper hello",
+    ),
+    serve("Without arguments it serves functions to play with: one of each kind.", "bandy rpc serve -l :0"),
+    run("No generated code: the server is asked what it takes.", "bandy rpc info demo.Greeter"),
+    run(
+        "Arguments are typed as fields; a unique end of the name is enough.",
+        "bandy rpc call Greeter/Hello name=Ada",
+    ),
+    run(
+        "The anatomy of one call, with its bytes and times.",
+        "bandy rpc call Greeter/Hello name=Ada --trace",
+    ),
+    run("A stream of answers is one line each.", "bandy rpc call Clock/Ticks count:=3 interval_ms:=300"),
+    run(
+        "Many calls on one connection, in a pipe like any other.",
+        "seq 3 | sed 's/.*/{\"a\": &, \"b\": 1}/' | bandy rpc call Calc/Add --each",
+    ),
+    run(
+        "Every outcome has its exit code: 64 and the gRPC status.",
+        "bandy rpc call Calc/Divide a:=1 b:=0; echo \"exit $?\"",
+    ),
+    run(
+        "How fast is it? Two seconds will tell.",
+        "bandy rpc bench Greeter/Hello name=Ada -c 4 --for 2s -o table",
+    ),
+    run(
+        "And for one command only: a server that comes and goes with it.",
+        "bandy with rpc -- bandy rpc call Echo/Say text=hi",
     ),
 ];
 
