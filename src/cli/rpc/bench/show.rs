@@ -70,6 +70,11 @@ fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
+/// Seconds, exact to a microsecond.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e6
+}
+
 fn tenths(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }
@@ -87,7 +92,7 @@ pub fn report(app: &App, plan: &Plan, report: &Report) -> anyhow::Result<()> {
         max: millis(report.quantile(1.0)),
         errors: report.failed(),
         calls: report.calls,
-        seconds: millis(report.elapsed) / 1000.0,
+        seconds: seconds(report.elapsed),
         mean: millis(report.mean()),
         p999: millis(report.quantile(0.999)),
         messages: report.messages,
@@ -140,7 +145,7 @@ struct Second {
 /// Writes one line of the series.
 pub fn series(file: &mut std::fs::File, sample: &Sample) -> anyhow::Result<()> {
     let second = Second {
-        at: millis(sample.at) / 1000.0,
+        at: seconds(sample.at),
         calls: sample.calls,
         errors: sample.errors,
         messages: sample.messages,
@@ -200,6 +205,15 @@ impl<'a> Progress<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_no_more_digits_than_they_are_worth() {
+        let duration = Duration::from_nanos(819_541_234);
+        assert_eq!(
+            (seconds(duration).to_string(), millis(duration).to_string()),
+            ("0.819541".into(), "819.541".into())
+        );
+    }
 
     #[test]
     fn latencies_are_readable_at_every_size() {
