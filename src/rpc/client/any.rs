@@ -19,6 +19,11 @@ use crate::rpc::{Code, Format, Status};
 use crate::shutdown::Shutdown;
 use crate::transport::{Address, ConnectOptions, Datagrams, Stream};
 
+/// Requests of a JSON-RPC stream that wait to be put together.
+const REQUESTS_MAX: usize = 64;
+/// Bytes of all requests of a JSON-RPC stream together.
+const DOCUMENT_SIZE_MAX: usize = 64 << 20;
+
 /// Which server, and how it is spoken to.
 #[derive(Clone, Debug)]
 pub enum Connector {
@@ -162,7 +167,7 @@ impl Client {
             Self::CompactDatagrams(_) => Err(no_streams()),
             Self::JsonRpc(client) => {
                 let (client, path, options) = (Arc::clone(client), path.to_owned(), options.clone());
-                let (sender, mut given) = mpsc::unbounded_channel::<Bytes>();
+                let (sender, mut given) = mpsc::channel::<Bytes>(REQUESTS_MAX);
                 // JSON-RPC has no word for a part of a request: they go together when the last is there.
                 let call = async move {
                     let mut params = vec![b'['];
@@ -171,6 +176,9 @@ impl Client {
                             params.push(b',');
                         }
                         params.extend_from_slice(&message);
+                        if params.len() > DOCUMENT_SIZE_MAX {
+                            return UnaryReply::unanswered(too_much());
+                        }
                     }
                     params.push(b']');
                     client.call(&path, Some(params.into()), &options).await
@@ -189,7 +197,7 @@ pub enum Requests {
     /// Over the compact protocol.
     Compact(compact::Sender),
     /// Over JSON-RPC, which sends all of them together.
-    JsonRpc(Option<mpsc::UnboundedSender<Bytes>>),
+    JsonRpc(Option<mpsc::Sender<Bytes>>),
 }
 
 impl Requests {
@@ -201,7 +209,9 @@ impl Requests {
         match self {
             Self::Http(sender) => sender.send(message).await,
             Self::Compact(sender) => sender.send(message.clone()).await,
-            Self::JsonRpc(sender) => sender.as_ref().ok_or(Closed)?.send(message.clone()).map_err(|_| Closed),
+            Self::JsonRpc(sender) => {
+                sender.as_ref().ok_or(Closed)?.send(message.clone()).await.map_err(|_| Closed)
+            }
         }
     }
 
@@ -409,6 +419,11 @@ fn params(message: &Bytes) -> Option<Bytes> {
         b'{' | b'[' => Some(message.clone()),
         _ => Some([b"[", &message[..], b"]"].concat().into()),
     }
+}
+
+fn too_much() -> Ending {
+    let text = format!("the requests together are over the limit of {DOCUMENT_SIZE_MAX} bytes");
+    Ending::given_up(Status::new(Code::ResourceExhausted, text))
 }
 
 fn too_large(size: usize, size_max: usize) -> Ending {
