@@ -5,7 +5,7 @@
 //! ```text
 //! cli                                parses, calls, prints; used by nobody
 //! output                             tables, JSON lines, templates; used by cli only
-//! rpc                                gRPC, gRPC-Web, Connect, JSON-RPC, compact
+//! rpc   mq                           gRPC, gRPC-Web, Connect, JSON-RPC, compact; AMQP 0-9-1
 //! transport   bench   exec           sockets; load loops; a command per record
 //! shutdown   spelling   units   secret   record   backoff   leaves
 //! ```
@@ -19,6 +19,7 @@ pub mod bench;
 pub mod cli;
 pub mod exec;
 pub mod metrics;
+pub mod mq;
 pub mod output;
 pub mod record;
 pub mod rpc;

@@ -17,13 +17,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("transport", &["backoff", "shutdown", "units", "secret"]),
     ("metrics", &["transport", "shutdown", "units"]),
     ("rpc", &["transport", "exec", "bench", "metrics", "shutdown", "spelling", "units", "secret"]),
+    ("mq", &["transport", "backoff", "shutdown", "units", "secret"]),
     ("output", &["record", "units"]),
 ];
 
 /// Rooms where only arguments go in and values come out.
 fn is_pure(file: &str) -> bool {
     let inside = |room: &str| file.contains(&format!("/{room}/")) || file.ends_with(&format!("/{room}.rs"));
-    file.starts_with("src/rpc/") && (inside("wire") || inside("engine"))
+    let pillar = ["src/rpc/", "src/mq/"].iter().any(|pillar| file.starts_with(pillar));
+    pillar && (inside("wire") || inside("engine"))
 }
 
 /// What a pure room does not contain, and what to do instead.
