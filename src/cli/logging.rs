@@ -1,8 +1,24 @@
-//! Logs of the program itself, through `tracing` to stderr: quiet unless asked.
+//! Logs of the program itself, through `tracing` to stderr: quiet unless asked, and held back while a picture is there.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::app::App;
+
+/// Lines that are kept while a picture has the terminal; the oldest go first.
+const HELD_MAX: usize = 200;
+
+static HELD: Mutex<Option<VecDeque<String>>> = Mutex::new(None);
+
+fn held() -> MutexGuard<'static, Option<VecDeque<String>>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Begins to write logs: warnings; with `-v` what happens, with `-vv` why, with `-vvv` every step.
 /// `BANDY_DEBUG=1` is as good as `-vv`.
@@ -16,15 +32,64 @@ pub fn start(app: &App) {
     };
     let level = if app.environment.is_on("BANDY_DEBUG") { level.max(LevelFilter::DEBUG) } else { level };
     let verbose = level > LevelFilter::INFO;
+    // What h2 warns of is what a peer does, such as a PING that nobody asked for: nothing a user could mend.
+    let of_h2 = if verbose { level } else { LevelFilter::ERROR };
+    let targets = Targets::new().with_default(level).with_target("h2", of_h2);
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Line)
         .with_ansi(app.printer.look().err.colour)
         .with_target(verbose);
     // A subscriber that somebody else has set, as tests do, stays.
     let _ = if verbose {
-        builder.with_timer(tracing_subscriber::fmt::time::uptime()).try_init()
+        builder.with_timer(tracing_subscriber::fmt::time::uptime()).finish().with(targets).try_init()
     } else {
-        builder.without_time().try_init()
+        builder.without_time().finish().with(targets).try_init()
     };
+}
+
+/// Keeps logs off the terminal until it is dropped; then they are written.
+pub struct Hold(());
+
+impl Hold {
+    /// Begins to hold them back.
+    pub fn start() -> Self {
+        held().get_or_insert_with(VecDeque::new);
+        Self(())
+    }
+
+    /// The latest line that is held back.
+    pub fn latest() -> Option<String> {
+        held().as_ref()?.back().cloned()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let lines = held().take().unwrap_or_default();
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+}
+
+/// Takes one line: the subscriber writes each with one call.
+struct Line;
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut *held() {
+            Some(lines) => {
+                if lines.len() == HELD_MAX {
+                    lines.pop_front();
+                }
+                lines.push_back(String::from_utf8_lossy(bytes).trim_end().to_owned());
+                Ok(bytes.len())
+            }
+            None => io::stderr().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

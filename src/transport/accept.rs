@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -35,9 +35,27 @@ pub struct Acceptor {
 /// What has happened at the door.
 #[derive(Debug, Default)]
 struct Counts {
+    open: AtomicUsize,
     accepted: AtomicU64,
     failed: AtomicU64,
     starved: AtomicU64,
+}
+
+/// A connection that is open, from when it was accepted.
+struct Open(Arc<Counts>);
+
+impl Open {
+    fn new(counts: &Arc<Counts>) -> Self {
+        counts.accepted.fetch_add(1, Ordering::Relaxed);
+        counts.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counts))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What has happened at the door, at one moment.
@@ -95,7 +113,8 @@ impl Acceptor {
     /// What has happened so far.
     pub fn door(&self) -> Door {
         Door {
-            open: self.connections_max.saturating_sub(self.permits.available_permits()),
+            // Not the permits that are out: each listener holds one for the connection that is to come.
+            open: self.counts.open.load(Ordering::Relaxed),
             open_max: self.connections_max,
             accepted: self.counts.accepted.load(Ordering::Relaxed),
             failed: self.counts.failed.load(Ordering::Relaxed),
@@ -143,10 +162,10 @@ impl Acceptor {
                 None => return,
             };
             starved = STARVED.delays(0);
-            self.counts.accepted.fetch_add(1, Ordering::Relaxed);
+            let open = Open::new(&self.counts);
             let (this, tls, serve, stopping) = (self.clone(), tls.clone(), serve.clone(), shutdown.clone());
             shutdown.spawn(async move {
-                let _permit = permit;
+                let _held = (permit, open);
                 if let Some(stream) = this.handshake(stream, tls, &stopping).await {
                     tokio::select! {
                         () = serve(stream) => {}

@@ -117,10 +117,14 @@ impl Story<'_> {
             return Ok(printer.json(&view)?);
         }
         printer.line(&format!("{:<CLIENT_WIDTH$}server", " client"))?;
-        let (client, mut server) = (self.client_rows(), self.server_rows().into_iter());
-        let right = |row: Option<Row>| row.map(|row| text(&row)).unwrap_or_default();
+        let (client, server) = (self.client_rows(), self.server_rows());
+        let latest = client.iter().chain(&server).map(|row| row.at_ms).fold(0.0, f64::max);
+        // All times are as wide as the widest, so that what follows them stays in its column.
+        let width = format!("{latest:.2}").len();
+        let mut server = server.into_iter();
+        let right = |row: Option<Row>| row.map(|row| text(&row, width)).unwrap_or_default();
         for (at, row) in client.iter().enumerate() {
-            let left = format!(" {}", text(row));
+            let left = format!(" {}", text(row, width));
             // The request's arrow leads to the first stage over there, the reply's comes from the last.
             if row.stage != "transport" {
                 printer.line(&left)?;
@@ -193,9 +197,9 @@ impl Story<'_> {
     }
 }
 
-fn text(row: &Row) -> String {
+fn text(row: &Row, width: usize) -> String {
     let size = row.bytes.map(|bytes| format!("{bytes} B   ")).unwrap_or_default();
-    format!("{:>4.2} ms {:<10} {size}{}", row.at_ms, row.stage, row.detail).trim_end().to_owned()
+    format!("{:>width$.2} ms {:<10} {size}{}", row.at_ms, row.stage, row.detail).trim_end().to_owned()
 }
 
 /// The text, drawn out with a line to that many columns.
