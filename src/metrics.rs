@@ -1,16 +1,21 @@
 //! Numbers about a running server: counters, gauges, histograms, and their Prometheus text.
 
+mod times;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use times::{BOUNDS_NANOS, Histogram, Spread};
+
 /// Combinations of label values that one metric keeps apart; names that peers choose must not fill the memory.
 /// What comes later is counted under `other`.
 const SERIES_MAX: usize = 1000;
 
-/// Upper bounds in seconds: half a millisecond to half a minute, for anything a server does.
+/// Upper bounds in seconds that Prometheus is told, each one of [`BOUNDS_NANOS`]: half a millisecond to half a minute,
+/// for anything a server does.
 const SECONDS: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
@@ -53,36 +58,6 @@ impl Gauge {
     /// So many now.
     pub fn value(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// How long things took.
-#[derive(Clone, Debug, Default)]
-pub struct Histogram(Arc<Times>);
-
-#[derive(Debug, Default)]
-struct Times {
-    /// Those that took at most `SECONDS[i]` and longer than the bound before.
-    buckets: [AtomicU64; SECONDS.len()],
-    count: AtomicU64,
-    nanos: AtomicU64,
-}
-
-impl Histogram {
-    /// One that took this long.
-    pub fn observe(&self, time: Duration) {
-        let bucket = SECONDS.partition_point(|bound| *bound < time.as_secs_f64());
-        if let Some(bucket) = self.0.buckets.get(bucket) {
-            bucket.fetch_add(1, Ordering::Relaxed);
-        }
-        self.0.count.fetch_add(1, Ordering::Relaxed);
-        // 584 years until it wraps.
-        self.0.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// How many until now.
-    pub fn count(&self) -> u64 {
-        self.0.count.load(Ordering::Relaxed)
     }
 }
 
@@ -254,7 +229,7 @@ impl Metric {
             }
             Source::Histogram(family) => {
                 for (values, histogram) in family.series().iter() {
-                    write_histogram(out, name, family.labels, values, &histogram.0);
+                    write_histogram(out, name, family.labels, values, histogram);
                 }
             }
             Source::Asked(_, value) => {
@@ -264,18 +239,19 @@ impl Metric {
     }
 }
 
-fn write_histogram(out: &mut String, name: &str, names: &[&str], values: &[String], times: &Times) {
-    let count = times.count.load(Ordering::Relaxed);
-    let mut below = 0;
-    for (bound, bucket) in SECONDS.iter().zip(&times.buckets) {
-        // Counted one after the other while others count on: never more than all.
-        below = (below + bucket.load(Ordering::Relaxed)).min(count);
+fn write_histogram(out: &mut String, name: &str, names: &[&str], values: &[String], histogram: &Histogram) {
+    // Read once: what is counted meanwhile would not add up.
+    let counts = histogram.counts();
+    for bound in SECONDS {
+        let nanos = Duration::from_secs_f64(bound).as_nanos();
+        let buckets = BOUNDS_NANOS.partition_point(|bound| u128::from(*bound) <= nanos);
+        let below: u64 = counts.iter().take(buckets).sum();
         let labels = labels(names, values, Some(&bound.to_string()));
         let _ = writeln!(out, "{name}_bucket{labels} {below}");
     }
+    let count: u64 = counts.iter().sum();
     let _ = writeln!(out, "{name}_bucket{} {count}", labels(names, values, Some("+Inf")));
-    let seconds = Duration::from_nanos(times.nanos.load(Ordering::Relaxed)).as_secs_f64();
-    let _ = writeln!(out, "{name}_sum{} {seconds}", labels(names, values, None));
+    let _ = writeln!(out, "{name}_sum{} {}", labels(names, values, None), histogram.sum().as_secs_f64());
     let _ = writeln!(out, "{name}_count{} {count}", labels(names, values, None));
 }
 
@@ -329,6 +305,14 @@ mod tests {
             "t_seconds_count{m=\"x\"} 3",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn prometheus_is_told_bounds_that_are_counted_exactly() {
+        for bound in SECONDS {
+            let nanos = u64::try_from(Duration::from_secs_f64(bound).as_nanos()).unwrap();
+            assert!(BOUNDS_NANOS.contains(&nanos), "{bound}");
         }
     }
 

@@ -1,9 +1,10 @@
 //! Counters of calls in every protocol, by method: in flight, ended with which code, how long they took.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -18,6 +19,19 @@ pub struct Metrics {
     seconds: Family<Histogram>,
     methods: RwLock<HashMap<u32, Arc<Tally>>>,
     numbered: AtomicU64,
+}
+
+/// What was counted of one method until now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Calls that run.
+    pub in_flight: i64,
+    /// Calls that ended; only codes that occurred.
+    pub ended: Vec<(Code, u64)>,
+    /// Calls that ended, by how long they took: see [`Histogram::counts`].
+    pub times: Vec<u64>,
+    /// How long all of them took together.
+    pub time: Duration,
 }
 
 /// The counters of one method. Who calls it often keeps them.
@@ -88,6 +102,12 @@ impl Metrics {
         methods.values().map(|tally| tally.in_flight.value()).sum()
     }
 
+    /// What was counted of every method that was called, by path.
+    pub fn counted(&self) -> BTreeMap<String, Counted> {
+        let methods = self.methods.read().unwrap_or_else(PoisonError::into_inner);
+        methods.values().map(|tally| (tally.path.clone(), tally.counted())).collect()
+    }
+
     /// For a person: a line for all calls, and one for each method that was called, the busiest first.
     pub fn status(&self) -> String {
         let methods = self.methods.read().unwrap_or_else(PoisonError::into_inner);
@@ -107,6 +127,18 @@ impl Metrics {
             let _ = writeln!(text, "  {path}  in flight {in_flight}  ended {ended}  failed {failed}");
         }
         text
+    }
+}
+
+impl Tally {
+    fn counted(&self) -> Counted {
+        let ended = Code::ALL.iter().zip(&self.by_code);
+        Counted {
+            in_flight: self.in_flight.value(),
+            ended: ended.filter_map(|(code, count)| Some((*code, count.get()?.value()))).collect(),
+            times: self.seconds.counts(),
+            time: self.seconds.sum(),
+        }
     }
 }
 

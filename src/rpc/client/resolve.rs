@@ -98,6 +98,7 @@ pub fn is_standard(service: &str) -> bool {
     service.starts_with("grpc.reflection.")
         || service.starts_with("grpc.health.")
         || service.starts_with("grpc.channelz.")
+        || service == crate::rpc::stats::SERVICE
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::call::Limits;
 use super::wire::{Description, Hello, MethodEntry, Piece, description_hash};
 use crate::rpc::backend::Peer;
 use crate::rpc::catalog::{Catalog, SharedCatalog};
-use crate::rpc::{Metrics, jsonrpc};
+use crate::rpc::{Metrics, jsonrpc, stats};
 use crate::shutdown::Shutdown;
 use crate::transport::Datagrams;
 
@@ -98,6 +98,7 @@ impl Server {
 fn describe(catalog: Arc<Catalog>) -> Described {
     let mut methods: Vec<MethodEntry> = catalog
         .routes()
+        .filter(|route| route.method.service() != stats::SERVICE)
         .map(|route| MethodEntry {
             id: route.method.id,
             path: route.method.path.clone(),

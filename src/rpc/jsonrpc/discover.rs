@@ -6,13 +6,15 @@ use buffa_descriptor::{DescriptorPool, FieldKind, MessageIndex, ScalarType, Sing
 use serde_json::{Map, Value, json};
 
 use crate::rpc::catalog::{Catalog, Method};
+use crate::rpc::stats;
 
 /// The method that returns the document.
 pub(super) const DISCOVER: &str = "rpc.discover";
 
 /// The OpenRPC document of everything in `catalog`.
 pub fn discover(catalog: &Catalog) -> Value {
-    let mut methods: Vec<&Method> = catalog.routes().map(|route| route.method.as_ref()).collect();
+    let methods = catalog.routes().map(|route| route.method.as_ref());
+    let mut methods: Vec<&Method> = methods.filter(|method| method.service() != stats::SERVICE).collect();
     methods.sort_by(|a, b| a.path.cmp(&b.path));
     let mut schemas = Schemas { pool: catalog.schema().pool(), wanted: Vec::new(), seen: BTreeSet::new() };
     let methods: Vec<Value> = methods.into_iter().map(|method| schemas.method(method)).collect();

@@ -119,7 +119,7 @@ mod tests {
         assert!(cache.load("grpc://a", "s.S", now).is_none());
         cache.store("grpc://a", "s.S", Schema::standard());
         let soon = now + Duration::from_secs(60);
-        assert_eq!(cache.load("grpc://a", "s.S", soon).unwrap().services().count(), 3);
+        assert_eq!(cache.load("grpc://a", "s.S", soon).unwrap().services().count(), 4);
         assert!(cache.load("grpc://b", "s.S", soon).is_none());
         assert!(cache.load("grpc://a", "s.S", now + 2 * DAY).is_none());
         cache.forget("grpc://a", "s.S");

@@ -17,7 +17,7 @@ use crate::rpc::backend::{Backend, Call, Event, Format, Payload, Reply, Requests
 use crate::rpc::catalog::{Catalog, Method, Route, SharedCatalog, WeakCatalog};
 use crate::rpc::health::standard_routes;
 use crate::rpc::schema::Schema;
-use crate::rpc::{Code, Status};
+use crate::rpc::{Code, Status, stats};
 
 /// The routes of both versions of the service, about `catalog`.
 pub fn routes(catalog: &SharedCatalog) -> Vec<Route> {
@@ -148,7 +148,9 @@ fn refusal(code: Code, message: impl Into<String>) -> Refusal {
 }
 
 fn list(catalog: &Catalog) -> Answer {
-    let names: BTreeSet<String> = catalog.routes().map(|route| route.method.service().to_owned()).collect();
+    let services = catalog.routes().map(|route| route.method.service());
+    let names: BTreeSet<String> =
+        services.filter(|service| *service != stats::SERVICE).map(str::to_owned).collect();
     Answer::Services(Services { service: names.into_iter().map(|name| ServiceName { name }).collect() })
 }
 

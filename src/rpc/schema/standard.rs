@@ -8,12 +8,12 @@ use protox::prost_reflect::DescriptorPool;
 use super::Schema;
 use super::merge::{RawFile, split};
 
-/// Health, reflection (both versions), status and error details, with the well-known types.
+/// Health, reflection (both versions), statistics, status and error details, with the well-known types.
 /// `src/rpc/proto` compiled; a test compares.
 const COMPILED: &[u8] = include_bytes!("../proto/standard.binpb");
 
 impl Schema {
-    /// Health, reflection, google.rpc.Status and its details, and all well-known types.
+    /// Health, reflection, statistics, google.rpc.Status and its details, and all well-known types.
     pub fn standard() -> &'static Self {
         static STANDARD: OnceLock<Schema> = OnceLock::new();
         STANDARD.get_or_init(|| Self::from_descriptor_set(COMPILED).expect("a test links these very bytes"))
@@ -71,6 +71,6 @@ mod tests {
             std::fs::write(&path, &fresh).unwrap();
         }
         assert!(std::fs::read(&path).unwrap() == fresh, "run SNAPSHOTS=overwrite cargo test embedded_bytes");
-        assert_eq!(Schema::standard().services().count(), 3);
+        assert_eq!(Schema::standard().services().count(), 4);
     }
 }

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
-use crate::rpc::Kind;
 use crate::rpc::catalog::Catalog;
+use crate::rpc::{Kind, stats};
 
 /// The methods as text, with an example of a call.
 pub fn text(catalog: &Catalog, authority: &str) -> String {
-    let mut methods: Vec<_> = catalog.routes().map(|route| &route.method).collect();
+    let methods = catalog.routes().map(|route| &route.method);
+    let mut methods: Vec<_> = methods.filter(|method| method.service() != stats::SERVICE).collect();
     methods.sort_by(|a, b| a.path.cmp(&b.path));
     let mut out = String::from("bandy rpc: gRPC, gRPC-Web, Connect and JSON-RPC on this port\n\n");
     for method in &methods {
