@@ -20,6 +20,7 @@ pub mod reflection;
 pub mod registry;
 pub mod schema;
 pub mod server;
+pub mod stats;
 pub mod status;
 #[cfg(test)]
 mod testing;

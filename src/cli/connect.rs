@@ -1,5 +1,7 @@
 //! Arguments that every client shares: which server, credentials, TLS, timeout.
 
+mod several;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use super::exit::{Exit, Failure};
 use super::settings::{Config, Context};
 use crate::secret::Secret;
 use crate::units::parse_duration;
+pub use several::SeveralConnectArgs;
 
 /// Which server, and how to reach it.
 #[derive(Debug, Clone, Default, clap::Args)]

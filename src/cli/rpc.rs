@@ -4,6 +4,7 @@ pub mod bench;
 pub mod call;
 pub mod connector;
 pub mod demo;
+mod figures;
 mod fleet;
 mod headers;
 mod health;
@@ -16,6 +17,7 @@ mod remote;
 pub mod schema;
 pub mod serve;
 mod style;
+pub mod top;
 pub mod wait;
 
 use super::app::App;
@@ -46,6 +48,8 @@ pub enum RpcCommand {
     Bench(Box<bench::Args>),
     /// Wait until a server or a service is ready
     Wait(Box<wait::Args>),
+    /// Watch the calls of servers: rates, latencies, errors
+    Top(Box<top::Args>),
     /// Show what a service, method or message is
     #[command(visible_alias = "describe")]
     Info(Box<info::Args>),
@@ -67,6 +71,7 @@ pub fn run(args: RpcArgs, app: &App) -> anyhow::Result<Exit> {
         RpcCommand::Ping(args) => ping::run(&args, app),
         RpcCommand::Bench(args) => bench::run(&args, app),
         RpcCommand::Wait(args) => wait::run(&args, app),
+        RpcCommand::Top(args) => top::run(&args, app),
         RpcCommand::Info(args) => info::run(&args, app),
         RpcCommand::Demo(args) => demo::run(&args, app),
         RpcCommand::Registry(args) => registry::run(*args, app),

@@ -15,6 +15,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use futures_util::future::LocalBoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::app::App;
@@ -158,9 +159,35 @@ pub struct Harness {
     pub shutdown: Shutdown,
     /// Register numbers here.
     pub metrics: Registry,
+    started: Instant,
+}
+
+/// How the process is, at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Vitals {
+    /// When it started, in milliseconds since 1970.
+    pub started_ms: i64,
+    /// How long ago that was.
+    pub uptime: Duration,
+    /// What has happened at the door.
+    pub door: accept::Door,
+    /// Memory in use.
+    pub memory_bytes: u64,
 }
 
 impl Harness {
+    /// Tells how the process is, whenever it is asked.
+    pub fn vitals(&self) -> impl Fn() -> Vitals + Send + Sync + 'static {
+        let (started, acceptor) = (self.started, self.acceptor.clone());
+        let started_ms = jiff::Timestamp::now().as_millisecond();
+        move || Vitals {
+            started_ms,
+            uptime: started.elapsed(),
+            door: acceptor.door(),
+            memory_bytes: metrics::resident_bytes().unwrap_or(0),
+        }
+    }
+
     /// Accepts at all listeners. `serve` gets each stream, TLS and the wait for its first byte behind it, in a task
     /// of its own.
     pub fn accept<F, Fut>(&mut self, serve: F)
@@ -178,12 +205,22 @@ impl Harness {
 #[derive(Default)]
 pub struct Service {
     status: Option<Box<dyn Fn() -> String + Send>>,
+    top: Option<Top>,
 }
+
+/// A live view of the server in its own terminal, opened when it is ready.
+pub type Top = Box<dyn FnOnce() -> LocalBoxFuture<'static, anyhow::Result<Exit>>>;
 
 impl Service {
     /// With lines of its own for the status that SIGUSR1 asks for.
     pub fn with_status(status: impl Fn() -> String + Send + 'static) -> Self {
-        Self { status: Some(Box::new(status)) }
+        Self { status: Some(Box::new(status)), top: None }
+    }
+
+    /// With a live view in its terminal; the server stops when the view ends.
+    #[must_use]
+    pub fn with_top(self, top: Option<Top>) -> Self {
+        Self { top, ..self }
     }
 }
 
@@ -250,28 +287,43 @@ where
         acceptor: acceptor.clone(),
         shutdown: shutdown.clone(),
         metrics: registry,
+        started,
     };
-    let service = tokio::select! {
+    let mut service = tokio::select! {
         service = start(harness) => service?,
         _ = signals.stop() => return Ok(Exit::Done),
     };
     let notices = announce_ready(args, app, role.pillar, ready_fd, &urls)?;
 
+    let mut top = service.top.take().map(|open| open());
+    let mut result = Ok(Exit::Done);
     loop {
         tokio::select! {
             // The pillar has ended itself.
             () = shutdown.draining() => break,
             asked = signals.next() => match asked {
                 Asked::Stop => break,
+                // It is on the screen already.
+                Asked::Status if top.is_some() => {}
                 Asked::Status => {
                     app.printer.say(status(&urls, &acceptor, started.elapsed(), &service).trim_end());
                 }
+            },
+            shown = async { match &mut top {
+                Some(top) => top.await,
+                None => std::future::pending().await,
+            } } => {
+                // Whatever key ended it, a server that stops in order has done what it was asked to.
+                result = shown.map(|_| Exit::Done);
+                break;
             }
         }
     }
-    stop(args.grace, app, &shutdown, &mut signals).await;
+    // The terminal is for messages again.
+    drop(top);
+    stop(args, app, &shutdown, &mut signals).await;
     drop(notices);
-    Ok(Exit::Done)
+    result
 }
 
 async fn open(args: &ServerArgs, app: &App, role: &Role, acceptor: &Acceptor) -> anyhow::Result<Sockets> {
@@ -328,7 +380,8 @@ fn announce_ready(
 }
 
 /// Drains; a second signal, or the end of the grace, cuts it short.
-async fn stop(grace: Duration, app: &App, shutdown: &Shutdown, signals: &mut Signals) {
+async fn stop(args: &ServerArgs, app: &App, shutdown: &Shutdown, signals: &mut Signals) {
+    let grace = args.grace;
     let finish = shutdown.finish(grace);
     let mut finish = std::pin::pin!(finish);
     // Nothing to wait for is nothing to say.
@@ -336,7 +389,10 @@ async fn stop(grace: Duration, app: &App, shutdown: &Shutdown, signals: &mut Sig
     if quick.is_ok() {
         return;
     }
-    app.printer.note("stopping… (again to force)");
+    // A server that goes with another process has nobody at its terminal who stops it.
+    if args.die_with.is_none() {
+        app.printer.note("stopping… (again to force)");
+    }
     tokio::select! {
         in_time = finish => if !in_time {
             app.printer.note(&format!("gave up waiting after {grace:?}"));

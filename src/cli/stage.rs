@@ -5,6 +5,7 @@
 
 mod cast;
 mod lines;
+pub mod live;
 mod screen;
 pub mod theme;
 pub mod widgets;
@@ -176,9 +177,24 @@ fn draw(frame: &mut Frame<'_>, scene: &dyn Scene, theme: &Theme, state: widgets:
         ratatui::layout::Constraint::Length(1),
     ])
     .areas(area);
-    widgets::title_line(frame, title, scene, theme, state);
+    let shown = widgets::Title {
+        title: &scene.title(),
+        state: match state {
+            widgets::Playing::Running | widgets::Playing::Unattended => "",
+            widgets::Playing::Paused => "paused",
+            widgets::Playing::Over => "end",
+        },
+        figures: &scene.figures(),
+    };
+    widgets::title_line(frame, title, &shown, theme);
     scene.draw(frame, body, theme);
-    widgets::key_line(frame, keys, scene, theme, state);
+    if state != widgets::Playing::Unattended {
+        let own = scene.keys().iter().map(|(key, what)| (key.to_string(), *what));
+        let step = theme.key_step;
+        let common = [("q", "quit"), ("space", "pause"), (step, "step"), ("+/-", "speed"), ("r", "restart")];
+        let common = common.into_iter().map(|(key, what)| (key.to_owned(), what));
+        widgets::key_line(frame, keys, own.chain(common), theme);
+    }
 }
 
 #[cfg(test)]

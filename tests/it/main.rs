@@ -19,5 +19,7 @@ mod rpc_protocols;
 mod rpc_registry;
 mod rpc_serve;
 mod rpc_server;
+mod rpc_top;
 mod support;
+mod terminal;
 mod tidy;

@@ -1,5 +1,6 @@
 //! From the words of the command line to a client: endpoint, protocol, TLS, credentials, headers.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -57,13 +58,7 @@ impl Remote {
         let Some(text) = registry else {
             return Self::connect(&args.resolve(app, Pillar::Rpc)?, args.timeout, protocol, wanted, app);
         };
-        let at = |instance: &Instance| {
-            let mut args = ConnectArgs { endpoint: Some(instance.url.clone()), ..args.clone() };
-            if args.server_name.is_none() {
-                args.server_name.clone_from(&instance.server_name);
-            }
-            Self::connect(&args.resolve(app, Pillar::Rpc)?, args.timeout, protocol, wanted, app)
-        };
+        let at = |instance: &Instance| Self::at(instance, args, protocol, app);
         let mut instances = fleet::find(text, wanted.service_name(), app).await?;
         let Some(first) = fleet::take_first(&mut instances).await else {
             return Err(Failure::new(Exit::NotFound, format!("no healthy instance at {text}")).into());
@@ -75,6 +70,47 @@ impl Remote {
             remote.fleet = Some(Fleet::new(members.collect::<anyhow::Result<_>>()?));
         }
         Ok(remote)
+    }
+
+    /// All servers that are meant: every instance that a registry knows, every server of this user at `local:`.
+    ///
+    /// # Errors
+    /// As those of [`Self::open`].
+    pub async fn open_all(
+        args: &ConnectArgs,
+        protocol: &ProtocolArgs,
+        app: &App,
+    ) -> anyhow::Result<Vec<Self>> {
+        let registry = args.endpoint.as_deref().filter(|text| RegistryUrl::is_registry(text));
+        let instances = match registry.filter(|text| !text.starts_with("local:")) {
+            Some(text) => fleet::find(text, None, app).await?,
+            None if args.resolve(app, Pillar::Rpc)?.endpoint == Endpoint::local() => {
+                Local::new(&services(app)).list().map_err(|error| registry_failure(&error))?
+            }
+            None => Vec::new(),
+        };
+        let mut urls = HashSet::new();
+        let mut remotes = Vec::new();
+        for instance in instances.iter().filter(|instance| urls.insert(&instance.url)) {
+            remotes.push(Self::at(instance, args, protocol, app)?);
+        }
+        if remotes.is_empty() {
+            remotes.push(Self::open(args, protocol, Wanted::Anything, app).await?);
+        }
+        Ok(remotes)
+    }
+
+    fn at(
+        instance: &Instance,
+        args: &ConnectArgs,
+        protocol: &ProtocolArgs,
+        app: &App,
+    ) -> anyhow::Result<Self> {
+        let mut args = ConnectArgs { endpoint: Some(instance.url.clone()), ..args.clone() };
+        if args.server_name.is_none() {
+            args.server_name.clone_from(&instance.server_name);
+        }
+        Self::connect(&args.resolve(app, Pillar::Rpc)?, args.timeout, protocol, Wanted::Anything, app)
     }
 
     /// Makes a unary call. Where a registry knows several instances, they take turns.

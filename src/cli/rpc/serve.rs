@@ -10,20 +10,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+
 use crate::cli::app::App;
 use crate::cli::endpoint::Pillar;
 use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::rpc::remote::registry_failure;
-use crate::cli::serve::{self, Harness, ServerArgs, Service};
+use crate::cli::rpc::top;
+use crate::cli::serve::{self, Harness, ServerArgs, Service, Vitals};
+use crate::cli::stage::live::has_terminal;
 use crate::exec::Program;
 use crate::rpc::backend::Peer;
 use crate::rpc::catalog::SharedCatalog;
+use crate::rpc::client::resolve::is_standard;
 use crate::rpc::handler::{Answer, Faults, Host, Limits, Named, Offer, OfferError, Rest, Workers};
 use crate::rpc::health::HealthState;
 use crate::rpc::registry::RegistryUrl;
 use crate::rpc::schema::{Input, SchemaError};
 use crate::rpc::server::Server;
+use crate::rpc::stats::{self, Stats};
 use crate::rpc::{Catalog, Method, Metrics};
 use crate::shutdown::Shutdown;
 use crate::units::{parse_duration, parse_percent, parse_size};
@@ -107,6 +113,9 @@ pub struct Args {
     /// Register under this name instead of one name for each service
     #[arg(long, value_name = "NAME", help_heading = "Server", requires = "register")]
     pub service_name: Option<String>,
+    /// Show its calls live in this terminal, instead of logging
+    #[arg(long, conflicts_with = "background", help_heading = "Server")]
+    pub top: bool,
     /// What it takes over HTTP.
     #[command(flatten)]
     pub http: http::HttpArgs,
@@ -138,6 +147,11 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
     if let Some(directory) = &args.init {
         return init::run(directory, &offer, app);
     }
+    if args.top && !has_terminal() {
+        return Err(Failure::new(Exit::Usage, "--top needs a terminal")
+            .tip("bandy rpc top --once    one table, wherever it goes")
+            .into());
+    }
     let program = Program::from_words(args.command.clone(), search_path.as_deref());
     let server = args.server.clone();
     serve::run(server, app, Pillar::Rpc, async |harness| {
@@ -168,17 +182,20 @@ fn message_bytes_max(args: &Args) -> usize {
 async fn start(args: &Args, app: &App, offer: Offer, mut harness: Harness) -> anyhow::Result<Service> {
     let shutdown = harness.shutdown.clone();
     let limits = Limits { message_bytes_max: message_bytes_max(args), jobs_max: args.jobs };
+    let (catalog, health) = (SharedCatalog::default(), HealthState::new());
+    let metrics = Arc::new(Metrics::new(&harness.metrics));
+    let stats = Stats::new(Arc::clone(&metrics), health.clone(), &catalog, process(harness.vitals()));
     let offering = Offering {
         offer,
         host: Host::new(limits, &shutdown)?,
-        catalog: SharedCatalog::default(),
-        health: HealthState::new(),
+        catalog,
+        health,
         reflection: !args.no_reflection,
+        stats: stats.clone(),
     };
     let notes = offering.renew().map_err(explain)?;
     notes.iter().for_each(|note| app.printer.note(note));
     let catalog = offering.catalog.load();
-    let metrics = Arc::new(Metrics::new(&harness.metrics));
     let options = args.http.options(limits.message_bytes_max, metrics)?;
     let server = Server::new(offering.catalog.clone(), options, shutdown.clone());
     let mut listed = Listed::new(args, &harness.urls, app, &shutdown)?;
@@ -201,7 +218,24 @@ async fn start(args: &Args, app: &App, offer: Offer, mut harness: Harness) -> an
         leaving.draining().await;
         health.shut_down();
     });
-    Ok(Service::with_status(move || server.metrics().status()))
+    let url = harness.urls.first().cloned().unwrap_or_default();
+    let theme = top::theme(false, app);
+    let show = move || async move { top::show_own(&stats, &url, &theme).await }.boxed_local();
+    let show: Option<serve::Top> = if args.top { Some(Box::new(show)) } else { None };
+    Ok(Service::with_status(move || server.metrics().status()).with_top(show))
+}
+
+/// What the harness knows of the process, as the statistics have it.
+fn process(vitals: impl Fn() -> Vitals + Send + Sync + 'static) -> stats::Host {
+    Arc::new(move |stats| {
+        let vitals = vitals();
+        stats.started_ms = vitals.started_ms;
+        stats.uptime_us = u64::try_from(vitals.uptime.as_micros()).unwrap_or(u64::MAX);
+        stats.connections = vitals.door.open as u64;
+        stats.connections_max = vitals.door.open_max as u64;
+        stats.connections_total = vitals.door.accepted;
+        stats.memory_bytes = vitals.memory_bytes;
+    })
 }
 
 /// Methods shown to a person; who wants all asks `bandy rpc ls`.
@@ -212,7 +246,7 @@ fn banner(app: &App, catalog: &Catalog) {
     let mut methods: Vec<&Method> = catalog
         .routes()
         .map(|route| &*route.method)
-        .filter(|method| !method.path.starts_with("grpc."))
+        .filter(|method| !is_standard(method.service()))
         .collect();
     methods.sort_by(|a, b| a.path.cmp(&b.path));
     for method in methods.iter().take(BANNER_METHODS) {

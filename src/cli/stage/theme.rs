@@ -1,7 +1,7 @@
 //! Colours and symbols: sixteen-colour names only, so that light and dark terminals both work; never colour alone.
 
 use ratatui::style::{Color, Modifier, Style};
-use ratatui::symbols::border;
+use ratatui::symbols::{self, border};
 
 /// What a scene draws with.
 #[derive(Debug, Clone)]
@@ -34,6 +34,18 @@ pub struct Theme {
     pub dot: &'static str,
     /// Name of the key that steps.
     pub key_step: &'static str,
+    /// Names of the arrow keys: left and right, up and down.
+    pub keys_arrow: [&'static str; 2],
+    /// The most first, the least first.
+    pub order: [&'static str; 2],
+    /// Columns of a graph.
+    pub columns: symbols::bar::Set<'static>,
+    /// Stands for what was cut off.
+    pub cut: &'static str,
+    /// The letter for a millionth.
+    pub micro: &'static str,
+    /// False if nothing is to be coloured; bold and dim stay.
+    pub colour: bool,
 }
 
 const ASCII_BORDER: border::Set<'static> = border::Set {
@@ -45,6 +57,18 @@ const ASCII_BORDER: border::Set<'static> = border::Set {
     vertical_right: "|",
     horizontal_top: "-",
     horizontal_bottom: "-",
+};
+
+const ASCII_COLUMNS: symbols::bar::Set<'static> = symbols::bar::Set {
+    full: "#",
+    seven_eighths: "#",
+    three_quarters: "#",
+    five_eighths: "#",
+    half: ":",
+    three_eighths: ":",
+    one_quarter: ".",
+    one_eighth: ".",
+    empty: " ",
 };
 
 impl Theme {
@@ -65,6 +89,12 @@ impl Theme {
             bar_wasted: "▒",
             dot: "·",
             key_step: "→",
+            keys_arrow: ["←→", "↑↓"],
+            order: ["▼", "▲"],
+            columns: symbols::bar::NINE_LEVELS,
+            cut: "…",
+            micro: "µ",
+            colour: true,
         }
     }
 
@@ -85,7 +115,23 @@ impl Theme {
             bar_wasted: "!",
             dot: "-",
             key_step: "right",
+            keys_arrow: ["left/right", "up/down"],
+            order: ["v", "^"],
+            columns: ASCII_COLUMNS,
+            cut: "~",
+            micro: "u",
+            colour: true,
         }
+    }
+
+    /// The same without colours, if that is wanted.
+    #[must_use]
+    pub fn coloured(self, colour: bool) -> Self {
+        Self { colour, ..self }
+    }
+
+    fn colour(&self, colour: Color) -> Style {
+        if self.colour { Style::new().fg(colour) } else { Style::new() }
     }
 
     /// A heading.
@@ -100,21 +146,21 @@ impl Theme {
 
     /// What the eye should follow.
     pub fn accent(&self) -> Style {
-        Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD)
+        self.colour(Color::Cyan).add_modifier(Modifier::BOLD)
     }
 
     /// It worked.
     pub fn good(&self) -> Style {
-        Style::new().fg(Color::Green)
+        self.colour(Color::Green)
     }
 
     /// It may fail.
     pub fn warn(&self) -> Style {
-        Style::new().fg(Color::Yellow)
+        self.colour(Color::Yellow)
     }
 
     /// It failed.
     pub fn bad(&self) -> Style {
-        Style::new().fg(Color::Red).add_modifier(Modifier::BOLD)
+        self.colour(Color::Red).add_modifier(Modifier::BOLD)
     }
 }

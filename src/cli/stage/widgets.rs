@@ -6,7 +6,6 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph};
 
-use super::Scene;
 use super::theme::Theme;
 
 /// What the player is doing.
@@ -22,39 +21,39 @@ pub enum Playing {
     Unattended,
 }
 
-pub(super) fn title_line(
-    frame: &mut Frame<'_>,
-    area: Rect,
-    scene: &dyn Scene,
-    theme: &Theme,
-    state: Playing,
-) {
-    let state = match state {
-        Playing::Running | Playing::Unattended => "",
-        Playing::Paused => "  [paused]",
-        Playing::Over => "  [end]",
-    };
-    let title = Line::from(vec![
-        Span::styled(format!(" {}", scene.title().replace('·', theme.dot)), theme.strong()),
-        Span::styled(state, theme.warn()),
-    ]);
-    frame.render_widget(Paragraph::new(title), area);
-    let figures = Paragraph::new(format!("{} ", scene.figures())).alignment(Alignment::Right);
-    frame.render_widget(figures, area);
+/// What stands on the top line: title on the left, the numbers of this moment on the right.
+pub(super) struct Title<'a> {
+    pub title: &'a str,
+    /// Behind the title, for what is out of the ordinary.
+    pub state: &'a str,
+    pub figures: &'a str,
 }
 
-pub(super) fn key_line(frame: &mut Frame<'_>, area: Rect, scene: &dyn Scene, theme: &Theme, state: Playing) {
-    if state == Playing::Unattended {
-        return;
+pub(super) fn title_line(frame: &mut Frame<'_>, area: Rect, title: &Title<'_>, theme: &Theme) {
+    let state = if title.state.is_empty() { String::new() } else { format!("  [{}]", title.state) };
+    let left = Line::from(vec![
+        Span::styled(format!(" {}", title.title.replace('·', theme.dot)), theme.strong()),
+        Span::styled(state, theme.warn()),
+    ]);
+    let room = usize::from(area.width).saturating_sub(left.width() + 1);
+    frame.render_widget(Paragraph::new(left), area);
+    let figures = Line::from(format!("{} ", title.figures));
+    // Numbers that do not fit give way to the title.
+    if figures.width() <= room {
+        frame.render_widget(Paragraph::new(figures).alignment(Alignment::Right), area);
     }
-    let step = theme.key_step;
-    let own = scene.keys().iter().map(|(key, what)| (key.to_string(), *what));
-    let common = [("q", "quit"), ("space", "pause"), (step, "step"), ("+/-", "speed"), ("r", "restart")];
-    let common = common.into_iter().map(|(key, what)| (key.to_owned(), what));
+}
+
+/// The keys and what each does, as many as there is room for: one that does not fit still works.
+pub(super) fn key_line<'a>(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    keys: impl IntoIterator<Item = (String, &'a str)>,
+    theme: &Theme,
+) {
     let mut spans = vec![Span::raw(" ")];
     let mut room = usize::from(area.width).saturating_sub(1);
-    for (key, what) in own.chain(common) {
-        // A key that does not fit still works.
+    for (key, what) in keys {
         let width = Span::raw(key.as_str()).width() + what.len() + 3;
         if width > room {
             break;

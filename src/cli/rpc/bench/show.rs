@@ -10,6 +10,7 @@ use super::caller::Plan;
 use crate::bench::{Report, Sample};
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::rpc::figures::readable;
 use crate::output::{Column, Format, Talk};
 
 /// Rows of the histogram.
@@ -53,16 +54,6 @@ fn per_second(value: &Value) -> String {
 
 fn latency(value: &Value) -> String {
     readable(Duration::try_from_secs_f64(value.as_f64().unwrap_or_default() / 1000.0).unwrap_or_default())
-}
-
-fn readable(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    match seconds {
-        s if s < 0.001 => format!("{:.0} µs", s * 1e6),
-        s if s < 0.1 => format!("{:.2} ms", s * 1e3),
-        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
-        s => format!("{s:.2} s"),
-    }
 }
 
 /// Milliseconds, exact to a microsecond.
@@ -213,18 +204,5 @@ mod tests {
             (seconds(duration).to_string(), millis(duration).to_string()),
             ("0.819541".into(), "819.541".into())
         );
-    }
-
-    #[test]
-    fn latencies_are_readable_at_every_size() {
-        for (micros, text) in [
-            (85, "85 µs"),
-            (1234, "1.23 ms"),
-            (99_900, "99.90 ms"),
-            (250_000, "250 ms"),
-            (2_500_000, "2.50 s"),
-        ] {
-            assert_eq!(readable(Duration::from_micros(micros)), text);
-        }
     }
 }

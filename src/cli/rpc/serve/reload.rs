@@ -13,6 +13,7 @@ use crate::rpc::catalog::{Catalog, SharedCatalog};
 use crate::rpc::handler::{Host, Offer, OfferError, Offered, Rest};
 use crate::rpc::health::{self, HealthState, Serving};
 use crate::rpc::reflection;
+use crate::rpc::stats::Stats;
 use crate::shutdown::Shutdown;
 
 /// An editor writes a file in several steps: the last one counts.
@@ -30,6 +31,8 @@ pub struct Offering {
     pub health: HealthState,
     /// Whether clients may ask for the schema.
     pub reflection: bool,
+    /// What it counts; clients may ask for that too unless they are not to know the methods.
+    pub stats: Stats,
 }
 
 impl Offering {
@@ -46,6 +49,7 @@ impl Offering {
         let mut standard = self.health.routes();
         if self.reflection {
             standard.extend(reflection::routes(&self.catalog));
+            standard.extend(self.stats.routes());
         }
         for route in standard.into_iter().chain(routes) {
             if let Err(collision) = catalog.insert(route) {

@@ -1,0 +1,609 @@
+//! The picture of `top`: totals, servers, a graph, and the table of methods.
+
+use std::time::Duration;
+
+use crossterm::event::KeyCode;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Cell, Paragraph, Row as Cells, Sparkline, Table, TableState};
+
+use super::board::{Board, Instance, Numbers, Reading, Row, Sort, Span as Time, total};
+use crate::cli::rpc::figures::{age, per_second, percent, readable};
+use crate::cli::stage::live::{Key, View};
+use crate::cli::stage::theme::Theme;
+use crate::cli::stage::widgets::panel;
+
+/// Columns and rows without which there is no room for the table.
+const SIZE_MIN: (u16, u16) = (60, 12);
+
+/// Servers that are listed, at most, on a screen of that many rows.
+fn servers_max(rows: u16) -> u16 {
+    (rows / 4).max(2)
+}
+
+/// What a refresh brings.
+pub struct News {
+    /// What each server answered.
+    pub readings: Vec<Reading>,
+    /// The latest line of the log.
+    pub log: Option<String>,
+}
+
+/// The board, to be looked at.
+pub struct Picture {
+    /// What is known.
+    pub board: Board,
+    /// True in the server's own terminal: leaving stops it.
+    pub own: bool,
+}
+
+impl View for Picture {
+    type News = News;
+
+    fn news(&mut self, news: News) {
+        self.board.take(news.readings);
+        self.board.log = news.log;
+    }
+
+    fn title(&self) -> String {
+        let board = &self.board;
+        let what = match (board.instances.as_slice(), board.only) {
+            ([one], _) => one.url.clone(),
+            (all, Some(only)) => {
+                format!("{} ({} of {})", all.get(only).map_or("", |it| &it.url), only + 1, all.len())
+            }
+            (all, None) => format!("{} servers", all.len()),
+        };
+        format!("rpc · top  {what}")
+    }
+
+    fn figures(&self) -> String {
+        match self.board.instances.as_slice() {
+            [one] => one.own().map_or_else(String::new, |own| format!("up {}", age(own.uptime))),
+            _ => String::new(),
+        }
+    }
+
+    fn keys(&self, theme: &Theme) -> Vec<Key> {
+        let [across, along] = theme.keys_arrow;
+        let mut keys = vec![
+            Key { name: across, short: "sort", long: "order by the next column" },
+            Key { name: along, short: "select", long: "look at a method: its codes are below the table" },
+            Key { name: "t", short: "since start", long: "rates and times since the start, or of now" },
+            Key { name: "o", short: "", long: "the other order" },
+            Key { name: "n r f", short: "", long: "order by name, rate, calls in flight" },
+            Key { name: "5 9 e c", short: "", long: "order by p50, p99, errors, calls" },
+            Key { name: "PgUp PgDn", short: "", long: "ten methods up or down; Home, End" },
+        ];
+        if self.board.instances.len() > 1 {
+            keys.insert(
+                0,
+                Key { name: "Tab", short: "server", long: "look at one server, or at all together" },
+            );
+        }
+        keys
+    }
+
+    fn quit(&self) -> &'static str {
+        if self.own { "stop the server" } else { "quit" }
+    }
+
+    fn key(&mut self, key: KeyCode) {
+        let board = &mut self.board;
+        match key {
+            KeyCode::Right => board.sort = board.sort.step(1),
+            KeyCode::Left => board.sort = board.sort.step(-1),
+            KeyCode::Down => board.select(1),
+            KeyCode::Up => board.select(-1),
+            KeyCode::PageDown => board.select(10),
+            KeyCode::PageUp => board.select(-10),
+            KeyCode::Home => board.select(isize::MIN),
+            KeyCode::End => board.select(isize::MAX),
+            KeyCode::Tab => board.next_instance(),
+            KeyCode::Char('o') => board.reversed = !board.reversed,
+            KeyCode::Char('t') => {
+                board.span = match board.span {
+                    Time::Interval => Time::Start,
+                    Time::Start => Time::Interval,
+                }
+            }
+            KeyCode::Char(letter) => {
+                if let Some((_, sort)) = SORT_KEYS.iter().find(|(key, _)| *key == letter) {
+                    board.sort = *sort;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn size_min(&self) -> (u16, u16) {
+        SIZE_MIN
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
+        let board = &self.board;
+        let rows = board.rows();
+        let remark = remark(board, theme);
+        let several = board.instances.len() > 1;
+        let listed = u16::try_from(board.instances.len()).unwrap_or(u16::MAX).min(servers_max(area.height));
+        let graph = if area.height < 18 { 0 } else { (area.height / 5).clamp(4, 10) };
+        let [totals, servers, graph, table, detail, note] = Layout::vertical([
+            Constraint::Length(1),
+            Constraint::Length(if several { listed + 2 } else { 0 }),
+            Constraint::Length(graph),
+            Constraint::Min(4),
+            Constraint::Length(1),
+            Constraint::Length(u16::from(remark.is_some())),
+        ])
+        .areas(area);
+        frame.render_widget(totals_line(board, &rows, totals.width, theme), totals);
+        if several {
+            draw_servers(frame, servers, board, theme);
+        }
+        draw_graph(frame, graph, board, theme);
+        draw_methods(frame, table, board, &rows, theme);
+        frame.render_widget(detail_line(board, &rows, detail.width, theme), detail);
+        if let Some(remark) = remark {
+            frame.render_widget(remark, note);
+        }
+    }
+}
+
+const SORT_KEYS: [(char, Sort); 7] = [
+    ('n', Sort::Name),
+    ('r', Sort::Rate),
+    ('f', Sort::InFlight),
+    ('5', Sort::P50),
+    ('9', Sort::P99),
+    ('e', Sort::Errors),
+    ('c', Sort::Calls),
+];
+
+fn time(time: Option<Duration>, theme: &Theme) -> String {
+    time.map_or_else(|| "-".to_owned(), |time| readable(time).replace('µ', theme.micro))
+}
+
+/// Numbers with their names before them, dim.
+struct Figures<'a> {
+    line: Line<'static>,
+    /// Columns there are.
+    width: u16,
+    theme: &'a Theme,
+}
+
+impl<'a> Figures<'a> {
+    fn new(width: u16, theme: &'a Theme) -> Self {
+        Self { line: Line::raw(" "), width, theme }
+    }
+
+    /// Adds a number whole, or not at all where there is no room for it.
+    fn add(&mut self, name: &str, value: String, style: Style) {
+        let name = Span::styled(format!("{name} "), self.theme.dim());
+        let value = Span::styled(value, style);
+        if self.line.width() + name.width() + value.width() <= usize::from(self.width) {
+            self.line.extend([name, value, Span::raw("  ")]);
+        }
+    }
+}
+
+fn totals_line(board: &Board, rows: &[Row], width: u16, theme: &Theme) -> Line<'static> {
+    let mut figures = Figures::new(width, theme);
+    let plain = Style::new();
+    let own = || board.shown().filter_map(Instance::own);
+    let is_own = own().next().is_some();
+    if is_own {
+        let sum = total(rows);
+        figures.add("calls", per_second(sum.rate), theme.strong());
+        figures.add("in flight", sum.in_flight.to_string(), plain);
+        figures.add("p50", time(sum.times.quantile(0.5), theme), plain);
+        figures.add("p99", time(sum.times.quantile(0.99), theme), plain);
+        let failed = percent(sum.failed, sum.times.count());
+        figures.add("errors", failed, if sum.failed > 0 { theme.bad() } else { plain });
+        let connections: u64 = own().map(|own| own.connections.0).sum();
+        figures.add("conns", connections.to_string(), plain);
+        figures.add("ended", sum.calls().to_string(), plain);
+        let memory: u64 = own().map(|own| own.memory_bytes >> 20).sum();
+        figures.add("memory", format!("{memory} MiB"), plain);
+    }
+    if let ([one], false) = (board.instances.as_slice(), is_own) {
+        health(&mut figures, one, theme);
+        trips(&mut figures, one, theme);
+    }
+    figures.line
+}
+
+fn health(figures: &mut Figures<'_>, instance: &Instance, theme: &Theme) {
+    let word = instance.foreign().map_or("", |foreign| foreign.health.as_str());
+    let (symbol, style) = symbol(word, theme);
+    figures.add("health", format!("{symbol} {word}"), style);
+}
+
+fn trips(figures: &mut Figures<'_>, instance: &Instance, theme: &Theme) {
+    figures.add("round trip", time(instance.trips.back().copied(), theme), Style::new());
+    figures.add("p50", time(instance.trip(0.5), theme), Style::new());
+    figures.add("p99", time(instance.trip(0.99), theme), Style::new());
+    figures.add("probes", instance.trips.len().to_string(), Style::new());
+}
+
+fn symbol(health: &str, theme: &Theme) -> (&'static str, Style) {
+    match health {
+        "SERVING" => (theme.done, theme.good()),
+        "NOT_SERVING" => (theme.lost, theme.bad()),
+        "" => (" ", Style::new()),
+        _ => (theme.doubt, theme.warn()),
+    }
+}
+
+fn draw_servers(frame: &mut Frame<'_>, area: Rect, board: &Board, theme: &Theme) {
+    let inner = panel(frame, area, "servers", theme, theme.dim());
+    let row = |(at, instance): (usize, &Instance)| {
+        let (symbol, style) = match (&instance.lost, &instance.now) {
+            (Some(_), _) => (theme.lost, theme.bad()),
+            (None, None) => (theme.doubt, theme.warn()),
+            (None, Some(_)) => match instance.foreign() {
+                Some(foreign) => symbol(&foreign.health, theme),
+                None => (theme.done, theme.good()),
+            },
+        };
+        let sum = instance.total(board.span);
+        let number = |text: fn(&Numbers) -> String| sum.as_ref().map_or_else(|| "-".to_owned(), text);
+        let state = match (&instance.lost, instance.own()) {
+            (Some(_), _) => "no answer".to_owned(),
+            (None, Some(own)) => format!("up {}", age(own.uptime)),
+            (None, None) => instance.foreign().map_or_else(String::new, |foreign| foreign.health.clone()),
+        };
+        let connections = instance.own().map_or_else(|| "-".to_owned(), |own| own.connections.0.to_string());
+        let cells = [
+            Line::styled(symbol, style),
+            Line::raw(instance.url.clone()),
+            Line::raw(state),
+            Line::raw(connections).right_aligned(),
+            Line::raw(number(|sum| per_second(sum.rate))).right_aligned(),
+            Line::raw(number(|sum| sum.in_flight.to_string())).right_aligned(),
+            Line::raw(time(sum.as_ref().and_then(|sum| sum.times.quantile(0.99)), theme)).right_aligned(),
+            Line::raw(time(instance.trips.back().copied(), theme)).right_aligned(),
+        ];
+        let style = if board.only == Some(at) { theme.accent() } else { Style::new() };
+        Cells::new(cells.map(Cell::from)).style(style)
+    };
+    let widths = [
+        Constraint::Length(1),
+        Constraint::Fill(1),
+        Constraint::Length(14),
+        Constraint::Length(6),
+        Constraint::Length(9),
+        Constraint::Length(6),
+        Constraint::Length(9),
+        Constraint::Length(9),
+    ];
+    // The table has no room for a header of its own: the border has.
+    let heads = "conns      rate  flight      p99     trip";
+    let title =
+        Rect { x: area.x + area.width.saturating_sub(45), width: 44.min(area.width), height: 1, ..area };
+    frame.render_widget(Paragraph::new(heads).right_aligned().style(theme.dim()), title);
+    let mut state = TableState::new().with_selected(board.only);
+    frame.render_stateful_widget(
+        Table::new(board.instances.iter().enumerate().map(row), widths).column_spacing(1),
+        inner,
+        &mut state,
+    );
+}
+
+fn draw_graph(frame: &mut Frame<'_>, area: Rect, board: &Board, theme: &Theme) {
+    if area.height == 0 {
+        return;
+    }
+    let is_own = board.instances.iter().any(|instance| instance.own().is_some());
+    let most = board.history.iter().copied().max().unwrap_or(0);
+    let title = if is_own {
+        format!("calls per second, at most {}", per_second(most as f64))
+    } else {
+        format!("round trips, at most {}", time(Some(Duration::from_micros(most)), theme))
+    };
+    let inner = panel(frame, area, &title, theme, theme.dim());
+    let room = usize::from(inner.width);
+    let data: Vec<u64> = board.history.iter().rev().take(room).rev().copied().collect();
+    // The latest is always at the right edge.
+    let empty = u16::try_from(room - data.len()).unwrap_or(0);
+    let place = Rect { x: inner.x + empty, width: inner.width - empty, ..inner };
+    let graph = Sparkline::default().data(data).bar_set(theme.columns.clone()).style(theme.good());
+    frame.render_widget(graph, place);
+}
+
+/// A column of the table: what stands above it, how wide it is, what it orders by, what a row shows in it.
+struct Column {
+    title: &'static str,
+    width: u16,
+    sort: Option<Sort>,
+    text: fn(&Numbers, &Theme) -> String,
+}
+
+const COLUMNS: [Column; 8] = [
+    Column { title: "RATE", width: 8, sort: Some(Sort::Rate), text: |it, _| per_second(it.rate) },
+    Column { title: "FLIGHT", width: 7, sort: Some(Sort::InFlight), text: |it, _| it.in_flight.to_string() },
+    Column {
+        title: "P50",
+        width: 8,
+        sort: Some(Sort::P50),
+        text: |it, theme| time(it.times.quantile(0.5), theme),
+    },
+    Column { title: "P90", width: 8, sort: None, text: |it, theme| time(it.times.quantile(0.9), theme) },
+    Column {
+        title: "P99",
+        width: 8,
+        sort: Some(Sort::P99),
+        text: |it, theme| time(it.times.quantile(0.99), theme),
+    },
+    Column { title: "MAX", width: 8, sort: None, text: |it, theme| time(it.times.quantile(1.0), theme) },
+    Column { title: "ERRORS", width: 7, sort: Some(Sort::Errors), text: |it, _| it.errors().to_string() },
+    Column { title: "CALLS", width: 8, sort: Some(Sort::Calls), text: |it, _| it.calls().to_string() },
+];
+
+/// Screens from here on have room for the columns that nothing is ordered by.
+const WIDE: u16 = 100;
+/// Screens from here on say the health in words.
+const WIDER: u16 = 120;
+
+/// Columns of the health in words.
+const HEALTH_WIDTH: u16 = 15;
+
+/// As much of the end of a name as there is room for: it tells methods apart, the package does not.
+fn ending(name: &str, room: usize, theme: &Theme) -> String {
+    let length = name.chars().count();
+    if length <= room {
+        return name.to_owned();
+    }
+    let mark = theme.cut;
+    let kept = room.saturating_sub(mark.chars().count());
+    name.chars().skip(length - kept).fold(mark.to_owned(), |mut text, letter| {
+        text.push(letter);
+        text
+    })
+}
+
+fn draw_methods(frame: &mut Frame<'_>, area: Rect, board: &Board, rows: &[Row], theme: &Theme) {
+    let title = match board.span {
+        Time::Interval => "methods",
+        Time::Start => "methods, rates and times since the start",
+    };
+    let inner = panel(frame, area, title, theme, theme.dim());
+    let columns: Vec<&Column> =
+        COLUMNS.iter().filter(|column| column.sort.is_some() || area.width >= WIDE).collect();
+    let words = area.width >= WIDER;
+    let mark = theme.order[usize::from(board.reversed)];
+    let head = |title: &str, sort: Option<Sort>| {
+        if sort == Some(board.sort) { format!("{title}{mark}") } else { title.to_owned() }
+    };
+    let mut header = vec![Line::raw(""), Line::raw(head("METHOD", Some(Sort::Name)))];
+    let mut widths = vec![Constraint::Length(1), Constraint::Fill(1)];
+    if words {
+        header.push(Line::raw("HEALTH"));
+        widths.push(Constraint::Length(HEALTH_WIDTH));
+    }
+    for column in &columns {
+        header.push(Line::raw(head(column.title, column.sort)).right_aligned());
+        widths.push(Constraint::Length(column.width));
+    }
+    let fixed: u16 = columns.iter().map(|column| column.width + 1).sum();
+    let room = inner.width.saturating_sub(fixed + 2 + if words { HEALTH_WIDTH + 1 } else { 0 });
+    let row = |row: &Row| {
+        let (symbol, style) = symbol(&row.health, theme);
+        let name = row.method.as_deref().unwrap_or("(its methods are not known)");
+        let name = ending(name, usize::from(room), theme);
+        let mut cells = vec![Line::styled(symbol, style), Line::raw(name)];
+        if words {
+            cells.push(Line::styled(row.health.clone(), style));
+        }
+        for column in &columns {
+            let text = row.numbers.as_ref().map_or_else(|| "-".to_owned(), |it| (column.text)(it, theme));
+            let failing = row.numbers.as_ref().is_some_and(|it| it.failed > 0);
+            let style = if column.sort == Some(Sort::Errors) && failing { theme.bad() } else { Style::new() };
+            cells.push(Line::styled(text, style).right_aligned());
+        }
+        let idle = row.numbers.as_ref().is_some_and(|it| it.rate == 0.0 && it.in_flight == 0);
+        Cells::new(cells.into_iter().map(Cell::from)).style(if idle { theme.dim() } else { Style::new() })
+    };
+    let selected = rows.iter().position(|row| board.selected.is_some() && row.method == board.selected);
+    let mut state = TableState::new().with_selected(selected);
+    let table = Table::new(rows.iter().map(row), widths)
+        .header(Cells::new(header.into_iter().map(Cell::from)).style(theme.strong()))
+        .row_highlight_style(Style::new().reversed())
+        .column_spacing(1);
+    frame.render_stateful_widget(table, inner, &mut state);
+}
+
+/// The statuses of the method that is looked at, or how to look at one.
+fn detail_line(board: &Board, rows: &[Row], width: u16, theme: &Theme) -> Line<'static> {
+    let chosen = rows.iter().find(|row| board.selected.is_some() && row.method == board.selected);
+    let Some(Row { method: Some(method), numbers: Some(numbers), .. }) = chosen else {
+        return Line::raw("");
+    };
+    let mut figures = Figures::new(width, theme);
+    figures.line.push_span(Span::styled(format!("{method}  "), theme.strong()));
+    for (code, count) in &numbers.ended {
+        figures.add(code, count.to_string(), if code == "OK" { Style::new() } else { theme.bad() });
+    }
+    figures.add("max", time(numbers.times.quantile(1.0), theme), Style::new());
+    figures.line
+}
+
+/// What the viewer should know besides: a server that does not answer, one that tells nothing, the log.
+fn remark(board: &Board, theme: &Theme) -> Option<Line<'static>> {
+    if let Some(instance) = board.shown().find(|instance| instance.lost.is_some()) {
+        let reason = instance.lost.as_deref().unwrap_or_default();
+        let text = if board.instances.len() > 1 {
+            format!(" {}: {reason}", instance.url)
+        } else {
+            format!(" {reason}")
+        };
+        return Some(Line::styled(text, theme.bad()));
+    }
+    if let Some(log) = &board.log {
+        return Some(Line::styled(format!(" {log}"), theme.warn()));
+    }
+    let (url, foreign) = board.shown().find_map(|it| Some((&it.url, it.foreign()?)))?;
+    let text = super::only_seen_from_here(url, foreign);
+    Some(Line::styled(format!(" {text}"), theme.warn()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::board::tests::{method, own};
+    use super::super::board::{Foreign, Seen};
+    use super::*;
+    use crate::cli::stage::live::tests::{picture, picture_with_help};
+
+    fn calls(count: usize, micros: u64, errors: usize) -> Vec<(&'static str, u64)> {
+        let mut calls = vec![("OK", micros); count - errors];
+        calls.extend(vec![("NOT_FOUND", micros); errors]);
+        calls
+    }
+
+    /// Two readings a second apart.
+    fn board() -> Board {
+        let mut board = Board::new(["grpc://127.0.0.1:50051"]);
+        let methods = |more: usize, errors: usize| {
+            vec![
+                method("demo.Greeter/Hello", 0, &calls(100 + 50 * more, 250, errors)),
+                method("demo.Calc/Add", 2, &calls(10 + 5 * more, 40_000, 0)),
+                method("demo.Clock/Watch", 1, &[]),
+            ]
+        };
+        board.take(vec![own(1, 60, methods(0, 0))]);
+        board.take(vec![own(1, 61, methods(1, 3))]);
+        board
+    }
+
+    fn shown(board: Board) -> Picture {
+        Picture { board, own: false }
+    }
+
+    #[test]
+    fn methods_totals_and_the_graph_are_drawn() {
+        let drawn = picture(&shown(board()), 80, 24, &Theme::unicode());
+        let lines: Vec<&str> = drawn.lines().collect();
+        assert_eq!(
+            lines[0].trim_end(),
+            format!(" rpc · top  grpc://127.0.0.1:50051{:>45}", "up 1 min 1 s  every 1s")
+        );
+        assert!(lines[1].starts_with(" calls 55.0/s  in flight 3  p50 "), "{drawn}");
+        assert!(lines[1].contains("errors 5.5 %  conns 2"), "{drawn}");
+        let graph = lines.iter().position(|line| line.contains("calls per second, at most 55.0/s")).unwrap();
+        assert!(lines[graph + 1].trim_end_matches('│').ends_with('█'), "{drawn}");
+        let header = lines.iter().position(|line| line.contains("METHOD")).unwrap();
+        assert!(lines[header].contains("RATE▼") && !lines[header].contains("P90"), "{drawn}");
+        let rows = [
+            ("● demo.Greeter/Hello", "50.0/s       0   235 µs   250 µs       3      150"),
+            ("● demo.Calc/Add", "5.00/s       2 40.40 ms"),
+            ("● demo.Clock/Watch", "0/s       1        -        -       0        0"),
+        ];
+        for (line, (start, part)) in lines[header + 1..].iter().zip(rows) {
+            assert!(line.contains(start) && line.contains(part), "{part}\n{drawn}");
+        }
+        assert!(lines[23].starts_with(" q quit  ? help  space pause  +/- faster/slower  ←→ sort"), "{drawn}");
+    }
+
+    #[test]
+    fn a_wide_screen_has_more_columns() {
+        let drawn = picture(&shown(board()), 100, 30, &Theme::unicode());
+        assert!(drawn.contains("P90") && drawn.contains("MAX") && !drawn.contains("HEALTH"), "{drawn}");
+        let drawn = picture(&shown(board()), 200, 50, &Theme::unicode());
+        assert!(drawn.contains("HEALTH") && drawn.contains("SERVING"), "{drawn}");
+    }
+
+    #[test]
+    fn ascii_is_ascii_at_every_size() {
+        let mut looked_at = shown(board());
+        looked_at.key(KeyCode::Down);
+        for (columns, rows) in [(60, 12), (80, 24), (100, 30), (200, 50)] {
+            let drawn = picture(&looked_at, columns, rows, &Theme::ascii());
+            assert!(drawn.is_ascii(), "{drawn}");
+            assert!(picture_with_help(&looked_at, columns, rows, &Theme::ascii()).is_ascii());
+            assert!(drawn.contains("demo.Greeter/Hello") && drawn.contains("250 us"), "{drawn}");
+        }
+    }
+
+    #[test]
+    fn the_selected_method_tells_its_codes() {
+        let mut looked_at = shown(board());
+        looked_at.key(KeyCode::Down);
+        let drawn = picture(&looked_at, 80, 24, &Theme::unicode());
+        assert!(drawn.contains(" demo.Greeter/Hello  NOT_FOUND 3  OK 147  max 250 µs"), "{drawn}");
+        looked_at.key(KeyCode::Char('n'));
+        assert!(picture(&looked_at, 80, 24, &Theme::unicode()).contains("METHOD▼"));
+        looked_at.key(KeyCode::Right);
+        looked_at.key(KeyCode::Char('o'));
+        assert!(picture(&looked_at, 80, 24, &Theme::unicode()).contains("RATE▲"));
+        looked_at.key(KeyCode::Char('t'));
+        assert!(picture(&looked_at, 80, 24, &Theme::unicode()).contains("since the start"));
+    }
+
+    #[test]
+    fn the_last_row_can_be_reached_on_a_small_screen() {
+        let mut board = Board::new(["a"]);
+        let many = (0..50).map(|number| method(&format!("d.E/Method{number:02}"), 0, &[])).collect();
+        board.take(vec![own(1, 60, many)]);
+        let mut looked_at = shown(board);
+        assert!(!picture(&looked_at, 60, 12, &Theme::unicode()).contains("Method49"));
+        looked_at.key(KeyCode::Down);
+        looked_at.key(KeyCode::End);
+        assert!(picture(&looked_at, 60, 12, &Theme::unicode()).contains("Method49"));
+        looked_at.key(KeyCode::Home);
+        assert!(picture(&looked_at, 60, 12, &Theme::unicode()).contains("Method00"));
+    }
+
+    #[test]
+    fn several_servers_have_a_row_each_and_share_the_table() {
+        let mut board = Board::new(["grpc://a:1", "grpc://b:2", "grpc://c:3"]);
+        let say = || vec![method("d.E/Say", 0, &calls(20, 300, 0))];
+        let lost = || Reading { trip: Duration::ZERO, seen: Err("cannot reach grpc://c:3".to_owned()) };
+        board.take(vec![own(1, 10, say()), own(2, 10, say()), lost()]);
+        let drawn = picture(&shown(board.clone()), 80, 24, &Theme::unicode());
+        assert!(drawn.starts_with(" rpc · top  3 servers"), "{drawn}");
+        assert!(drawn.contains("● grpc://a:1") && drawn.contains("up 10 s"), "{drawn}");
+        assert!(drawn.contains("✕ grpc://c:3") && drawn.contains("no answer"), "{drawn}");
+        assert!(drawn.contains("cannot reach grpc://c:3"), "{drawn}");
+        assert!(drawn.contains("4.00/s"), "{drawn}");
+        let mut looked_at = shown(board);
+        looked_at.key(KeyCode::Tab);
+        let drawn = picture(&looked_at, 80, 24, &Theme::unicode());
+        assert!(drawn.starts_with(" rpc · top  grpc://a:1 (1 of 3)"), "{drawn}");
+    }
+
+    #[test]
+    fn of_a_foreign_server_it_is_said_that_its_counts_are_not_known() {
+        let mut board = Board::new(["grpc://h:1"]);
+        let foreign = Foreign {
+            health: "SERVING".to_owned(),
+            methods: vec![("x.Y/Z".to_owned(), "NOT_SERVING".to_owned())],
+            unlisted: None,
+        };
+        board.take(vec![Reading { trip: Duration::from_micros(420), seen: Ok(Seen::Foreign(foreign)) }]);
+        let drawn = picture(&shown(board), 80, 24, &Theme::unicode());
+        assert!(drawn.contains("health ● SERVING  round trip 420 µs"), "{drawn}");
+        assert!(drawn.contains("✕ x.Y/Z") && drawn.contains("round trips, at most 420 µs"), "{drawn}");
+        assert!(drawn.contains("does not count for others"), "{drawn}");
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_end() {
+        assert_eq!(ending("a.b.Service/Method", 18, &Theme::ascii()), "a.b.Service/Method");
+        assert_eq!(ending("a.b.Service/Method", 17, &Theme::ascii()), "~b.Service/Method");
+        assert_eq!(ending("abc", 0, &Theme::unicode()), "…");
+    }
+
+    #[test]
+    fn names_of_others_cannot_drive_the_terminal() {
+        let mut board = Board::new(["a"]);
+        let mut evil = method("d.E/\u{1b}[2J\u{202e}", 0, &[]);
+        evil.ended = BTreeMap::from([("\u{1b}[31m".to_owned(), 1)]);
+        board.take(vec![own(1, 1, vec![evil])]);
+        let mut looked_at = shown(board);
+        looked_at.key(KeyCode::Down);
+        assert!(!picture(&looked_at, 80, 24, &Theme::unicode()).contains('\u{1b}'));
+    }
+}

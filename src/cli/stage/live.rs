@@ -1,0 +1,420 @@
+//! A picture of something that happens: drawn again when there is news, a key, or another size, and never otherwise.
+
+use std::fs::File;
+use std::future::Future;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crossterm::event::{Event, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen};
+use crossterm::{cursor, execute, terminal};
+use futures_util::StreamExt as _;
+use ratatui::backend::CrosstermBackend;
+use ratatui::layout::{Constraint, Layout, Position, Rect};
+use ratatui::text::Line;
+use ratatui::widgets::{Clear, Paragraph, Wrap};
+use ratatui::{Frame, Terminal};
+use tokio::time::Instant;
+
+use super::theme::Theme;
+use super::widgets;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::logging::Hold;
+
+/// How far `+` and `-` go.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+
+/// A key of a view's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// What is written on it.
+    pub name: &'static str,
+    /// What it does, in a word.
+    pub short: &'static str,
+    /// What it does, in a sentence.
+    pub long: &'static str,
+}
+
+/// What is looked at. It knows no clock and no terminal.
+pub trait View {
+    /// What a refresh brings.
+    type News;
+
+    /// Remembers what a refresh has brought.
+    fn news(&mut self, news: Self::News);
+
+    /// Pillar and name, such as `rpc · top`, and what it looks at.
+    fn title(&self) -> String;
+
+    /// Right side of the title line.
+    fn figures(&self) -> String;
+
+    /// Its own keys; those that are on the key line have a short name.
+    fn keys(&self, theme: &Theme) -> Vec<Key>;
+
+    /// What `q` does, in a word.
+    fn quit(&self) -> &'static str {
+        "quit"
+    }
+
+    /// A key was pressed that is not one of all views.
+    fn key(&mut self, key: KeyCode);
+
+    /// The smallest screen it can be drawn on, columns and rows.
+    fn size_min(&self) -> (u16, u16);
+
+    /// Draws this moment into the screen less its first and last row.
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme);
+}
+
+/// How often to refresh, and when to stop.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Between two refreshes.
+    pub interval: Duration,
+    /// So many refreshes, and no more.
+    pub count: Option<u64>,
+    /// Stop after this long.
+    pub duration: Option<Duration>,
+}
+
+/// True if there is a terminal to draw on.
+pub fn has_terminal() -> bool {
+    io::stdout().is_terminal() || io::stderr().is_terminal()
+}
+
+/// Shows `view` until the viewer leaves or `pace` ends it; `source` brings the news. While it is shown, logs are
+/// held back. Dropping the future gives the terminal back.
+///
+/// # Errors
+/// No terminal, or one that cannot be used.
+pub async fn show<V: View>(
+    view: &mut V,
+    source: impl AsyncFn() -> V::News,
+    pace: Pace,
+    theme: &Theme,
+) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let mut screen = Screen::open()?;
+    let mut events = screen.keys.then(EventStream::new);
+    let mut state = State { paused: false, help: false, interval: pace.interval };
+    let mut left = pace.count;
+    let mut last = started;
+    let mut reading: Option<Pin<Box<dyn Future<Output = V::News> + '_>>> = None;
+    while left != Some(0) {
+        screen.terminal.draw(|frame| draw(frame, view, &state, theme))?;
+        tokio::select! {
+            event = next(&mut events) => match state.event(event, view) {
+                Wish::Nothing => {}
+                Wish::Suspend => screen.suspend()?,
+                Wish::Leave(exit) => return Ok(exit),
+            },
+            news = finished(&mut reading) => {
+                reading = None;
+                view.news(news);
+                left = left.map(|left| left - 1);
+            }
+            () = tokio::time::sleep_until(last + state.interval), if reading.is_none() && !state.paused => {
+                last = Instant::now();
+                reading = Some(Box::pin(source()));
+            }
+            () = over(started, pace.duration) => break,
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// The next thing that the viewer does; never, without keys.
+async fn next(events: &mut Option<EventStream>) -> Event {
+    match events {
+        Some(stream) => match stream.next().await {
+            Some(Ok(event)) => event,
+            // The terminal is gone; a signal says so too.
+            Some(Err(_)) | None => {
+                *events = None;
+                std::future::pending().await
+            }
+        },
+        None => std::future::pending().await,
+    }
+}
+
+async fn finished<T>(reading: &mut Option<Pin<Box<dyn Future<Output = T> + '_>>>) -> T {
+    match reading {
+        Some(reading) => reading.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn over(started: Instant, duration: Option<Duration>) {
+    match duration.and_then(|duration| started.checked_add(duration)) {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}
+
+enum Wish {
+    Nothing,
+    Suspend,
+    Leave(Exit),
+}
+
+/// What is the same in all views.
+struct State {
+    paused: bool,
+    help: bool,
+    interval: Duration,
+}
+
+impl State {
+    fn event<V: View>(&mut self, event: Event, view: &mut V) -> Wish {
+        match event {
+            Event::Key(key) if key.kind != KeyEventKind::Release => self.key(key, view),
+            // Another size is drawn in the next round.
+            _ => Wish::Nothing,
+        }
+    }
+
+    fn key<V: View>(&mut self, key: KeyEvent, view: &mut V) -> Wish {
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        match key.code {
+            KeyCode::Char('c') if control => return Wish::Leave(Exit::Signal(2)),
+            KeyCode::Char('z') if control => return Wish::Suspend,
+            KeyCode::Char('?' | 'h') => self.help = !self.help,
+            KeyCode::Esc if self.help => self.help = false,
+            KeyCode::Char('q') | KeyCode::Esc => return Wish::Leave(Exit::Done),
+            KeyCode::Char(' ') => self.paused = !self.paused,
+            KeyCode::Char('+' | '=') => self.interval = (self.interval / 2).max(INTERVALS.0),
+            KeyCode::Char('-') => self.interval = (self.interval * 2).min(INTERVALS.1),
+            code => view.key(code),
+        }
+        Wish::Nothing
+    }
+}
+
+/// Draws title line, view and key line, or says how large the terminal has to be.
+fn draw<V: View>(frame: &mut Frame<'_>, view: &V, state: &State, theme: &Theme) {
+    let area = frame.area();
+    let (columns, rows) = view.size_min();
+    if area.width < columns || area.height < rows {
+        let text = format!(
+            "this terminal has {}x{} cells; {columns}x{rows} are needed: make it larger, or q to {}",
+            area.width,
+            area.height,
+            view.quit()
+        );
+        frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), area);
+        return;
+    }
+    let [top, body, bottom] =
+        Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(area);
+    let title = widgets::Title {
+        title: &view.title(),
+        state: if state.paused { "paused" } else { "" },
+        figures: &format!("{}  every {:?}", view.figures(), state.interval).trim_start().to_owned(),
+    };
+    widgets::title_line(frame, top, &title, theme);
+    view.draw(frame, body, theme);
+    let common = [("q", view.quit()), ("?", "help"), ("space", "pause"), ("+/-", "faster/slower")];
+    let own = view.keys(theme).into_iter().filter(|key| !key.short.is_empty());
+    let own = own.map(|key| (key.name.to_owned(), key.short));
+    let keys = common.into_iter().map(|(key, what)| (key.to_owned(), what)).chain(own);
+    widgets::key_line(frame, bottom, keys, theme);
+    if state.help {
+        help(frame, body, view, theme);
+    }
+}
+
+/// All keys, in a box over the view.
+fn help<V: View>(frame: &mut Frame<'_>, area: Rect, view: &V, theme: &Theme) {
+    let common = [
+        Key { name: "q, Esc", short: "", long: view.quit() },
+        Key { name: "?, h", short: "", long: "show or hide this" },
+        Key { name: "space", short: "", long: "hold the picture, and go on" },
+        Key { name: "+ -", short: "", long: "refresh more often, less often" },
+    ];
+    let keys: Vec<Key> = common.into_iter().chain(view.keys(theme)).collect();
+    let lines: Vec<Line<'_>> =
+        keys.iter().map(|key| Line::from(format!(" {:<12} {} ", key.name, key.long))).collect();
+    let width = lines.iter().map(Line::width).max().unwrap_or(0) + 2;
+    let width = u16::try_from(width).unwrap_or(u16::MAX).min(area.width);
+    let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX).min(area.height);
+    let place =
+        Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
+    frame.render_widget(Clear, place);
+    let inner = widgets::panel(frame, place, "keys", theme, theme.accent());
+    frame.render_widget(Paragraph::new(lines), inner);
+}
+
+/// The terminal, while it is ours.
+struct Screen {
+    terminal: Terminal<CrosstermBackend<File>>,
+    out: File,
+    /// False if there is nobody to press them.
+    keys: bool,
+    _hold: Hold,
+}
+
+impl Screen {
+    fn open() -> anyhow::Result<Self> {
+        // Where stdout is a file, stderr is where a person looks.
+        let copy = if io::stdout().is_terminal() {
+            io::stdout().as_fd().try_clone_to_owned()?
+        } else if io::stderr().is_terminal() {
+            io::stderr().as_fd().try_clone_to_owned()?
+        } else {
+            return Err(Failure::new(Exit::Usage, "a live view needs a terminal").into());
+        };
+        let out = File::from(copy);
+        let terminal = Terminal::new(CrosstermBackend::new(out.try_clone()?))?;
+        let mut screen = Self { terminal, out, keys: io::stdin().is_terminal(), _hold: Hold::start() };
+        restore_at_panic();
+        screen.enter()?;
+        Ok(screen)
+    }
+
+    fn enter(&mut self) -> io::Result<()> {
+        if self.keys {
+            terminal::enable_raw_mode()?;
+        }
+        execute!(self.out, EnterAlternateScreen, cursor::Hide)?;
+        // Clears, and forgets what was drawn. Terminal::clear asks the terminal where its cursor is: the answer would
+        // be among the keys.
+        let area = Rect::from((Position::ORIGIN, self.terminal.size()?));
+        self.terminal.resize(area)
+    }
+
+    /// Ctrl-Z in raw mode: gives the terminal back, stops like any job, and takes it again on `fg`.
+    fn suspend(&mut self) -> io::Result<()> {
+        leave(&mut self.out);
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TSTP);
+        // Job control needs a moment to stop us; after `fg` we go on here.
+        std::thread::sleep(Duration::from_millis(20));
+        self.enter()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        leave(&mut self.out);
+    }
+}
+
+fn leave(out: &mut impl Write) {
+    let _ = terminal::disable_raw_mode();
+    let _ = execute!(out, LeaveAlternateScreen, cursor::Show);
+}
+
+/// A panic of ours is to be readable. One in another thread, such as a handler's, does not end the picture.
+fn restore_at_panic() {
+    let (previous, ours) = (std::panic::take_hook(), std::thread::current().id());
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().id() == ours {
+            leave(&mut io::stderr());
+        }
+        previous(panic);
+    }));
+}
+
+#[cfg(test)]
+pub(in crate::cli) mod tests {
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+
+    /// What `view` looks like on a screen of that size, without blanks at the ends of lines.
+    pub fn picture<V: View>(view: &V, columns: u16, rows: u16, theme: &Theme) -> String {
+        render(view, columns, rows, &State { paused: false, help: false, interval: SECOND }, theme)
+    }
+
+    /// The same with the help over it.
+    pub fn picture_with_help<V: View>(view: &V, columns: u16, rows: u16, theme: &Theme) -> String {
+        render(view, columns, rows, &State { paused: true, help: true, interval: SECOND }, theme)
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn render<V: View>(view: &V, columns: u16, rows: u16, state: &State, theme: &Theme) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
+        terminal.draw(|frame| draw(frame, view, state, theme)).unwrap();
+        let buffer = terminal.backend().buffer();
+        let line = |row| (0..columns).map(|column| buffer[(column, row)].symbol()).collect::<String>();
+        (0..rows).map(|row| line(row).trim_end().to_owned() + "\n").collect()
+    }
+
+    struct Counter(u32);
+
+    impl View for Counter {
+        type News = u32;
+        fn news(&mut self, news: u32) {
+            self.0 += news;
+        }
+        fn title(&self) -> String {
+            "test · counter".to_owned()
+        }
+        fn figures(&self) -> String {
+            format!("{} so far", self.0)
+        }
+        fn keys(&self, _: &Theme) -> Vec<Key> {
+            vec![Key { name: "x", short: "ten", long: "add ten" }]
+        }
+        fn key(&mut self, key: KeyCode) {
+            self.0 += if key == KeyCode::Char('x') { 10 } else { 0 };
+        }
+        fn size_min(&self) -> (u16, u16) {
+            (60, 10)
+        }
+        fn draw(&self, frame: &mut Frame<'_>, area: Rect, _: &Theme) {
+            frame.render_widget(Paragraph::new("body"), area);
+        }
+    }
+
+    #[test]
+    fn a_view_has_a_title_its_body_and_its_keys() {
+        let drawn = picture(&Counter(3), 60, 10, &Theme::ascii());
+        let lines: Vec<&str> = drawn.lines().collect();
+        assert_eq!(lines[0], format!(" test - counter{:>44}", "3 so far  every 1s"));
+        assert_eq!(lines[1], "body");
+        assert_eq!(lines[9], " q quit  ? help  space pause  +/- faster/slower  x ten");
+        let helped = picture_with_help(&Counter(3), 60, 12, &Theme::ascii());
+        assert!(helped.contains("[paused]") && helped.contains("| x            add ten"), "{helped}");
+    }
+
+    #[test]
+    fn a_terminal_that_is_too_small_is_told_what_is_needed() {
+        let drawn = picture(&Counter(0), 40, 9, &Theme::ascii());
+        let text = drawn.replace('\n', " ");
+        assert!(
+            text.contains("this terminal has 40x9 cells; 60x10 are") && text.contains("q to quit"),
+            "{drawn}"
+        );
+        picture(&Counter(0), 1, 1, &Theme::ascii());
+    }
+
+    #[test]
+    fn keys_do_what_they_say() {
+        let (mut state, mut view) = (State { paused: false, help: false, interval: SECOND }, Counter(0));
+        let mut press = |code, modifiers| {
+            let wish = state.event(Event::Key(KeyEvent::new(code, modifiers)), &mut view);
+            (wish, state.paused, state.help, state.interval)
+        };
+        let none = KeyModifiers::NONE;
+        assert!(matches!(press(KeyCode::Char(' '), none), (Wish::Nothing, true, _, _)));
+        assert!(matches!(press(KeyCode::Char('?'), none), (Wish::Nothing, _, true, _)));
+        assert!(matches!(press(KeyCode::Esc, none), (Wish::Nothing, _, false, _)));
+        for _ in 0..20 {
+            press(KeyCode::Char('+'), none);
+        }
+        assert_eq!(press(KeyCode::Char('x'), none).3, INTERVALS.0);
+        for _ in 0..20 {
+            press(KeyCode::Char('-'), none);
+        }
+        assert_eq!(press(KeyCode::Char('x'), none).3, INTERVALS.1);
+        assert!(matches!(press(KeyCode::Char('z'), KeyModifiers::CONTROL).0, Wish::Suspend));
+        assert!(matches!(press(KeyCode::Char('c'), KeyModifiers::CONTROL).0, Wish::Leave(Exit::Signal(2))));
+        assert!(matches!(press(KeyCode::Char('q'), none).0, Wish::Leave(Exit::Done)));
+        assert_eq!(view.0, 20);
+    }
+}
