@@ -13,7 +13,7 @@ read -r at <registry
 for name in a b; do
   bandy rpc serve -l :0 --background --pidfile "$name.pid" --register "$at" --service-name greeter hello="echo from $name" >/dev/null
 done
-for _ in 1 2 3 4; do bandy rpc call -e "$at/greeter" hello x; done | sort -u
+for _ in $(seq 16); do bandy rpc call -e "$at/greeter" hello x; done | sort -u
 kill "$(cat a.pid)"
 while [ -e a.pid ]; do sleep 1; done
 echo "after a has stopped:"
