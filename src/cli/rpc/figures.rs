@@ -16,7 +16,7 @@ pub fn readable(duration: Duration) -> String {
 /// A rate with as many digits as a glance takes in: `0.25/s`, `12.3/s`, `1234/s`, `12.3k/s`.
 pub fn per_second(rate: f64) -> String {
     match rate {
-        r if r == 0.0 => "0/s".to_owned(),
+        0.0 => "0/s".to_owned(),
         r if r < 9.995 => format!("{r:.2}/s"),
         r if r < 99.95 => format!("{r:.1}/s"),
         r if r < 9999.5 => format!("{r:.0}/s"),

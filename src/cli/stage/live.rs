@@ -210,10 +210,11 @@ fn draw<V: View>(frame: &mut Frame<'_>, view: &V, state: &State, theme: &Theme) 
     }
     let [top, body, bottom] =
         Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(area);
+    let figures = format!("{}  every {:?}", view.figures(), state.interval);
     let title = widgets::Title {
         title: &view.title(),
         state: if state.paused { "paused" } else { "" },
-        figures: &format!("{}  every {:?}", view.figures(), state.interval).trim_start().to_owned(),
+        figures: figures.trim_start(),
     };
     widgets::title_line(frame, top, &title, theme);
     view.draw(frame, body, theme);
