@@ -6,7 +6,7 @@
 //! cli                                parses, calls, prints; used by nobody
 //! output                             tables, JSON lines, templates; used by cli only
 //! rpc   mq                           gRPC, gRPC-Web, Connect, JSON-RPC, compact; AMQP 0-9-1
-//! transport   bench   exec           sockets; load loops; a command per record
+//! transport   storage   bench   exec   sockets; journals on disk; load loops; a command per record
 //! shutdown   spelling   units   secret   record   backoff   leaves
 //! ```
 //!
@@ -26,5 +26,6 @@ pub mod rpc;
 pub mod secret;
 pub mod shutdown;
 pub mod spelling;
+pub mod storage;
 pub mod transport;
 pub mod units;

@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("exec", &["backoff", "record", "shutdown", "units"]),
     ("bench", &["units"]),
     ("transport", &["backoff", "shutdown", "units", "secret"]),
+    ("storage", &["units"]),
     ("metrics", &["transport", "shutdown", "units"]),
     ("rpc", &["transport", "exec", "bench", "metrics", "shutdown", "spelling", "units", "secret"]),
     ("mq", &["transport", "backoff", "shutdown", "units", "secret"]),

@@ -1,0 +1,761 @@
+//! One log: appending, how far it is safe, and going offline when the disk fails.
+
+use std::io::IoSlice;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+
+use super::batch::{BATCH_BYTES_MAX, BatchError, Checked, Header, PATCHED_LEN};
+use super::checkpoint::Flushed;
+use super::disk::{DiskFile, Mode, replace_file, write_all};
+use super::epochs::Epochs;
+use super::error::{Error, Result, is_full};
+use super::flush::{self, Job, Observer, Synced};
+use super::id::LogId;
+use super::index::Index;
+use super::record::BatchBuilder;
+use super::recovery::{self, Recovery};
+use super::segment::Segment;
+use super::store::{Durability, FileKey, Shared};
+
+mod cut;
+mod read;
+
+pub use read::{Chunk, Reader, StoredBatch, StoredRecord};
+
+/// Smallest first step of reserved space, in bytes: what an almost empty log takes.
+const ALLOCATE_MIN: u64 = 16 << 10;
+/// Segments larger than this would not fit the index.
+const SEGMENT_BYTES_MAX: u64 = 2 << 30;
+/// Files that are not synced and stay open at the same time.
+const PINNED_MAX: usize = 256;
+
+/// How one log is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A segment is finished when the next batch would make it larger, in bytes; at most 2 GiB.
+    pub segment_bytes: u64,
+    /// The log is compacted: between its batches there may be holes.
+    pub compact: bool,
+}
+
+impl Default for LogConfig {
+    /// For queues; partitions use larger segments.
+    fn default() -> Self {
+        Self { segment_bytes: 16 << 20, compact: false }
+    }
+}
+
+/// Whether an append may use the space that is kept for when the disk is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Importance {
+    /// Refused when the disk is full.
+    Normal,
+    /// Leads to space being freed, or is small and must not fail: acknowledgements, offsets.
+    Essential,
+}
+
+/// Where an append went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base: i64,
+    /// Offset after the last record.
+    pub end: i64,
+    /// It is as safe as the store's durability says. Otherwise wait for [`Observer::synced`] or [`Log::wait`].
+    pub safe: bool,
+}
+
+/// Where a log begins and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogState {
+    /// First offset held.
+    pub start: i64,
+    /// Offset of the next record.
+    pub end: i64,
+    /// Up to here it is as safe as the store's durability says.
+    pub safe_end: i64,
+    /// Up to here it is on disk.
+    pub flushed_end: i64,
+    /// What the owner last set.
+    pub high_watermark: i64,
+    /// Newest leader epoch.
+    pub leader_epoch: Option<i32>,
+    /// Bytes of batches.
+    pub size: u64,
+    /// Segments.
+    pub segments: usize,
+    /// Newest time of a record, in ms since 1970; -1 when there is none.
+    pub max_timestamp: i64,
+}
+
+/// A segment that was written to since the last sync.
+#[derive(Debug)]
+struct Unsynced {
+    key: FileKey,
+    file: Option<Arc<dyn DiskFile>>,
+}
+
+/// Why a log is offline.
+#[derive(Debug, Clone)]
+struct Poison {
+    what: &'static str,
+    reason: Arc<str>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// In order; the last one is written to. Empty until the first append.
+    segments: Vec<Segment>,
+    /// Index of the last segment.
+    index: Index,
+    epochs: Epochs,
+    epochs_changed: bool,
+    /// There is a file of epochs; without one there is a single epoch, and the batches tell it.
+    epochs_file: bool,
+    start: i64,
+    end: i64,
+    flushed: i64,
+    high_watermark: i64,
+    /// Bytes of the last segment's file that are reserved.
+    allocated: u64,
+    unsynced: Vec<Unsynced>,
+    log_dir_new: bool,
+    files_new: bool,
+    queued: bool,
+    poison: Option<Poison>,
+    waiters: Vec<(i64, Thread)>,
+    generation: u32,
+    /// Counts cuts of the end: a sync that began before one says nothing about what was appended after it.
+    truncations: u64,
+}
+
+/// What stands behind the handles of one log.
+pub(crate) struct LogInner {
+    id: LogId,
+    shared: Arc<Shared>,
+    config: LogConfig,
+    recovery: Recovery,
+    state: Mutex<State>,
+    /// Held by whoever replaces or removes files: compaction, truncation, trimming.
+    reshaping: Mutex<()>,
+    end: AtomicI64,
+    safe: AtomicI64,
+    retired: AtomicBool,
+    observer: OnceLock<Arc<dyn Observer>>,
+}
+
+impl std::fmt::Debug for LogInner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("id", &self.id).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+/// A handle of an open log. Clones are the same log.
+#[derive(Debug, Clone)]
+pub struct Log(pub(crate) Arc<LogInner>);
+
+impl LogInner {
+    /// Opens and recovers a log.
+    pub(crate) fn open(shared: &Arc<Shared>, id: LogId, config: LogConfig) -> Result<Arc<Self>> {
+        let segment_bytes = config.segment_bytes.clamp(1, SEGMENT_BYTES_MAX);
+        let config = LogConfig { segment_bytes, ..config };
+        let found = recovery::open(shared, id, &config)?;
+        let flushed = Flushed { start: found.start, end: found.end, high_watermark: found.high_watermark };
+        if !found.segments.is_empty() {
+            shared.note(id, flushed);
+            shared.flusher.note_checkpoint();
+        }
+        let generation = found.segments.iter().map(|segment| segment.generation).max().unwrap_or(0);
+        let state = State {
+            index: found.index,
+            epochs: found.epochs,
+            epochs_changed: false,
+            epochs_file: found.epochs_file,
+            start: found.start,
+            end: found.end,
+            flushed: found.end,
+            high_watermark: found.high_watermark,
+            allocated: found.allocated,
+            unsynced: Vec::new(),
+            // After a crash it is not known whether their names are on disk.
+            log_dir_new: found.segments.is_empty() || !shared.found_clean,
+            files_new: !shared.found_clean,
+            segments: found.segments,
+            queued: false,
+            poison: None,
+            waiters: Vec::new(),
+            generation,
+            truncations: 0,
+        };
+        Ok(Arc::new(Self {
+            id,
+            shared: Arc::clone(shared),
+            config,
+            recovery: found.report,
+            end: AtomicI64::new(state.end),
+            safe: AtomicI64::new(state.end),
+            retired: AtomicBool::new(false),
+            observer: OnceLock::new(),
+            reshaping: Mutex::new(()),
+            state: Mutex::new(state),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn poisoned(&self, poison: &Poison) -> Error {
+        Error::Poisoned { log: self.id, what: poison.what, reason: Arc::clone(&poison.reason) }
+    }
+
+    fn check_state(&self, state: &State) -> Result<()> {
+        match &state.poison {
+            Some(poison) => Err(self.poisoned(poison)),
+            None if self.retired.load(Ordering::Relaxed) || self.shared.is_closed() => Err(Error::Closed),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails when the log is offline.
+    pub(crate) fn check(&self) -> Result<()> {
+        match &self.state().poison {
+            Some(poison) => Err(self.poisoned(poison)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the log offline, loudly and for good. Returns the error to give to the caller.
+    fn poison(&self, state: &mut State, what: &'static str, error: &std::io::Error) -> Error {
+        if state.poison.is_none() {
+            tracing::error!(log = %self.id, %error, "cannot {what}: the log is offline until a new start");
+            self.shared.counters.offline.fetch_add(1, Ordering::Relaxed);
+            state.poison = Some(Poison { what, reason: error.to_string().into() });
+            self.unpin(std::mem::take(&mut state.unsynced));
+            state.waiters.drain(..).for_each(|(_, waiter)| waiter.unpark());
+        }
+        let poison = Poison { what, reason: error.to_string().into() };
+        self.poisoned(state.poison.as_ref().unwrap_or(&poison))
+    }
+
+    fn unpin(&self, unsynced: Vec<Unsynced>) {
+        let held = unsynced.iter().filter(|one| one.file.is_some()).count();
+        self.shared.pinned.fetch_sub(held, Ordering::Relaxed);
+    }
+
+    /// What has to be synced so that everything up to now is safe; `None` when there is nothing or the log is offline.
+    pub(crate) fn begin_flush(&self) -> Option<Job> {
+        let mut state = self.state();
+        state.queued = false;
+        if state.poison.is_some() || self.retired.load(Ordering::Relaxed) {
+            return None;
+        }
+        let unsynced = std::mem::take(&mut state.unsynced);
+        if unsynced.is_empty() {
+            return None;
+        }
+        let paths = &self.shared.paths;
+        let mut job = Job {
+            end: state.end,
+            truncations: state.truncations,
+            files: Vec::new(),
+            closed: Vec::new(),
+            dirs: Vec::new(),
+        };
+        for one in &unsynced {
+            match &one.file {
+                Some(file) => job.files.push(Arc::clone(file)),
+                None => job.closed.push(paths.segment(self.id, one.key.1)),
+            }
+        }
+        self.unpin(unsynced);
+        if std::mem::take(&mut state.files_new) {
+            job.dirs.push(paths.log(self.id));
+        }
+        if std::mem::take(&mut state.log_dir_new) {
+            job.dirs.push(paths.logs());
+        }
+        Some(job)
+    }
+
+    /// Notes how a sync ended, and tells.
+    pub(crate) fn finish_flush(&self, job: &Job, done: std::io::Result<()>) {
+        let error = done.and_then(|()| self.write_epochs()).err();
+        let outcome = {
+            let mut state = self.state();
+            match error {
+                Some(error) => Err(self.poison(&mut state, "sync", &error)),
+                None if state.poison.is_some() || state.truncations != job.truncations => return,
+                None => {
+                    let end = job.end;
+                    state.flushed = state.flushed.max(end);
+                    self.shared.note(self.id, flushed(&state));
+                    self.raise_safe(&mut state, end);
+                    Ok(Synced { log: self.id, end })
+                }
+            }
+        };
+        match (self.observer.get(), outcome) {
+            (Some(observer), Ok(synced)) => observer.synced(synced),
+            (Some(observer), Err(error)) => observer.failed(self.id, &error),
+            (None, _) => {}
+        }
+    }
+
+    fn raise_safe(&self, state: &mut State, end: i64) {
+        self.safe.fetch_max(end, Ordering::Release);
+        state.waiters.retain(|(wanted, waiter)| {
+            let waits = *wanted > end;
+            if !waits {
+                waiter.unpark();
+            }
+            waits
+        });
+    }
+
+    /// Writes the epochs down, if there is more to tell than the batches tell at once. Before the checkpoint says that
+    /// what they describe is on disk.
+    fn write_epochs(&self) -> std::io::Result<()> {
+        let content = {
+            let mut state = self.state();
+            let needed = state.epochs_file || state.epochs.list().len() > 1;
+            if !std::mem::take(&mut state.epochs_changed) || !needed || self.shared.in_memory() {
+                return Ok(());
+            }
+            state.epochs_file = true;
+            state.epochs.to_file()
+        };
+        replace_file(&*self.shared.disk, &self.epochs_path(), &content)
+    }
+
+    fn epochs_path(&self) -> std::path::PathBuf {
+        self.shared.paths.log(self.id).join("epochs")
+    }
+
+    /// The file that is written to.
+    fn active_file(&self, state: &State) -> std::io::Result<Arc<dyn DiskFile>> {
+        let key = self.key(state.segments.last());
+        let held = state.unsynced.last().filter(|one| one.key == key).and_then(|one| one.file.clone());
+        held.map_or_else(|| self.shared.file(key, Mode::Existing), Ok)
+    }
+
+    fn key(&self, segment: Option<&Segment>) -> FileKey {
+        segment.map_or((self.id, 0, 0), |segment| (self.id, segment.base, segment.generation))
+    }
+
+    /// Finishes the last segment and begins another.
+    fn roll(&self, state: &mut State) -> std::io::Result<()> {
+        let before = state.segments.last().copied();
+        match &before {
+            Some(last) if state.allocated > last.size => {
+                let file = self.active_file(state)?;
+                file.set_len(last.size)?;
+                state.allocated = last.size;
+                self.note_unsynced(state, &file);
+            }
+            Some(_) => {}
+            None => self.shared.disk.create_dir(&self.shared.paths.log(self.id))?,
+        }
+        let segment = Segment { generation: state.generation, ..Segment::empty(state.end) };
+        let key = self.key(Some(&segment));
+        self.shared.forget(&key);
+        self.shared.file(key, Mode::Truncate)?;
+        if let Some(last) = before {
+            self.write_index(state, &last);
+            let index = std::mem::take(&mut state.index);
+            let cost = index.memory();
+            self.shared.indexes.insert(self.key(Some(&last)), Arc::new(index), cost);
+        }
+        state.files_new = true;
+        state.allocated = 0;
+        state.index = Index::new(segment.base);
+        state.segments.push(segment);
+        Ok(())
+    }
+
+    /// Keeps the index of a finished segment. Not synced: it has a checksum and can be made anew.
+    fn write_index(&self, state: &State, segment: &Segment) {
+        let content = state.index.to_file(&segment.summary());
+        let path = self.shared.paths.index(self.id, segment.base);
+        let written = self.shared.disk.open(&path, Mode::Truncate);
+        if let Err(error) = written.and_then(|file| write_all(&*file, &mut [IoSlice::new(&content)], 0)) {
+            tracing::warn!(path = %path.display(), %error, "the index was not written");
+        }
+    }
+
+    fn note_unsynced(&self, state: &mut State, file: &Arc<dyn DiskFile>) {
+        let key = self.key(state.segments.last());
+        if state.unsynced.last().is_some_and(|one| one.key == key) {
+            return;
+        }
+        let pinned = self.shared.pinned.fetch_add(1, Ordering::Relaxed) < PINNED_MAX;
+        if !pinned {
+            self.shared.pinned.fetch_sub(1, Ordering::Relaxed);
+            self.shared.flusher.hurry();
+        }
+        state.unsynced.push(Unsynced { key, file: pinned.then(|| Arc::clone(file)) });
+    }
+
+    /// Reserves space ahead.
+    fn allocate(&self, state: &mut State, file: &dyn DiskFile, end: u64) -> std::io::Result<()> {
+        let max = self.shared.options.allocate_max;
+        if end <= state.allocated || max == 0 {
+            return Ok(());
+        }
+        let step = state.allocated.clamp(ALLOCATE_MIN.min(max), max);
+        let limit = self.config.segment_bytes.max(end);
+        let to = (state.allocated + step).max(end).min(limit);
+        file.allocate(state.allocated, to - state.allocated)?;
+        state.allocated = to;
+        Ok(())
+    }
+
+    /// Writes batches, which have their final headers, as one run, and publishes them.
+    fn write_run(&self, state: &mut State, headers: &[Header], parts: &mut [IoSlice<'_>]) -> Result<()> {
+        let len: usize = headers.iter().map(|header| header.len).sum();
+        let end = headers.last().map_or(state.end, Header::end_offset);
+        let full = state.segments.last().is_none_or(|last| {
+            let too_large = last.size + len as u64 > self.config.segment_bytes && last.size > 0;
+            too_large || end - last.base > i64::from(u32::MAX)
+        });
+        if full {
+            self.roll(state).map_err(|error| self.write_failed(state, None, &error))?;
+        }
+        let file = self.active_file(state).map_err(|error| self.write_failed(state, None, &error))?;
+        let position = state.segments.last().map_or(0, |last| last.size);
+        // Before the write: a failure in the middle of it leaves something to sync or to cut.
+        self.note_unsynced(state, &file);
+        self.allocate(state, &*file, position + len as u64)
+            .and_then(|()| write_all(&*file, parts, position))
+            .map_err(|error| self.write_failed(state, Some(&*file), &error))?;
+        for header in headers {
+            if state.epochs.note(header.leader_epoch, header.base_offset) {
+                state.epochs_changed = true;
+            }
+            let State { segments, index, .. } = state;
+            if let Some(last) = segments.last_mut() {
+                index.add(header, last.size, last.max_timestamp);
+                last.add(header);
+            }
+        }
+        state.end = end;
+        self.end.store(end, Ordering::Release);
+        self.shared.counters.bytes.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A write failed. Out of space: cut off what was written of it, and go on; anything else takes the log offline.
+    fn write_failed(&self, state: &mut State, file: Option<&dyn DiskFile>, error: &std::io::Error) -> Error {
+        if !is_full(error) {
+            return self.poison(state, "write", error);
+        }
+        self.shared.note_full();
+        self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+        let size = state.segments.last().map_or(0, |last| last.size);
+        if let Some(file) = file {
+            if let Err(error) = file.set_len(size) {
+                return self.poison(state, "cut", &error);
+            }
+            state.allocated = size;
+        }
+        Error::Full { path: self.shared.paths.root.clone() }
+    }
+
+    fn check_space(&self, importance: Importance) -> Result<()> {
+        if importance == Importance::Normal && self.shared.is_full() {
+            self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Error::Full { path: self.shared.paths.root.clone() });
+        }
+        Ok(())
+    }
+
+    /// Wakes whoever waits: the store is closed.
+    pub(crate) fn wake(&self) {
+        self.state().waiters.drain(..).for_each(|(_, waiter)| waiter.unpark());
+    }
+
+    /// Takes the log out of use; its files may go.
+    pub(crate) fn retire(&self) {
+        let _reshaping = self.reshaping.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        self.retired.store(true, Ordering::Relaxed);
+        self.unpin(std::mem::take(&mut state.unsynced));
+        state.waiters.drain(..).for_each(|(_, waiter)| waiter.unpark());
+        for segment in &state.segments {
+            self.shared.forget(&self.key(Some(segment)));
+        }
+    }
+
+    /// Writes down what makes the next opening quick; `false` when the log is offline.
+    pub(crate) fn close(&self) -> bool {
+        /// Smaller segments are scanned sooner than their index is read.
+        const INDEX_FROM: u64 = 256 << 10;
+        let mut state = self.state();
+        state.waiters.drain(..).for_each(|(_, waiter)| waiter.unpark());
+        if let Some(last) = state.segments.last().filter(|last| last.size >= INDEX_FROM)
+            && state.poison.is_none()
+        {
+            self.write_index(&state, last);
+        }
+        state.poison.is_none() && state.flushed == state.end
+    }
+}
+
+/// What the checkpoint may say. It never starts after what is on disk.
+fn flushed(state: &State) -> Flushed {
+    Flushed {
+        start: state.start.min(state.flushed),
+        end: state.flushed,
+        high_watermark: state.high_watermark,
+    }
+}
+
+impl Log {
+    /// Its name.
+    pub fn id(&self) -> LogId {
+        self.0.id
+    }
+
+    /// What opening it found and did.
+    pub fn recovery(&self) -> &Recovery {
+        &self.0.recovery
+    }
+
+    /// Offset of the next record. Takes no lock.
+    pub fn end(&self) -> i64 {
+        self.0.end.load(Ordering::Acquire)
+    }
+
+    /// Up to here the log is as safe as the store's durability says. Takes no lock.
+    pub fn safe_end(&self) -> i64 {
+        self.0.safe.load(Ordering::Acquire)
+    }
+
+    /// Where the log begins and ends.
+    pub fn state(&self) -> LogState {
+        let state = self.0.state();
+        LogState {
+            start: state.start,
+            end: state.end,
+            safe_end: self.safe_end(),
+            flushed_end: state.flushed,
+            high_watermark: state.high_watermark,
+            leader_epoch: state.epochs.newest(),
+            size: state.segments.iter().map(|segment| segment.size).sum(),
+            segments: state.segments.len(),
+            max_timestamp: state.segments.iter().map(|segment| segment.max_timestamp).max().unwrap_or(-1),
+        }
+    }
+
+    /// Says who is told when the log becomes safe or fails. Once; `false` when somebody is told already.
+    pub fn observe(&self, observer: Arc<dyn Observer>) -> bool {
+        self.0.observer.set(observer).is_ok()
+    }
+
+    /// Keeps a number for the owner, written down with the checkpoint.
+    pub fn set_high_watermark(&self, offset: i64) {
+        let mut state = self.0.state();
+        if state.high_watermark != offset {
+            state.high_watermark = offset;
+            self.0.shared.note(self.0.id, flushed(&state));
+            drop(state);
+            self.0.shared.flusher.note_checkpoint();
+        }
+    }
+
+    /// Appends batches as the leader: they get the next offsets and the epoch, and are otherwise kept as they are.
+    ///
+    /// # Errors
+    /// An epoch older than the log's; [`Error::Full`], after which nothing of it was kept; [`Error::Poisoned`], after
+    /// which it is unknown what was.
+    pub fn append(
+        &self,
+        batches: Checked<'_>,
+        leader_epoch: i32,
+        importance: Importance,
+    ) -> Result<Appended> {
+        let mut state = self.ready(leader_epoch, importance)?;
+        let base = state.end;
+        let mut at = base;
+        let (mut headers, mut heads) = (Vec::with_capacity(1), Vec::with_capacity(1));
+        for batch in batches.batches() {
+            let header = Header { base_offset: at, leader_epoch, ..batch.header };
+            heads.push(header.patched(at, leader_epoch));
+            headers.push(header);
+            at += i64::from(header.last_offset_delta) + 1;
+        }
+        let tails = batches.batches().map(|batch| &batch.bytes()[PATCHED_LEN..]);
+        let pairs = heads.iter().zip(tails).flat_map(|(head, tail)| [IoSlice::new(head), IoSlice::new(tail)]);
+        let mut parts: Vec<IoSlice<'_>> = pairs.collect();
+        run_fits(&headers)?;
+        self.0.write_run(&mut state, &headers, &mut parts)?;
+        self.published(state, base)
+    }
+
+    /// Appends what a builder holds, without copying large bodies, and empties it when that worked.
+    ///
+    /// # Errors
+    /// As [`Log::append`]; a builder without records.
+    pub fn append_built(&self, batch: &mut BatchBuilder, leader_epoch: i32) -> Result<Appended> {
+        self.append_built_as(batch, leader_epoch, Importance::Normal)
+    }
+
+    /// As [`Log::append_built`], for what has to work on a full disk.
+    ///
+    /// # Errors
+    /// As [`Log::append`]; a builder without records.
+    pub fn append_built_as(
+        &self,
+        batch: &mut BatchBuilder,
+        leader_epoch: i32,
+        importance: Importance,
+    ) -> Result<Appended> {
+        if batch.is_empty() {
+            return Err(BatchError::Header { what: "record count", value: 0 }.into());
+        }
+        let sealed = batch.seal();
+        let mut state = self.ready(leader_epoch, importance)?;
+        let header = Header { base_offset: state.end, leader_epoch, ..sealed };
+        let head = header.patched(header.base_offset, leader_epoch);
+        let mut parts = batch.tail();
+        parts.insert(0, IoSlice::new(&head));
+        self.0.write_run(&mut state, &[header], &mut parts)?;
+        let appended = self.published(state, header.base_offset)?;
+        batch.clear();
+        Ok(appended)
+    }
+
+    /// Appends batches as a follower: with the leader's offsets and epochs.
+    ///
+    /// # Errors
+    /// As [`Log::append`]; [`Error::NotNext`] for batches that do not continue the log.
+    pub fn append_replicated(&self, batches: Checked<'_>) -> Result<Appended> {
+        let headers: Vec<Header> = batches.batches().map(|batch| batch.header).collect();
+        let first = headers.first().map_or(0, |header| header.leader_epoch);
+        run_fits(&headers)?;
+        let mut state = self.ready(first, Importance::Normal)?;
+        let (mut end, mut newest) = (state.end, first);
+        for header in &headers {
+            let follows = header.base_offset == end || self.0.config.compact && header.base_offset > end;
+            if !follows {
+                return Err(Error::NotNext { given: header.base_offset, end });
+            }
+            if header.leader_epoch < newest {
+                return Err(Error::EpochFell { given: header.leader_epoch, newest });
+            }
+            (end, newest) = (header.end_offset(), header.leader_epoch);
+        }
+        let base = headers.first().map_or(state.end, |header| header.base_offset);
+        self.0.write_run(&mut state, &headers, &mut [IoSlice::new(batches.bytes())])?;
+        self.published(state, base)
+    }
+
+    fn ready(&self, leader_epoch: i32, importance: Importance) -> Result<MutexGuard<'_, State>> {
+        self.0.check_space(importance)?;
+        let state = self.0.state();
+        self.0.check_state(&state)?;
+        match state.epochs.newest() {
+            Some(newest) if newest > leader_epoch => Err(Error::EpochFell { given: leader_epoch, newest }),
+            _ => Ok(state),
+        }
+    }
+
+    /// What was appended is in the file: does what the store's durability asks for.
+    fn published(&self, mut state: MutexGuard<'_, State>, base: i64) -> Result<Appended> {
+        let inner = &self.0;
+        let end = state.end;
+        let appended = |safe| Ok(Appended { base, end, safe });
+        let durability = inner.shared.options.durability;
+        if durability == Durability::Memory {
+            state.flushed = end;
+            inner.unpin(std::mem::take(&mut state.unsynced));
+            inner.raise_safe(&mut state, end);
+            return appended(true);
+        }
+        let queue = durability != Durability::Each && !std::mem::replace(&mut state.queued, true);
+        if durability == Durability::Os {
+            inner.raise_safe(&mut state, end);
+        }
+        drop(state);
+        if queue {
+            inner.shared.flusher.push(Arc::clone(inner));
+        }
+        match durability {
+            Durability::Each => {
+                flush::flush_one(&inner.shared, inner)?;
+                // Another append's sync may have taken ours along and not be done.
+                self.wait(end)?;
+                appended(true)
+            }
+            Durability::Group => appended(false),
+            Durability::Os | Durability::Memory => appended(true),
+        }
+    }
+
+    /// Waits until everything before `end` is safe.
+    ///
+    /// # Errors
+    /// The log went offline or was closed before.
+    pub fn wait(&self, end: i64) -> Result<()> {
+        while self.safe_end() < end {
+            let mut state = self.0.state();
+            self.0.check_state(&state)?;
+            if self.safe_end() >= end {
+                break;
+            }
+            state.waiters.push((end, std::thread::current()));
+            drop(state);
+            std::thread::park();
+        }
+        Ok(())
+    }
+
+    /// Syncs this log now, on this thread.
+    ///
+    /// # Errors
+    /// The log is offline, perhaps since now.
+    pub fn sync(&self) -> Result<()> {
+        flush::flush_one(&self.0.shared, &self.0)?;
+        self.0.check()
+    }
+
+    /// Finishes the segment that is written to, so that retention and compaction can have it. Nothing for an empty one.
+    ///
+    /// # Errors
+    /// The log is offline, perhaps since now.
+    pub fn roll(&self) -> Result<()> {
+        let mut state = self.0.state();
+        self.0.check_state(&state)?;
+        if state.segments.last().is_none_or(|last| last.size == 0) {
+            return Ok(());
+        }
+        self.0.roll(&mut state).map_err(|error| self.0.write_failed(&mut state, None, &error))
+    }
+
+    /// Leader epochs and the offsets at which they began, oldest first.
+    pub fn epochs(&self) -> Vec<(i32, i64)> {
+        self.0.state().epochs.list().to_vec()
+    }
+
+    /// The largest epoch at or under `epoch` and where it ends; `None` when `epoch` is newer than the log.
+    pub fn end_of_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
+        let state = self.0.state();
+        state.epochs.end_of(epoch, state.end).map(|(known, end)| (known, end.max(state.start)))
+    }
+
+    /// Where its files are.
+    pub fn path(&self) -> impl AsRef<Path> + use<> {
+        self.0.shared.paths.log(self.0.id)
+    }
+}
+
+/// A run of batches fits into a segment and its index.
+fn run_fits(headers: &[Header]) -> Result<()> {
+    let len: usize = headers.iter().map(|header| header.len).sum();
+    if len > BATCH_BYTES_MAX {
+        return Err(BatchError::Length { length: i32::try_from(len).unwrap_or(i32::MAX) }.into());
+    }
+    Ok(())
+}

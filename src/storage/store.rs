@@ -1,0 +1,477 @@
+//! A data directory: its logs by UUID, the flusher, the checkpoint, and what is shared by all logs.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+
+use super::cache::Cache;
+use super::checkpoint::{self, Checkpoint, Flushed};
+use super::disk::memory::MemoryDisk;
+use super::disk::{Disk, DiskFile, Mode, OsDisk, list_or_none, read_file, replace_file};
+use super::error::{Error, Result};
+use super::flush::{self, Flusher};
+use super::id::LogId;
+use super::index::Index;
+use super::lock::{self, NodeInfo, Reserve};
+use super::log::{Log, LogConfig, LogInner};
+use super::segment::Paths;
+
+/// What an acknowledgement means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The store has it in memory; there are no files.
+    Memory,
+    /// Written to the file: survives the end of the process, not of the machine.
+    Os,
+    /// On disk, by a sync that all writers of one cycle share.
+    #[default]
+    Group,
+    /// On disk, by a sync of its own.
+    Each,
+}
+
+/// Who syncs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Flushing {
+    /// A thread of the store.
+    #[default]
+    Thread,
+    /// Whoever calls [`Store::flush`]: simulations, where every step has its place.
+    Manual,
+}
+
+/// How a store behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What an acknowledgement means.
+    pub durability: Durability,
+    /// Up to so many dirty logs are synced one by one, more by one sync of the whole file system.
+    pub sync_each_max: usize,
+    /// Most files kept open between uses.
+    pub open_files_max: usize,
+    /// Most memory for indexes of finished segments, in bytes.
+    pub index_bytes_max: usize,
+    /// Largest step, in bytes, by which space is reserved ahead of writing; 0 reserves none.
+    pub allocate_max: u64,
+    /// Size of the file that is given up when the disk is full, in bytes; 0 for none.
+    pub reserve_bytes: u64,
+    /// Who syncs.
+    pub flushing: Flushing,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Group,
+            sync_each_max: 4,
+            open_files_max: 512,
+            index_bytes_max: 64 << 20,
+            allocate_max: 4 << 20,
+            reserve_bytes: 64 << 20,
+            flushing: Flushing::Thread,
+        }
+    }
+}
+
+/// How the directory was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// Whose it is.
+    pub node: NodeInfo,
+    /// The last process stopped in order.
+    pub clean: bool,
+    /// The machine has not been started anew since. After an unclean stop on another boot, what was written but not
+    /// synced may be gone.
+    pub same_boot: bool,
+}
+
+/// Numbers since the store was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Rounds of the flusher.
+    pub flushes: u64,
+    /// Bytes appended to logs.
+    pub bytes_appended: u64,
+    /// Tails that were cut when logs were opened.
+    pub torn_tails: u64,
+    /// Logs that went offline because of a failed write or sync.
+    pub offline_logs: u64,
+    /// Appends refused for want of space.
+    pub refused_full: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) cycles: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) torn: AtomicU64,
+    pub(crate) offline: AtomicU64,
+    pub(crate) refused: AtomicU64,
+}
+
+/// Names a segment's file among all logs.
+pub(crate) type FileKey = (LogId, i64, u32);
+
+/// The checkpoint as it should be, and what may be removed once it is written.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) logs: Checkpoint,
+    pub(crate) doomed: Vec<(LogId, i64)>,
+    pub(crate) changed: bool,
+}
+
+/// What all logs of a store use.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) paths: Paths,
+    pub(crate) options: Options,
+    pub(crate) flusher: Flusher,
+    pub(crate) known: Mutex<Known>,
+    /// Held while the checkpoint is written, so that an older one never replaces a newer.
+    checkpoint_file: Mutex<()>,
+    pub(crate) counters: Counters,
+    files: Cache<FileKey, Arc<dyn DiskFile>>,
+    pub(crate) indexes: Cache<FileKey, Arc<Index>>,
+    /// Files held open because they are not synced.
+    pub(crate) pinned: AtomicUsize,
+    logs: Mutex<HashMap<LogId, Weak<LogInner>>>,
+    full: AtomicBool,
+    reserve: Reserve,
+    closed: AtomicBool,
+    /// The last process was killed on this boot: a sync of its that failed left pages that look clean.
+    pub(crate) rewrite_tails: bool,
+    /// The last process stopped in order.
+    pub(crate) found_clean: bool,
+}
+
+impl Shared {
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The open file of a segment.
+    pub(crate) fn file(&self, key: FileKey, mode: Mode) -> std::io::Result<Arc<dyn DiskFile>> {
+        if let Some(file) = self.files.get(&key) {
+            return Ok(file);
+        }
+        let file = self.disk.open(&self.paths.segment(key.0, key.1), mode)?;
+        self.files.insert(key, Arc::clone(&file), 1);
+        Ok(file)
+    }
+
+    /// Lets go of a segment's file and index.
+    pub(crate) fn forget(&self, key: &FileKey) {
+        self.files.remove(key);
+        self.indexes.remove(key);
+    }
+
+    pub(crate) fn in_memory(&self) -> bool {
+        self.options.durability == Durability::Memory
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// The disk is full: gives up the reserve, so that what is necessary can still be written.
+    pub(crate) fn note_full(&self) {
+        if !self.full.swap(true, Ordering::Relaxed) {
+            tracing::error!(path = %self.paths.root.display(), "no space left: appends are refused");
+            self.reserve.release(&*self.disk);
+            self.flusher.note_checkpoint();
+        }
+    }
+
+    /// Takes the reserve again if there is space, and appends with it.
+    pub(crate) fn look_for_space(&self) {
+        if self.is_full() && self.reserve.fill(&*self.disk) {
+            self.full.store(false, Ordering::Relaxed);
+            tracing::info!(path = %self.paths.root.display(), "there is space again: appends are taken");
+        }
+    }
+
+    /// Notes what is on disk of a log.
+    pub(crate) fn note(&self, id: LogId, flushed: Flushed) {
+        let mut known = self.known();
+        if known.logs.insert(id, flushed) != Some(flushed) {
+            known.changed = true;
+        }
+    }
+
+    /// Writes down what is on disk, then removes the files that nobody needs any more.
+    pub(crate) fn write_checkpoint(&self) -> Result<()> {
+        let _writing = self.checkpoint_file.lock().unwrap_or_else(PoisonError::into_inner);
+        let (content, doomed) = {
+            let mut known = self.known();
+            let content = (known.changed && !self.in_memory()).then(|| checkpoint::to_file(&known.logs));
+            known.changed = false;
+            (content, std::mem::take(&mut known.doomed))
+        };
+        if let Some(content) = content {
+            let path = self.paths.flushed();
+            if let Err(error) = replace_file(&*self.disk, &path, &content) {
+                let mut known = self.known();
+                known.changed = true;
+                known.doomed.extend(doomed);
+                return Err(Error::io("write", &path)(error));
+            }
+        }
+        for (id, base) in doomed {
+            for path in [self.paths.segment(id, base), self.paths.index(id, base)] {
+                // A file that stays is removed when the log is opened next.
+                let _ = self.disk.remove_file(&path);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An open data directory.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    held: Option<lock::Held>,
+}
+
+impl Store {
+    /// Opens a data directory, and makes it if there is none. Logs are opened one by one, by [`Store::log`].
+    ///
+    /// # Errors
+    /// Another process has it, it is of another format, or the system refuses.
+    pub fn open(root: &Path, options: Options) -> Result<Self> {
+        if options.durability == Durability::Memory {
+            return Self::memory(options);
+        }
+        Self::open_on(Arc::new(OsDisk::new(root)), root, options)
+    }
+
+    /// A store without files.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn memory(options: Options) -> Result<Self> {
+        let options = Options { durability: Durability::Memory, flushing: Flushing::Manual, ..options };
+        let root = Path::new("/memory");
+        Self::open_on(Arc::new(MemoryDisk::new()), root, Options { reserve_bytes: 0, ..options })
+    }
+
+    /// Opens a directory on any disk.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result<Self> {
+        let paths = Paths { root: root.to_owned() };
+        let held = lock::take(&*disk, root)?;
+        for dir in [paths.logs(), paths.trash()] {
+            disk.create_dir(&dir).map_err(Error::io("create", &dir))?;
+        }
+        disk.sync_dir(root).map_err(Error::io("sync", root))?;
+        let path = paths.flushed();
+        let file = read_file(&*disk, &path, checkpoint::FILE_LEN_MAX).map_err(Error::io("read", &path))?;
+        let logs = file.map_or(Ok(Checkpoint::new()), |bytes| {
+            let why = || "it is damaged; without it, every log is checked from its start".to_owned();
+            checkpoint::from_file(&bytes).ok_or_else(|| Error::Format { path: path.clone(), why: why() })
+        })?;
+        let reserve = Reserve::new(root, options.reserve_bytes);
+        let full = !reserve.fill(&*disk);
+        if full {
+            tracing::warn!(path = %root.display(), "too little space for the reserve: appends are refused");
+        }
+        let shared = Arc::new(Shared {
+            files: Cache::new(options.open_files_max),
+            indexes: Cache::new(options.index_bytes_max),
+            disk,
+            paths,
+            flusher: Flusher::default(),
+            known: Mutex::new(Known { logs, ..Known::default() }),
+            checkpoint_file: Mutex::new(()),
+            counters: Counters::default(),
+            pinned: AtomicUsize::new(0),
+            logs: Mutex::new(HashMap::new()),
+            full: AtomicBool::new(full),
+            reserve,
+            closed: AtomicBool::new(false),
+            found_clean: held.clean,
+            rewrite_tails: !held.clean && held.same_boot,
+            options,
+        });
+        let thread = match shared.options.flushing {
+            Flushing::Manual => None,
+            Flushing::Thread => {
+                let shared = Arc::clone(&shared);
+                let thread = std::thread::Builder::new().name("flusher".to_owned());
+                Some(
+                    thread
+                        .spawn(move || Flusher::run(&shared))
+                        .map_err(Error::io("start a thread for", root))?,
+                )
+            }
+        };
+        Ok(Self { shared, thread, held: Some(held) })
+    }
+
+    /// How the directory was found.
+    pub fn start(&self) -> Option<Start> {
+        let held = self.held.as_ref()?;
+        Some(Start { node: held.node.clone(), clean: held.clean, same_boot: held.same_boot })
+    }
+
+    /// Opens a log, recovers it if need be, or begins an empty one. Its files are made by the first append.
+    /// A log that is open already is given as it is.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when what had been on disk is not all there any more, and what the system refuses.
+    pub fn log(&self, id: LogId, config: LogConfig) -> Result<Log> {
+        if self.shared.is_closed() {
+            return Err(Error::Closed);
+        }
+        let mut logs = self.logs();
+        if let Some(open) = logs.get(&id).and_then(Weak::upgrade) {
+            return Ok(Log(open));
+        }
+        let log = LogInner::open(&self.shared, id, config)?;
+        logs.insert(id, Arc::downgrade(&log));
+        Ok(Log(log))
+    }
+
+    fn logs(&self) -> MutexGuard<'_, HashMap<LogId, Weak<LogInner>>> {
+        self.shared.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The logs that have files, in no order.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn list(&self) -> Result<Vec<LogId>> {
+        let dir = self.shared.paths.logs();
+        let names = list_or_none(&*self.shared.disk, &dir).map_err(Error::io("list", &dir))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Moves a log's files to `trash/`, from where [`Store::empty_trash`] removes them.
+    ///
+    /// # Errors
+    /// The system's; the log is offline then.
+    pub fn discard(&self, id: LogId) -> Result<()> {
+        let open = self.logs().remove(&id).and_then(|log| log.upgrade());
+        if let Some(log) = open {
+            log.retire();
+        }
+        {
+            let mut known = self.shared.known();
+            known.logs.remove(&id);
+            known.changed = true;
+            known.doomed.retain(|(doomed, _)| *doomed != id);
+        }
+        // First the checkpoint: one that knows a log without files would call it damaged.
+        self.shared.write_checkpoint()?;
+        let from = self.shared.paths.log(id);
+        let to = self.shared.paths.trash().join(format!("{id}-{}", self.shared.disk.now_ms()));
+        match self.shared.disk.rename(&from, &to) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::io("move", &from)(error)),
+        }
+        for dir in [self.shared.paths.trash(), self.shared.paths.logs()] {
+            self.shared.disk.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
+        }
+        Ok(())
+    }
+
+    /// Removes from `trash/` what was put there more than `age_ms` ago. Returns how many things that were.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn empty_trash(&self, age_ms: u64) -> Result<usize> {
+        let trash = self.shared.paths.trash();
+        let before = self.shared.disk.now_ms().saturating_sub_unsigned(age_ms);
+        let names = list_or_none(&*self.shared.disk, &trash).map_err(Error::io("list", &trash))?;
+        let mut removed = 0;
+        for name in names {
+            let time = name.rsplit_once('-').and_then(|(_, time)| time.parse::<i64>().ok());
+            if time.is_some_and(|time| time <= before) {
+                let dir = trash.join(&name);
+                self.shared.disk.remove_dir(&dir).map_err(Error::io("remove", &dir))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Syncs everything now, on this thread, and writes the checkpoint.
+    ///
+    /// # Errors
+    /// The checkpoint's. What fails about a log is told to that log's observer and by its next call.
+    pub fn flush(&self) -> Result<()> {
+        flush::cycle(&self.shared, self.shared.flusher.take_dirty());
+        self.shared.look_for_space();
+        self.shared.write_checkpoint()
+    }
+
+    /// Appends are refused for want of space.
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full()
+    }
+
+    /// Numbers since the store was opened.
+    pub fn counts(&self) -> Counts {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.shared.counters;
+        Counts {
+            flushes: of(&counters.cycles),
+            bytes_appended: of(&counters.bytes),
+            torn_tails: of(&counters.torn),
+            offline_logs: of(&counters.offline),
+            refused_full: of(&counters.refused),
+        }
+    }
+
+    /// Stops in order: syncs everything, writes indexes and checkpoint, and marks the directory as cleanly left.
+    ///
+    /// # Errors
+    /// Something could not be written; the next start then does what it does after a crash.
+    pub fn close(mut self) -> Result<()> {
+        self.shared.closed.store(true, Ordering::Relaxed);
+        self.stop_thread();
+        flush::cycle(&self.shared, self.shared.flusher.take_dirty());
+        if self.shared.in_memory() {
+            return Ok(());
+        }
+        let open: Vec<_> = self.logs().values().filter_map(Weak::upgrade).collect();
+        let mut clean = true;
+        for log in &open {
+            clean &= log.close();
+        }
+        self.shared.write_checkpoint()?;
+        if clean {
+            lock::mark_clean(&*self.shared.disk, &self.shared.paths.root)?;
+        }
+        Ok(())
+    }
+
+    fn stop_thread(&mut self) {
+        self.shared.flusher.stop();
+        if let Some(thread) = self.thread.take() {
+            // Its panic was printed; the logs it had are not acknowledged.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Relaxed);
+        self.stop_thread();
+        let open: Vec<_> = self.logs().values().filter_map(Weak::upgrade).collect();
+        open.iter().for_each(|log| log.wake());
+        self.held = None;
+    }
+}

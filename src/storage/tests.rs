@@ -1,0 +1,4 @@
+//! Tests of a whole store.
+mod basics;
+mod crash;
+mod damage;
