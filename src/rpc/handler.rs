@@ -9,15 +9,15 @@ pub mod demo;
 mod directory;
 mod fixed;
 mod inject;
-mod lines;
+pub mod lines;
 mod offer;
 mod pipes;
 #[cfg(test)]
 mod testing;
-mod worker;
+pub mod worker;
 
 pub use command::Command;
-pub use contract::{Dialect, Host, HostError, Limits};
+pub use contract::{Control, Dialect, Host, HostError, Limits};
 pub use fixed::{Echo, Fixed};
 pub use inject::Faults;
 pub use offer::{Answer, Named, Offer, OfferError, Offered, Rest};

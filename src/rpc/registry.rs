@@ -7,8 +7,8 @@
 //! ```
 
 mod balancer;
-mod consul;
-mod definition;
+pub mod consul;
+pub mod definition;
 mod dns;
 pub mod engine;
 mod lease;

@@ -24,17 +24,18 @@ mod trace;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::backend::Peer;
 use super::budget::Budget;
 use super::catalog::SharedCatalog;
+use super::jsonrpc::Origin;
 use super::{Metrics, compact, jsonrpc, wire};
 use crate::shutdown::Shutdown;
-use crate::transport::Datagrams;
+use crate::transport::{Datagrams, Stream};
 
 pub use cors::Cors;
-use sniff::{Protocol, Rewind};
+use sniff::Protocol;
 
 /// The answer to a TLS handshake where no TLS is spoken.
 const PLAIN_PORT: &[u8] =
@@ -49,8 +50,8 @@ const HELLO_SIZE_MAX: u64 = 16 * 1024;
 pub struct Limits {
     /// Bytes of one request message, compressed or not.
     pub message_size_max: usize,
-    /// Bytes of all requests over HTTP that are held at a time, whoever sent them.
-    pub requests_size_max: usize,
+    /// Bytes of requests and replies that are held at a time, whoever sent them: see [`Budget`].
+    pub held_size_max: usize,
     /// Bytes of the headers of one request.
     pub header_size_max: u32,
     /// Calls at a time on one HTTP/2 connection.
@@ -71,7 +72,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             message_size_max: wire::MESSAGE_SIZE_MAX,
-            requests_size_max: 256 << 20,
+            held_size_max: 256 << 20,
             header_size_max: 64 * 1024,
             streams_max: 1000,
             first_bytes_wait_max: Duration::from_secs(10),
@@ -110,6 +111,7 @@ impl Server {
         let metrics = &options.metrics;
         let limits = jsonrpc::Limits {
             request_size_max: options.limits.message_size_max,
+            idle_max: options.limits.idle_max,
             ..jsonrpc::Limits::default()
         };
         let json_rpc = jsonrpc::Service::new(catalog.clone(), Arc::clone(metrics), limits);
@@ -118,11 +120,12 @@ impl Server {
             calls_max: options.limits.streams_max,
             keepalive_interval: options.limits.keepalive_interval,
             silence_max: options.limits.keepalive_wait_max,
+            idle_max: options.limits.idle_max,
             ..compact::Limits::default()
         };
         let compact =
             compact::server::Server::new(catalog.clone(), Arc::clone(metrics), limits, shutdown.clone());
-        let budget = Budget::new(options.limits.requests_size_max);
+        let budget = Budget::new(options.limits.held_size_max, options.limits.message_size_max);
         Arc::new(Self { catalog, options, shutdown, budget, json_rpc, compact })
     }
 
@@ -136,7 +139,7 @@ impl Server {
         &self.options.limits
     }
 
-    /// Bytes of requests that are held now.
+    /// Bytes of requests and replies that are held now, beyond what each connection is free to.
     pub fn held(&self) -> usize {
         self.budget.held()
     }
@@ -148,30 +151,28 @@ impl Server {
 
     /// Serves a socket's datagrams, compact and JSON-RPC, until the server stops.
     pub async fn serve_datagrams(self: &Arc<Self>, socket: Datagrams) {
-        self.compact.serve_datagrams(socket, Some(self.json_rpc.clone())).await;
+        self.compact.serve_datagrams(socket, Some(self.json_rpc.clone()), self.budget.share()).await;
     }
 
     /// Serves one stream until the peer leaves, breaks the protocol, or the server stops.
     ///
     /// Dropping the future closes the stream and cancels its calls. When the server drains, the peer
     /// is told to go away and the calls in progress are finished.
-    pub async fn serve_connection<S>(self: &Arc<Self>, stream: S, peer: Arc<Peer>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let mut stream = Rewind::new(stream);
+    pub async fn serve_connection(self: &Arc<Self>, mut stream: Stream, peer: Arc<Peer>) {
+        let share = self.budget.share();
         let wait_max = self.options.limits.first_bytes_wait_max;
         let protocol = tokio::select! {
-            protocol = tokio::time::timeout(wait_max, stream.protocol()) => protocol,
+            protocol = tokio::time::timeout(wait_max, sniff::protocol(&mut stream)) => protocol,
             () = self.shutdown.draining() => return,
         };
         match protocol {
-            Ok(Ok(Some(Protocol::Http2))) => connection::serve_http2(self, stream, peer).await,
-            Ok(Ok(Some(Protocol::Http1))) => connection::serve_http1(self, stream, peer).await,
+            Ok(Ok(Some(Protocol::Http2))) => connection::serve_http2(self, stream, peer, share).await,
+            Ok(Ok(Some(Protocol::Http1))) => connection::serve_http1(self, stream, peer, share).await,
             Ok(Ok(Some(Protocol::JsonRpc))) => {
-                jsonrpc::server::serve(&self.json_rpc, stream, peer, &self.shutdown).await;
+                let origin = Origin::new(peer, share);
+                jsonrpc::server::serve(&self.json_rpc, stream, origin, &self.shutdown).await;
             }
-            Ok(Ok(Some(Protocol::Compact))) => self.compact.serve(stream, peer).await,
+            Ok(Ok(Some(Protocol::Compact))) => self.compact.serve(stream, peer, share).await,
             Ok(Ok(Some(Protocol::Tls))) => {
                 tracing::info!(peer = peer.address, "TLS spoken on a port without TLS");
                 // What OpenSSL, Go and browsers recognise and explain.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::backend::{Backend, Call, Peer, Reply, Requests};
+use super::budget::{Budget, Share};
 use super::catalog::{Catalog, Kind, Method, Route, method_id};
+use super::jsonrpc::Origin;
 use super::schema::Schema;
 use super::status::{Code, Status};
 
@@ -36,6 +38,16 @@ pub fn echo() -> Arc<dyn Backend> {
             }
         })
     }))
+}
+
+/// A connection that may hold as much as it wants.
+pub fn share() -> Arc<Share> {
+    Budget::new(usize::MAX, usize::MAX).share()
+}
+
+/// Where documents of [`peer`] come from.
+pub fn origin() -> Origin {
+    Origin::new(peer(), share())
 }
 
 /// Methods that take and return the same type, all answered by `backend`.

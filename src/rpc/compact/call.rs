@@ -6,12 +6,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use http::HeaderMap;
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::flow::{Inbox, Window, cost};
 use super::wire::{Frame, Kind, metadata, pairs};
 use crate::rpc::backend::{Body, Call, Event, Format, Payload, Peer, Protocol, Reply, Requests};
+use crate::rpc::budget::Part;
 use crate::rpc::catalog::{Method, Route};
 use crate::rpc::metrics::Meter;
 use crate::rpc::status::{Code, Status};
@@ -30,6 +32,8 @@ pub struct Limits {
     /// A pinged peer that is silent for so long, a greeting that takes longer, or a peer that takes
     /// nothing for so long, is gone.
     pub silence_max: Duration,
+    /// A connection without calls is closed after so long; `None` keeps it.
+    pub idle_max: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -40,6 +44,7 @@ impl Default for Limits {
             window: 256 << 10,
             keepalive_interval: Duration::from_secs(60),
             silence_max: Duration::from_secs(20),
+            idle_max: None,
         }
     }
 }
@@ -47,10 +52,10 @@ impl Default for Limits {
 /// What a running call hands to its connection.
 #[derive(Debug)]
 pub(super) enum Out {
-    /// A frame, encoded with its length.
-    Frame(Bytes),
-    /// The last frame of the call with that number.
-    Done(u64, Bytes),
+    /// A frame, encoded with its length, and what counts it.
+    Frame(Bytes, Option<Part>),
+    /// The last frame of the call with that number, likewise.
+    Done(u64, Bytes, Part),
     /// Cut the connection: fault injection lost the reply.
     Lost,
 }
@@ -91,14 +96,19 @@ pub(super) fn call_of(
 
 /// The request messages of an inbox; credit for them goes to the peer through `out`.
 pub(super) fn request_stream(request: u64, inbox: Inbox<Status>, out: mpsc::Sender<Out>) -> Requests {
-    let stream = futures_util::stream::unfold((inbox, out), move |(mut inbox, out)| async move {
+    // What was given out last is held until the next is asked for.
+    let stream = futures_util::stream::unfold((inbox, out, None), move |(mut inbox, out, held)| async move {
+        drop::<Option<Part>>(held);
         let (item, credit) = inbox.next().await;
         if let Some(credit) = credit {
             let frame = Frame { credit, ..Frame::new(Kind::Credit, request) };
             // A connection that is gone needs no credit.
-            let _ = out.send(Out::Frame(encoded(&frame))).await;
+            let _ = out.send(Out::Frame(encoded(&frame), None)).await;
         }
-        item.map(|item| (item.map(Payload::proto), (inbox, out)))
+        match item? {
+            Ok((message, held)) => Some((Ok(Payload::proto(message)), (inbox, out, held))),
+            Err(status) => Some((Err(status), (inbox, out, None))),
+        }
     });
     Requests::Stream(stream.boxed())
 }
@@ -204,6 +214,8 @@ pub(super) struct Running {
     pub(super) size_max: u32,
     pub(super) window: Arc<Window>,
     pub(super) out: mpsc::Sender<Out>,
+    /// What counts the call and its request.
+    pub(super) held: Part,
 }
 
 impl Running {
@@ -220,7 +232,14 @@ impl Running {
         }
         // Counted before the caller can know.
         drop(self.meter);
-        let out = last.map_or(Out::Lost, |frame| Out::Done(self.request, encoded(&frame)));
+        let out = last.map_or(Out::Lost, |frame| {
+            let (request, mut held) = (self.request, self.held);
+            let size = frame.encoded_len();
+            match held.resize(size) {
+                Ok(()) => Out::Done(request, encoded(&frame), held),
+                Err(status) => Out::Done(request, encoded(&failure(request, &status)), held),
+            }
+        });
         // A connection that is gone needs no reply.
         let _ = self.out.send(out).await;
     }
@@ -241,12 +260,19 @@ impl Running {
         let (headers, Body::Stream(mut events)) = (reply.headers, reply.body) else { return None };
         if !headers.is_empty() {
             let frame = Frame { metadata: pairs(&headers), ..Frame::new(Kind::Message, self.request) };
-            self.out.send(Out::Frame(encoded(&frame))).await.ok()?;
+            self.out.send(Out::Frame(encoded(&frame), None)).await.ok()?;
         }
         loop {
             match events.next().await {
                 Some(Event::Message(message)) => match message_of(&self.method, &message, self.size_max) {
-                    Ok(message) => self.send(message).await?,
+                    Ok(message) => {
+                        self.window.take(cost(&message)).await;
+                        let mut held = self.held.share().part();
+                        match held.resize(message.len()) {
+                            Ok(()) => self.send(message, held).await?,
+                            Err(status) => return Some(failure(self.request, &status)),
+                        }
+                    }
                     Err(status) => return Some(failure(self.request, &status)),
                 },
                 Some(Event::End { status, trailers }) => {
@@ -257,9 +283,8 @@ impl Running {
         }
     }
 
-    async fn send(&self, message: Bytes) -> Option<()> {
-        self.window.take(cost(&message)).await;
+    async fn send(&self, message: Bytes, held: Part) -> Option<()> {
         let frame = Frame { message: Some(message), ..Frame::new(Kind::Message, self.request) };
-        self.out.send(Out::Frame(encoded(&frame))).await.ok()
+        self.out.send(Out::Frame(encoded(&frame), Some(held))).await.ok()
     }
 }

@@ -17,7 +17,7 @@ use crate::rpc::backend::{Call, Event, Payload, Reply, Requests};
 use crate::rpc::catalog::{Kind, SharedCatalog, method_id};
 use crate::rpc::client::Cause;
 use crate::rpc::status::{Code, Status};
-use crate::rpc::testing::{Function, catalog, echo, peer};
+use crate::rpc::testing::{Function, catalog, echo, peer, share};
 use crate::shutdown::Shutdown;
 
 const TEXT: &str = "google.protobuf.StringValue";
@@ -113,7 +113,7 @@ async fn start() -> Scene {
     let shutdown = Shutdown::new();
     let server = Server::new(SharedCatalog::new(catalog), Arc::default(), limits, shutdown.clone());
     let (near, far) = tokio::io::duplex(4096);
-    shutdown.spawn(async move { server.serve(far, peer()).await });
+    shutdown.spawn(async move { server.serve(far, peer(), share()).await });
     let deadline = Instant::now() + Duration::from_secs(30);
     let client = Client::connect(near, deadline, &shutdown).await.unwrap();
     Scene { client, shutdown, said, produced }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
 use super::wire::MESSAGE_COST;
+use crate::rpc::budget::Part;
 
 /// What a message takes of the window.
 pub(super) fn cost(message: &[u8]) -> i64 {
@@ -45,8 +46,8 @@ impl Window {
     }
 }
 
-/// What came in on a stream: a message, or why no more come.
-pub(super) type Item<E> = Result<Bytes, E>;
+/// What came in on a stream: a message with what counts it, or why no more come.
+pub(super) type Item<E> = Result<(Bytes, Option<Part>), E>;
 
 /// The receiving end of a stream.
 #[derive(Debug)]
@@ -78,11 +79,11 @@ pub(super) fn inbox<E>(window: u32) -> (InboxSender<E>, Inbox<E>) {
 
 impl<E> InboxSender<E> {
     /// Adds a message. One that nobody wants any more is dropped.
-    pub(super) fn push(&self, message: Bytes) -> Result<(), Overrun> {
+    pub(super) fn push(&self, message: Bytes, held: Option<Part>) -> Result<(), Overrun> {
         if self.left.fetch_sub(cost(&message), Ordering::AcqRel) <= 0 {
             return Err(Overrun);
         }
-        match self.items.try_send(Ok(message)) {
+        match self.items.try_send(Ok((message, held))) {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(Overrun),
         }
@@ -107,7 +108,7 @@ impl<E> Inbox<E> {
     /// The next message, and the credit to give to the peer for what has been taken so far.
     pub(super) async fn next(&mut self) -> (Option<Item<E>>, Option<u32>) {
         let item = self.items.recv().await;
-        if let Some(Ok(message)) = &item {
+        if let Some(Ok((message, _))) = &item {
             self.owed += cost(message);
         }
         // Half a window at a time: a frame of credit per message would double the traffic.
@@ -143,12 +144,12 @@ mod tests {
     async fn an_inbox_refuses_more_than_the_window_and_gives_credit_back() {
         let (sender, mut inbox) = inbox::<()>(100);
         for _ in 0..3 {
-            sender.push(Bytes::from_static(&[0; 20])).unwrap();
+            sender.push(Bytes::from_static(&[0; 20]), None).unwrap();
         }
-        assert_eq!(sender.push(Bytes::new()), Err(Overrun));
+        assert_eq!(sender.push(Bytes::new(), None), Err(Overrun));
         assert_eq!(inbox.next().await.1, None);
         assert_eq!(inbox.next().await.1, Some(72));
-        sender.push(Bytes::new()).unwrap();
+        sender.push(Bytes::new(), None).unwrap();
         sender.fail(());
         assert!(matches!(inbox.next().await, (Some(Ok(_)), _)));
         assert!(matches!(inbox.next().await, (Some(Ok(_)), _)));

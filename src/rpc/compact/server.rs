@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::call::Limits;
 use super::wire::{Description, Hello, MethodEntry, Piece, description_hash};
 use crate::rpc::backend::Peer;
+use crate::rpc::budget::Share;
 use crate::rpc::catalog::{Catalog, SharedCatalog};
 use crate::rpc::{Metrics, jsonrpc, stats};
 use crate::shutdown::Shutdown;
@@ -49,19 +50,24 @@ impl Server {
 
     /// Serves one stream until the peer leaves, breaks the protocol, or the server stops.
     ///
-    /// Dropping the future closes the stream and cancels its calls. When the server drains, the peer
+    /// What it holds is counted with `share`. Dropping the future closes the stream and cancels its calls. When the server drains, the peer
     /// is told to go away and the calls in progress are finished.
-    pub async fn serve<S>(self: &Arc<Self>, stream: S, peer: Arc<Peer>)
+    pub async fn serve<S>(self: &Arc<Self>, stream: S, peer: Arc<Peer>, share: Arc<Share>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        connection::serve(Arc::clone(self), stream, peer).await;
+        connection::serve(Arc::clone(self), stream, peer, share).await;
     }
 
     /// Serves datagrams until the server stops: compact frames, and JSON-RPC if there is a service for it.
     /// Calls are unary, and each is executed at most once unless its caller asks otherwise.
-    pub async fn serve_datagrams(self: &Arc<Self>, socket: Datagrams, json_rpc: Option<jsonrpc::Service>) {
-        datagrams::serve(Arc::clone(self), socket, json_rpc).await;
+    pub async fn serve_datagrams(
+        self: &Arc<Self>,
+        socket: Datagrams,
+        json_rpc: Option<jsonrpc::Service>,
+        share: Arc<Share>,
+    ) {
+        datagrams::serve(Arc::clone(self), socket, json_rpc, share).await;
     }
 
     fn hello(&self) -> Hello {

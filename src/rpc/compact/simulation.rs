@@ -45,6 +45,7 @@ const CALM: Faults = Faults {
     at_least_once: false,
     limits: ReplierLimits {
         sessions_max: 10,
+        calls_max: 10_000,
         running_max: 1000,
         cache_size_max: 1 << 20,
         reply_age_max: Duration::from_secs(120),

@@ -3,7 +3,9 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message as _;
-use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
+use prost::encoding::{
+    DecodeContext, decode_key, decode_varint, encode_varint, encoded_len_varint, skip_field,
+};
 
 use crate::rpc::wire::status::RpcStatus;
 
@@ -13,6 +15,15 @@ pub const PREFACE: [u8; 4] = [0xba, 0x4e, 0xd7, 0x01];
 pub const OVERHEAD_SIZE_MAX: usize = 64 * 1024;
 /// What each message costs of a stream's window besides its bytes, so that empty ones are bounded too.
 pub const MESSAGE_COST: usize = 16;
+
+/// A piece of the description.
+pub const PIECE_SIZE_MAX: usize = 64 * 1024;
+/// Pairs of metadata in one frame.
+pub const PAIRS_MAX: usize = 1024;
+/// Frames up to this size are copied out of the buffer they came in.
+const COPIED_SIZE_MAX: usize = 16 * 1024;
+/// Smaller frames cannot grow much when they are decoded.
+const LOOKED_THROUGH_SIZE_MIN: usize = 1024;
 
 /// What a frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
@@ -211,12 +222,22 @@ impl Frame {
         Self { kind: kind.into(), request, ..Self::default() }
     }
 
-    /// Decodes a frame. The message shares memory with `bytes`.
+    /// Decodes a frame. A large message shares memory with `bytes`; a small one is copied, so that none keeps a
+    /// buffer alive that is many times its size.
     ///
     /// # Errors
-    /// Bytes that are no such message.
+    /// Bytes that are no such message, or with more besides it than is allowed.
     pub fn parse(bytes: Bytes) -> Result<Self, WireError> {
-        Self::decode(bytes).map_err(|error| WireError::Broken(error.to_string()))
+        let frame = if bytes.len() > COPIED_SIZE_MAX {
+            look_through(&bytes)?;
+            Self::decode(bytes)
+        } else {
+            if bytes.len() > LOOKED_THROUGH_SIZE_MIN {
+                look_through(&bytes)?;
+            }
+            Self::decode(&bytes[..])
+        };
+        frame.map_err(|error| WireError::Broken(error.to_string()))
     }
 
     /// Appends the frame after its length.
@@ -246,6 +267,36 @@ impl Frame {
         }
         Self::parse(Bytes::copy_from_slice(rest))
     }
+}
+
+/// Refuses, before anything is decoded, a frame with more besides its message than is allowed: two bytes of an empty
+/// pair become more than fifty in memory.
+fn look_through(bytes: &[u8]) -> Result<(), WireError> {
+    const MESSAGE: u32 = 4;
+    const PAIRS: [u32; 2] = [6, 7];
+    let broken = |error: prost::DecodeError| WireError::Broken(error.to_string());
+    let mut rest = bytes;
+    let (mut besides, mut pairs) = (bytes.len(), 0);
+    while !rest.is_empty() {
+        let (tag, wire_type) = decode_key(&mut rest).map_err(broken)?;
+        let before = rest.len();
+        skip_field(wire_type, tag, &mut rest, DecodeContext::default()).map_err(broken)?;
+        if tag == MESSAGE {
+            besides -= before - rest.len();
+        }
+        pairs += usize::from(PAIRS.contains(&tag));
+    }
+    // A piece of the description is as large as a message may be, and does not grow.
+    if pairs > PAIRS_MAX {
+        return Err(WireError::Broken(format!(
+            "{pairs} pairs of metadata are over the limit of {PAIRS_MAX}"
+        )));
+    }
+    if besides > OVERHEAD_SIZE_MAX + PIECE_SIZE_MAX {
+        let size = besides as u64;
+        return Err(WireError::TooLarge { size, size_max: OVERHEAD_SIZE_MAX + PIECE_SIZE_MAX });
+    }
+    Ok(())
 }
 
 /// Appends the frame of a unary reply that is one message and OK: `kind`, `request` and `message` of
@@ -426,6 +477,22 @@ mod tests {
         let mut buffer = BytesMut::from(&[0xff; 9][..]);
         assert_eq!(next_frame(&mut buffer, 100), Ok(None));
         assert_eq!(take_preface(&mut BytesMut::from("PRI * HT")), Err(WireError::Preface(*b"PRI ")));
+    }
+
+    #[test]
+    fn what_grows_in_memory_is_refused_before_it_is_decoded() {
+        let pair = Pair::default();
+        let frame = Frame { metadata: vec![pair.clone(); PAIRS_MAX], ..Frame::new(Kind::Call, 1) };
+        assert_eq!(Frame::from_datagram(&frame.datagram()).unwrap().metadata.len(), PAIRS_MAX);
+        let frame = Frame { trailers: vec![pair], ..frame };
+        let error = Frame::from_datagram(&frame.datagram()).unwrap_err();
+        assert_eq!(error.to_string(), "a frame is broken: 1025 pairs of metadata are over the limit of 1024");
+        // Large messages are what large frames are for.
+        let message = Some(Bytes::from(vec![0; 1 << 20]));
+        let frame = Frame { message: message.clone(), ..Frame::new(Kind::Call, 1) };
+        assert_eq!(Frame::parse(frame.encode_to_vec().into()).unwrap().message, message);
+        let frame = Frame { padding: Bytes::from(vec![0; 1 << 20]), message: None, ..frame };
+        assert!(matches!(Frame::parse(frame.encode_to_vec().into()), Err(WireError::TooLarge { .. })));
     }
 
     #[test]

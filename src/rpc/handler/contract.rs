@@ -21,6 +21,9 @@ use crate::shutdown::Shutdown;
 /// What a handler's control file may hold.
 const CONTROL_BYTES_MAX: u64 = 256 * 1024;
 
+/// Values of metadata that a handler may give to one call.
+const METADATA_MAX: usize = 1024;
+
 /// Bounds of what a handler may do.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -187,10 +190,26 @@ pub fn metadata_from_json(value: &Value, map: &mut HeaderMap) -> Result<(), Stri
             };
             let text = HeaderValue::from_bytes(text.as_bytes())
                 .map_err(|_| format!("the value of {name} has control characters"))?;
-            map.append(header.clone(), text);
+            if map.len() >= METADATA_MAX || map.try_append(header.clone(), text).is_err() {
+                return Err(format!("more than {METADATA_MAX} values of metadata"));
+            }
         }
     }
     Ok(())
+}
+
+/// Adds `more` to the metadata of one call, as far as there is room: nobody's headers are longer than that.
+pub fn add_metadata(metadata: &mut HeaderMap, more: HeaderMap) {
+    let mut last = None;
+    for (name, value) in more {
+        // A repeated name comes only with its first value.
+        last = name.or(last);
+        if let Some(name) = &last
+            && (metadata.len() >= METADATA_MAX || metadata.try_append(name.clone(), value).is_err())
+        {
+            return;
+        }
+    }
 }
 
 /// The status in `{"code": 5 | "NOT_FOUND", "message": "…", "details": […]}`, or in a bare text.
@@ -230,8 +249,12 @@ fn detail_from_json(detail: &Value, schema: &Schema) -> Result<Detail, String> {
         return Ok(Detail { type_name: short_type_name(type_name), value: value.into() });
     }
     let type_name = detail["@type"].as_str().map(short_type_name).ok_or("a detail needs \"@type\"")?;
-    let message =
-        schema.message(&type_name).ok_or_else(|| format!("the type of detail {type_name} is unknown"))?;
+    let known = schema.message(&type_name).or_else(|| Schema::standard().message(&type_name));
+    let message = known.ok_or_else(|| {
+        format!(
+            "the type of detail {type_name} is unknown: serve its .proto file too, or give {{\"type\": \"{type_name}\", \"value\": BASE64}}"
+        )
+    })?;
     let json = match detail.as_object() {
         // Types with a JSON form of their own stand in "value".
         Some(object) if type_name.starts_with("google.protobuf.") && object.contains_key("value") => {
@@ -299,7 +322,11 @@ impl ControlFile {
 }
 
 impl Control {
-    fn parse(text: &str, schema: &Schema) -> Result<Self, String> {
+    /// What a control file with this text says.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str, schema: &Schema) -> Result<Self, String> {
         let mut control = Self::default();
         for value in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
             let value = value.map_err(|error| error.to_string())?;
@@ -384,6 +411,27 @@ mod tests {
     }
 
     #[test]
+    fn the_usual_details_need_no_schema() {
+        let text = r#"{"status":{"code":3,"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"R"}]}}"#;
+        let status = Control::parse(text, &Schema::default()).unwrap().status.unwrap();
+        let value = Bytes::from_static(b"\x0a\x01R");
+        assert_eq!(status.details, [Detail { type_name: "google.rpc.ErrorInfo".into(), value }]);
+    }
+
+    #[test]
+    fn metadata_without_end_is_cut() {
+        let line = || {
+            let pairs =
+                (0..500).map(|n| (HeaderName::try_from(format!("x-{n}")).unwrap(), HeaderValue::from(n)));
+            pairs.collect::<HeaderMap>()
+        };
+        let mut metadata = HeaderMap::new();
+        (0..100).for_each(|_| add_metadata(&mut metadata, line()));
+        assert_eq!(metadata.len(), METADATA_MAX);
+        assert_eq!(metadata.get_all("x-0").iter().count(), 3);
+    }
+
+    #[test]
     fn control_mistakes_are_named() {
         let parse = |text: &str| Control::parse(text, &Schema::default()).unwrap_err();
         assert_eq!(parse(r#"{"header":{}}"#), "\"header\" is not one of headers, trailers, status");
@@ -392,8 +440,11 @@ mod tests {
         assert_eq!(parse(r#"{"status":{"code":99}}"#), "99 is not a status code");
         assert_eq!(
             parse(r#"{"status":{"code":3,"details":[{"@type":"x/a.B"}]}}"#),
-            "the type of detail a.B is unknown"
+            r#"the type of detail a.B is unknown: serve its .proto file too, or give {"type": "a.B", "value": BASE64}"#
         );
+        let many = vec!["1"; METADATA_MAX + 1];
+        let text = serde_json::json!({ "headers": { "a": many } }).to_string();
+        assert_eq!(parse(&text), "more than 1024 values of metadata");
         assert!(parse("nonsense").starts_with("expected ident"));
     }
 }

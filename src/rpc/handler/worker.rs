@@ -5,7 +5,7 @@
 //! theirs {"id":7,"message":{"message":"Hello, Ada!"}}
 //! ```
 
-mod line;
+pub mod line;
 mod process;
 
 use std::io;
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::command::{deadline_exceeded, passed};
-use super::contract::{Dialect, status_from_json};
+use super::contract::{Dialect, add_metadata, status_from_json};
 use crate::exec::Program;
 use crate::rpc::{Backend, Body, Call, Code, Event, Method, Payload, Reply, Requests, Schema, Status};
 use crate::shutdown::Shutdown;
@@ -155,7 +155,7 @@ impl Drop for Pending {
     fn drop(&mut self) {
         if self.live.forget(self.id) {
             // A worker so far behind that the line does not fit answers in vain.
-            let _ = self.live.lines.try_send(line::cancel(self.id));
+            self.live.try_send(line::cancel(self.id));
         }
     }
 }
@@ -171,7 +171,7 @@ async fn unary(live: &Arc<Live>, id: u64, call: Call, schema: &Schema) -> Result
     live.expect_one(id, sender)?;
     let pending = Pending { live: Arc::clone(live), id };
     let answer = async {
-        live.lines.send(opening).await.map_err(|_| live.ended())?;
+        live.room_for(&opening).await?.send(opening);
         receiver.await.map_err(|_| live.ended())
     };
     let answer = tokio::select! {
@@ -184,7 +184,7 @@ async fn unary(live: &Arc<Live>, id: u64, call: Call, schema: &Schema) -> Result
 
 /// The reply of a method that does not stream, in the line that ends it.
 fn last_reply(method: &Method, answer: Answer, mut headers: HeaderMap, schema: &Schema) -> Reply {
-    headers.extend(answer.headers);
+    add_metadata(&mut headers, answer.headers);
     let trailers = answer.trailers;
     let result = match answer.error {
         Some(error) => Err(error_status(&error, schema)),
@@ -200,6 +200,14 @@ fn last_reply(method: &Method, answer: Answer, mut headers: HeaderMap, schema: &
 fn error_status(error: &serde_json::Value, schema: &Schema) -> Status {
     status_from_json(error, schema)
         .unwrap_or_else(|wrong| Status::new(Code::Internal, format!("the worker's error is wrong: {wrong}")))
+}
+
+/// Room for a line, if there is one.
+async fn room_for<'a>(live: &'a Live, line: Option<&Bytes>) -> Result<process::Room<'a>, Status> {
+    match line {
+        Some(line) => live.room_for(line).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A call with a stream in it.
@@ -240,11 +248,10 @@ impl Conversation {
             tokio::select! {
                 answer = self.replies.recv() => return answer.ok_or_else(|| live.ended()),
                 () = passed(self.deadline) => return Err(deadline_exceeded()),
-                permit = live.lines.reserve(), if self.unsent.is_some() => match (permit, self.unsent.take()) {
-                    (Ok(permit), Some(line)) => permit.send(line),
-                    (Err(_), _) => return Err(live.ended()),
-                    (Ok(_), None) => {}
-                },
+                room = room_for(live, self.unsent.as_ref()), if self.unsent.is_some() => {
+                    let room = room?;
+                    room.send(self.unsent.take().unwrap_or_default());
+                }
                 request = next_request(&mut self.requests), if self.unsent.is_none() && self.requests.is_some() => {
                     self.unsent = Some(match request {
                         Some(message) => {
@@ -268,7 +275,7 @@ impl Conversation {
                 Ok(answer) if answer.ends_unary() => {
                     return last_reply(&self.method, answer, headers, &self.schema);
                 }
-                Ok(answer) => headers.extend(answer.headers),
+                Ok(answer) => add_metadata(&mut headers, answer.headers),
             }
         }
     }
@@ -285,7 +292,7 @@ impl Conversation {
             };
             let said_something =
                 !answer.headers.is_empty() || answer.message.is_some() || answer.ends_stream();
-            headers.extend(answer.headers.clone());
+            add_metadata(&mut headers, answer.headers.clone());
             if !said_something {
                 continue;
             }

@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::framing::{Frames, Framing};
 use super::service::{Answer, Origin, Service};
 use crate::rpc::backend::Peer;
+use crate::rpc::budget::{Part, Share};
 use crate::shutdown::Shutdown;
 
 /// Documents of one connection that run at a time; more wait in the peer's socket.
@@ -31,13 +32,12 @@ const STUCK_MAX: Duration = Duration::from_secs(30);
 ///
 /// The first byte tells lines from `Content-Length` headers; replies come in the same framing. A peer
 /// that closes its sending side still gets all replies. Dropping the future cancels the calls.
-pub async fn serve<S>(service: &Service, stream: S, peer: Arc<Peer>, shutdown: &Shutdown)
+pub async fn serve<S>(service: &Service, stream: S, origin: Origin, shutdown: &Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let origin = Origin::new(Arc::clone(&peer));
     if let Err(error) = exchange(service, stream, &origin, shutdown).await {
-        tracing::debug!(peer = peer.address, %error, "JSON-RPC connection broke");
+        tracing::debug!(peer = origin.peer.address, %error, "JSON-RPC connection broke");
     }
 }
 
@@ -49,6 +49,8 @@ where
     let mut frames = Frames::new(service.limits().request_size_max);
     let mut running = FuturesUnordered::new();
     let mut output = bytes::BytesMut::new();
+    // What has come of the next document, and what the peer has not taken yet.
+    let (mut input_held, mut output_held) = (origin.share.part(), origin.share.part());
     let (mut open, mut moved) = (true, Instant::now());
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -57,8 +59,24 @@ where
     loop {
         while open && running.len() < DOCUMENTS_MAX {
             match frames.next_document() {
-                Ok(Some(document)) => running.push(answer(service, origin, document)),
-                Ok(None) => break,
+                Ok(Some(document)) => {
+                    let _ = input_held.resize(frames.buffer().len());
+                    let mut held = origin.share.part();
+                    match held.resize(document.len()) {
+                        Ok(()) => running.push(answer(service, origin, document, held)),
+                        Err(status) => {
+                            frame(frames.framing(), &Service::refuse(&status), &mut output);
+                            open = false;
+                        }
+                    }
+                }
+                Ok(None) => match input_held.resize(frames.buffer().len()) {
+                    Ok(()) => break,
+                    Err(status) => {
+                        frame(frames.framing(), &Service::refuse(&status), &mut output);
+                        open = false;
+                    }
+                },
                 Err(error) => {
                     tracing::debug!(peer = origin.peer.address, %error, "JSON-RPC document refused");
                     frame(frames.framing(), &service.limits().refuse_size(), &mut output);
@@ -69,6 +87,7 @@ where
         if !open && running.is_empty() && output.is_empty() {
             return writer.shutdown().await;
         }
+        output_held.resize(output.len()).map_err(|status| io::Error::other(status.message))?;
         let roomy = output.len() < OUTPUT_SIZE_MAX;
         tokio::select! {
             biased;
@@ -92,13 +111,18 @@ where
                 moved = Instant::now();
                 if size? == 0 {
                     open = false;
-                    running.extend(frames.finish().map(|document| answer(service, origin, document)));
+                    let last = frames.finish();
+                    running.extend(last.map(|document| answer(service, origin, document, origin.share.part())));
                 }
             }
             _ = tick.tick() => {
                 let waits_for_peer = !output.is_empty() || (frames.is_partial() && running.is_empty());
                 if waits_for_peer && moved.elapsed() > STUCK_MAX {
                     return Err(io::ErrorKind::TimedOut.into());
+                }
+                let idle = running.is_empty() && output.is_empty();
+                if idle && service.limits().idle_max.is_some_and(|idle_max| moved.elapsed() > idle_max) {
+                    open = false;
                 }
             }
             () = &mut draining, if open => open = false,
@@ -107,7 +131,8 @@ where
     }
 }
 
-async fn answer(service: &Service, origin: &Origin, document: Bytes) -> Answer {
+/// Answers a document that counts with `_held`.
+async fn answer(service: &Service, origin: &Origin, document: Bytes, _held: Part) -> Answer {
     service.answer(origin, &document).await
 }
 
@@ -129,9 +154,10 @@ pub async fn answer_datagram(
     datagram: &[u8],
     from: SocketAddr,
     size_max: usize,
+    share: &Arc<Share>,
 ) -> Option<Vec<u8>> {
     let peer = Arc::new(Peer { address: from.to_string(), tls_subject: None });
-    match service.answer(&Origin::new(peer), datagram).await {
+    match service.answer(&Origin::new(peer, Arc::clone(share)), datagram).await {
         Answer::Reply(reply) if reply.len() <= size_max => Some(reply),
         Answer::Reply(reply) => Some(Service::refuse_reply(&reply, size_max)),
         Answer::Silence | Answer::Lost => None,
@@ -146,7 +172,7 @@ mod tests {
     use crate::rpc::backend::{Call, Payload, Reply};
     use crate::rpc::catalog::{Kind, SharedCatalog};
     use crate::rpc::jsonrpc::Limits;
-    use crate::rpc::testing::{Function, catalog, echo, peer};
+    use crate::rpc::testing::{Function, catalog, echo, origin, share};
 
     const TEXT: &str = "google.protobuf.StringValue";
 
@@ -168,7 +194,7 @@ mod tests {
         let service = Service::new(SharedCatalog::new(catalog), Arc::default(), limits);
         let (near, far) = tokio::io::duplex(4096);
         let shutdown = Shutdown::new();
-        let task = shutdown.clone().spawn(async move { serve(&service, far, peer(), &shutdown).await });
+        let task = shutdown.clone().spawn(async move { serve(&service, far, origin(), &shutdown).await });
         (near, task)
     }
 
@@ -240,10 +266,10 @@ mod tests {
         let request =
             format!(r#"{{"jsonrpc":"2.0","method":"Say","params":["{}"],"id":"x"}}"#, "a".repeat(200));
         let from = "127.0.0.1:1".parse().unwrap();
-        let reply = answer_datagram(&service, request.as_bytes(), from, 200).await.unwrap();
+        let reply = answer_datagram(&service, request.as_bytes(), from, 200, &share()).await.unwrap();
         let reply = String::from_utf8(reply).unwrap();
         assert!(reply.contains("does not fit") && reply.ends_with(r#""id":"x"}"#), "{reply}");
         let note = br#"{"jsonrpc":"2.0","method":"Say"}"#;
-        assert_eq!(answer_datagram(&service, note, from, 200).await, None);
+        assert_eq!(answer_datagram(&service, note, from, 200, &share()).await, None);
     }
 }

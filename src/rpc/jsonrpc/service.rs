@@ -18,6 +18,7 @@ use super::error::{ErrorObject, INVALID_PARAMS};
 use super::message::{Document, Id, Incoming, Request, Response, parse_document};
 use super::params::{request_messages, resolve};
 use crate::rpc::backend::{Body, Call, Event, Format, Payload, Peer, Protocol, Reply, Requests};
+use crate::rpc::budget::{CALL_SIZE, Part, Share};
 use crate::rpc::catalog::{Method, Route, SharedCatalog};
 use crate::rpc::metrics::Metrics;
 use crate::rpc::status::{Code, Status};
@@ -38,11 +39,19 @@ pub struct Limits {
     pub request_size_max: usize,
     /// Bytes of one result; a stream of replies is one result.
     pub result_size_max: usize,
+    /// A connection without documents is closed after so long; `None` keeps it.
+    pub idle_max: Option<Duration>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { batch_max: 1000, batch_parallel_max: 64, request_size_max: 4 << 20, result_size_max: 16 << 20 }
+        Self {
+            batch_max: 1000,
+            batch_parallel_max: 64,
+            request_size_max: 4 << 20,
+            result_size_max: 16 << 20,
+            idle_max: None,
+        }
     }
 }
 
@@ -55,14 +64,16 @@ pub struct Origin {
     pub metadata: HeaderMap,
     /// When the caller gives up.
     pub deadline: Option<Instant>,
+    /// What its connection holds.
+    pub share: Arc<Share>,
     /// What can be cancelled by [`CANCEL`]: the requests of the same connection.
     pub canceller: Canceller,
 }
 
 impl Origin {
     /// A peer without headers or deadline.
-    pub fn new(peer: Arc<Peer>) -> Self {
-        Self { peer, metadata: HeaderMap::new(), deadline: None, canceller: Canceller::default() }
+    pub fn new(peer: Arc<Peer>, share: Arc<Share>) -> Self {
+        Self { peer, metadata: HeaderMap::new(), deadline: None, share, canceller: Canceller::default() }
     }
 }
 
@@ -147,21 +158,34 @@ impl Service {
     /// The reply, empty if there is none to give.
     async fn reply(&self, origin: &Origin, document: &[u8]) -> Result<Vec<u8>, LostReply> {
         let mut out = Vec::new();
+        let mut held = origin.share.part();
+        let room = |requests: usize, held: &mut Part| {
+            held.add(requests * CALL_SIZE).map_err(|status| ErrorObject::from_status(&status))
+        };
         match parse_document(document, self.limits.batch_max) {
             Err(response) => response.write(&mut out),
             Ok(Document::Single(incoming)) => {
-                if let Some(response) = self.answer_one(origin, incoming).await? {
+                let response = match room(1, &mut held) {
+                    Ok(()) => self.answer_one(origin, incoming).await?.map(|(response, _held)| response),
+                    Err(error) => refuse_one(&incoming, error),
+                };
+                if let Some(response) = response {
                     response.write(&mut out);
                 }
             }
             Ok(Document::Batch(batch)) => {
-                let answers: Vec<BoxFuture<'_, Result<Option<Response>, LostReply>>> = batch
+                if let Err(error) = room(batch.len(), &mut held) {
+                    Response::error(Id::null(), error).write(&mut out);
+                    return Ok(out);
+                }
+                let answers: Vec<BoxFuture<'_, Result<Option<(Response, Part)>, LostReply>>> = batch
                     .into_iter()
                     .map(|incoming| Box::pin(self.answer_one(origin, incoming)) as BoxFuture<'_, _>)
                     .collect();
                 let mut answers = stream::iter(answers).buffered(self.limits.batch_parallel_max);
                 while let Some(answer) = answers.next().await {
-                    let Some(response) = answer? else { continue };
+                    let Some((response, part)) = answer? else { continue };
+                    held.take(part);
                     out.push(if out.is_empty() { b'[' } else { b',' });
                     response.write(&mut out);
                 }
@@ -177,34 +201,36 @@ impl Service {
         &self,
         origin: &Origin,
         incoming: Incoming<'_>,
-    ) -> Result<Option<Response>, LostReply> {
+    ) -> Result<Option<(Response, Part)>, LostReply> {
+        let mut held = origin.share.part();
         let request = match incoming {
-            Incoming::Invalid(response) => return Ok(Some(response)),
+            Incoming::Invalid(response) => return Ok(Some((response, held))),
             Incoming::Request(request) => request,
         };
         let Some(id) = request.id.clone() else {
             if request.method == CANCEL {
                 origin.canceller.cancel(request.params);
             } else {
-                let _ = self.run(origin, &request).await;
+                let _ = self.run(origin, &request, &mut held).await;
             }
             return Ok(None);
         };
         let mut cancelled = origin.canceller.register(&id);
         let outcome = tokio::select! {
-            outcome = self.run(origin, &request) => outcome,
+            outcome = self.run(origin, &request, &mut held) => outcome,
             Ok(_) = cancelled.wait_for(|cancelled| *cancelled) => {
                 Ok(Err(ErrorObject::from_status(&Status::new(Code::Canceled, "cancelled by the caller"))))
             }
         };
         origin.canceller.forget(&id);
-        Ok(Some(Response { id, outcome: outcome? }))
+        Ok(Some((Response { id, outcome: outcome? }, held)))
     }
 
     async fn run(
         &self,
         origin: &Origin,
         request: &Request<'_>,
+        held: &mut Part,
     ) -> Result<Result<String, ErrorObject>, LostReply> {
         let catalog = self.catalog.load();
         if request.method == DISCOVER {
@@ -228,7 +254,7 @@ impl Service {
             if matches!(reply.body, Body::Lost(_)) {
                 return Err(LostReply);
             }
-            Ok(result_of(method, reply, self.limits.result_size_max).await)
+            Ok(result_of(method, reply, self.limits.result_size_max, held).await)
         };
         let result = match deadline {
             None => answer.await?,
@@ -305,12 +331,18 @@ fn read_meta(meta: &RawValue, metadata: &mut HeaderMap) -> Result<Option<Duratio
 }
 
 /// The JSON of a reply: the message, or an array of all messages if the method streams them.
-async fn result_of(method: &Method, reply: Reply, size_max: usize) -> Result<String, Status> {
+async fn result_of(
+    method: &Method,
+    reply: Reply,
+    size_max: usize,
+    held: &mut Part,
+) -> Result<String, Status> {
     let streams = method.kind.server_streams();
     let mut events = match reply.body {
         Body::Failed { status, .. } => return Err(status),
         Body::One { message, .. } => {
             let json = to_json(method, &message, size_max)?;
+            held.add(json.len())?;
             return Ok(if streams { format!("[{json}]") } else { json });
         }
         Body::Stream(events) => events,
@@ -326,6 +358,7 @@ async fn result_of(method: &Method, reply: Reply, size_max: usize) -> Result<Str
                 if size > size_max {
                     return Err(too_large(method, size_max));
                 }
+                held.add(json.len())?;
                 messages.push(json);
             }
             Some(Event::End { status, .. }) if !status.is_ok() => return Err(status),
@@ -340,6 +373,14 @@ async fn result_of(method: &Method, reply: Reply, size_max: usize) -> Result<Str
     match (messages.pop(), count) {
         (Some(json), 1) => Ok(json),
         _ => Err(Status::new(Code::Internal, format!("{} replied with {count} messages", method.path))),
+    }
+}
+
+/// The response to a request that there is no room for; none to a notification.
+fn refuse_one(incoming: &Incoming<'_>, error: ErrorObject) -> Option<Response> {
+    match incoming {
+        Incoming::Request(request) => request.id.clone().map(|id| Response::error(id, error)),
+        Incoming::Invalid(response) => Some(response.clone()),
     }
 }
 
@@ -375,6 +416,13 @@ impl Limits {
 }
 
 impl Service {
+    /// What to send for a document that there is no room for.
+    pub fn refuse(status: &Status) -> Vec<u8> {
+        let mut out = Vec::new();
+        Response::error(Id::null(), ErrorObject::from_status(status)).write(&mut out);
+        out
+    }
+
     /// What to send instead of `reply`, which does not fit into a datagram: its id, and why.
     pub fn refuse_reply(reply: &[u8], size_max: usize) -> Vec<u8> {
         let id = match super::message::parse_responses(reply).as_deref() {
@@ -396,7 +444,7 @@ mod tests {
 
     use super::*;
     use crate::rpc::catalog::{Catalog, Kind};
-    use crate::rpc::testing::{Function, catalog, echo, peer};
+    use crate::rpc::testing::{Function, catalog, echo, origin, peer};
 
     const TEXT: &str = "google.protobuf.StringValue";
 
@@ -417,7 +465,7 @@ mod tests {
     }
 
     async fn ask(service: &Service, document: &str) -> Option<String> {
-        match service.answer(&Origin::new(peer()), document.as_bytes()).await {
+        match service.answer(&origin(), document.as_bytes()).await {
             Answer::Reply(reply) => Some(String::from_utf8(reply).unwrap()),
             Answer::Silence => None,
             Answer::Lost => panic!("lost"),
@@ -508,7 +556,7 @@ mod tests {
             std::future::pending().boxed()
         });
         let service = service(catalog(&[("demo.Clock/Tick", TEXT, Kind::Unary)], &(Arc::new(backend) as _)));
-        let origin = Origin::new(peer());
+        let origin = origin();
         let wait = service.answer(&origin, br#"{"jsonrpc":"2.0","method":"Tick","id":"x"}"#);
         let cancel = async {
             starts.recv().await.unwrap();
@@ -531,7 +579,7 @@ mod tests {
         });
         let service = service(catalog(&[("demo.Echo/Say", TEXT, Kind::Unary)], &(Arc::new(backend) as _)));
         let document = br#"{"jsonrpc":"2.0","method":"Say","id":1}"#;
-        assert_eq!(service.answer(&Origin::new(peer()), document).await, Answer::Lost);
+        assert_eq!(service.answer(&origin(), document).await, Answer::Lost);
     }
 
     #[tokio::test]

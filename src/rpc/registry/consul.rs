@@ -101,6 +101,36 @@ struct Check {
     status: String,
 }
 
+/// The healthy instances in the body of `/v1/health/service/NAME`, and how many others there are. Instances that do
+/// not say what they speak speak `scheme`.
+///
+/// # Errors
+/// What is wrong with the body.
+pub fn parse(body: &[u8], scheme: &str) -> Result<(Vec<Instance>, usize), String> {
+    let entries: Vec<HealthEntry> = serde_json::from_slice(body)
+        .map_err(|error| format!("{error} in {}", excerpt(&String::from_utf8_lossy(body))))?;
+    let known = entries.len();
+    let passing = entries.into_iter().filter(passes).map(|entry| instance(entry, scheme));
+    let instances: Vec<Instance> = passing.collect();
+    let unhealthy = known - instances.len();
+    Ok((instances, unhealthy))
+}
+
+fn instance(entry: HealthEntry, scheme: &str) -> Instance {
+    let HealthEntry { node, service, .. } = entry;
+    let host = if service.address.is_empty() { node.address } else { service.address };
+    let own = service.meta.as_ref().and_then(|meta| meta.get("scheme"));
+    let scheme = own.map_or(scheme, String::as_str);
+    let url = format!("{scheme}://{}", authority(&host, service.port));
+    let weight = service.weights.map_or(1, |weights| weights.passing);
+    Instance {
+        weight: u16::try_from(weight.clamp(1, 65535)).unwrap_or(1),
+        tags: service.tags.unwrap_or_default(),
+        // A service id is unique on its node only.
+        ..Instance::new(format!("{}/{}", node.node, service.id), service.name, url)
+    }
+}
+
 fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
@@ -182,30 +212,10 @@ impl Consul {
         let next = response.headers().get("x-consul-index").and_then(|value| value.to_str().ok());
         let next: u64 = next.and_then(|value| value.parse().ok()).unwrap_or(0);
         let body = self.body(response, patience).await?;
-        let entries: Vec<HealthEntry> = serde_json::from_slice(&body).map_err(|error| {
-            self.strange(format!("{error} in {}", excerpt(&String::from_utf8_lossy(&body))))
-        })?;
-        let known = entries.len();
-        let instances: Vec<Instance> =
-            entries.into_iter().filter(passes).map(|entry| self.instance(entry)).collect();
+        let (instances, unhealthy) = parse(&body, &self.url.scheme).map_err(|why| self.strange(why))?;
         // Consul's documentation: an index that goes backwards starts again from 0.
         let index = if next < index { 0 } else { next };
-        Ok(Found { index, service: service.to_owned(), unhealthy: known - instances.len(), instances })
-    }
-
-    fn instance(&self, entry: HealthEntry) -> Instance {
-        let HealthEntry { node, service, .. } = entry;
-        let host = if service.address.is_empty() { node.address } else { service.address };
-        let scheme = service.meta.as_ref().and_then(|meta| meta.get("scheme"));
-        let scheme = scheme.unwrap_or(&self.url.scheme);
-        let url = format!("{scheme}://{}", authority(&host, service.port));
-        let weight = service.weights.map_or(1, |weights| weights.passing);
-        Instance {
-            weight: u16::try_from(weight.clamp(1, 65535)).unwrap_or(1),
-            tags: service.tags.unwrap_or_default(),
-            // A service id is unique on its node only.
-            ..Instance::new(format!("{}/{}", node.node, service.id), service.name, url)
-        }
+        Ok(Found { index, service: service.to_owned(), unhealthy, instances })
     }
 
     /// Registers, or registers anew: the same service at the same address replaces itself.

@@ -36,7 +36,7 @@ const ACTIVE_CHECKS: [&str; 11] = [
 ///
 /// # Errors
 /// What is wrong with it, for the one who sent it.
-pub(super) fn parse(body: &[u8]) -> Result<Definition, String> {
+pub fn parse(body: &[u8]) -> Result<Definition, String> {
     let value: Value =
         serde_json::from_slice(body).map_err(|error| format!("Request decode failed: {error}"))?;
     let fields = Fields::new(&value, "a service")?;

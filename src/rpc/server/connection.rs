@@ -18,11 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::exchange::{self, Answer};
 use super::reply::{LostReply, ReplyBody};
 use super::{Peer, Server};
+use crate::rpc::budget::Share;
 
-/// What a peer may send on one HTTP/2 stream before the message is taken.
-const STREAM_WINDOW: u32 = 1 << 20;
-/// And on all streams of a connection together. Bounds what one connection can make us hold.
-const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Streams that a peer opens and resets at once: CVE-2023-44487. More close the connection.
 const PENDING_RESETS_MAX: usize = 20;
 /// Streams that we reset because of the peer's errors: CVE-2025-8671. More close the connection.
@@ -52,18 +49,19 @@ impl SameTask {
 }
 
 /// Serves HTTP/2 until it ends.
-pub async fn serve_http2<S>(server: &Arc<Server>, stream: S, peer: Arc<Peer>)
+pub async fn serve_http2<S>(server: &Arc<Server>, stream: S, peer: Arc<Peer>, share: Arc<Share>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = server.limits();
     let tasks = SameTask::default();
+    let window = server.budget.window();
     let mut connection = pin!(
         http2::Builder::new(tasks.clone())
             .timer(TokioTimer::new())
             .auto_date_header(false)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(window.stream_size())
+            .initial_connection_window_size(window.size())
             .max_concurrent_streams(limits.streams_max)
             .max_header_list_size(limits.header_size_max)
             .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
@@ -71,7 +69,7 @@ where
             .max_send_buf_size(SEND_BUFFER_SIZE)
             .keep_alive_interval(limits.keepalive_interval)
             .keep_alive_timeout(limits.keepalive_wait_max)
-            .serve_connection(TokioIo::new(stream), service(server, &peer))
+            .serve_connection(TokioIo::new(stream), service(server, &peer, &share))
     );
     let mut calls = FuturesUnordered::new();
     let mut draining = pin!(server.shutdown.draining());
@@ -116,7 +114,7 @@ where
 }
 
 /// Serves HTTP/1.1 until it ends.
-pub async fn serve_http1<S>(server: &Arc<Server>, stream: S, peer: Arc<Peer>)
+pub async fn serve_http1<S>(server: &Arc<Server>, stream: S, peer: Arc<Peer>, share: Arc<Share>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -129,7 +127,7 @@ where
             // hyper's own lower bound.
             .max_buf_size(header_size_max.max(8192))
             .pipeline_flush(true)
-            .serve_connection(TokioIo::new(stream), service(server, &peer))
+            .serve_connection(TokioIo::new(stream), service(server, &peer, &share))
     );
     let mut stopped = pin!(server.shutdown.stopped());
     tokio::select! {
@@ -145,16 +143,17 @@ where
 fn service(
     server: &Arc<Server>,
     peer: &Arc<Peer>,
+    share: &Arc<Share>,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response<ReplyBody>,
     Error = LostReply,
     Future = impl Future<Output = Answer> + Send + use<>,
 > + use<> {
-    let (server, peer) = (Arc::clone(server), Arc::clone(peer));
+    let (server, peer, share) = (Arc::clone(server), Arc::clone(peer), Arc::clone(share));
     service_fn(move |request| {
         let (server, peer) = (Arc::clone(&server), Arc::clone(&peer));
-        exchange::answer(server, peer, request)
+        exchange::answer(server, peer, request, share.part())
     })
 }
 

@@ -20,7 +20,7 @@ use super::request::MessageReader;
 use super::trace::Trace;
 use super::{Server, cors, index, json_rpc, refusal};
 use crate::rpc::backend::{Call, Payload, Peer, Protocol, Reply, Requests};
-use crate::rpc::budget::Part;
+use crate::rpc::budget::{CALL_SIZE, Part};
 use crate::rpc::catalog::{Kind, Method, Route};
 use crate::rpc::metrics::Meter;
 use crate::rpc::schema::Schema;
@@ -57,16 +57,16 @@ pub struct Terms {
 /// What one request gets.
 pub type Answer = Result<Response<ReplyBody>, LostReply>;
 
-/// Answers one request.
+/// Answers one request; what it makes us hold is counted with `held`.
 ///
 /// # Errors
 /// The reply was dropped on purpose.
-pub async fn answer<B>(server: Arc<Server>, peer: Arc<Peer>, request: Request<B>) -> Answer
+pub async fn answer<B>(server: Arc<Server>, peer: Arc<Peer>, request: Request<B>, held: Part) -> Answer
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin + 'static,
 {
     let Some(origin) = request.headers().get(header::ORIGIN).cloned() else {
-        return answer_allowed(server, peer, request).await;
+        return answer_allowed(server, peer, request, held).await;
     };
     if !server.options.cors.allows(&origin) {
         return Ok(refusal::foreign_origin(&origin));
@@ -74,55 +74,58 @@ where
     let mut response = if cors::is_preflight(request.method(), request.headers()) {
         cors::preflight(request.headers())
     } else {
-        answer_allowed(server, peer, request).await?
+        answer_allowed(server, peer, request, held).await?
     };
     cors::permit(origin, response.headers_mut());
     Ok(response)
 }
 
-async fn answer_allowed<B>(server: Arc<Server>, peer: Arc<Peer>, request: Request<B>) -> Answer
+async fn answer_allowed<B>(server: Arc<Server>, peer: Arc<Peer>, request: Request<B>, held: Part) -> Answer
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin + 'static,
 {
     let (parts, body) = request.into_parts();
     if parts.version >= Version::HTTP_2 {
-        return dispatch(server, peer, parts, Returning::never(body)).await;
+        return dispatch(server, peer, parts, Returning::never(body), held).await;
     }
     // A peer that asked whether to go on is not told to do so for nothing.
     let asked_first = parts.headers.contains_key(header::EXPECT);
     let (body, unread) = Returning::new(body);
-    let answer = dispatch(server, peer, parts, body).await;
+    let answer = dispatch(server, peer, parts, body, held).await;
     if !asked_first {
         unread.throw_away().await;
     }
     answer
 }
 
-async fn dispatch<B>(server: Arc<Server>, peer: Arc<Peer>, parts: Parts, body: B) -> Answer
+async fn dispatch<B>(server: Arc<Server>, peer: Arc<Peer>, parts: Parts, body: B, mut held: Part) -> Answer
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin + 'static,
 {
+    if let Err(status) = held.add(CALL_SIZE + head_size(&parts)) {
+        return Ok(no_room(&parts.headers, &status));
+    }
     match parts.method {
-        HttpMethod::POST => post(server, peer, parts, body).await,
+        HttpMethod::POST => post(server, peer, parts, body, held).await,
         HttpMethod::GET if parts.uri.path() == "/" => {
             let authority = parts.uri.authority().map(http::uri::Authority::as_str);
             let host = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
             let authority = authority.or_else(host).unwrap_or("HOST:PORT");
             Ok(refusal::text(StatusCode::OK, index::text(&server.catalog.load(), authority)))
         }
-        HttpMethod::GET => get(server, peer, parts).await,
+        HttpMethod::GET => get(server, peer, parts, held).await,
         _ => Ok(refusal::method_not_allowed("GET, POST")),
     }
 }
 
-async fn post<B>(server: Arc<Server>, peer: Arc<Peer>, mut parts: Parts, body: B) -> Answer
+async fn post<B>(server: Arc<Server>, peer: Arc<Peer>, mut parts: Parts, body: B, held: Part) -> Answer
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin + 'static,
 {
     let start = Instant::now();
     let content_type = text(&parts.headers, &header::CONTENT_TYPE);
     if json_rpc::is_json_rpc(parts.uri.path(), content_type) {
-        return json_rpc::post(server, peer, parts, body).await;
+        return json_rpc::post(server, peer, parts, body, held).await;
     }
     let Some(content) = ContentType::parse(content_type) else {
         return Ok(refusal::unsupported_media_type(content_type));
@@ -145,14 +148,14 @@ where
     let meter = server.metrics().start(&route.method, start);
     metadata::strip_reserved(&mut parts.headers);
     let size_max = server.options.limits.message_size_max;
-    let reader = MessageReader::new(body, content, terms.request_encoding, size_max, server.budget.part());
+    let reader = MessageReader::new(body, content, terms.request_encoding, size_max, held.share().part());
     let kind = route.method.kind;
     let requests = patient(reader.requests(kind), server.options.limits.request_wait_max);
-    let exchange = Exchange { server, peer, route, metadata: parts.headers, terms, trace, meter };
+    let exchange = Exchange { server, peer, route, metadata: parts.headers, terms, trace, meter, held };
     exchange.run(requests).await
 }
 
-async fn get(server: Arc<Server>, peer: Arc<Peer>, mut parts: Parts) -> Answer {
+async fn get(server: Arc<Server>, peer: Arc<Peer>, mut parts: Parts, mut held: Part) -> Answer {
     let start = Instant::now();
     let (route, schema) = match find(&server, parts.uri.path()) {
         Ok(found) => found,
@@ -170,7 +173,8 @@ async fn get(server: Arc<Server>, peer: Arc<Peer>, mut parts: Parts) -> Answer {
     let content = ContentType { dialect: Dialect::ConnectUnary, format };
     let mut terms = Terms::new(content, &route, schema);
     let accepted = terms.negotiate(&parts.headers, start);
-    let query = match accepted.and(query.map_err(get_status)) {
+    let query = accepted.and(query.map_err(get_status));
+    let query = match query.and_then(|query| held.add(query.message.len()).map(|()| query)) {
         Ok(query) => query,
         Err(status) => return Ok(refuse(&terms, status)),
     };
@@ -178,7 +182,7 @@ async fn get(server: Arc<Server>, peer: Arc<Peer>, mut parts: Parts) -> Answer {
     let meter = server.metrics().start(&route.method, start);
     metadata::strip_reserved(&mut parts.headers);
     let message = Payload { format, bytes: query.message };
-    let exchange = Exchange { server, peer, route, metadata: parts.headers, terms, trace, meter };
+    let exchange = Exchange { server, peer, route, metadata: parts.headers, terms, trace, meter, held };
     exchange.run(std::future::ready(Ok((Requests::One(message), None)))).await
 }
 
@@ -191,11 +195,12 @@ struct Exchange {
     terms: Terms,
     trace: Trace,
     meter: Meter,
+    held: Part,
 }
 
 impl Exchange {
     async fn run(self, requests: impl Future<Output = Result<(Requests, Option<Part>), Status>>) -> Answer {
-        let Self { server, peer, route, metadata, terms, mut trace, meter } = self;
+        let Self { server, peer, route, metadata, terms, mut trace, meter, held } = self;
         trace.note(Stage::Dispatch, 0);
         let work = async {
             let (requests, _held) = requests.await?;
@@ -227,7 +232,7 @@ impl Exchange {
             tracing::error!(method = route.method.path, "a backend panicked");
             Err(Status::new(Code::Internal, "the method's implementation failed unexpectedly"))
         });
-        respond(terms, outcome.unwrap_or_else(Reply::failed), Ending { trace, meter })
+        respond(terms, outcome.unwrap_or_else(Reply::failed), Ending { trace, meter, held })
     }
 }
 
@@ -251,6 +256,21 @@ fn find(server: &Server, path: &str) -> Result<(Route, Arc<Schema>), Status> {
     match catalog.by_path(name) {
         Some(route) => Ok((route.clone(), Arc::clone(catalog.schema()))),
         None => Err(Status::new(Code::Unimplemented, format!("unknown method {name}"))),
+    }
+}
+
+/// Bytes of what came before the body.
+fn head_size(parts: &Parts) -> usize {
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    let path = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    path + fields.sum::<usize>()
+}
+
+/// The server, or this connection, holds too much already.
+fn no_room(headers: &HeaderMap, status: &Status) -> Response<ReplyBody> {
+    match ContentType::parse(text(headers, &header::CONTENT_TYPE)) {
+        Some(content) if content.dialect != Dialect::ConnectUnary => refuse_unrouted(content, status),
+        Some(_) | None => refusal::json(StatusCode::TOO_MANY_REQUESTS, status),
     }
 }
 

@@ -13,6 +13,7 @@ use super::reply::{LostReply, ReplyBody};
 use super::request::MessageReader;
 use super::{Server, refusal};
 use crate::rpc::backend::{Peer, Requests};
+use crate::rpc::budget::Part;
 use crate::rpc::jsonrpc::{self, Origin};
 use crate::rpc::wire::{ContentType, Dialect, Encoding, metadata, status, timeout};
 use crate::rpc::{Code, Format, Kind};
@@ -28,7 +29,7 @@ pub fn is_json_rpc(path: &str, content_type: &str) -> bool {
 }
 
 /// Answers one document.
-pub async fn post<B>(server: Arc<Server>, peer: Arc<Peer>, mut parts: Parts, body: B) -> Answer
+pub async fn post<B>(server: Arc<Server>, peer: Arc<Peer>, mut parts: Parts, body: B, held: Part) -> Answer
 where
     B: Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin + 'static,
 {
@@ -46,19 +47,26 @@ where
     };
     let limits = &server.options.limits;
     let content = ContentType { dialect: Dialect::ConnectUnary, format: Format::Json };
-    let reader = MessageReader::new(body, content, encoding, limits.message_size_max, server.budget.part());
-    let (document, _held) = match patient(reader.requests(Kind::Unary), limits.request_wait_max).await {
-        Ok((Requests::One(document), held)) => (document.bytes, held),
-        Ok((Requests::Stream(_), held)) => (Bytes::new(), held),
-        Err(error) if error.code == Code::ResourceExhausted => {
-            return Ok(refusal::text(StatusCode::PAYLOAD_TOO_LARGE, error.message));
-        }
-        Err(error) => return Ok(refusal::text(status::http_status(error.code), error.message)),
-    };
+    let reader = MessageReader::new(body, content, encoding, limits.message_size_max, held.share().part());
+    let (document, _document_held) =
+        match patient(reader.requests(Kind::Unary), limits.request_wait_max).await {
+            Ok((Requests::One(document), held)) => (document.bytes, held),
+            Ok((Requests::Stream(_), held)) => (Bytes::new(), held),
+            Err(error) if error.code == Code::ResourceExhausted => {
+                return Ok(refusal::text(StatusCode::PAYLOAD_TOO_LARGE, error.message));
+            }
+            Err(error) => return Ok(refusal::text(status::http_status(error.code), error.message)),
+        };
     metadata::strip_reserved(&mut parts.headers);
-    let origin = Origin { metadata: parts.headers, deadline, ..Origin::new(peer) };
+    let origin = Origin { metadata: parts.headers, deadline, ..Origin::new(peer, Arc::clone(held.share())) };
     match server.json_rpc.answer(&origin, &document).await {
-        jsonrpc::Answer::Reply(json) => Ok(reply(StatusCode::OK, json)),
+        jsonrpc::Answer::Reply(json) => {
+            let mut answer = reply(StatusCode::OK, json);
+            Ok(match answer.body_mut().hold(held) {
+                Ok(()) => answer,
+                Err(status) => refusal::text(StatusCode::TOO_MANY_REQUESTS, status.message),
+            })
+        }
         jsonrpc::Answer::Silence => {
             let mut response = Response::new(ReplyBody::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
@@ -14,6 +14,7 @@ use tokio::time::Sleep;
 use super::exchange::Terms;
 use super::trace::Trace;
 use crate::rpc::backend::{self, Event, Payload, Reply};
+use crate::rpc::budget::{CALL_SIZE, Part};
 use crate::rpc::metrics::Meter;
 use crate::rpc::status::Detail;
 use crate::rpc::wire::envelope::{FLAG_COMPRESSED, FLAG_CONNECT_END, FLAG_WEB_TRAILERS, Framed, encode};
@@ -27,7 +28,7 @@ pub enum ReplyBody {
     /// All of it is known: at most one piece of data, then perhaps trailers.
     Whole {
         /// The data.
-        data: Option<Framed>,
+        data: Option<Held>,
         /// The trailers.
         trailers: Option<HeaderMap>,
     },
@@ -43,18 +44,34 @@ impl ReplyBody {
 
     /// These bytes.
     pub fn bytes(bytes: impl Into<Bytes>) -> Self {
-        Self::Whole { data: Some(Framed::bare(bytes.into())), trailers: None }
+        Self::whole(Some(Framed::bare(bytes.into())), None)
+    }
+
+    fn whole(data: Option<Framed>, trailers: Option<HeaderMap>) -> Self {
+        Self::Whole { data: data.map(|framed| Held { framed, _part: None }), trailers }
+    }
+
+    /// Counts its data with `part` until the peer has taken it. A stream counts its own.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn hold(&mut self, mut part: Part) -> Result<(), Status> {
+        if let Self::Whole { data: Some(data), .. } = self {
+            part.resize(CALL_SIZE + data.remaining())?;
+            data._part = Some(part);
+        }
+        Ok(())
     }
 }
 
 impl Body for ReplyBody {
-    type Data = Framed;
+    type Data = Held;
     type Error = Infallible;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Framed>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Held>, Infallible>>> {
         match self.get_mut() {
             Self::Whole { data, trailers } => {
                 let data = data.take().map(Frame::data);
@@ -74,11 +91,36 @@ impl Body for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole { data, trailers: None } => {
-                let size = data.as_ref().map_or(0, bytes::Buf::remaining);
+                let size = data.as_ref().map_or(0, Buf::remaining);
                 SizeHint::with_exact(size.try_into().unwrap_or(u64::MAX))
             }
             Self::Whole { .. } | Self::Streaming(_) => SizeHint::default(),
         }
+    }
+}
+
+/// Data on its way to the peer, and the part of its connection's share that it takes until it is there.
+#[derive(Debug)]
+pub struct Held {
+    framed: Framed,
+    _part: Option<Part>,
+}
+
+impl Buf for Held {
+    fn remaining(&self) -> usize {
+        self.framed.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.framed.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, out: &mut [std::io::IoSlice<'a>]) -> usize {
+        self.framed.chunks_vectored(out)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.framed.advance(count);
     }
 }
 
@@ -89,6 +131,8 @@ pub struct Ending {
     pub trace: Trace,
     /// Counts the call until it is dropped.
     pub meter: Meter,
+    /// What the call itself holds.
+    pub held: Part,
 }
 
 /// A body whose messages come one by one.
@@ -107,7 +151,7 @@ impl std::fmt::Debug for Streaming {
 }
 
 impl Streaming {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Framed>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Held>>> {
         if let Some(trailers) = self.trailers.take() {
             return Poll::Ready(Some(Frame::trailers(trailers)));
         }
@@ -120,8 +164,13 @@ impl Streaming {
         let frame = match ready!(events.poll_next_unpin(cx)) {
             Some(Event::Message(message)) => {
                 self.ending.trace.note(Stage::Serialise, message.bytes.len());
-                match self.terms.message(&message) {
-                    Ok((flags, data)) => Frame::data(self.terms.framed(flags, data)),
+                let data = self.terms.message(&message).and_then(|(flags, data)| {
+                    let mut part = self.ending.held.share().part();
+                    part.resize(data.len())?;
+                    Ok(Held { framed: self.terms.framed(flags, data), _part: Some(part) })
+                });
+                match data {
+                    Ok(data) => Frame::data(data),
                     Err(status) => self.end(&status, HeaderMap::new()),
                 }
             }
@@ -132,14 +181,16 @@ impl Streaming {
     }
 
     /// Drops the backend's stream, which cancels what still runs, and gives the last frame.
-    fn end(&mut self, status: &Status, trailers: HeaderMap) -> Frame<Framed> {
+    fn end(&mut self, status: &Status, trailers: HeaderMap) -> Frame<Held> {
         self.events = None;
         self.ending.meter.end(status.code);
         let mut trailers = own(trailers);
         self.ending.trace.write(&mut trailers);
         match self.terms.end(status, trailers) {
             End::Trailers(trailers) => Frame::trailers(trailers),
-            End::Data(flags, data) => Frame::data(self.terms.framed(flags, data)),
+            End::Data(flags, data) => {
+                Frame::data(Held { framed: self.terms.framed(flags, data), _part: None })
+            }
         }
     }
 }
@@ -182,10 +233,13 @@ pub fn respond(terms: Terms, reply: Reply, mut ending: Ending) -> Result<Respons
         }
         backend::Body::Lost(_) => return Err(LostReply),
     };
-    ending.meter.end(whole.status.code);
+    let code = whole.status.code;
     let mut trailers = own(whole.trailers);
     ending.trace.write(&mut trailers);
-    Ok(respond_whole(&terms, headers, Whole { trailers, ..whole }))
+    let mut response = respond_whole(&terms, headers, Whole { trailers, ..whole });
+    let held = response.body_mut().hold(ending.held);
+    ending.meter.end(held.as_ref().map_or_else(|status| status.code, |()| code));
+    Ok(held.map_or_else(|status| refuse(&terms, status), |()| response))
 }
 
 /// A refusal before there was a backend to ask.
@@ -204,7 +258,7 @@ pub fn refuse_unrouted(content: ContentType, status: &Status) -> Response<ReplyB
         }
         End::Data(flags, data) => {
             let data = Some(framed(content.dialect, flags, data));
-            response(headers, ReplyBody::Whole { data, trailers: None })
+            response(headers, ReplyBody::whole(data, None))
         }
     }
 }
@@ -230,10 +284,10 @@ fn respond_whole(terms: &Terms, mut headers: HeaderMap, whole: Whole) -> Respons
         }
         (End::Trailers(trailers), message) => {
             let data = message.map(|(flags, data)| Framed::new(flags, data));
-            response(headers, ReplyBody::Whole { data, trailers: Some(trailers) })
+            response(headers, ReplyBody::whole(data, Some(trailers)))
         }
         (End::Data(flags, end), None) => {
-            response(headers, ReplyBody::Whole { data: Some(terms.framed(flags, end)), trailers: None })
+            response(headers, ReplyBody::whole(Some(terms.framed(flags, end)), None))
         }
         (End::Data(end_flags, end), Some((flags, data))) => {
             let both = [encode(flags, &data), encode(end_flags, &end)].concat();

@@ -1,5 +1,6 @@
 //! From a request body to messages: bounded, decompressed, and as many as the method takes.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -26,6 +27,8 @@ pub struct MessageReader<B> {
     text: TextDecoder,
     ended: bool,
     held: Part,
+    /// Bytes of the message that was given out last: whoever takes a stream has it until it asks for the next.
+    given: usize,
 }
 
 impl<B> MessageReader<B>
@@ -36,11 +39,12 @@ where
     /// with `held`.
     pub fn new(body: B, content: ContentType, encoding: Encoding, size_max: usize, held: Part) -> Self {
         let (deframer, text) = (Deframer::new(size_max), TextDecoder::default());
-        Self { body, content, encoding, size_max, deframer, text, ended: false, held }
+        Self { body, content, encoding, size_max, deframer, text, ended: false, held, given: 0 }
     }
 
     /// The messages as a method of `kind` takes them. A single message is held as long as the [`Part`] that comes with
-    /// it; a stream holds what it has of the next one.
+    /// it; a stream holds its last message until the next
+    /// one is asked for, and what has come of that.
     ///
     /// # Errors
     /// There is no room for it, the body breaks the protocol, or has not exactly one message although the method takes one.
@@ -61,9 +65,9 @@ where
     async fn only_message(&mut self) -> Result<Payload, Status> {
         // UNIMPLEMENTED: gRPC's status codes, "cardinality violation".
         let cardinality = |text| Status::new(Code::Unimplemented, text);
-        let first = self.next().await.transpose()?;
+        let first = poll_fn(|cx| self.poll_message(cx)).await?;
         let first = first.ok_or_else(|| cardinality("request has no message: this method takes one"))?;
-        match self.next().await.transpose()? {
+        match poll_fn(|cx| self.poll_message(cx)).await? {
             None => Ok(first),
             Some(_) => Err(cardinality("request has more than one message: this method takes one")),
         }
@@ -97,12 +101,15 @@ where
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Payload>, Status>> {
         loop {
             if let Some(frame) = self.deframer.next_frame().map_err(envelope_status)? {
-                return Poll::Ready(self.open(&frame).map(Some));
+                let payload = self.open(&frame)?;
+                self.given = payload.bytes.len();
+                self.held.resize(self.given + self.deframer.buffered())?;
+                return Poll::Ready(Ok(Some(payload)));
             }
             if self.ended {
                 return Poll::Ready(self.deframer.finish().map_err(envelope_status).map(|()| None));
             }
-            self.held.resize(self.deframer.buffered())?;
+            self.held.resize(self.given + self.deframer.buffered())?;
             match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 // Trailers of a request mean nothing in any of the protocols.
                 Some(Ok(frame)) => {
@@ -160,6 +167,7 @@ where
     type Item = Result<Payload, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.given = 0;
         let item = std::task::ready!(self.poll_message(cx)).transpose();
         if matches!(item, Some(Err(_))) {
             // Nothing follows an error.

@@ -1,11 +1,8 @@
-//! Which protocol a stream speaks, told by its first bytes, which are then read again.
+//! Which protocol a stream speaks, told by its first bytes.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use crate::transport::Stream;
 
 /// A protocol by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,81 +46,28 @@ pub fn sniff(start: &[u8]) -> Option<Protocol> {
     }
 }
 
-/// A stream whose first bytes can be looked at before they are read.
-#[derive(Debug)]
-pub struct Rewind<S> {
-    head: BytesMut,
-    stream: S,
-}
-
-impl<S: AsyncRead + Unpin> Rewind<S> {
-    /// Nothing has been read yet.
-    pub fn new(stream: S) -> Self {
-        Self { head: BytesMut::with_capacity(64), stream }
-    }
-
-    /// Waits until the protocol can be told; `None` if the peer left before.
-    pub async fn protocol(&mut self) -> io::Result<Option<Protocol>> {
-        loop {
-            if let Some(protocol) = sniff(&self.head) {
-                return Ok(Some(protocol));
-            }
-            if self.stream.read_buf(&mut self.head).await? == 0 {
-                return Ok(None);
-            }
+/// Waits until the protocol of a stream can be told; `None` if the peer left before. Its first bytes are read again.
+///
+/// # Errors
+/// The stream's.
+pub async fn protocol(stream: &mut Stream) -> io::Result<Option<Protocol>> {
+    let mut wanted = 1;
+    loop {
+        let start = stream.peek(wanted).await?;
+        if let Some(protocol) = sniff(start) {
+            return Ok(Some(protocol));
         }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Rewind<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.head.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        if start.len() < wanted {
+            return Ok(None);
         }
-        let count = self.head.len().min(buf.remaining());
-        buf.put_slice(&self.head[..count]);
-        self.head.advance(count);
-        if self.head.is_empty() {
-            // Free it: idle connections are many.
-            self.head = BytesMut::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        wanted = start.len() + 1;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::{Address, Listener, mem};
 
     #[test]
     fn first_bytes_tell_the_protocol() {
@@ -153,11 +97,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn looked_at_bytes_are_read_again() {
-        let mut stream = Rewind::new(&b"GET / HTTP/1.1\r\n"[..]);
-        assert_eq!(stream.protocol().await.unwrap(), Some(Protocol::Http1));
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        assert_eq!(text, "GET / HTTP/1.1\r\n");
+    async fn a_protocol_is_told_however_its_first_bytes_are_cut() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let address = Address::Mem(mem::Network::new(1).name("a"));
+        let listener = Listener::bind(&address).await.unwrap();
+        let mut theirs = Stream::connect(&address).await.unwrap();
+        let mut ours = listener.accept().await.unwrap();
+        let send = async {
+            for byte in HTTP2_PREFACE {
+                theirs.write_all(&[*byte]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            theirs.shutdown().await.unwrap();
+        };
+        let (told, ()) = tokio::join!(protocol(&mut ours), send);
+        assert_eq!(told.unwrap(), Some(Protocol::Http2));
+        let mut all = Vec::new();
+        ours.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, HTTP2_PREFACE);
+        let mut theirs = Stream::connect(&address).await.unwrap();
+        theirs.write_all(b"PRI").await.unwrap();
+        theirs.shutdown().await.unwrap();
+        assert_eq!(protocol(&mut listener.accept().await.unwrap()).await.unwrap(), None);
     }
 }

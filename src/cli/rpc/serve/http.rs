@@ -21,7 +21,7 @@ pub struct HttpArgs {
     /// Largest headers of a request
     #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = parse_size)]
     pub max_header_size: u64,
-    /// Bytes of requests that are held at the same time, of all connections together
+    /// Bytes of requests and replies held at the same time for all connections; a quarter of it for one
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
     pub max_requests_size: u64,
     /// Close connections that make no calls for so long
@@ -41,7 +41,7 @@ impl HttpArgs {
         })?;
         let limits = Limits {
             message_size_max,
-            requests_size_max: usize::try_from(self.max_requests_size).unwrap_or(usize::MAX),
+            held_size_max: usize::try_from(self.max_requests_size).unwrap_or(usize::MAX),
             header_size_max: u32::try_from(self.max_header_size).unwrap_or(u32::MAX),
             streams_max: self.max_streams,
             idle_max: self.max_idle,

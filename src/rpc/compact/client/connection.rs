@@ -422,7 +422,7 @@ impl Receiver {
             let _ = self.client.commands.send(Command::Frame(encoded(&frame))).await;
         }
         match item {
-            Some(Ok(message)) => self.next = Some(message),
+            Some(Ok((message, _))) => self.next = Some(message),
             Some(Err(frame)) if frame.kind == Kind::Message as i32 => {
                 self.headers.get_or_insert_with(|| metadata(&frame.metadata));
             }
@@ -581,7 +581,7 @@ impl Connection {
                     inbox.note(Box::new(frame)).map_err(overrun)?;
                 }
                 if let Some(message) = message {
-                    inbox.push(message).map_err(overrun)?;
+                    inbox.push(message, None).map_err(overrun)?;
                 }
             }
             Kind::Credit => {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::{CALLS_IN_AIR_MAX, Random};
 use crate::rpc::compact::wire::{Frame, Hello, Kind};
 use crate::rpc::status::{Code, Status};
@@ -12,6 +14,9 @@ use crate::rpc::status::{Code, Status};
 pub struct ReplierLimits {
     /// Sessions; the longest unused goes first, those without a call before all others.
     pub sessions_max: usize,
+    /// Calls that are remembered, so that none is executed twice, of all sessions together; to remember another, the
+    /// longest unused session is forgotten.
+    pub calls_max: usize,
     /// Calls that run at a time; more are left to be sent again.
     pub running_max: usize,
     /// Bytes of replies that are kept.
@@ -24,6 +29,7 @@ impl Default for ReplierLimits {
     fn default() -> Self {
         Self {
             sessions_max: 16_384,
+            calls_max: 128 * 1024,
             running_max: 1024,
             cache_size_max: 16 << 20,
             reply_age_max: Duration::from_secs(120),
@@ -126,6 +132,8 @@ pub struct Replier<A> {
     /// Kept replies, oldest first; may name some that are gone already.
     kept: VecDeque<(Instant, u64, u64)>,
     kept_size: usize,
+    /// Entries of all sessions.
+    calls: usize,
 }
 
 impl<A: Copy> Replier<A> {
@@ -141,6 +149,7 @@ impl<A: Copy> Replier<A> {
             next_run: 0,
             kept: VecDeque::new(),
             kept_size: 0,
+            calls: 0,
         }
     }
 
@@ -202,11 +211,7 @@ impl<A: Copy> Replier<A> {
 
     fn open(&mut self, now: Instant, nonce: u64) -> u64 {
         if self.sessions.len() >= self.limits.sessions_max {
-            let idle = self.sessions.iter().filter(|(_, session)| session.running == 0);
-            let oldest = idle.min_by_key(|(_, session)| (session.called, session.used)).map(|(id, _)| *id);
-            if let Some(oldest) = oldest {
-                self.close(oldest);
-            }
+            self.close_unused(|session| (session.called, session.used));
         }
         let session = (self.random)();
         let entries = BTreeMap::new();
@@ -216,9 +221,17 @@ impl<A: Copy> Replier<A> {
         session
     }
 
+    /// Closes the first session, in the order of `rank`, in which no call runs; false if there is none.
+    fn close_unused<K: Ord>(&mut self, rank: impl Fn(&Session) -> K) -> bool {
+        let unused = self.sessions.iter().filter(|(_, session)| session.running == 0);
+        let first = unused.min_by_key(|(_, session)| rank(session)).map(|(id, _)| *id);
+        first.inspect(|id| self.close(*id)).is_some()
+    }
+
     fn close(&mut self, id: u64) {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.by_nonce.remove(&session.nonce);
+        self.calls -= session.entries.len();
         self.kept_size -= session.entries.values().map(Entry::size).sum::<usize>();
     }
 
@@ -237,6 +250,7 @@ impl<A: Copy> Replier<A> {
             session.oldest = frame.oldest;
             let rest = session.entries.split_off(&frame.oldest);
             for entry in std::mem::replace(&mut session.entries, rest).into_values() {
+                self.calls -= 1;
                 self.kept_size -= entry.size();
             }
         }
@@ -260,17 +274,24 @@ impl<A: Copy> Replier<A> {
                     Frame { status: Some(Box::new((&status).into())), ..Frame::new(Kind::Reply, request) };
                 outputs.push(send(frame));
             }
-            // It will be sent again.
+            // It will be sent again, also where room is made for it.
             None if self.runs.len() >= self.limits.running_max => {}
+            None if !frame.at_least_once && self.calls >= self.limits.calls_max => {
+                self.close_unused(|session| session.used);
+            }
             None => {
                 self.next_run += 1;
                 let (run, kept) = (self.next_run, !frame.at_least_once);
                 if kept {
+                    self.calls += 1;
                     session.entries.insert(request, Entry::Working { run });
                 }
                 session.running += 1;
                 self.runs.insert(run, Run { session: id, request, to: from, kept });
-                outputs.push(ReplierOutput::Execute { run, from, frame });
+                // What does not belong to a call is not kept for as long as it runs.
+                let (padding, trailers) = (Bytes::new(), Vec::new());
+                let frame = Frame { padding, trailers, status: None, hello: None, piece: None, ..*frame };
+                outputs.push(ReplierOutput::Execute { run, from, frame: Box::new(frame) });
             }
         }
     }
@@ -333,5 +354,46 @@ impl Entry {
             Self::Done { datagram } => datagram.len(),
             Self::Working { .. } | Self::Forgotten => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_of_many_sessions_are_remembered_up_to_a_bound_and_none_is_executed_twice() {
+        let limits = ReplierLimits { calls_max: 100, ..ReplierLimits::default() };
+        let mut count = 0;
+        let random = Box::new(move || {
+            count += 1;
+            count
+        });
+        let mut replier = Replier::new(limits, Hello::default(), random);
+        let (mut now, mut outputs, mut executed) = (Instant::now(), Vec::new(), Vec::new());
+        for session in 1..=50 {
+            let hello = Some(Box::new(Hello { nonce: session, ..Hello::default() }));
+            let greeting = Box::new(Frame { hello, ..Frame::new(Kind::Hello, 0) });
+            let input = ReplierInput::Datagram { from: (), size: 256, frame: greeting };
+            replier.handle(now, input, &mut outputs);
+            for request in [1, 2, 3, 1, 2, 3] {
+                now += Duration::from_millis(1);
+                let call = Box::new(Frame { session, ..Frame::new(Kind::Call, request) });
+                let input = ReplierInput::Datagram { from: (), size: 256, frame: call };
+                replier.handle(now, input, &mut outputs);
+                for output in std::mem::take(&mut outputs) {
+                    let ReplierOutput::Execute { run, frame, .. } = output else { continue };
+                    executed.push((frame.session, frame.request));
+                    let frame = Box::new(Frame::new(Kind::Reply, 0));
+                    replier.handle(now, ReplierInput::Finished { run, frame, lost: false }, &mut outputs);
+                }
+                let remembered: usize = replier.sessions.values().map(|session| session.entries.len()).sum();
+                assert_eq!(replier.calls, remembered);
+                assert!(remembered <= 100);
+            }
+        }
+        assert_eq!(executed.len(), 150, "the second sending finds room if the first did not");
+        executed.dedup();
+        assert_eq!(executed.len(), 150);
     }
 }

@@ -16,25 +16,27 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Server;
 use crate::rpc::backend::{Body, Format, Payload, Peer, Reply, Requests};
+use crate::rpc::budget::{CALL_SIZE, Part, Share};
 use crate::rpc::catalog::{Catalog, Method, Route};
 use crate::rpc::compact::call::{Out, Running, call_of, code_of, failure, finished, request_stream};
 use crate::rpc::compact::flow::{InboxSender, Window, inbox};
 use crate::rpc::compact::wire::{
-    Frame, Kind, OVERHEAD_SIZE_MAX, PREFACE, WireError, next_frame, take_preface, write_reply,
+    Frame, Kind, OVERHEAD_SIZE_MAX, PIECE_SIZE_MAX, PREFACE, WireError, next_frame, take_preface, write_reply,
 };
 use crate::rpc::metrics::{Meter, Tally};
 use crate::rpc::status::{Code, Status};
 
-/// Bytes that are asked for at a time.
-const READ_SIZE: usize = 64 << 10;
+/// Bytes that are asked for at a time: few of a peer that sends little, for there may be many of them.
+const READ_SIZE_MIN: usize = 4 << 10;
+const READ_SIZE_MAX: usize = 64 << 10;
+/// What a message of a stream that waits for its handler costs besides its bytes.
+const WAITING_SIZE: usize = 64;
 /// Over so many bytes that the peer has not taken, nothing more is read from it.
 const OUTPUT_SIZE_MAX: usize = 1 << 20;
 /// Frames of running calls that wait to be written.
 const OUT_QUEUE_MAX: usize = 64;
 /// How often silence is looked at.
 const TICK: Duration = Duration::from_secs(5);
-/// A piece of the description.
-const PIECE_SIZE_MAX: usize = 64 << 10;
 
 /// Why a connection ends.
 enum End {
@@ -74,12 +76,18 @@ struct Accepted {
     meter: Meter,
     deadline: Option<Instant>,
     inbox: Option<InboxSender<Status>>,
+    held: Part,
 }
 
 struct Connection {
     server: Arc<Server>,
     peer: Arc<Peer>,
+    share: Arc<Share>,
+    /// What counts input and output.
+    buffers: Part,
     input: BytesMut,
+    /// How much is asked for at a time.
+    read_size: usize,
     output: BytesMut,
     calls: HashMap<u64, InFlight>,
     out: mpsc::Sender<Out>,
@@ -95,16 +103,18 @@ struct Connection {
     heard: Instant,
     pinged: bool,
     written: Instant,
+    /// When the last call began or ended.
+    busy: Instant,
 }
 
-pub(super) async fn serve<S>(server: Arc<Server>, stream: S, peer: Arc<Peer>)
+pub(super) async fn serve<S>(server: Arc<Server>, stream: S, peer: Arc<Peer>, share: Arc<Share>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let (out, mut results) = mpsc::channel(OUT_QUEUE_MAX);
     let shutdown = server.shutdown.clone();
-    let mut connection = Connection::new(server, peer, out);
+    let mut connection = Connection::new(server, peer, share, out);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ready = Vec::new();
@@ -121,6 +131,9 @@ where
         {
             break end;
         }
+        if let Err(status) = connection.count_buffers() {
+            break End::Refused(status);
+        }
         tokio::select! {
             biased;
             size = writer.write_buf(&mut connection.output), if !connection.output.is_empty() => match size {
@@ -132,9 +145,9 @@ where
                     break End::Done;
                 }
             }
-            size = read(&mut reader, &mut connection.input), if roomy => match size {
+            size = read(&mut reader, &mut connection.input, connection.read_size), if roomy => match size {
                 Ok(0) | Err(_) => break End::Done,
-                Ok(_) => if let Err(end) = connection.take_input() {
+                Ok(size) => if let Err(end) = connection.take_input(size) {
                     break end;
                 },
             },
@@ -156,19 +169,30 @@ where
     let _ = writer.shutdown().await;
 }
 
-async fn read(reader: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) -> std::io::Result<usize> {
-    input.reserve(READ_SIZE);
+async fn read(
+    reader: &mut (impl AsyncRead + Unpin),
+    input: &mut BytesMut,
+    size: usize,
+) -> std::io::Result<usize> {
+    if input.is_empty() && input.capacity() > size {
+        // Whoever waits for the next word of many peers does not keep the room of their last one.
+        *input = BytesMut::with_capacity(size);
+    }
+    input.reserve(size);
     reader.read_buf(input).await
 }
 
 impl Connection {
-    fn new(server: Arc<Server>, peer: Arc<Peer>, out: mpsc::Sender<Out>) -> Self {
+    fn new(server: Arc<Server>, peer: Arc<Peer>, share: Arc<Share>, out: mpsc::Sender<Out>) -> Self {
         let now = Instant::now();
         Self {
             catalog: server.catalog.load(),
             server,
             peer,
+            buffers: share.part(),
+            share,
             input: BytesMut::new(),
+            read_size: READ_SIZE_MIN,
             output: BytesMut::new(),
             calls: HashMap::new(),
             out,
@@ -181,6 +205,7 @@ impl Connection {
             heard: now,
             pinged: false,
             written: now,
+            busy: now,
         }
     }
 
@@ -191,8 +216,9 @@ impl Connection {
         }
         for result in results.drain(..) {
             match result {
-                Out::Frame(bytes) => self.output.extend_from_slice(&bytes),
-                Out::Done(request, bytes) => {
+                Out::Frame(bytes, _held) => self.output.extend_from_slice(&bytes),
+                Out::Done(request, bytes, _held) => {
+                    self.busy = Instant::now();
                     // A cancelled call may still have had its reply on the way.
                     if self.calls.remove(&request).is_some() {
                         self.output.extend_from_slice(&bytes);
@@ -204,7 +230,17 @@ impl Connection {
         Some(())
     }
 
-    fn take_input(&mut self) -> Result<(), End> {
+    /// What is in the buffers counts from now on.
+    fn count_buffers(&mut self) -> Result<(), Status> {
+        self.buffers.resize(self.input.len() + self.output.len())
+    }
+
+    fn take_input(&mut self, size: usize) -> Result<(), End> {
+        if size >= self.read_size {
+            self.read_size = (self.read_size * 2).min(READ_SIZE_MAX);
+        } else if size < self.read_size / 4 {
+            self.read_size = (self.read_size / 2).max(READ_SIZE_MIN);
+        }
         self.heard = Instant::now();
         self.pinged = false;
         if self.output.is_empty() {
@@ -320,12 +356,20 @@ impl Connection {
             self.refuse(request, Code::ResourceExhausted, text);
             return Ok(());
         }
-        let meter = Meter::start(tally, Instant::now());
+        let mut held = self.share.part();
+        let metadata_size: usize = frame.metadata.iter().map(|pair| pair.name.len() + pair.value.len()).sum();
+        if let Err(status) = held.resize(CALL_SIZE + metadata_size + size) {
+            self.refuse(request, status.code, status.message);
+            return Ok(());
+        }
+        let now = Instant::now();
+        self.busy = now;
+        let meter = Meter::start(tally, now);
         let id = self.server.metrics.next_call();
         let (requests, sender) = if route.method.kind.client_streams() {
             let (sender, receiver) = inbox(limits.window);
             if let Some(message) = frame.message.take() {
-                sender.push(message).map_err(|_| overrun(request))?;
+                sender.push(message, None).map_err(|_| overrun(request))?;
             }
             let requests = request_stream(request, receiver, self.out.clone());
             (requests, (!frame.end).then_some(sender))
@@ -336,7 +380,7 @@ impl Connection {
         let call = call_of(&mut frame, &route, id, &self.peer, requests);
         let deadline = call.deadline;
         let accepted =
-            Accepted { request, method: Arc::clone(&route.method), meter, deadline, inbox: sender };
+            Accepted { request, method: Arc::clone(&route.method), meter, deadline, inbox: sender, held };
         let mut reply = route.backend.call(call);
         // Most calls that only touch memory are done at the first poll: they need no task.
         match poll_once(&mut reply) {
@@ -369,7 +413,7 @@ impl Connection {
     }
 
     fn go_on(&mut self, accepted: Accepted, reply: BoxFuture<'static, Reply>) {
-        let Accepted { request, method, meter, deadline, inbox } = accepted;
+        let Accepted { request, method, meter, deadline, inbox, held } = accepted;
         let window = Window::new(self.peer_window.unwrap_or_default());
         let running = Running {
             request,
@@ -379,6 +423,7 @@ impl Connection {
             size_max: self.server.limits.message_size_max,
             window: Arc::clone(&window),
             out: self.out.clone(),
+            held,
         };
         let task = self.server.shutdown.spawn(running.run(reply)).abort_handle();
         self.calls.insert(request, InFlight { task, inbox, window });
@@ -400,7 +445,14 @@ impl Connection {
                 }
                 return Ok(());
             }
-            inbox.push(message).map_err(|_| overrun(frame.request))?;
+            let mut held = self.share.part();
+            if let Err(status) = held.resize(size + WAITING_SIZE) {
+                if let Some(inbox) = call.inbox.take() {
+                    inbox.fail(status);
+                }
+                return Ok(());
+            }
+            inbox.push(message, Some(held)).map_err(|_| overrun(frame.request))?;
         }
         if frame.end {
             call.inbox = None;
@@ -421,6 +473,13 @@ impl Connection {
         let silence = self.heard.elapsed();
         let stuck = !self.output.is_empty() && self.written.elapsed() > limits.silence_max;
         let shy = self.peer_window.is_none() && silence > limits.silence_max;
+        let idle = !self.draining
+            && self.calls.is_empty()
+            && limits.idle_max.is_some_and(|max| self.busy.elapsed() > max);
+        if idle {
+            self.drain();
+            return Ok(());
+        }
         if stuck || shy || silence > limits.keepalive_interval + limits.silence_max {
             return Err(End::Done);
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message as _;
 use tokio::sync::{Semaphore, mpsc};
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Server;
 use crate::rpc::backend::{Body, Payload, Peer, Reply, Requests};
+use crate::rpc::budget::Share;
 use crate::rpc::compact::call::{call_of, code_of, failure, too_late, unary};
 use crate::rpc::compact::engine::{Random, Replier, ReplierInput, ReplierLimits, ReplierOutput};
 use crate::rpc::compact::wire::{Frame, Kind, PREFACE};
@@ -24,6 +26,8 @@ use crate::transport::udp::DATAGRAM_BYTES_MAX;
 const DATAGRAM_OVERHEAD: usize = 64;
 /// JSON-RPC datagrams that are worked on at a time; more are dropped, as the network may drop them.
 const JSON_RPC_MAX: usize = 256;
+/// After an error of the socket.
+const RECEIVE_PAUSE: Duration = Duration::from_millis(100);
 /// Of a datagram with a piece of the description, what is not the piece.
 const PIECE_OVERHEAD: usize = 64;
 
@@ -36,7 +40,12 @@ struct Finished {
 
 /// Serves the datagrams of `socket` until the server stops: compact frames, and JSON-RPC if there is a
 /// service for it. When the server drains, no new calls are taken.
-pub(super) async fn serve(server: Arc<Server>, socket: Datagrams, json_rpc: Option<jsonrpc::Service>) {
+pub(super) async fn serve(
+    server: Arc<Server>,
+    socket: Datagrams,
+    json_rpc: Option<jsonrpc::Service>,
+    share: Arc<Share>,
+) {
     let socket = Arc::new(socket);
     let (done, mut finished) = mpsc::channel(64);
     let mut replier = Replier::new(ReplierLimits::default(), server.hello(), unguessable());
@@ -50,15 +59,24 @@ pub(super) async fn serve(server: Arc<Server>, socket: Datagrams, json_rpc: Opti
         let deadline = replier.deadline().map(Instant::from_std);
         tokio::select! {
             received = socket.recv_from(&mut buffer) => {
-                let Ok((size, from)) = received else { continue };
+                let (size, from) = match received {
+                    Ok(received) => received,
+                    Err(error) => {
+                        tracing::warn!("cannot receive datagrams: {error}; trying again");
+                        // The next attempt would fail as soon as this one.
+                        tokio::time::sleep(RECEIVE_PAUSE).await;
+                        continue;
+                    }
+                };
                 let datagram = &buffer[..size];
                 if datagram.first().is_some_and(|first| *first < 0x80) {
                     if let (Some(service), Ok(permit)) = (&json_rpc, Arc::clone(&json_permits).try_acquire_owned()) {
                         let (service, socket, datagram) = (service.clone(), Arc::clone(&socket), datagram.to_vec());
+                        let share = Arc::clone(&share);
                         shutdown.spawn(async move {
                             let _permit = permit;
                             let size_max = DATAGRAM_BYTES_MAX;
-                            let reply = jsonrpc::server::answer_datagram(&service, &datagram, from, size_max).await;
+                            let reply = jsonrpc::server::answer_datagram(&service, &datagram, from, size_max, &share).await;
                             if let Some(reply) = reply {
                                 send(&socket, &reply, from).await;
                             }

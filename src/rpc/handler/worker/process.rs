@@ -11,18 +11,21 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Slot;
 use super::line::{self, Answer};
 use crate::exec::{KILL_AFTER, Process, Program};
+use crate::rpc::handler::contract::add_metadata;
 use crate::rpc::handler::pipes::{Complaints, Output};
 use crate::rpc::{Code, Status};
 use crate::shutdown::{Phase, Shutdown};
 
 /// Lines that wait for the worker to read; then calls wait.
 const LINES_MAX: usize = 1024;
+/// And their bytes: lines of calls that were given up meanwhile are among them.
+const LINES_BYTES_MAX: usize = 64 << 20;
 
 /// Lines written at once.
 const BATCH_LINES: usize = 256;
@@ -38,11 +41,32 @@ const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// A running process, as calls see it.
 #[derive(Debug)]
 pub struct Live {
-    /// To the worker.
-    pub lines: mpsc::Sender<Bytes>,
+    lines: mpsc::Sender<Line>,
+    /// Room for bytes of lines, each a permit.
+    room: Arc<Semaphore>,
     calls: Mutex<Calls>,
     load: AtomicUsize,
     idle: Notify,
+}
+
+/// A line on its way to the worker, and the room that it takes.
+#[derive(Debug)]
+pub struct Line {
+    bytes: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// Room for a line.
+pub struct Room<'a> {
+    bytes: OwnedSemaphorePermit,
+    place: mpsc::Permit<'a, Line>,
+}
+
+impl Room<'_> {
+    /// Sends the line that it was asked for.
+    pub fn send(self, line: Bytes) {
+        self.place.send(Line { bytes: line, _room: Some(self.bytes) });
+    }
 }
 
 #[derive(Debug, Default)]
@@ -59,12 +83,38 @@ enum Waiting {
 }
 
 impl Live {
-    fn new(lines: mpsc::Sender<Bytes>) -> Self {
-        Self { lines, calls: Mutex::default(), load: AtomicUsize::new(0), idle: Notify::new() }
+    fn new(lines: mpsc::Sender<Line>) -> Self {
+        Self {
+            lines,
+            room: Arc::new(Semaphore::new(LINES_BYTES_MAX)),
+            calls: Mutex::default(),
+            load: AtomicUsize::new(0),
+            idle: Notify::new(),
+        }
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is room for `line`. Cancel safe.
+    ///
+    /// # Errors
+    /// The worker has ended.
+    pub async fn room_for(&self, line: &Bytes) -> Result<Room<'_>, Status> {
+        let size = u32::try_from(line.len().min(LINES_BYTES_MAX)).unwrap_or(u32::MAX);
+        let bytes = Arc::clone(&self.room).acquire_many_owned(size).await;
+        let place = self.lines.reserve().await;
+        match (bytes, place) {
+            (Ok(bytes), Ok(place)) => Ok(Room { bytes, place }),
+            _ => Err(self.ended()),
+        }
+    }
+
+    /// Sends `line` if there is room for it now.
+    pub fn try_send(&self, line: Bytes) {
+        // Short, and as many as there are places at most.
+        let _ = self.lines.try_send(Line { bytes: line, _room: None });
     }
 
     /// Calls in progress.
@@ -146,7 +196,7 @@ impl Live {
                 // An answer to a call that was cancelled, most likely.
                 None => None,
                 Some(Waiting::One { sender, mut headers }) => {
-                    headers.extend(std::mem::take(&mut answer.headers));
+                    add_metadata(&mut headers, std::mem::take(&mut answer.headers));
                     if answer.ends_unary() {
                         self.counted(&calls);
                         let _ = sender.send(Answer { headers, ..answer });
@@ -172,7 +222,7 @@ impl Live {
             && sender.send_timeout(answer, STALL_MAX).await.is_err()
             && self.forget(id)
         {
-            let _ = self.lines.try_send(line::cancel(id));
+            self.try_send(line::cancel(id));
         }
     }
 
@@ -242,7 +292,7 @@ impl Post {
         Process::spawn(&self.program, variables, &self.shutdown)
     }
 
-    fn enter(&self) -> (Arc<Live>, mpsc::Receiver<Bytes>) {
+    fn enter(&self) -> (Arc<Live>, mpsc::Receiver<Line>) {
         let (sender, lines) = mpsc::channel(LINES_MAX);
         let live = Arc::new(Live::new(sender));
         self.slot.set(Some(Arc::clone(&live)));
@@ -251,7 +301,7 @@ impl Post {
     }
 
     /// Runs the process to its end and says how it ended.
-    async fn work(&self, mut process: Process, live: &Arc<Live>, lines: mpsc::Receiver<Bytes>) -> String {
+    async fn work(&self, mut process: Process, live: &Arc<Live>, lines: mpsc::Receiver<Line>) -> String {
         let stdin = process.stdin.take();
         let mut output = Output::new(process.stdout.take());
         let mut complaints = Complaints::new(process.stderr.take(), format!("worker {}", self.number));
@@ -284,13 +334,13 @@ impl Post {
 }
 
 /// Writes lines, as many as there are at once. Returns when the worker reads no more.
-async fn feed(stdin: Option<ChildStdin>, mut lines: mpsc::Receiver<Bytes>) {
+async fn feed(stdin: Option<ChildStdin>, mut lines: mpsc::Receiver<Line>) {
     let Some(mut stdin) = stdin else { return };
     let mut batch = Vec::with_capacity(BATCH_LINES);
     let mut bytes = Vec::new();
     while lines.recv_many(&mut batch, BATCH_LINES).await > 0 {
         bytes.clear();
-        batch.drain(..).for_each(|line| bytes.extend_from_slice(&line));
+        batch.drain(..).for_each(|line| bytes.extend_from_slice(&line.bytes));
         if stdin.write_all(&bytes).await.is_err() {
             return;
         }

@@ -1,0 +1,443 @@
+//! Every decoder of bandy's as a function of bytes that must return, whatever they are.
+//!
+//! libFuzzer calls them (`just fuzz NAME`), and `tests/it/fuzz.rs` calls them with what is in `seeds`, so that they
+//! always compile and hold for that. What a target asserts is what its caller relies on.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use bandy::bench::{Rate, Threshold};
+use bandy::cli::endpoint::{Endpoint, Pillar};
+use bandy::cli::payload::Payload as Text;
+use bandy::output::Template;
+use bandy::record::{Embed, Record};
+use bandy::rpc::compact::engine::{
+    Caller, CallerInput, CallerLimits, CallerOutput, NewCall, Replier, ReplierInput, ReplierLimits,
+    ReplierOutput,
+};
+use bandy::rpc::compact::wire::{self as compact, Description, Frame};
+use bandy::rpc::handler::{Control, lines::Values, worker::line};
+use bandy::rpc::jsonrpc::{self, Frames, Framing};
+use bandy::rpc::reflection::Fetch;
+use bandy::rpc::registry::{RegistryUrl, consul, definition};
+use bandy::rpc::schema::{Input, Schema, raw};
+use bandy::rpc::wire::{ContentType, Deframer, Encoding, connect, metadata, status, timeout, trace, web};
+use bandy::rpc::{Code, Format, Payload};
+use bandy::transport::Address;
+use bandy::units;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue};
+use prost::Message as _;
+
+/// A decoder and its name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const ALL: &[Target] = &[
+    ("envelope", envelope),
+    ("http_fields", http_fields),
+    ("json_rpc", json_rpc),
+    ("compact_stream", compact_stream),
+    ("compact_replier", compact_replier),
+    ("compact_caller", compact_caller),
+    ("messages", messages),
+    ("schema", schema),
+    ("proto_text", proto_text),
+    ("reflection", reflection),
+    ("registry", registry),
+    ("handler", handler),
+    ("command_line", command_line),
+];
+
+/// Largest message that targets with a limit allow.
+const SIZE_MAX: usize = 4096;
+
+/// Cuts `data` into pieces whose lengths its bytes say, as a network would.
+fn pieces(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (&length, rest) = data.split_first()?;
+        let (piece, rest) = rest.split_at(usize::from(length).min(rest.len()));
+        data = rest;
+        Some(piece)
+    })
+}
+
+/// Cuts `data` at every byte 0xff.
+fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    data.split(|byte| *byte == 0xff)
+}
+
+/// gRPC, gRPC-Web and Connect: frames in chunks, and what is compressed in them.
+pub fn envelope(data: &[u8]) {
+    let mut deframer = Deframer::new(SIZE_MAX);
+    for piece in pieces(data) {
+        deframer.push(Bytes::copy_from_slice(piece));
+        loop {
+            match deframer.next_frame() {
+                Ok(Some(frame)) => {
+                    assert!(frame.data.len() <= SIZE_MAX);
+                    for encoding in [Encoding::Identity, Encoding::Gzip, Encoding::Deflate, Encoding::Zstd] {
+                        if let Ok(message) = encoding.decompress(&frame.data, SIZE_MAX) {
+                            assert!(message.len() <= SIZE_MAX);
+                            let again = encoding.decompress(&encoding.compress(&message), SIZE_MAX);
+                            assert_eq!(again.as_ref(), Ok(&message));
+                        }
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+    }
+    let _ = deframer.finish();
+}
+
+/// Headers, trailers, errors and queries of HTTP's protocols.
+pub fn http_fields(data: &[u8]) {
+    let _ = connect::decode_error(data, Code::Unknown);
+    let _ = connect::decode_end(data);
+    let _ = metadata::decode_binary(data);
+    let _ = status::decode_message(data);
+    if let Some(trailers) = web::decode_trailers(data) {
+        assert_eq!(web::decode_trailers(&web::encode_trailers(&trailers)), Some(trailers.clone()));
+        let (mut headers, mut stripped) = (HeaderMap::new(), trailers.clone());
+        metadata::append_trailers_as_headers(&mut headers, &trailers);
+        let _ = metadata::split_trailers(&mut headers);
+        metadata::strip_reserved(&mut stripped);
+        metadata::append(&mut headers, stripped);
+        let _ = status::take_grpc(&mut trailers.clone());
+    }
+    let mut text = web::TextDecoder::default();
+    let whole = text.push(data).and_then(|head| Ok([&head[..], &text.finish()?[..]].concat()));
+    let mut text = web::TextDecoder::default();
+    let cut: Result<Vec<Bytes>, _> = data.chunks(3).map(|chunk| text.push(chunk)).collect();
+    let cut = cut.and_then(|head| Ok([head.concat(), text.finish()?.to_vec()].concat()));
+    assert_eq!(whole.is_ok(), cut.is_ok());
+    if let (Ok(whole), Ok(cut)) = (whole, cut) {
+        assert_eq!(whole, cut, "where the network cuts makes no difference");
+    }
+    if let Ok(value) = HeaderValue::from_bytes(data) {
+        let mut trailers = HeaderMap::new();
+        trailers.insert(status::GRPC_STATUS, HeaderValue::from_static("2"));
+        trailers.insert(status::GRPC_STATUS_DETAILS, value);
+        let _ = status::take_grpc(&mut trailers);
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = timeout::parse_grpc(text);
+        let _ = timeout::parse_connect(text);
+        let _ = trace::decode(text);
+        let _ = ContentType::parse(text);
+        let _ = Encoding::first_accepted(text);
+        let _ = connect::decode_get(text, SIZE_MAX);
+    }
+}
+
+/// JSON-RPC: lines and `Content-Length`, requests and responses, params.
+pub fn json_rpc(data: &[u8]) {
+    let split = |chunk: usize| {
+        let mut frames = Frames::new(SIZE_MAX);
+        let mut documents = Vec::new();
+        for piece in data.chunks(chunk) {
+            frames.buffer().extend_from_slice(piece);
+            while let Some(document) = frames.next_document()? {
+                assert!(document.len() <= SIZE_MAX);
+                documents.push(document);
+            }
+        }
+        documents.extend(frames.finish());
+        Ok::<_, jsonrpc::FrameError>((documents, frames.framing()))
+    };
+    let whole = split(data.len().max(1));
+    if let (Ok((whole, framing)), Ok((cut, _))) = (&whole, split(7)) {
+        assert_eq!(*whole, cut, "where the network cuts makes no difference");
+        let mut written = Vec::new();
+        for document in whole {
+            framing.write(&mut written, document);
+        }
+        let mut frames = Frames::new(SIZE_MAX);
+        frames.buffer().extend_from_slice(&written);
+        if *framing == Framing::Headers {
+            for document in whole {
+                assert_eq!(frames.next_document(), Ok(Some(document.clone())));
+            }
+        }
+    }
+    for document in whole.iter().flat_map(|(documents, _)| documents).map(|it| &it[..]).chain([data]) {
+        let _ = jsonrpc::parse_responses(document);
+        let requests = match jsonrpc::parse_document(document, 16) {
+            Err(refusal) => {
+                let mut line = Vec::new();
+                refusal.write(&mut line);
+                jsonrpc::parse_responses(&line).expect("our refusal is a response");
+                continue;
+            }
+            Ok(jsonrpc::Document::Single(one)) => vec![one],
+            Ok(jsonrpc::Document::Batch(many)) => many,
+        };
+        for request in requests {
+            let jsonrpc::Incoming::Request(request) = request else { continue };
+            for name in [
+                "google.protobuf.FileDescriptorProto",
+                "google.protobuf.StringValue",
+                "google.protobuf.Value",
+            ] {
+                let Some(message) = Schema::standard().message(name) else { continue };
+                for streams in [false, true] {
+                    let _ = jsonrpc::request_messages(&message, streams, request.params);
+                }
+            }
+        }
+    }
+}
+
+/// The compact protocol on a stream: both sides read frames this way.
+pub fn compact_stream(data: &[u8]) {
+    let mut buffer = BytesMut::new();
+    let mut greeted = false;
+    for piece in pieces(data) {
+        buffer.extend_from_slice(piece);
+        if !greeted {
+            match compact::take_preface(&mut buffer) {
+                Ok(false) => continue,
+                Ok(true) => greeted = true,
+                Err(_) => return,
+            }
+        }
+        while let Ok(Some(bytes)) = compact::next_frame(&mut buffer, SIZE_MAX) {
+            assert!(bytes.len() <= SIZE_MAX);
+            let Ok(frame) = Frame::parse(bytes) else { return };
+            let _ = compact::metadata(&frame.metadata);
+            let again = Frame::from_datagram(&frame.datagram());
+            assert_eq!(again.as_ref(), Ok(&frame));
+            let mut out = BytesMut::new();
+            frame.write(&mut out);
+            let bytes = compact::next_frame(&mut out, 2 * SIZE_MAX).expect("we wrote it").expect("all of it");
+            assert_eq!(Frame::parse(bytes), Ok(frame));
+        }
+    }
+    let _ = Description::decode(data);
+}
+
+/// A start and the step of a clock that the test drives.
+const STEP: Duration = Duration::from_millis(500);
+
+/// The server's side of UDP, given any datagrams: no call is executed twice unless it may be.
+pub fn compact_replier(data: &[u8]) {
+    let limits =
+        ReplierLimits { sessions_max: 4, running_max: 4, cache_size_max: 512, ..ReplierLimits::default() };
+    let mut count = 0;
+    let random = Box::new(move || {
+        count += 1;
+        count
+    });
+    let mut replier = Replier::new(limits, compact::Hello::default(), random);
+    let (mut now, mut outputs) = (Instant::now(), Vec::new());
+    let (mut running, mut executed) = (Vec::new(), HashSet::new());
+    for (n, part) in parts(data).enumerate() {
+        now += STEP;
+        let input = match part.split_first() {
+            None => ReplierInput::Tick,
+            // The oldest running call ends.
+            Some((0, rest)) if !running.is_empty() => {
+                let message = Some(Bytes::copy_from_slice(rest));
+                let frame = Box::new(Frame { message, ..Frame::new(compact::Kind::Reply, 0) });
+                ReplierInput::Finished { run: running.remove(0), frame, lost: false }
+            }
+            Some(_) => match Frame::parse(Bytes::copy_from_slice(part)) {
+                Ok(frame) => ReplierInput::Datagram { from: n, size: part.len(), frame: Box::new(frame) },
+                Err(_) => continue,
+            },
+        };
+        replier.handle(now, input, &mut outputs);
+        for output in outputs.drain(..) {
+            match output {
+                ReplierOutput::Send { datagram, .. } => {
+                    Frame::from_datagram(&datagram).expect("what is sent can be read");
+                }
+                ReplierOutput::Execute { run, frame, .. } => {
+                    running.push(run);
+                    assert!(running.len() <= limits.running_max);
+                    let first = executed.insert((frame.session, frame.request));
+                    assert!(first || frame.at_least_once, "executed twice");
+                }
+                ReplierOutput::Cancel { run } => running.retain(|other| *other != run),
+            }
+        }
+    }
+}
+
+/// The caller's side of UDP, given any answers: each call ends once.
+pub fn compact_caller(data: &[u8]) {
+    let mut caller = Caller::new(CallerLimits::default(), Box::new(|| 1));
+    let (mut now, mut outputs) = (Instant::now(), Vec::new());
+    let (mut handle, mut open) = (0, HashSet::new());
+    for part in parts(data) {
+        now += STEP;
+        let input = match part.split_first() {
+            None => CallerInput::Tick,
+            Some((0, rest)) => {
+                handle += 1;
+                open.insert(handle);
+                CallerInput::Call(NewCall {
+                    handle,
+                    method: 7,
+                    message: Bytes::copy_from_slice(rest),
+                    metadata: Vec::new(),
+                    deadline: rest.first().map(|seconds| now + Duration::from_secs(u64::from(*seconds))),
+                    at_least_once: rest.len() % 2 == 1,
+                })
+            }
+            Some((1, _)) => {
+                open.remove(&handle);
+                CallerInput::Cancel(handle)
+            }
+            Some(_) => match Frame::parse(Bytes::copy_from_slice(part)) {
+                Ok(frame) => CallerInput::Datagram(Box::new(frame)),
+                Err(_) => continue,
+            },
+        };
+        caller.handle(now, input, &mut outputs);
+        for output in outputs.drain(..) {
+            match output {
+                CallerOutput::Send(datagram) => {
+                    Frame::from_datagram(&datagram).expect("what is sent can be read");
+                }
+                CallerOutput::Answered(handle, _) | CallerOutput::Unanswered(handle, _) => {
+                    assert!(open.remove(&handle), "it had ended, or never begun");
+                }
+            }
+        }
+    }
+    assert_eq!(caller.deadline().is_none() && !open.is_empty(), false, "a call that waits for nothing");
+}
+
+/// Messages of known types: bytes to JSON and JSON to bytes; what is printed can be read.
+pub fn messages(data: &[u8]) {
+    let Some((&which, data)) = data.split_first() else { return };
+    let data = Bytes::copy_from_slice(data);
+    let schema = Schema::standard();
+    let messages = schema.pool().messages();
+    let name = messages[usize::from(which) % messages.len()].full_name();
+    let Some(message) = schema.message(name) else { return };
+    let _ = message.convert(&Payload::json(data.clone()), Format::Proto);
+    if let Ok(json) = message.convert(&Payload::proto(data.clone()), Format::Json) {
+        message.convert(&Payload::json(json), Format::Proto).expect("what is printed can be read");
+    }
+    if let Ok(json) = raw::to_json(&data) {
+        serde_json::from_str::<serde_json::Value>(&json).expect("what is printed is JSON");
+    }
+}
+
+/// Descriptor sets as a peer may send them: linked or refused, and used in every way if linked.
+pub fn schema(data: &[u8]) {
+    let Ok(schema) = Schema::from_descriptor_set(data) else { return };
+    use_all(&schema);
+}
+
+fn use_all(schema: &Schema) {
+    for file in schema.pool().files() {
+        let _ = schema.print_file(file.name.as_deref().unwrap_or(""));
+    }
+    for message in schema.pool().messages() {
+        let Some(message) = schema.message(message.full_name()) else { continue };
+        let example = message.example().to_string();
+        let _ = message.json_schema();
+        let _ = message.convert(&Payload::json(example), Format::Proto);
+    }
+    let _ = schema.methods().count();
+    let _ = Schema::from_descriptor_set(&schema.descriptor_set());
+}
+
+/// `.proto` text: compiled or refused with a place, and used if compiled.
+pub fn proto_text(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let input = Input::Text { name: "fuzz.proto".to_owned(), text: text.to_owned() };
+    match Schema::compile_inputs(&[input], &[]) {
+        Ok(schema) => use_all(&schema),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// What a server answers to reflection's questions.
+pub fn reflection(data: &[u8]) {
+    for mut fetch in [Fetch::everything(), Fetch::symbols(["a.A"])] {
+        for part in parts(data) {
+            while fetch.next_request().is_some() {}
+            if fetch.on_response(Bytes::copy_from_slice(part)).is_err() {
+                break;
+            }
+        }
+        if let Ok(fetched) = fetch.finish() {
+            use_all(&fetched.schema);
+        }
+    }
+}
+
+/// What a Consul agent answers, what servers register, and URLs of registries.
+pub fn registry(data: &[u8]) {
+    if let Ok((instances, _)) = consul::parse(data, "grpc") {
+        for instance in instances {
+            assert!(instance.url.contains("://"));
+        }
+    }
+    let _ = definition::parse(data);
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = text.parse::<RegistryUrl>();
+    }
+}
+
+/// What handlers print: values, a worker's lines, the control file.
+pub fn handler(data: &[u8]) {
+    let split = |chunk: usize| {
+        let mut values = Values::new(SIZE_MAX);
+        let mut all = Vec::new();
+        for piece in data.chunks(chunk) {
+            values.buffer().extend_from_slice(piece);
+            while let Some(value) = values.next()? {
+                all.push(value);
+            }
+        }
+        while let Some(value) = values.rest()? {
+            all.push(value);
+        }
+        Ok::<_, bandy::rpc::handler::lines::TooLong>(all)
+    };
+    let whole = split(data.len().max(1));
+    assert_eq!(whole, split(5), "where the pipe cuts makes no difference");
+    for value in whole.iter().flatten() {
+        let _ = line::parse(value);
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = Control::parse(text, &Schema::standard());
+    }
+}
+
+/// What a user writes: records, templates, payloads with blanks, endpoints, numbers with units.
+pub fn command_line(data: &[u8]) {
+    if let Ok(record) = Record::from_json(data) {
+        let mut line = Vec::new();
+        record.write_json(Embed::Never, &mut line);
+        assert!(!line.contains(&b'\n'));
+        // Headers of one name are put together, and a topic may be a number that loses its last digit.
+        let again = Record::from_json(&line).expect("we wrote it");
+        assert_eq!(
+            (again.key, again.value, again.timestamp, again.headers.len()),
+            (record.key.clone(), record.value.clone(), record.timestamp, record.headers.len())
+        );
+        let _ = bandy::exec::variables(&record);
+    }
+    if let Ok(payload) = Text::parse(data) {
+        let _ = payload.fill(1, jiff::Timestamp::UNIX_EPOCH, &mut fastrand::Rng::with_seed(1));
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = Template::parse(text, || jiff::tz::TimeZone::UTC);
+    let _ = Endpoint::parse(Pillar::Rpc, text).map(|endpoint| endpoint.addresses());
+    let _ = text.parse::<Address>();
+    let _ = text.parse::<Rate>();
+    let _ = text.parse::<Threshold>();
+    let _ = units::parse_duration(text);
+    let _ = units::parse_size(text);
+    let _ = units::parse_count(text);
+    let _ = units::parse_percent(text);
+    let _ = bandy::cli::endpoint::mask(text);
+}
