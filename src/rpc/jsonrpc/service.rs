@@ -444,7 +444,7 @@ mod tests {
 
     use super::*;
     use crate::rpc::catalog::{Catalog, Kind};
-    use crate::rpc::testing::{Function, catalog, echo, origin, peer};
+    use crate::rpc::testing::{Function, catalog, echo, origin};
 
     const TEXT: &str = "google.protobuf.StringValue";
 
