@@ -222,7 +222,7 @@ impl Running {
 
     async fn next_event(&mut self) -> Event {
         loop {
-            let value = if self.exit.is_some() { self.values.rest() } else { self.values.next() };
+            let value = if self.exit.is_some() { self.values.rest() } else { self.values.next_value() };
             match value {
                 Err(error) => {
                     let text = format!("the handler printed {error}");

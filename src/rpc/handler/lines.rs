@@ -37,7 +37,7 @@ impl Values {
     ///
     /// # Errors
     /// One that is too long. Nothing sensible can be read after it.
-    pub fn next(&mut self) -> Result<Option<Bytes>, TooLong> {
+    pub fn next_value(&mut self) -> Result<Option<Bytes>, TooLong> {
         while let Some(&byte) = self.buffer.get(self.scanned) {
             self.scanned += 1;
             if self.ends_with(byte) {
@@ -56,9 +56,9 @@ impl Values {
     /// What is left after the last newline, once nothing more will come.
     ///
     /// # Errors
-    /// As [`Values::next`].
+    /// As [`Values::next_value`].
     pub fn rest(&mut self) -> Result<Option<Bytes>, TooLong> {
-        if let Some(value) = self.next()? {
+        if let Some(value) = self.next_value()? {
             return Ok(Some(value));
         }
         let rest = self.take();
@@ -104,7 +104,7 @@ mod tests {
         let mut all = Vec::new();
         for chunk in chunks {
             values.buffer().extend_from_slice(chunk);
-            while let Some(value) = values.next()? {
+            while let Some(value) = values.next_value()? {
                 all.push(value);
             }
         }

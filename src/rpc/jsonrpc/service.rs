@@ -127,6 +127,9 @@ pub enum Answer {
 /// The reply was lost on purpose.
 struct LostReply;
 
+/// The response to one request, if it has one, and what counts it.
+type Answered = Result<Option<(Response, Part)>, LostReply>;
+
 /// Answers documents. Clones share everything.
 #[derive(Clone)]
 pub struct Service {
@@ -178,7 +181,7 @@ impl Service {
                     Response::error(Id::null(), error).write(&mut out);
                     return Ok(out);
                 }
-                let answers: Vec<BoxFuture<'_, Result<Option<(Response, Part)>, LostReply>>> = batch
+                let answers: Vec<BoxFuture<'_, Answered>> = batch
                     .into_iter()
                     .map(|incoming| Box::pin(self.answer_one(origin, incoming)) as BoxFuture<'_, _>)
                     .collect();
@@ -197,11 +200,7 @@ impl Service {
         Ok(out)
     }
 
-    async fn answer_one(
-        &self,
-        origin: &Origin,
-        incoming: Incoming<'_>,
-    ) -> Result<Option<(Response, Part)>, LostReply> {
+    async fn answer_one(&self, origin: &Origin, incoming: Incoming<'_>) -> Answered {
         let mut held = origin.share.part();
         let request = match incoming {
             Incoming::Invalid(response) => return Ok(Some((response, held))),

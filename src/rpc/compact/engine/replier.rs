@@ -235,7 +235,7 @@ impl<A: Copy> Replier<A> {
         self.kept_size -= session.entries.values().map(Entry::size).sum::<usize>();
     }
 
-    fn call(&mut self, now: Instant, from: A, frame: Box<Frame>, outputs: &mut Vec<ReplierOutput<A>>) {
+    fn call(&mut self, now: Instant, from: A, mut frame: Box<Frame>, outputs: &mut Vec<ReplierOutput<A>>) {
         let (id, request) = (frame.session, frame.request);
         let send = |frame: Frame| ReplierOutput::Send {
             to: from,
@@ -289,9 +289,9 @@ impl<A: Copy> Replier<A> {
                 session.running += 1;
                 self.runs.insert(run, Run { session: id, request, to: from, kept });
                 // What does not belong to a call is not kept for as long as it runs.
-                let (padding, trailers) = (Bytes::new(), Vec::new());
-                let frame = Frame { padding, trailers, status: None, hello: None, piece: None, ..*frame };
-                outputs.push(ReplierOutput::Execute { run, from, frame: Box::new(frame) });
+                (frame.padding, frame.trailers) = (Bytes::new(), Vec::new());
+                (frame.status, frame.hello, frame.piece) = (None, None, None);
+                outputs.push(ReplierOutput::Execute { run, from, frame });
             }
         }
     }
