@@ -169,7 +169,8 @@ fn without_an_address_all_servers_of_the_user_are_shown() {
 #[test]
 fn a_server_that_does_not_count_is_seen_from_outside() {
     let server = bandy("rpc serve -l :0 upper='tr a-z A-Z' --no-reflection").starts();
-    let ran = bandy("rpc top --once --json").endpoint(&server).runs().complains("does not count for others");
+    let ran =
+        bandy("rpc top --once --json").endpoint(&server).runs().complains("no counters from this server");
     let rows = rows(ran.complains("no reflection"));
     assert_eq!(rows.len(), 1);
     assert_eq!((&rows[0]["method"], &rows[0]["health"]), (&Value::Null, &"SERVING".into()));

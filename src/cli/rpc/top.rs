@@ -72,15 +72,14 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
-/// What is said about a server that tells no counters.
-fn only_seen_from_here(url: &str, foreign: &Foreign) -> String {
-    let mut text = format!(
-        "{url} does not count for others (no bandy.Stats): shown are its methods, health and round trips from here"
-    );
-    if let Some(reason) = &foreign.unlisted {
-        text = format!("{url} does not count for others (no bandy.Stats), and {reason}");
+/// What is said about a server that tells no counters, on a line of 80 columns.
+fn only_seen_from_here(foreign: &Foreign) -> String {
+    match &foreign.unlisted {
+        None => "no counters from this server; health, methods, round trips as seen from here".to_owned(),
+        Some(reason) => {
+            format!("no counters from this server; health and round trips as seen from here; {reason}")
+        }
     }
-    text
 }
 
 /// Runs the command.

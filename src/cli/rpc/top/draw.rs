@@ -236,8 +236,20 @@ fn symbol(health: &str, theme: &Theme) -> (&'static str, Style) {
     }
 }
 
+/// What stands above the numbers of a server, and how wide they are.
+const SERVER_COLUMNS: [(&str, u16); 5] = [("conns", 6), ("rate", 8), ("flight", 6), ("p99", 8), ("trip", 8)];
+/// Columns of a server's state.
+const STATE_WIDTH: u16 = 11;
+
+/// The first of two units.
+fn short(age: &str) -> String {
+    age.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
 fn draw_servers(frame: &mut Frame<'_>, area: Rect, board: &Board, theme: &Theme) {
     let inner = panel(frame, area, "servers", theme, theme.dim());
+    let fixed: u16 = SERVER_COLUMNS.iter().map(|(_, width)| width + 1).sum();
+    let room = usize::from(inner.width.saturating_sub(fixed + STATE_WIDTH + 3));
     let row = |(at, instance): (usize, &Instance)| {
         let (symbol, style) = match (&instance.lost, &instance.now) {
             (Some(_), _) => (theme.lost, theme.bad()),
@@ -251,13 +263,13 @@ fn draw_servers(frame: &mut Frame<'_>, area: Rect, board: &Board, theme: &Theme)
         let number = |text: fn(&Numbers) -> String| sum.as_ref().map_or_else(|| "-".to_owned(), text);
         let state = match (&instance.lost, instance.own()) {
             (Some(_), _) => "no answer".to_owned(),
-            (None, Some(own)) => format!("up {}", age(own.uptime)),
+            (None, Some(own)) => format!("up {}", short(&age(own.uptime))),
             (None, None) => instance.foreign().map_or_else(String::new, |foreign| foreign.health.clone()),
         };
         let connections = instance.own().map_or_else(|| "-".to_owned(), |own| own.connections.0.to_string());
         let cells = [
             Line::styled(symbol, style),
-            Line::raw(instance.url.clone()),
+            Line::raw(ending(&instance.url, room, theme)),
             Line::raw(state),
             Line::raw(connections).right_aligned(),
             Line::raw(number(|sum| per_second(sum.rate))).right_aligned(),
@@ -268,21 +280,16 @@ fn draw_servers(frame: &mut Frame<'_>, area: Rect, board: &Board, theme: &Theme)
         let style = if board.only == Some(at) { theme.accent() } else { Style::new() };
         Cells::new(cells.map(Cell::from)).style(style)
     };
-    let widths = [
-        Constraint::Length(1),
-        Constraint::Fill(1),
-        Constraint::Length(14),
-        Constraint::Length(6),
-        Constraint::Length(9),
-        Constraint::Length(6),
-        Constraint::Length(9),
-        Constraint::Length(9),
-    ];
+    let widths = [Constraint::Length(1), Constraint::Fill(1), Constraint::Length(STATE_WIDTH)];
+    let widths = widths.into_iter().chain(SERVER_COLUMNS.map(|(_, width)| Constraint::Length(width)));
     // The table has no room for a header of its own: the border has.
-    let heads = "conns      rate  flight      p99     trip";
-    let title =
-        Rect { x: area.x + area.width.saturating_sub(45), width: 44.min(area.width), height: 1, ..area };
-    frame.render_widget(Paragraph::new(heads).right_aligned().style(theme.dim()), title);
+    let heads: String = SERVER_COLUMNS
+        .iter()
+        .map(|(head, width)| format!(" {head:>width$}", width = usize::from(*width)))
+        .collect();
+    let place =
+        Rect { x: inner.right().saturating_sub(fixed), width: fixed.min(inner.width), height: 1, ..area };
+    frame.render_widget(Paragraph::new(heads).style(theme.dim()), place);
     let mut state = TableState::new().with_selected(board.only);
     frame.render_stateful_widget(
         Table::new(board.instances.iter().enumerate().map(row), widths).column_spacing(1),
@@ -444,8 +451,9 @@ fn remark(board: &Board, theme: &Theme) -> Option<Line<'static>> {
         return Some(Line::styled(format!(" {log}"), theme.warn()));
     }
     let (url, foreign) = board.shown().find_map(|it| Some((&it.url, it.foreign()?)))?;
-    let text = super::only_seen_from_here(url, foreign);
-    Some(Line::styled(format!(" {text}"), theme.warn()))
+    let text = super::only_seen_from_here(foreign);
+    let text = if board.instances.len() > 1 { format!(" {url}: {text}") } else { format!(" {text}") };
+    Some(Line::styled(text, theme.warn()))
 }
 
 #[cfg(test)]
@@ -565,6 +573,15 @@ mod tests {
         let drawn = picture(&shown(board.clone()), 80, 24, &Theme::unicode());
         assert!(drawn.starts_with(" rpc · top  3 servers"), "{drawn}");
         assert!(drawn.contains("● grpc://a:1") && drawn.contains("up 10 s"), "{drawn}");
+        let head =
+            drawn.lines().find(|line| line.contains("conns     rate flight      p99     trip")).unwrap();
+        let row = drawn.lines().find(|line| line.contains("grpc://a:1")).unwrap();
+        let end = |line: &str, text: &str| line[..line.find(text).unwrap() + text.len()].chars().count();
+        assert_eq!(
+            (end(head, " rate"), end(head, " trip")),
+            (end(row, "2.00/s"), end(row, "300 µs│") - 1),
+            "{drawn}"
+        );
         assert!(drawn.contains("✕ grpc://c:3") && drawn.contains("no answer"), "{drawn}");
         assert!(drawn.contains("cannot reach grpc://c:3"), "{drawn}");
         assert!(drawn.contains("4.00/s"), "{drawn}");
@@ -586,7 +603,10 @@ mod tests {
         let drawn = picture(&shown(board), 80, 24, &Theme::unicode());
         assert!(drawn.contains("health ● SERVING  round trip 420 µs"), "{drawn}");
         assert!(drawn.contains("✕ x.Y/Z") && drawn.contains("round trips, at most 420 µs"), "{drawn}");
-        assert!(drawn.contains("does not count for others"), "{drawn}");
+        assert!(
+            drawn.contains(" no counters from this server; health, methods, round trips as seen from here\n"),
+            "{drawn}"
+        );
     }
 
     #[test]

@@ -141,7 +141,7 @@ fn talk(app: &App, instance: &Instance, number: u64) {
         ));
     } else if let Some(foreign) = instance.foreign() {
         if number == 0 {
-            app.printer.note(&super::only_seen_from_here(url, foreign));
+            app.printer.note(&format!("{url}: {}", super::only_seen_from_here(foreign)));
         }
         let trip = instance.trips.back().copied().map(readable).unwrap_or_default();
         app.printer.status(&format!("{url}  {}  round trip {trip}", foreign.health));
