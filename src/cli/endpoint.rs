@@ -70,7 +70,7 @@ impl Pillar {
     /// Options that an endpoint of this pillar may carry after `?`.
     fn options(self) -> &'static [&'static str] {
         match self {
-            Self::Rpc => &["protocol"],
+            Self::Rpc => &["protocol", "framing"],
             Self::Mq => &["admin", "heartbeat"],
             Self::Log => &["sasl"],
             Self::Gossip => &["cluster"],

@@ -4,6 +4,7 @@ use crate::cli::connect::Tls;
 use crate::cli::endpoint::{Endpoint, Scheme};
 use crate::cli::exit::{Exit, Failure};
 use crate::rpc::client::{Connector, HttpProtocol, HttpVersion, Target};
+use crate::rpc::jsonrpc::Framing;
 use crate::rpc::jsonrpc::client::Carrier;
 use crate::rpc::wire::Encoding;
 use crate::transport::tls::{IdentityFiles, TlsClientOptions};
@@ -108,7 +109,9 @@ pub fn connector(endpoint: &Endpoint, tls: &Tls, args: &ProtocolArgs) -> anyhow:
         Protocol::JsonRpc if matches!(address, Address::Udp { .. }) => {
             Connector::JsonRpc(Carrier::Datagrams(address))
         }
-        Protocol::JsonRpc if !over_http => Connector::JsonRpc(Carrier::Stream(address, options)),
+        Protocol::JsonRpc if !over_http => {
+            Connector::JsonRpc(Carrier::Stream(address, options, framing(endpoint)?))
+        }
         Protocol::JsonRpc => Connector::JsonRpc(Carrier::Http(target(
             endpoint,
             address,
@@ -118,6 +121,16 @@ pub fn connector(endpoint: &Endpoint, tls: &Tls, args: &ProtocolArgs) -> anyhow:
         )?)),
         Protocol::Http(protocol) => Connector::Http(target(endpoint, address, protocol, args, options)?),
     })
+}
+
+/// How JSON-RPC's documents are told apart on a stream.
+fn framing(endpoint: &Endpoint) -> Result<Framing, Failure> {
+    match endpoint.option("framing") {
+        None | Some("lines") => Ok(Framing::Lines),
+        Some("headers") => Ok(Framing::Headers),
+        Some(other) => Err(usage(format!("{endpoint}: framing {other:?} is none of lines, headers"))
+            .tip("headers: Content-Length before each document, as language servers have it")),
+    }
 }
 
 /// True if HTTP is what JSON-RPC travels in there.

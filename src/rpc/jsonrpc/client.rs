@@ -9,7 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::framing::{Frames, Framing};
+use super::error::INVALID_REQUEST;
+use super::framing::{FRAME_SIZE_MAX, Frames, Framing};
 use super::message::{Id, Response, encode_request, parse_responses};
 use super::service::CANCEL;
 use crate::rpc::client::lazy::Lazy;
@@ -35,8 +36,8 @@ const DATAGRAM_WAIT: Duration = Duration::from_secs(5);
 pub enum Carrier {
     /// The body of a POST.
     Http(Target),
-    /// Lines.
-    Stream(Address, ConnectOptions),
+    /// A stream of documents in this framing; replies may come in either.
+    Stream(Address, ConnectOptions, Framing),
     /// One document in each.
     Datagrams(Address),
 }
@@ -105,15 +106,33 @@ impl Client {
         params: Option<Bytes>,
         options: &CallOptions,
     ) -> Result<Response, Ending> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
         let params = params.as_deref().map(|params| String::from_utf8_lossy(params));
         let meta = match &self.lane {
             // Headers carry it.
             Lane::Http(_) => None,
             Lane::Link { .. } => meta(options),
         };
+        let response = self.send(method, params.as_deref(), meta.as_deref(), options).await?;
+        // Servers that check requests by a schema know no `meta`, and have executed nothing. A deadline
+        // can do without it; what the caller wants to be read cannot.
+        let is_refused = matches!(&response.outcome, Err(error) if error.code == INVALID_REQUEST);
+        if is_refused && meta.is_some() && options.metadata.is_empty() {
+            return self.send(method, params.as_deref(), None, options).await;
+        }
+        Ok(response)
+    }
+
+    /// Sends one request and returns its response.
+    async fn send(
+        &self,
+        method: &str,
+        params: Option<&str>,
+        meta: Option<&str>,
+        options: &CallOptions,
+    ) -> Result<Response, Ending> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut document = Vec::new();
-        encode_request(&mut document, Some(&Id::number(id)), method, params.as_deref(), meta.as_deref());
+        encode_request(&mut document, Some(&Id::number(id)), method, params, meta);
         match &self.lane {
             Lane::Http(client) => {
                 let body = client.post_json(document.into(), options).await?;
@@ -187,11 +206,12 @@ fn meta(options: &CallOptions) -> Option<String> {
 async fn open(carrier: &Carrier, options: &CallOptions, shutdown: &Shutdown) -> Result<Link, Ending> {
     let (link, commands) = mpsc::channel(COMMANDS_MAX);
     match carrier {
-        Carrier::Stream(address, connect) => {
+        Carrier::Stream(address, connect, framing) => {
+            let framing = *framing;
             let stream =
                 Stream::connect_with(address, connect).await.map_err(|error| Ending::unreachable(&error))?;
             let size_max = options.message_size_max.saturating_add(ENVELOPE_SIZE_MAX);
-            shutdown.spawn(async move { over_stream(stream, commands, size_max).await });
+            shutdown.spawn(async move { over_stream(stream, commands, framing, size_max).await });
         }
         Carrier::Datagrams(address) | Carrier::Http(Target { address, .. }) => {
             let socket = Datagrams::connect(address).await.map_err(|error| Ending::unreachable(&error))?;
@@ -245,7 +265,7 @@ impl Waiting {
     }
 }
 
-async fn over_stream<S>(stream: S, mut commands: mpsc::Receiver<Command>, size_max: usize)
+async fn over_stream<S>(stream: S, mut commands: mpsc::Receiver<Command>, framing: Framing, size_max: usize)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
@@ -269,8 +289,8 @@ where
                 None => return,
                 Some(command) => {
                     if let Some(document) = waiting.begin(command) {
-                        let mut framed = Vec::with_capacity(document.len() + 1);
-                        Framing::Lines.write(&mut framed, &document);
+                        let mut framed = Vec::with_capacity(document.len() + FRAME_SIZE_MAX);
+                        framing.write(&mut framed, &document);
                         output.extend_from_slice(&framed);
                     }
                 }

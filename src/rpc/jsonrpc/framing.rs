@@ -2,6 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 
+/// Most bytes that a framing adds to a document: `Content-Length: `, twenty digits, two line ends.
+pub(super) const FRAME_SIZE_MAX: usize = 40;
+
 /// How documents are told apart. The first byte of a stream decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
