@@ -3,19 +3,22 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::tls::Certificate;
+use super::tls::{self, Certificate};
 
 /// Bytes that may be looked at ahead: enough to tell any protocol by its preface, cheap for an idle connection.
 pub const PEEK_BYTES_MAX: usize = 1024;
 
 /// What is asked of the system at once: an HTTP/2 preface and its first frame's header.
 const PEEK_BYTES_MIN: usize = 64;
+
+/// So much is read of what a peer said before it cut the connection: alerts come after few bytes.
+const LAST_WORDS_BYTES_MAX: usize = 64 * 1024;
 
 /// A connected byte stream.
 #[derive(Debug)]
@@ -136,13 +139,43 @@ impl AsyncRead for Stream {
     }
 }
 
+impl Stream {
+    /// Why writing fails: with TLS 1.3 a server refuses a client's certificate when the client has long begun
+    /// to talk. Its alert waits to be read behind a connection that can no longer be written to.
+    fn explained(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Error {
+        let is_cut = matches!(
+            error.kind(),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
+        );
+        if !is_cut || !self.is_tls() {
+            return error;
+        }
+        let mut part = [0; 1024];
+        while self.ahead.len() < LAST_WORDS_BYTES_MAX {
+            let mut read = ReadBuf::new(&mut part);
+            match Pin::new(&mut self.kind).poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) if read.filled().is_empty() => break,
+                // What was said before the alert is still there for who reads.
+                Poll::Ready(Ok(())) => self.ahead.extend_from_slice(read.filled()),
+                Poll::Ready(Err(reason)) if tls::is_alert(&reason) => return reason,
+                Poll::Ready(Err(_)) | Poll::Pending => break,
+            }
+        }
+        error
+    }
+}
+
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().kind).poll_write(cx, buf)
+        let this = self.get_mut();
+        let result = ready!(Pin::new(&mut this.kind).poll_write(cx, buf));
+        Poll::Ready(result.map_err(|error| this.explained(cx, error)))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().kind).poll_flush(cx)
+        let this = self.get_mut();
+        let result = ready!(Pin::new(&mut this.kind).poll_flush(cx));
+        Poll::Ready(result.map_err(|error| this.explained(cx, error)))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -154,7 +187,9 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().kind).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let result = ready!(Pin::new(&mut this.kind).poll_write_vectored(cx, bufs));
+        Poll::Ready(result.map_err(|error| this.explained(cx, error)))
     }
 
     fn is_write_vectored(&self) -> bool {

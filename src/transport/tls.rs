@@ -10,11 +10,13 @@ mod trust;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::Stream;
 use super::stream::Kind;
@@ -215,6 +217,11 @@ pub enum Identity {
     SelfSigned(Option<PathBuf>),
 }
 
+/// So much of what a refused client has already sent is read before it is left.
+const REFUSED_BYTES_MAX: u64 = 64 * 1024;
+/// So long is waited for it to leave by itself.
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
+
 /// A server's side of TLS. Clones share one configuration.
 #[derive(Debug, Clone)]
 pub struct TlsServer {
@@ -266,8 +273,20 @@ impl TlsServer {
     /// # Errors
     /// The client speaks something else, or shows no certificate where one is required; [`fault`] tells which.
     pub async fn accept(&self, stream: Stream) -> io::Result<Stream> {
-        let stream = tokio_rustls::TlsAcceptor::from(self.config.clone()).accept(stream).await?;
-        Ok(Stream::new(Kind::Tls(Box::new(stream.into()))))
+        let accepting = tokio_rustls::TlsAcceptor::from(self.config.clone()).accept(stream);
+        match accepting.into_fallible().await {
+            Ok(stream) => Ok(Stream::new(Kind::Tls(Box::new(stream.into())))),
+            Err((error, mut stream)) => {
+                // The client may have begun to talk. Closing on unread bytes would take back the alert that
+                // tells it why.
+                let rest = async {
+                    stream.shutdown().await?;
+                    tokio::io::copy(&mut stream.take(REFUSED_BYTES_MAX), &mut tokio::io::sink()).await
+                };
+                let _ = tokio::time::timeout(REFUSED_WAIT, rest).await;
+                Err(error)
+            }
+        }
     }
 }
 
@@ -315,6 +334,12 @@ pub fn fault(error: &io::Error) -> Option<Fault> {
         }
         _ => None,
     }
+}
+
+/// True if the other end said why it ends the connection.
+pub(super) fn is_alert(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::AlertReceived(_)))
 }
 
 fn provider() -> Arc<CryptoProvider> {

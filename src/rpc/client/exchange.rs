@@ -1,9 +1,10 @@
 //! One HTTP exchange over HTTP/2 or HTTP/1.1: the request goes out while the response comes in.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -41,9 +42,18 @@ pub(crate) struct Peer {
     began: AtomicBool,
     /// The first byte it sent; 0 before that, and of HTTP/2 always: SETTINGS are shorter than 64 KiB.
     first: AtomicU8,
+    /// Why the connection broke, in the transport's words: h2 tells a stream of an error in reading, but not
+    /// always of one in writing.
+    broke: OnceLock<String>,
 }
 
 impl Peer {
+    pub(super) fn broke(&self, error: &io::Error) {
+        self.close();
+        // The first is the reason, what follows its consequence.
+        let _ = self.broke.set(error.to_string());
+    }
+
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
@@ -75,7 +85,7 @@ impl HttpError {
             return other;
         }
         if let Some(io) = error.get_io() {
-            return Self::Lost(io.to_string());
+            return Self::Lost(peer.broke.get().cloned().unwrap_or_else(|| io.to_string()));
         }
         let reason = error.reason().unwrap_or(Reason::INTERNAL_ERROR);
         if error.is_go_away() {
