@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, Method as HttpMethod, Request, Response, Statu
 use http_body::Body;
 use tokio::time::Instant;
 
-use super::leftover::Returning;
+use super::leftover::{self, Returning};
 use super::reply::{
     EncodingHeaders, Ending, LostReply, ReplyBody, collapse, deadline_exceeded, refuse, refuse_unrouted,
     respond,
@@ -128,6 +128,9 @@ where
         return json_rpc::post(server, peer, parts, body, held).await;
     }
     let Some(content) = ContentType::parse(content_type) else {
+        // No client of an RPC protocol, so none that streams and waits for us: a request that is wrong as HTTP
+        // is told so, and not whatever comes first.
+        leftover::throw_away(body).await;
         return Ok(refusal::unsupported_media_type(content_type));
     };
     if content.dialect == Dialect::Grpc && parts.version < Version::HTTP_2 {

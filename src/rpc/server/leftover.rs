@@ -79,18 +79,24 @@ impl<B: Body<Data = Bytes> + Unpin> Slot<B> {
     /// Throws away what came back, as far as that is reasonable.
     pub async fn throw_away(self) {
         let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut body) = body else { return };
-        let all = async {
-            let mut size = 0;
-            while let Some(Ok(frame)) = body.frame().await {
-                size += frame.data_ref().map_or(0, Bytes::len);
-                if size > SIZE_MAX {
-                    break;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(WAIT_MAX, all).await;
+        if let Some(body) = body {
+            throw_away(body).await;
+        }
     }
+}
+
+/// Reads a body that nobody wants, as far as that is reasonable.
+pub async fn throw_away<B: Body<Data = Bytes> + Unpin>(mut body: B) {
+    let all = async {
+        let mut size = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            size += frame.data_ref().map_or(0, Bytes::len);
+            if size > SIZE_MAX {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(WAIT_MAX, all).await;
 }
 
 #[cfg(test)]
