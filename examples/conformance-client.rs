@@ -21,6 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
 
 const PACKAGE: &str = "connectrpc.conformance.v1";
 /// Calls at the same time.
@@ -263,9 +264,9 @@ impl Test<'_> {
         self.delay().await;
         let call = client.unary(path, messages.first().ok_or("no message")?, options);
         let reply = match self.cancel() {
-            Cancel::AfterCloseSend(after) => match tokio::time::timeout(after, call).await {
-                Ok(reply) => reply,
-                Err(_) => return Ok(Outcome { ending: Some(cancelled()), ..Outcome::default() }),
+            Cancel::AfterCloseSend(after) => match before(Instant::now() + after, call).await {
+                Some(reply) => reply,
+                None => return Ok(Outcome { ending: Some(cancelled()), ..Outcome::default() }),
             },
             _ => call.await,
         };
@@ -360,7 +361,7 @@ impl Test<'_> {
         format: Format,
     ) -> Result<(), Failure> {
         let give_up_at = match self.cancel() {
-            Cancel::AfterCloseSend(after) => Some(tokio::time::Instant::now() + after),
+            Cancel::AfterCloseSend(after) => Some(Instant::now() + after),
             _ => None,
         };
         loop {
@@ -373,9 +374,9 @@ impl Test<'_> {
                 return Ok(());
             }
             let message = match give_up_at {
-                Some(at) => match tokio::time::timeout_at(at, receiver.message()).await {
-                    Ok(message) => message,
-                    Err(_) => {
+                Some(at) => match before(at, receiver.message()).await {
+                    Some(message) => message,
+                    None => {
                         outcome.ending = Some(cancelled());
                         return Ok(());
                     }
@@ -446,6 +447,13 @@ impl Test<'_> {
         let code = format!("CODE_{}", status.code.connect_name().to_uppercase());
         Ok(json!({"code": code, "message": status.message, "details": details}))
     }
+}
+
+/// What `work` has come to before `at`. A process that has not run for a while finds both the answer and its
+/// deadline: the deadline came first, and a canceller on time would never have seen the answer.
+async fn before<T>(at: Instant, work: impl Future<Output = T>) -> Option<T> {
+    let outcome = timeout_at(at, work).await.ok()?;
+    (Instant::now() < at).then_some(outcome)
 }
 
 fn cancelled() -> Ending {
