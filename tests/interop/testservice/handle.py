@@ -43,7 +43,10 @@ if method == "EmptyCall":
 elif method == "UnaryCall":
     request = json.load(sys.stdin)
     echo_status(request)
-    reply(payload(request.get("responseSize", 0)))
+    response = payload(request.get("responseSize", 0))
+    if request.get("fillServerId"):
+        response["serverId"] = str(os.getppid())
+    reply(response)
 elif method in ("StreamingOutputCall", "FullDuplexCall"):
     for line in sys.stdin:
         request = json.loads(line)
