@@ -1,6 +1,11 @@
 //! Real peers: each test names what it needs and fails without it. `.ci/run` installs them.
 
+mod grpc_go;
+mod json_rpc;
+mod peers;
 mod reflection;
 mod registry;
+mod rpc_client;
 mod rpc_serve;
 mod schema;
+mod tls;

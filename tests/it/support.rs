@@ -102,6 +102,14 @@ impl Cmd {
         self
     }
 
+    /// Adds words, split as a shell would.
+    #[track_caller]
+    pub fn with(mut self, words: &str) -> Self {
+        self.words
+            .extend(shell_words::split(words).expect("words of a test").into_iter().map(OsString::from));
+        self
+    }
+
     /// Sets a variable.
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.variables.push((name.into(), value.into()));

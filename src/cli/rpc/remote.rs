@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::connector;
 use super::fleet::{self, Fleet};
@@ -182,6 +182,11 @@ impl Remote {
             Cause::Malformed => {
                 let message = format!("{url} does not speak {} well — {}", self.protocol(), status.message);
                 self.other_protocol(Failure::new(Exit::Status(status.code.number()), message))
+            }
+            // RFC 9110, 15.6.6: connect-node's answer to streams both ways.
+            Cause::Foreign(http) if *http == StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
+                let message = format!("{url} does not take {what} in this version of HTTP");
+                Failure::new(Exit::Failed, message).tip("try the other: --http 2 or --http 1.1")
             }
             Cause::Foreign(http) => {
                 let exit = match http.as_u16() {

@@ -3,21 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::interop::peers::{interop, succeeds};
 use crate::support::{Running, bandy};
-
-/// Runs a peer to its end and returns what it printed.
-#[track_caller]
-fn succeeds(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {printed}{said}");
-    printed
-}
-
-fn interop(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop").join(name)
-}
 
 #[test]
 #[ignore = "needs grpcio, grpcio-reflection and grpcio-health-checking"]
@@ -48,6 +35,7 @@ fn a_script_passes_the_interop_tests_of_grpc() {
         "custom_metadata",
         "unimplemented_method",
         "unimplemented_service",
+        "pick_first_unary",
     ] {
         let flags = ["-server_host", "127.0.0.1", "-server_port", port, "-test_case", case];
         succeeds(Command::new("grpc-interop-client").args(flags));
