@@ -326,6 +326,7 @@ pub fn fault(error: &io::Error) -> Option<Fault> {
             Alert::CertificateRequired
             | Alert::CertificateUnknown
             | Alert::BadCertificate
+            | Alert::DecryptError
             | Alert::AccessDenied,
         ) => Some(Fault::OurCertificate),
         E::AlertReceived(Alert::UnknownCA) => Some(Fault::DistrustsUs),

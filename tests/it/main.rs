@@ -25,3 +25,4 @@ mod rpc_top;
 mod support;
 mod terminal;
 mod tidy;
+mod transport;

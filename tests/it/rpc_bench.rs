@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{DEADLINE, Home, Ran, Running, bandy};
+use crate::support::{self, Home, Ran, Running, bandy};
 
 fn demo() -> Running {
     bandy("rpc serve -l :0").starts()
@@ -40,11 +40,7 @@ fn series(path: &Path) -> Vec<Value> {
 /// Waits until one second of the series is as expected.
 #[track_caller]
 fn until(path: &Path, what: &str, mut expected: impl FnMut(&Value) -> bool) {
-    let start = Instant::now();
-    while !series(path).iter().any(&mut expected) {
-        assert!(start.elapsed() < DEADLINE, "{what} never came: {:?}", series(path));
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    support::until(what, || series(path).iter().any(&mut expected));
 }
 
 #[test]

@@ -2,12 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{DEADLINE, Home, Ran, Running, bandy};
+use crate::support::{DEADLINE, Home, Ran, Running, bandy, until};
 
 const SERVICE: &str = "bandy.Functions";
 
@@ -211,12 +210,10 @@ fn a_waiting_query_does_not_delay_a_stop() {
     let mut waiting = TcpStream::connect(address).unwrap();
     let query = format!("/v1/health/service/{SERVICE}?index={index}&wait=5m");
     write!(waiting, "GET {query} HTTP/1.1\r\nhost: r\r\n\r\n").unwrap();
-    let start = Instant::now();
-    while !registry.stderr().contains("accepted 2") {
-        assert!(start.elapsed() < DEADLINE, "never accepted: {}", registry.stderr());
+    until("the query is accepted", || {
         registry.signal(Signal::USR1);
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        registry.stderr().contains("accepted 2")
+    });
     registry.signal(Signal::TERM);
     // Long before the grace is over.
     registry.ends().exits(0);

@@ -2,11 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::{DEADLINE, Home, Running, bandy};
+use crate::support::{DEADLINE, Home, Running, bandy, until};
 
 /// POSTs JSON and returns the status code and the body.
 #[track_caller]
@@ -36,15 +35,7 @@ fn answers(server: &Running, path: &str, request: &str, reply: &str) {
 /// Asks until the reply is the wanted one: for what a server notices in its own time.
 #[track_caller]
 fn comes_to_answer(server: &Running, path: &str, request: &str, reply: &str) {
-    let end = std::time::Instant::now() + DEADLINE;
-    loop {
-        let last = post(server, path, request);
-        if last == (200, reply.to_owned()) {
-            return;
-        }
-        assert!(std::time::Instant::now() < end, "{path} still answers {last:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until(format_args!("{path} answers {reply}"), || post(server, path, request) == (200, reply.to_owned()));
 }
 
 const GREETER: &str = r#"syntax = "proto3";

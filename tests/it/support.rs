@@ -9,12 +9,13 @@
 #![allow(dead_code, reason = "the vocabulary is for every area; not each is said yet")]
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,9 @@ use rustix::process::{Pid, Signal};
 
 /// Nothing that a test waits for takes this long, on the slowest machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Between two looks at what nobody tells.
+const POLL: Duration = Duration::from_millis(5);
 
 /// A directory for everything that a command keeps; removed with its last user.
 #[derive(Clone, Debug)]
@@ -189,7 +193,7 @@ impl Cmd {
                 }
             }
         });
-        let stderr = Arc::new(Mutex::new(Vec::new()));
+        let stderr = Arc::new(Said::default());
         let (sink, mut source) = (Arc::clone(&stderr), child.stderr.take().unwrap());
         let errors = std::thread::spawn(move || copy(&mut source, &sink));
         Running {
@@ -222,7 +226,7 @@ impl Cmd {
         let mut stdin = child.stdin.take().unwrap();
         let bytes = self.stdin.clone();
         let writer = std::thread::spawn(move || drop(stdin.write_all(&bytes)));
-        let (out, err) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let (out, err) = (Arc::new(Said::default()), Arc::new(Said::default()));
         let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let (out_sink, err_sink) = (Arc::clone(&out), Arc::clone(&err));
         let threads = vec![
@@ -231,29 +235,59 @@ impl Cmd {
             std::thread::spawn(move || copy(&mut stderr, &err_sink)),
         ];
         let status = wait(&mut child, self.deadline);
-        let text = |bytes: &Arc<Mutex<Vec<u8>>>| bytes.lock().unwrap().clone();
         let Some(status) = status else {
             kill_group(&child);
-            let (out, err) = (text(&out), text(&err));
+            let (out, err) = (out.bytes(), err.bytes());
             let (out, err) = (String::from_utf8_lossy(&out), String::from_utf8_lossy(&err));
             panic!("{:?} did not end within {:?}\nstdout: {out}\nstderr: {err}", self.words, self.deadline);
         };
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        Ran { name: format!("{:?}", self.words), status, stdout: text(&out), stderr: text(&err) }
+        Ran { name: format!("{:?}", self.words), status, stdout: out.bytes(), stderr: err.bytes() }
     }
 }
 
-fn copy(from: &mut impl Read, to: &Mutex<Vec<u8>>) {
+/// What has come through a pipe so far, and who waits for more of it.
+#[derive(Default)]
+struct Said {
+    bytes: Mutex<Vec<u8>>,
+    more: Condvar,
+}
+
+impl Said {
+    fn bytes(&self) -> Vec<u8> {
+        self.bytes.lock().unwrap().clone()
+    }
+
+    /// False if `text` has not come within `limit`.
+    fn waits_for(&self, text: &str, limit: Duration) -> bool {
+        let missing = |bytes: &mut Vec<u8>| !String::from_utf8_lossy(bytes).contains(text);
+        let bytes = self.bytes.lock().unwrap();
+        let waited = self.more.wait_timeout_while(bytes, limit, missing).unwrap();
+        !waited.1.timed_out()
+    }
+}
+
+fn copy(from: &mut impl Read, to: &Said) {
     let mut buffer = [0; 8192];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        to.lock().unwrap().extend_from_slice(&buffer[..length]);
+        to.bytes.lock().unwrap().extend_from_slice(&buffer[..length]);
+        to.more.notify_all();
+    }
+}
+
+/// Asks again and again, for what nobody tells: files, sockets of others.
+#[track_caller]
+pub fn until(what: impl Display, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
+        std::thread::sleep(POLL);
     }
 }
 
 /// Waits for the end of `child`; `None` after `limit`.
 fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let start = Instant::now();
-    let mut pause = Duration::from_millis(1);
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return Some(status);
@@ -261,8 +295,7 @@ fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
         if start.elapsed() > limit {
             return None;
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
+        std::thread::sleep(POLL);
     }
 }
 
@@ -282,7 +315,7 @@ pub struct Running {
     /// What it reads; `None` once closed.
     pub stdin: Option<ChildStdin>,
     lines: Receiver<String>,
-    stderr: Arc<Mutex<Vec<u8>>>,
+    stderr: Arc<Said>,
     threads: Vec<JoinHandle<()>>,
     deadline: Duration,
     child: Child,
@@ -305,22 +338,18 @@ impl Running {
 
     /// Everything it has complained so far.
     pub fn stderr(&self) -> String {
-        String::from_utf8_lossy(&self.stderr.lock().unwrap()).into_owned()
+        String::from_utf8_lossy(&self.stderr.bytes()).into_owned()
     }
 
     /// Waits until it has said `text` on stderr.
     #[track_caller]
     pub fn says(&self, text: &str) {
-        let start = Instant::now();
-        while !self.stderr().contains(text) {
-            assert!(
-                start.elapsed() < self.deadline,
-                "{}: never said {text:?}\nstderr: {}",
-                self.name,
-                self.stderr()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        assert!(
+            self.stderr.waits_for(text, self.deadline),
+            "{}: never said {text:?}\nstderr: {}",
+            self.name,
+            self.stderr()
+        );
     }
 
     /// Writes to its stdin.
@@ -351,7 +380,7 @@ impl Running {
         self.status = Some(status);
         std::mem::take(&mut self.threads).into_iter().for_each(|thread| thread.join().unwrap());
         let stdout = self.lines.iter().flat_map(|line| [line.into_bytes(), vec![b'\n']].concat()).collect();
-        Ran { name: self.name.clone(), status, stdout, stderr: self.stderr.lock().unwrap().clone() }
+        Ran { name: self.name.clone(), status, stdout, stderr: self.stderr.bytes() }
     }
 }
 
