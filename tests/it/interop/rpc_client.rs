@@ -162,6 +162,10 @@ fn the_health_of_a_grpcio_server_is_asked_for() {
     say("rpc wait nobody --timeout 300ms").runs().exits(124).complains("nobody is NOT_FOUND");
     say("rpc call Health/Watch -n 1").runs().prints("{\"status\":\"SERVING\"}\n");
     bandy(&format!("wait grpc://{}", server.url)).runs().exits(0);
+    // It counts nothing for others: what remains are its methods and their health, where it speaks of it.
+    let top = say("rpc top --once -o '%{method} %{health} %{calls}'").runs().exits(0);
+    assert!(top.out().contains("demo.Calc/Sum NOT_SERVING \ndemo.Greeter/Fail  \n"), "{}", top.out());
+    top.complains("no counters from this server");
 }
 
 #[test]
