@@ -415,10 +415,15 @@ impl Ran {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 
-    /// It ended with this code; a signal counts as 128 and its number, as in a shell.
+    /// The code that it ended with; a signal counts as 128 and its number, as in a shell.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+
+    /// It ended with this [code](Self::code).
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
-        let actual = self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0));
+        let actual = self.code();
         assert_eq!(actual, code, "exit of {}\nstdout: {}\nstderr: {}", self.name, self.out(), self.err());
         self
     }

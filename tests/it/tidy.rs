@@ -26,7 +26,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 fn is_pure(file: &str) -> bool {
     let inside = |room: &str| file.contains(&format!("/{room}/")) || file.ends_with(&format!("/{room}.rs"));
     let pillar = ["src/rpc/", "src/mq/"].iter().any(|pillar| file.starts_with(pillar));
-    pillar && (inside("wire") || inside("engine"))
+    // The tests of a room read their golden files.
+    pillar && (inside("wire") || inside("engine")) && !file.ends_with("/tests.rs")
 }
 
 /// What a pure room does not contain, and what to do instead.
@@ -58,8 +59,11 @@ const OWNED: &[(&str, &[&str], &str)] = &[
     ("is_terminal()", &["src/cli/", "src/output"], "ask the Printer"),
 ];
 
-/// Longest file in lines of code (the aim is 500): what stands before the tests, without comments and blank lines.
-const FILE_LINES_MAX: usize = 700;
+/// Longest file in lines of code: what stands before the tests, without comments and blank lines.
+const FILE_LINES_MAX: usize = 500;
+
+/// Files that are longer until somebody splits them, and how long they may be; add none.
+const LONGER: &[(&str, usize)] = &[("src/storage/log.rs", 700), ("src/storage/recovery.rs", 700)];
 
 struct Source {
     /// Path from the root, with slashes.
@@ -177,7 +181,8 @@ fn every_file_says_what_it_is_and_is_not_too_long() {
                 complaints.push(format!("{}: the first line says what the file owns: //! …", source.name));
             }
             let lines = source.code().filter(|(_, line)| !line.trim().is_empty()).count();
-            if lines > FILE_LINES_MAX {
+            let longer = LONGER.iter().find(|(name, _)| *name == source.name);
+            if lines > longer.map_or(FILE_LINES_MAX, |(_, lines)| *lines) {
                 complaints.push(format!("{}: {lines} lines of code: name a part and move it", source.name));
             }
         }

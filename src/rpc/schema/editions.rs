@@ -5,6 +5,9 @@
 //! again. Features need nothing: they are ordinary options. Every edit stays within its line, so that
 //! columns can be mapped back for error messages and source information.
 
+mod restore;
+mod token;
+
 use std::collections::HashMap;
 
 use buffa_descriptor::generated::descriptor::{
@@ -12,6 +15,7 @@ use buffa_descriptor::generated::descriptor::{
 };
 
 use super::error::Diagnostic;
+use token::{Kind, Token, tokenize};
 
 /// The file that declares the features.
 pub const DESCRIPTOR: &str = "google/protobuf/descriptor.proto";
@@ -66,95 +70,6 @@ impl Rewritten {
         }
         (column.cast_signed() - shifted).max(0).cast_unsigned()
     }
-
-    /// Gives the compiled descriptor its edition back.
-    pub fn restore(&self, file: &mut FileDescriptorProto) {
-        for location in file.source_code_info.as_option_mut().into_iter().flat_map(|info| &mut info.location)
-        {
-            self.restore_span(&mut location.span);
-        }
-        let Some(edition) = self.edition else { return };
-        file.syntax = Some("editions".to_owned());
-        file.edition = Some(edition);
-        if self.added_import {
-            // It is the last one; nothing else counts from it.
-            let last = i32::try_from(file.dependency.len()).unwrap_or(i32::MAX) - 1;
-            file.dependency.pop();
-            if let Some(info) = file.source_code_info.as_option_mut() {
-                info.location.retain(|location| location.path != [3, last]);
-                let whole = info.location.iter_mut().find(|location| location.path.is_empty());
-                whole.into_iter().for_each(|location| location.span.splice(2.., self.end).for_each(drop));
-            }
-        }
-        self.restore_option_imports(file);
-        for message in &mut file.message_type {
-            self.restore_message("", message);
-        }
-        for item in &mut file.enum_type {
-            self.restore_enum("", item);
-        }
-    }
-
-    fn restore_option_imports(&self, file: &mut FileDescriptorProto) {
-        if self.option_imports.is_empty() {
-            return;
-        }
-        let before = std::mem::take(&mut file.dependency);
-        // public and weak dependencies are indexes into the list that shrinks.
-        let mut new_index = Vec::with_capacity(before.len());
-        for name in before {
-            if self.option_imports.contains(&name) {
-                new_index.push(None);
-                file.option_dependency.push(name);
-            } else {
-                new_index.push(i32::try_from(file.dependency.len()).ok());
-                file.dependency.push(name);
-            }
-        }
-        let renumber =
-            |index: &i32| usize::try_from(*index).ok().and_then(|i| new_index.get(i).copied().flatten());
-        file.public_dependency = file.public_dependency.iter().filter_map(renumber).collect();
-        file.weak_dependency = file.weak_dependency.iter().filter_map(renumber).collect();
-    }
-
-    fn restore_message(&self, scope: &str, message: &mut DescriptorProto) {
-        let name = join(scope, message.name.as_deref().unwrap_or(""));
-        if let Some(visibility) = self.visibility.get(&name) {
-            message.visibility = Some(*visibility);
-        }
-        for nested in &mut message.nested_type {
-            self.restore_message(&name, nested);
-        }
-        for nested in &mut message.enum_type {
-            self.restore_enum(&name, nested);
-        }
-    }
-
-    fn restore_enum(&self, scope: &str, item: &mut EnumDescriptorProto) {
-        let name = join(scope, item.name.as_deref().unwrap_or(""));
-        if let Some(visibility) = self.visibility.get(&name) {
-            item.visibility = Some(*visibility);
-        }
-    }
-
-    /// A span is [line, column, end column] or [line, column, end line, end column].
-    fn restore_span(&self, span: &mut [i32]) {
-        let fix = |line: i32, column: &mut i32| {
-            let (Ok(line), Ok(at)) = (usize::try_from(line), usize::try_from(*column)) else { return };
-            *column = i32::try_from(self.original_column(line, at)).unwrap_or(*column);
-        };
-        match span {
-            [line, start, end] => {
-                fix(*line, start);
-                fix(*line, end);
-            }
-            [line, start, end_line, end] => {
-                fix(*line, start);
-                fix(*end_line, end);
-            }
-            _ => {}
-        }
-    }
 }
 
 /// Rewrites the text of a file if it declares an edition; leaves proto2 and proto3 alone.
@@ -177,64 +92,6 @@ pub fn rewrite(file: &str, text: &str) -> Result<Rewritten, Diagnostic> {
 
 fn join(scope: &str, name: &str) -> String {
     if scope.is_empty() { name.to_owned() } else { format!("{scope}.{name}") }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Word,
-    Text,
-    Mark,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Token {
-    kind: Kind,
-    start: usize,
-    end: usize,
-}
-
-fn tokenize(text: &str) -> Vec<Token> {
-    let bytes = text.as_bytes();
-    let mut tokens = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        let start = at;
-        let byte = bytes[at];
-        let kind = match byte {
-            b'/' if bytes.get(at + 1) == Some(&b'/') => {
-                at = bytes[at..].iter().position(|&b| b == b'\n').map_or(bytes.len(), |n| at + n);
-                continue;
-            }
-            b'/' if bytes.get(at + 1) == Some(&b'*') => {
-                at = text[at + 2..].find("*/").map_or(bytes.len(), |n| at + 2 + n + 2);
-                continue;
-            }
-            b'"' | b'\'' => {
-                at += 1;
-                while at < bytes.len() && bytes[at] != byte && bytes[at] != b'\n' {
-                    at += if bytes[at] == b'\\' { 2 } else { 1 };
-                }
-                at = (at + 1).min(bytes.len());
-                Kind::Text
-            }
-            _ if byte.is_ascii_alphanumeric() || byte == b'_' => {
-                while at < bytes.len() && (bytes[at].is_ascii_alphanumeric() || bytes[at] == b'_') {
-                    at += 1;
-                }
-                Kind::Word
-            }
-            _ if byte.is_ascii_graphic() => {
-                at += 1;
-                Kind::Mark
-            }
-            _ => {
-                at += 1;
-                continue;
-            }
-        };
-        tokens.push(Token { kind, start, end: at });
-    }
-    tokens
 }
 
 /// What a pair of braces contains.
