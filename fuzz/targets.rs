@@ -19,6 +19,7 @@ use bandy::rpc::compact::wire::{self as compact, Description, Frame};
 use bandy::rpc::handler::{Control, lines::Values, worker::line};
 use bandy::rpc::jsonrpc::{self, Frames, Framing};
 use bandy::rpc::reflection::Fetch;
+use bandy::rpc::registry::dns::wire as dns;
 use bandy::rpc::registry::{RegistryUrl, consul, definition};
 use bandy::rpc::schema::{Input, Schema, raw};
 use bandy::rpc::wire::{ContentType, Deframer, Encoding, connect, metadata, status, timeout, trace, web};
@@ -373,7 +374,7 @@ pub fn reflection(data: &[u8]) {
     }
 }
 
-/// What a Consul agent answers, what servers register, and URLs of registries.
+/// What a Consul agent or a name server answers, what servers register, and URLs of registries.
 pub fn registry(data: &[u8]) {
     if let Ok((instances, _)) = consul::parse(data, "grpc") {
         for instance in instances {
@@ -381,6 +382,15 @@ pub fn registry(data: &[u8]) {
         }
     }
     let _ = definition::parse(data);
+    for kind in [dns::Kind::Ipv4, dns::Kind::Ipv6, dns::Kind::Service] {
+        let question = dns::question(7, "a.test", kind).expect("it is a name");
+        let _ = dns::reply(data, &question, kind);
+        // Behind a header that promises four records, and the question.
+        let mut answer = question.clone();
+        (answer[2], answer[7]) = (0x81, 4);
+        answer.extend_from_slice(data);
+        let _ = dns::reply(&answer, &question, kind);
+    }
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = text.parse::<RegistryUrl>();
     }

@@ -27,6 +27,7 @@ pub use address::{Address, AddressError};
 pub use connect::ConnectOptions;
 pub use listener::{BoundAddress, Listener};
 pub use stream::Stream;
+pub use tcp::addresses;
 pub use tls::{TlsClient, TlsServer};
 pub use udp::Datagrams;
 

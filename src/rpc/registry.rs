@@ -9,7 +9,7 @@
 mod balancer;
 pub mod consul;
 pub mod definition;
-mod dns;
+pub mod dns;
 pub mod engine;
 mod lease;
 mod local;

@@ -25,7 +25,7 @@ const BACKLOG_CONNECTIONS: u32 = 4096;
 
 /// Connects to whichever of the name's addresses answers first.
 pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let addresses = resolve(host, port).await.map_err(Failure::Resolve)?;
+    let addresses = addresses(host, port).await.map_err(Failure::Resolve)?;
     let stream = first_of(in_turn(addresses)).await.map_err(Failure::Connect)?;
     prepare(&stream).map_err(Failure::Connect)?;
     Ok(stream)
@@ -38,8 +38,11 @@ pub(super) enum Failure {
     Connect(io::Error),
 }
 
-/// The addresses of a name. Literals and `localhost` cost no thread.
-pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+/// The addresses of a name, as the system finds them. Literals and `localhost` cost no thread.
+///
+/// # Errors
+/// There are none, or the system cannot tell.
+pub async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
@@ -113,7 +116,7 @@ pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
 /// Listens on the first of the name's addresses that can be had.
 pub(super) async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
     let mut failure = None;
-    for address in resolve(host, port).await? {
+    for address in addresses(host, port).await? {
         match listen_on(address) {
             Ok(listener) => return Ok(listener),
             Err(error) => failure = failure.or(Some(error)),

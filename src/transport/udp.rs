@@ -37,7 +37,7 @@ impl Datagrams {
         let failed = |source| Error::Listen { address: address.clone(), source };
         match address {
             Address::Udp { host, port } => {
-                let addresses = tcp::resolve(host, *port)
+                let addresses = tcp::addresses(host, *port)
                     .await
                     .map_err(|source| Error::Resolve { host: host.clone(), source })?;
                 let socket = UdpSocket::bind(addresses.as_slice()).await.map_err(failed)?;
@@ -58,7 +58,7 @@ impl Datagrams {
         let failed = |source| Error::Connect { address: address.clone(), source };
         match address {
             Address::Udp { host, port } => {
-                let addresses = tcp::resolve(host, *port)
+                let addresses = tcp::addresses(host, *port)
                     .await
                     .map_err(|source| Error::Resolve { host: host.clone(), source })?;
                 let socket = connect_any(&addresses).await.map_err(failed)?;

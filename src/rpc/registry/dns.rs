@@ -1,26 +1,26 @@
 //! Instances from DNS: SRV records (RFC 2782), or the address records of a name.
 
+mod resolver;
+pub mod wire;
+
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
-use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::RData;
-
 use super::url::authority;
 use super::{DnsUrl, Error, Instance, SrvUrl};
+use crate::transport;
+use resolver::{Failure, Resolver};
+use wire::{Kind, Record};
 
-/// A name server that does not answer is asked again once after this.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 /// More targets than this are not used; a name server's answer must not make us ask thousands more.
 const TARGETS_MAX: usize = 64;
+/// How long addresses are used that came from the system, which does not say how long they are good for.
+const SYSTEM_TIME: Duration = Duration::from_secs(30);
 
 /// A name to ask for.
 #[derive(Debug)]
 pub struct Dns {
-    resolver: TokioResolver,
+    resolver: Resolver,
     question: Question,
     scheme: String,
 }
@@ -57,25 +57,13 @@ impl Dns {
     }
 
     fn new(question: Question, server: Option<std::net::SocketAddr>, scheme: &str) -> Result<Self, Error> {
-        let unreachable = |error: NetError| Error::Unreachable {
-            registry: "dns".to_owned(),
-            why: format!("the system's resolver configuration is unusable: {error}"),
+        let resolver = match server {
+            Some(server) => Resolver::of(server),
+            None => Resolver::of_system().map_err(|error| Error::Unreachable {
+                registry: "dns".to_owned(),
+                why: format!("the system's resolver configuration is unusable: {error}"),
+            })?,
         };
-        let mut builder = match server {
-            Some(server) => {
-                let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-                    connection.port = server.port();
-                    connection
-                });
-                let server = NameServerConfig::new(server.ip(), true, connections.into());
-                let config = ResolverConfig::from_name_servers(vec![server]);
-                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-            }
-            None => TokioResolver::builder_tokio().map_err(unreachable)?,
-        };
-        builder.options_mut().timeout = QUERY_TIMEOUT;
-        builder.options_mut().attempts = 2;
-        let resolver = builder.build().map_err(unreachable)?;
         Ok(Self { resolver, question, scheme: scheme.to_owned() })
     }
 
@@ -100,18 +88,57 @@ impl Dns {
         Error::NotFound { service: self.name().to_owned(), registry: "dns".to_owned(), unhealthy: 0 }
     }
 
-    fn failed(&self, error: &NetError) -> Error {
-        if error.is_no_records_found() {
-            return self.not_found();
+    fn failed(&self, failure: &Failure) -> Error {
+        match failure {
+            Failure::NoName => self.not_found(),
+            Failure::Unreachable(why) => {
+                Error::Unreachable { registry: "dns".to_owned(), why: format!("{}: {why}", self.name()) }
+            }
         }
-        Error::Unreachable { registry: "dns".to_owned(), why: format!("{}: {error}", self.name()) }
     }
 
     async fn lookup_addresses(&self, name: &str, port: u16) -> Result<Answer, Error> {
-        let found = self.resolver.lookup_ip(name).await.map_err(|error| self.failed(&error))?;
-        let valid_until = found.valid_until();
-        let instances = found.iter().map(|ip| self.instance(name, ip, port)).collect();
-        Ok(Answer { instances, valid_until })
+        let (ips, seconds) = match name.trim_end_matches('.').parse::<IpAddr>() {
+            Ok(literal) => (vec![literal], SYSTEM_TIME),
+            // The system also looks into its hosts file, and wherever else it is told to.
+            Err(_) if self.resolver.is_system() => (self.ask_system(name, port).await?, SYSTEM_TIME),
+            Err(_) => self.ask_server(name).await?,
+        };
+        let instances = ips.into_iter().map(|ip| self.instance(name, ip, port)).collect();
+        Ok(Answer { instances, valid_until: Instant::now() + seconds })
+    }
+
+    async fn ask_system(&self, name: &str, port: u16) -> Result<Vec<IpAddr>, Error> {
+        let found = transport::addresses(name, port).await.map_err(|error| {
+            let text = error.to_string();
+            let absent = ["not known", "No address associated"].iter().any(|words| text.contains(words));
+            self.failed(&if absent { Failure::NoName } else { Failure::Unreachable(text) })
+        })?;
+        let mut ips: Vec<IpAddr> = found.into_iter().map(|address| address.ip()).collect();
+        ips.dedup();
+        Ok(ips)
+    }
+
+    async fn ask_server(&self, name: &str) -> Result<(Vec<IpAddr>, Duration), Error> {
+        let both = tokio::join!(self.resolver.ask(name, Kind::Ipv4), self.resolver.ask(name, Kind::Ipv6));
+        let (mut ips, mut usable) = (Vec::new(), Duration::MAX);
+        let mut failure = None;
+        for outcome in [both.0, both.1] {
+            match outcome {
+                Ok((records, duration)) => {
+                    usable = usable.min(duration);
+                    ips.extend(records.into_iter().filter_map(|record| match record {
+                        Record::Address(ip) => Some(ip),
+                        Record::Service { .. } => None,
+                    }));
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(failure) if ips.is_empty() => Err(self.failed(&failure)),
+            _ => Ok((ips, usable.min(SYSTEM_TIME * 120))),
+        }
     }
 
     fn instance(&self, name: &str, ip: IpAddr, port: u16) -> Instance {
@@ -124,25 +151,24 @@ impl Dns {
     }
 
     async fn lookup_services(&self, name: &str) -> Result<Answer, Error> {
-        let found = self.resolver.srv_lookup(name).await.map_err(|error| self.failed(&error))?;
-        let mut answer = Answer { instances: Vec::new(), valid_until: found.valid_until() };
+        let found = self.resolver.ask(name, Kind::Service).await;
+        let (records, usable) = found.map_err(|failure| self.failed(&failure))?;
+        let mut answer = Answer { instances: Vec::new(), valid_until: Instant::now() + usable };
         let mut last_error = None;
-        let targets = found.answers().iter().filter_map(|record| match &record.data {
-            RData::SRV(srv) => Some(srv),
-            _ => None,
-        });
-        for srv in targets.take(TARGETS_MAX) {
+        for record in records.into_iter().take(TARGETS_MAX) {
+            let Record::Service { priority, weight, port, target } = record else { continue };
             // RFC 2782: a target of "." says that the service is decidedly not available.
-            if srv.target.is_root() {
+            if target.is_empty() {
                 continue;
             }
-            let target = srv.target.to_utf8();
-            match self.lookup_addresses(&target, srv.port).await {
+            // A name from a record is a whole one.
+            match self.lookup_addresses(&format!("{target}."), port).await {
                 Ok(addresses) => {
                     answer.valid_until = answer.valid_until.min(addresses.valid_until);
-                    answer.instances.extend(addresses.instances.into_iter().map(|instance| Instance {
-                        priority: srv.priority,
-                        weight: srv.weight,
+                    let instances = addresses.instances.into_iter();
+                    answer.instances.extend(instances.map(|instance| Instance {
+                        priority,
+                        weight,
                         ..instance
                     }));
                 }
