@@ -18,7 +18,7 @@ use bandy::rpc::compact::engine::{
 use bandy::rpc::compact::wire::{self as compact, Description, Frame};
 use bandy::rpc::handler::{Control, lines::Values, worker::line};
 use bandy::rpc::jsonrpc::{self, Frames, Framing};
-use bandy::rpc::reflection::Fetch;
+use bandy::rpc::reflection::fetch::{Fetch, Foresight};
 use bandy::rpc::registry::dns::wire as dns;
 use bandy::rpc::registry::{RegistryUrl, consul, definition};
 use bandy::rpc::schema::{Input, Schema, raw};
@@ -361,9 +361,11 @@ pub fn proto_text(data: &[u8]) {
 
 /// What a server answers to reflection's questions.
 pub fn reflection(data: &[u8]) {
-    for mut fetch in [Fetch::everything(), Fetch::symbols(["a.A"])] {
+    let foresight = Foresight { symbols: vec!["a.A".to_owned()], files: vec!["a.proto".to_owned()], alpha: false };
+    let guessing = Fetch::everything().foreseeing(&foresight);
+    for mut fetch in [Fetch::everything(), Fetch::symbols(["a.A"]), guessing] {
         for part in parts(data) {
-            while fetch.next_request().is_some() {}
+            while let Ok(Some(_)) = fetch.next_request() {}
             if fetch.on_response(Bytes::copy_from_slice(part)).is_err() {
                 break;
             }

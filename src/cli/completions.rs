@@ -109,8 +109,9 @@ pub struct Candidate {
     pub about: String,
 }
 
-/// Asks a server for candidates. It may take its time: the shell is answered without it then.
-pub type Remote = fn(&App, &ConnectArgs) -> Vec<Candidate>;
+/// Asks a server for candidates, in groups: the first in which anything fits is offered. It may take its time:
+/// the shell is answered without it then.
+pub type Remote = fn(&App, &ConnectArgs) -> Vec<Vec<Candidate>>;
 
 /// Completes what the server of the words so far offers, such as methods.
 pub fn remote(find: Remote) -> ArgValueCompleter {
@@ -124,7 +125,9 @@ pub fn remote(find: Remote) -> ArgValueCompleter {
                 let _ = send.send(find(&app, &connect_args(&words)));
             }
         });
-        matching(current, answer.recv_timeout(BUDGET).unwrap_or_default())
+        let groups = answer.recv_timeout(BUDGET).unwrap_or_default();
+        let groups = groups.into_iter().map(|candidates| matching(current, candidates));
+        groups.into_iter().find(|fitting| !fitting.is_empty()).unwrap_or_default()
     })
 }
 

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod call;
+pub mod complete;
 pub mod connector;
 pub mod demo;
 mod figures;
@@ -19,6 +20,8 @@ pub mod serve;
 mod style;
 pub mod top;
 pub mod wait;
+
+use clap::Args as _;
 
 use super::app::App;
 use super::exit::Exit;
@@ -57,6 +60,21 @@ pub enum RpcCommand {
     Demo(demo::Args),
     /// Run a service registry with Consul's HTTP API
     Registry(Box<registry::Args>),
+}
+
+/// A verb's command without the others'; `None` for one that is not called often.
+pub fn verb(name: &str) -> Option<clap::Command> {
+    let augment = match name {
+        "call" => call::Args::augment_args,
+        "serve" => serve::Args::augment_args,
+        "ls" => ls::Args::augment_args,
+        "info" => info::Args::augment_args,
+        "ping" => ping::Args::augment_args,
+        "wait" => wait::Args::augment_args,
+        "demo" => demo::Args::augment_args,
+        _ => return None,
+    };
+    Some(augment(clap::Command::new(name.to_owned())))
 }
 
 /// Runs a verb.

@@ -28,7 +28,7 @@ pub struct Request {
 }
 
 /// What can be asked.
-#[derive(Clone, PartialEq, prost::Oneof)]
+#[derive(Clone, PartialEq, Eq, Hash, prost::Oneof)]
 pub enum Question {
     /// A file by the name it is imported by.
     #[prost(string, tag = "3")]
@@ -48,7 +48,7 @@ pub enum Question {
 }
 
 /// `ExtensionRequest`.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct ExtensionRequest {
     /// Full name of the extended message.
     #[prost(string, tag = "1")]

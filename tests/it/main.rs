@@ -11,6 +11,7 @@ mod generated;
 mod harness;
 mod interop;
 mod rpc_bench;
+mod rpc_cache;
 mod rpc_client;
 mod rpc_compact;
 mod rpc_handlers;

@@ -14,6 +14,7 @@ use super::remote::{ProtocolArgs, Remote, Wanted};
 use super::schema::SchemaArgs;
 use crate::bench::{Load, Rate, Report, Schedule, Stop, Threshold};
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::signals;
@@ -28,6 +29,7 @@ use show::Progress;
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Method: NAME, SERVICE/NAME or package.SERVICE/NAME
+    #[arg(add = completions::remote(super::complete::methods))]
     pub method: String,
     /// Request: one JSON object or text, or items FIELD=TEXT and FIELD:=JSON
     #[arg(value_name = "DATA")]

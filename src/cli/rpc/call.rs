@@ -16,6 +16,7 @@ use super::lookup::{self, Found};
 use super::remote::{ProtocolArgs, Remote, Wanted};
 use super::schema::{SchemaArgs, warn_of_conflicts};
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::endpoint::{Endpoint, Pillar};
 use crate::cli::exit::{Exit, Failure};
@@ -32,6 +33,7 @@ use show::{JsonStyle, Show};
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Method: NAME, SERVICE/NAME, package.SERVICE/NAME, a URL that ends in one, or a call id
+    #[arg(add = completions::remote(super::complete::methods))]
     pub method: String,
     /// Request: one JSON object or text, or items FIELD=TEXT and FIELD:=JSON
     #[arg(value_name = "DATA")]

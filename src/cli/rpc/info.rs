@@ -10,6 +10,7 @@ use super::lookup;
 use super::remote::{ProtocolArgs, Remote, Wanted};
 use super::schema::SchemaArgs;
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
@@ -21,7 +22,7 @@ use crate::rpc::schema::{MessageType, Schema};
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Service, method, message, enum, field or extension; the last words of its name are enough
-    #[arg(required_unless_present_any = ["export", "protoset_out"])]
+    #[arg(required_unless_present_any = ["export", "protoset_out"], add = completions::remote(super::complete::symbols))]
     pub symbol: Option<String>,
     /// Print a message to fill in; of a method, its request
     #[arg(long, conflicts_with = "json_schema")]

@@ -1,6 +1,7 @@
 //! From a method's name on the command line to the method: local files first, then the server's own words.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -13,6 +14,7 @@ use crate::rpc::catalog::method_id;
 use crate::rpc::client::resolve::{self, MethodName, Resolved, ends_with_words, is_standard};
 use crate::rpc::client::{CallOptions, Client, Ending, HttpClient, ReflectError};
 use crate::rpc::jsonrpc::client as jsonrpc;
+use crate::rpc::reflection::cache::Memory;
 use crate::rpc::reflection::fetch::{Fetch, FetchError, Fetched};
 use crate::rpc::schema::Schema;
 use crate::rpc::{Code, Format, Kind, Method, Status};
@@ -72,24 +74,28 @@ async fn reflect(name: &MethodName, client: &HttpClient, remote: &Remote) -> Res
     if let Some(service) = &full {
         fetch.ask_symbol(service);
     }
-    let mut narrowed = false;
-    client
-        .reflect(fetch, &reflect_options(&remote.options), |fetch| {
-            let Some(services) = fetch.known_services().filter(|_| !narrowed) else { return };
-            narrowed = true;
-            let wanted = |service: &&String| match &name.service {
+    let wanted = name.service.as_deref().unwrap_or("/");
+    let before = remote.recall(wanted);
+    let fetched = client
+        .reflect(fetch.foreseeing(&before.foresight), &reflect_options(&remote.options), |fetch| {
+            let Some(services) = fetch.known_services() else { return };
+            let meant = |service: &&String| match &name.service {
                 Some(words) => ends_with_words(service, words),
                 None => true,
             };
             let fit: Vec<String> = services
                 .iter()
-                .filter(wanted)
+                .filter(meant)
                 .filter(|service| Some(*service) != full.as_ref())
                 .cloned()
                 .collect();
             fit.iter().for_each(|service| fetch.ask_symbol(service));
         })
-        .await
+        .await?;
+    if let Some(foresight) = fetched.lesson.clone() {
+        remote.learn(wanted, Memory { foresight, ..before });
+    }
+    Ok(fetched)
 }
 
 /// Reflection is asked with the call's credentials, but for messages of any size.
@@ -104,11 +110,37 @@ pub fn reflect_options(options: &CallOptions) -> CallOptions {
 pub async fn everything(remote: &Remote) -> anyhow::Result<Fetched> {
     let options = reflect_options(&remote.options);
     let fetched = match &remote.client {
-        Client::Http(client) => client.reflect(Fetch::everything(), &options, |_| {}).await,
+        Client::Http(client) => whole(client, remote, &options).await,
         Client::Compact(_) | Client::CompactDatagrams(_) => described(remote).await,
         Client::JsonRpc(_) => Err(no_reflection()),
     };
     fetched.map_err(|error| schema_failure(remote, error))
+}
+
+/// What methods are kept under: no service has such a name.
+const EVERYTHING: &str = "*";
+
+async fn whole(client: &HttpClient, remote: &Remote, options: &CallOptions) -> Result<Fetched, ReflectError> {
+    let before = remote.recall(EVERYTHING);
+    let fetched = client.reflect(Fetch::everything().foreseeing(&before.foresight), options, |_| {}).await?;
+    let methods: Vec<String> = fetched.schema.methods().map(|method| method.path).collect();
+    if fetched.lesson.is_some() || methods != before.methods {
+        let foresight = fetched.lesson.clone().unwrap_or(before.foresight);
+        remote.learn(EVERYTHING, Memory { foresight, methods });
+    }
+    Ok(fetched)
+}
+
+/// Paths of the methods that a server offers; those of the last time if it does not say so within `limit`.
+pub async fn paths(remote: &Remote, limit: Duration) -> Vec<String> {
+    match timeout(limit, everything(remote)).await {
+        Ok(Ok(fetched)) => {
+            let offered =
+                |method: &Method| fetched.services.iter().any(|service| service == method.service());
+            fetched.schema.methods().filter(offered).map(|method| method.path).collect()
+        }
+        Ok(Err(_)) | Err(_) => remote.recall(EVERYTHING).methods,
+    }
 }
 
 /// What a server of the compact protocol says about itself.
@@ -134,7 +166,7 @@ async fn described(remote: &Remote) -> Result<Fetched, ReflectError> {
     let schema = Schema::merge(&[schema, Schema::standard().clone()]).map_err(FetchError::Schema)?;
     let service = |path: &str| path.split_once('/').map_or("", |(service, _)| service).to_owned();
     let services: BTreeSet<String> = table.methods().map(|method| service(&method.path)).collect();
-    Ok(Fetched { services: services.into_iter().collect(), schema, missing: Vec::new() })
+    Ok(Fetched { services: services.into_iter().collect(), schema, missing: Vec::new(), lesson: None })
 }
 
 fn no_reflection() -> ReflectError {

@@ -6,6 +6,7 @@ use super::lookup;
 use super::remote::{ProtocolArgs, Remote, Wanted};
 use super::schema::SchemaArgs;
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
@@ -22,6 +23,7 @@ use crate::rpc::{Kind, Method};
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Only the methods of this service; the last words of its name are enough
+    #[arg(add = completions::remote(super::complete::services))]
     pub service: Option<String>,
     #[command(flatten)]
     schema: SchemaArgs,

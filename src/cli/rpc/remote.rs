@@ -1,7 +1,7 @@
 //! From the words of the command line to a client: endpoint, protocol, TLS, credentials, headers.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,10 +18,14 @@ use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place};
 use crate::cli::exit::{Exit, Failure};
 use crate::rpc::client::resolve::{MethodName, ends_with_words};
 use crate::rpc::client::{CallOptions, Cause, Client, Connector, Ending, HttpProtocol, UnaryReply};
+use crate::rpc::reflection::cache::{Cache, Memory};
 use crate::rpc::registry::{self, Instance, Local, RegistryUrl};
 use crate::shutdown::Shutdown;
 
 pub use connector::ProtocolArgs;
+
+/// What was learnt about a server's schema is used this long.
+const MEMORY_AGE_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 /// A server to call.
 pub struct Remote {
@@ -37,6 +41,10 @@ pub struct Remote {
     pub is_local: bool,
     /// All instances, this one among them, if a registry knows several.
     fleet: Option<Fleet>,
+    /// Services that it has for what is wanted, as far as its own listing says.
+    listed: Vec<String>,
+    /// What is known from earlier commands.
+    cache: Cache,
 }
 
 impl Remote {
@@ -131,9 +139,9 @@ impl Remote {
         app: &App,
     ) -> anyhow::Result<Self> {
         let is_local = matches!(connect.endpoint.place, Place::Local(_));
-        let endpoint = match &connect.endpoint.place {
+        let (endpoint, listed) = match &connect.endpoint.place {
             Place::Local(name) => local(name, wanted, app)?,
-            Place::Unix(_) | Place::Dir(_) | Place::Hosts(_) => connect.endpoint.clone(),
+            Place::Unix(_) | Place::Dir(_) | Place::Hosts(_) => (connect.endpoint.clone(), Vec::new()),
         };
         let connector = connector::connector(&endpoint, &connect.tls, protocol)?;
         let mut metadata = HeaderMap::new();
@@ -153,7 +161,22 @@ impl Remote {
         };
         let url = if is_local { connect.endpoint.to_string() } else { endpoint.to_string() };
         let client = connector.client(Shutdown::new());
-        Ok(Self { client, connector, url, options, is_local, fleet: None })
+        let cache = Cache::new(app.home.cache.join("rpc"), MEMORY_AGE_MAX);
+        Ok(Self { client, connector, url, options, is_local, fleet: None, listed, cache })
+    }
+
+    /// What is known of the server's schema beforehand, for something that is wanted of it.
+    pub fn recall(&self, wanted: &str) -> Memory {
+        let mut memory = self.cache.recall(&self.url, wanted, SystemTime::now()).unwrap_or_default();
+        let symbols = &mut memory.foresight.symbols;
+        let new: Vec<&String> = self.listed.iter().filter(|service| !symbols.contains(service)).collect();
+        symbols.extend(new.into_iter().cloned().collect::<Vec<_>>());
+        memory
+    }
+
+    /// Keeps what was learnt for the next command.
+    pub fn learn(&self, wanted: &str, memory: Memory) {
+        self.cache.keep(&self.url, wanted, memory);
     }
 
     /// What to tell a person about a call that did not end well.
@@ -292,11 +315,12 @@ pub(super) fn choose(mut instances: Vec<Instance>) -> Option<Instance> {
 }
 
 /// The server behind `local:`: the one of that name, or one that offers what is wanted, or else the newest.
-fn local(name: &str, wanted: Wanted<'_>, app: &App) -> anyhow::Result<Endpoint> {
+/// With it, the services that may be meant.
+fn local(name: &str, wanted: Wanted<'_>, app: &App) -> anyhow::Result<(Endpoint, Vec<String>)> {
     let socket = app.home.socket(Pillar::Rpc, name);
     let unix = || Endpoint::parse(Pillar::Rpc, &format!("unix:{}", socket.display())).map_err(Failure::from);
     if name != LOCAL_DEFAULT {
-        return Ok(unix()?);
+        return Ok((unix()?, Vec::new()));
     }
     let listed = Local::new(&services(app));
     let found = match wanted {
@@ -307,8 +331,14 @@ fn local(name: &str, wanted: Wanted<'_>, app: &App) -> anyhow::Result<Endpoint> 
     };
     let newest = || listed.list().map(|mut instances| instances.pop());
     match found.map_or_else(newest, |instance| Ok(Some(instance))) {
-        Ok(Some(instance)) => Ok(Endpoint::parse(Pillar::Rpc, &instance.url).map_err(Failure::from)?),
-        Ok(None) if socket.exists() => Ok(unix()?),
+        Ok(Some(instance)) => {
+            let fitting = instance.methods.iter().filter(|path| wanted.fits(path));
+            let mut services: Vec<String> =
+                fitting.filter_map(|path| Some(path.split_once('/')?.0.to_owned())).collect();
+            services.dedup();
+            Ok((Endpoint::parse(Pillar::Rpc, &instance.url).map_err(Failure::from)?, services))
+        }
+        Ok(None) if socket.exists() => Ok((unix()?, Vec::new())),
         Ok(None) => Err(Failure::new(Exit::Unreachable, "nothing listens at local: (rpc)")
             .tip("bandy rpc serve                start one in another terminal")
             .tip("bandy rpc call -e HOST:PORT …  call another server")

@@ -26,9 +26,11 @@ impl HttpClient {
         mut more: impl FnMut(&mut Fetch),
     ) -> Result<Fetched, ReflectError> {
         loop {
-            match self.converse(&mut fetch, options, &mut more).await? {
-                None => return Ok(fetch.finish()?),
-                Some(ending) => match fetch.on_failure(ending.status.clone()) {
+            match self.converse(&mut fetch, options, &mut more).await {
+                Ok(None) => return Ok(fetch.finish()?),
+                Err(ReflectError::Fetch(_)) if fetch.forget_foresight() => {}
+                Err(error) => return Err(error),
+                Ok(Some(ending)) => match fetch.on_failure(ending.status.clone()) {
                     Next::Again => {}
                     Next::Failed(FetchError::Status(_)) => return Err(ReflectError::Call(Box::new(ending))),
                     Next::Failed(error) => return Err(error.into()),
@@ -49,7 +51,7 @@ impl HttpClient {
             Err(ending) => return Err(ReflectError::Call(Box::new(ending))),
         };
         loop {
-            while let Some(request) = fetch.next_request() {
+            while let Some(request) = fetch.next_request()? {
                 if sender.send(&request).await.is_err() {
                     break;
                 }

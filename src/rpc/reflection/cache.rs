@@ -1,28 +1,60 @@
-//! What servers said about themselves, kept on disk so that a call need not ask again.
+//! What was learnt about servers, kept on disk, so that the next command asks everything at once.
 //!
-//! One file per endpoint and service in a directory that the caller names: a header, then the encoded
-//! FileDescriptorSet. A file that is too old, damaged or of another version counts as absent. A cached
-//! schema can be wrong without anyone noticing, so a caller whose call fails on it should
-//! [`forget`](Cache::forget) it and ask again.
+//! One small file per endpoint and thing that was wanted, in a directory that the caller names. It holds the
+//! questions that led to the answer the last time, and the methods that were listed: never a schema. A
+//! server can change while nothing tells the client, and a call that is encoded by yesterday's schema may
+//! mean something else today. So the types of a call always come from the server, and what is kept here only
+//! decides how many round trips that takes. A file that is too old, damaged, or of another version counts as
+//! absent.
 
 use std::hash::{Hash as _, Hasher as _};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::rpc::schema::Schema;
+use prost::Message as _;
+
+use super::fetch::Foresight;
 
 /// First bytes of a file; the number changes with the format.
-const MAGIC: &[u8; 16] = b"bandy-schema-1\r\n";
-/// Sets over this are not worth keeping.
-const ENTRY_SIZE_MAX: usize = 4 << 20;
+const MAGIC: &[u8; 16] = b"bandy-asked-1\r\n\0";
+/// A larger file is neither written nor read.
+const ENTRY_SIZE_MAX: usize = 1 << 20;
 /// Entries over this number are removed, the oldest first.
 const ENTRIES_MAX: usize = 256;
 
-/// A directory of fetched schemas.
+/// A directory of what was learnt.
 #[derive(Clone, Debug)]
 pub struct Cache {
     directory: PathBuf,
     keep: Duration,
+}
+
+/// What is known about a server from the last time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// What had to be asked.
+    pub foresight: Foresight,
+    /// Paths of the methods that it had, if they were listed.
+    pub methods: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Entry {
+    /// Endpoint and what was wanted: the name of a file is only their hash.
+    #[prost(string, tag = "1")]
+    endpoint: String,
+    #[prost(string, tag = "2")]
+    wanted: String,
+    #[prost(string, repeated, tag = "3")]
+    symbols: Vec<String>,
+    #[prost(string, repeated, tag = "4")]
+    files: Vec<String>,
+    #[prost(bool, tag = "5")]
+    alpha: bool,
+    #[prost(string, repeated, tag = "6")]
+    methods: Vec<String>,
 }
 
 impl Cache {
@@ -31,78 +63,67 @@ impl Cache {
         Self { directory: directory.into(), keep }
     }
 
-    /// What was kept for that endpoint and service, if it is young enough at `now`.
-    pub fn load(&self, endpoint: &str, service: &str, now: SystemTime) -> Option<Schema> {
-        let path = self.path(endpoint, service);
-        let written = std::fs::metadata(&path).ok()?.modified().ok()?;
+    /// What was kept for that endpoint and wish, if it is young enough at `now`.
+    pub fn recall(&self, endpoint: &str, wanted: &str, now: SystemTime) -> Option<Memory> {
+        let file = std::fs::File::open(self.path(endpoint, wanted)).ok()?;
+        let written = file.metadata().ok()?.modified().ok()?;
         // A file from the future has a wrong clock behind it.
         if now.duration_since(written).ok()? > self.keep {
             return None;
         }
-        let set = open(&std::fs::read(&path).ok()?, endpoint, service)?;
-        Schema::from_descriptor_set(&set).ok()
+        let mut bytes = Vec::new();
+        file.take(ENTRY_SIZE_MAX as u64).read_to_end(&mut bytes).ok()?;
+        let entry = Entry::decode(bytes.strip_prefix(MAGIC)?).ok()?;
+        let Entry { symbols, files, alpha, methods, .. } = entry;
+        let is_it = entry.endpoint == endpoint && entry.wanted == wanted;
+        is_it.then_some(Memory { foresight: Foresight { symbols, files, alpha }, methods })
     }
 
-    /// Keeps a schema. Failing to is no error: the next call asks again.
-    pub fn store(&self, endpoint: &str, service: &str, schema: &Schema) {
-        let set = schema.descriptor_set();
-        if set.len() <= ENTRY_SIZE_MAX {
-            let _ = self.write(&self.path(endpoint, service), &seal(&set, endpoint, service));
+    /// Keeps what was learnt. Failing to is no error: the next command asks step by step again.
+    pub fn keep(&self, endpoint: &str, wanted: &str, memory: Memory) {
+        let Memory { foresight: Foresight { symbols, files, alpha }, methods } = memory;
+        let (endpoint, wanted) = (endpoint.to_owned(), wanted.to_owned());
+        let path = self.path(&endpoint, &wanted);
+        let entry = Entry { endpoint, wanted, symbols, files, alpha, methods }.encode_to_vec();
+        if entry.len() + MAGIC.len() < ENTRY_SIZE_MAX {
+            let _ = self.write(&path, &entry);
         }
     }
 
-    /// Removes an entry that proved wrong.
-    pub fn forget(&self, endpoint: &str, service: &str) {
-        let _ = std::fs::remove_file(self.path(endpoint, service));
+    /// Names never become paths.
+    fn path(&self, endpoint: &str, wanted: &str) -> PathBuf {
+        // Fixed keys: the value outlives the process. A new standard library may change it, and then the
+        // entry is not found.
+        let mut hasher = std::hash::DefaultHasher::new();
+        (endpoint, wanted).hash(&mut hasher);
+        self.directory.join(format!("{:016x}.asked", hasher.finish()))
     }
 
-    /// Names never become paths: the file is called by their hash.
-    fn path(&self, endpoint: &str, service: &str) -> PathBuf {
-        self.directory.join(format!("{:016x}.schema", hash(&[endpoint.as_bytes(), service.as_bytes()])))
-    }
-
-    fn write(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-        std::fs::create_dir_all(&self.directory)?;
+    fn write(&self, path: &Path, entry: &[u8]) -> std::io::Result<()> {
+        // What somebody calls is nobody else's business.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         self.evict()?;
         // Readers see all of it or nothing.
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-        std::io::Write::write_all(&mut file, bytes)?;
+        file.write_all(MAGIC)?;
+        file.write_all(entry)?;
         file.persist(path)?;
         Ok(())
     }
 
     fn evict(&self) -> std::io::Result<()> {
-        let mut entries: Vec<(SystemTime, PathBuf)> = std::fs::read_dir(&self.directory)?
-            .filter_map(|entry| {
-                let entry = entry.ok()?;
-                Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
-            })
-            .filter(|(_, path)| path.extension().is_some_and(|extension| extension == "schema"))
-            .collect();
-        entries.sort();
+        let names = std::fs::read_dir(&self.directory)?.filter_map(|entry| Some(entry.ok()?.path()));
+        let entries: Vec<PathBuf> =
+            names.filter(|path| path.extension().is_some_and(|extension| extension == "asked")).collect();
         let surplus = (entries.len() + 1).saturating_sub(ENTRIES_MAX);
+        if surplus == 0 {
+            return Ok(());
+        }
+        let age = |path: &PathBuf| path.metadata().and_then(|metadata| metadata.modified()).ok();
+        let mut entries: Vec<_> = entries.into_iter().map(|path| (age(&path), path)).collect();
+        entries.sort();
         entries.iter().take(surplus).try_for_each(|(_, path)| std::fs::remove_file(path))
     }
-}
-
-fn hash(parts: &[&[u8]]) -> u64 {
-    // Fixed keys: the value outlives the process. A new standard library may change it, and then the
-    // entry is not found.
-    let mut hasher = std::hash::DefaultHasher::new();
-    parts.hash(&mut hasher);
-    hasher.finish()
-}
-
-/// Magic, hash of everything after it and of the key, then the set.
-fn seal(set: &[u8], endpoint: &str, service: &str) -> Vec<u8> {
-    let check = hash(&[endpoint.as_bytes(), service.as_bytes(), set]);
-    [MAGIC, &check.to_le_bytes()[..], set].concat()
-}
-
-fn open(bytes: &[u8], endpoint: &str, service: &str) -> Option<Vec<u8>> {
-    let (check, set) = bytes.strip_prefix(MAGIC)?.split_at_checked(8)?;
-    let expected = hash(&[endpoint.as_bytes(), service.as_bytes(), set]).to_le_bytes();
-    (check == expected).then(|| set.to_vec())
 }
 
 #[cfg(test)]
@@ -111,31 +132,44 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(86_400);
 
+    fn memory(symbol: &str) -> Memory {
+        let foresight =
+            Foresight { symbols: vec![symbol.into()], files: vec!["types.proto".into()], alpha: true };
+        Memory { foresight, methods: vec!["s.S/M".into()] }
+    }
+
     #[test]
-    fn a_schema_is_kept_until_it_is_too_old_or_forgotten() {
+    fn what_was_learnt_is_kept_until_it_is_too_old() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::new(directory.path().join("new"), DAY);
         let now = SystemTime::now();
-        assert!(cache.load("grpc://a", "s.S", now).is_none());
-        cache.store("grpc://a", "s.S", Schema::standard());
+        assert_eq!(cache.recall("grpc://a", "S", now), None);
+        cache.keep("grpc://a", "S", memory("s.S"));
         let soon = now + Duration::from_secs(60);
-        assert_eq!(cache.load("grpc://a", "s.S", soon).unwrap().services().count(), 4);
-        assert!(cache.load("grpc://b", "s.S", soon).is_none());
-        assert!(cache.load("grpc://a", "s.S", now + 2 * DAY).is_none());
-        cache.forget("grpc://a", "s.S");
-        assert!(cache.load("grpc://a", "s.S", soon).is_none());
+        assert_eq!(cache.recall("grpc://a", "S", soon), Some(memory("s.S")));
+        assert_eq!(cache.recall("grpc://b", "S", soon), None);
+        assert_eq!(cache.recall("grpc://a", "T", soon), None);
+        assert_eq!(cache.recall("grpc://a", "S", now + 2 * DAY), None);
+        cache.keep("grpc://a", "S", memory("t.S"));
+        assert_eq!(cache.recall("grpc://a", "S", soon), Some(memory("t.S")));
     }
 
     #[test]
     fn a_damaged_entry_is_no_entry() {
-        let sealed = seal(b"set", "e", "s");
-        assert_eq!(open(&sealed, "e", "s").unwrap(), b"set");
-        for index in 0..sealed.len() {
-            let mut damaged = sealed.clone();
-            damaged[index] ^= 1;
-            assert_eq!(open(&damaged, "e", "s"), None, "byte {index}");
-            assert_eq!(open(&sealed[..index], "e", "s"), None);
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(directory.path(), DAY);
+        cache.keep("e", "s", memory("a.A"));
+        let path = cache.path("e", "s");
+        let whole = std::fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            // What is cut between two fields can still be read; it is only less.
+            if let Some(found) = cache.recall("e", "s", SystemTime::now() + DAY / 2) {
+                assert!(found.foresight.symbols.len() <= 1 && found.methods.is_empty(), "{length}");
+            }
         }
+        std::fs::write(&path, [&whole[..], &[0xff; 9]].concat()).unwrap();
+        assert_eq!(cache.recall("e", "s", SystemTime::now() + DAY / 2), None);
     }
 
     #[test]
@@ -143,7 +177,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::new(directory.path(), DAY);
         for number in 0..ENTRIES_MAX + 10 {
-            cache.store("e", &number.to_string(), &Schema::default());
+            cache.keep("e", &number.to_string(), Memory::default());
         }
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), ENTRIES_MAX);
     }

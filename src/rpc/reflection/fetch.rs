@@ -53,70 +53,134 @@ pub struct Fetched {
     pub schema: Schema,
     /// Symbols the server does not know, with its answer.
     pub missing: Vec<(String, String)>,
+    /// What it took to learn this, for the next time; `None` if that would not be any faster.
+    pub lesson: Option<Foresight>,
+}
+
+/// What will have to be asked, as far as can be known beforehand: from the last time.
+///
+/// It is never more than a guess about questions. Every answer still comes from the server, so what is
+/// fetched is the same with a wrong one as with none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Foresight {
+    /// Full names of services and messages.
+    pub symbols: Vec<String>,
+    /// Names of files that others import.
+    pub files: Vec<String>,
+    /// The server has only the older version of the service.
+    pub alpha: bool,
+}
+
+impl Foresight {
+    /// More than this is not asked ahead: all of it is sent before the first answer is read.
+    pub const QUESTIONS_MAX: usize = 512;
+
+    fn questions(&self) -> Vec<Question> {
+        let symbols = self.symbols.iter().cloned().map(Question::FileContainingSymbol);
+        let files = self.files.iter().cloned().map(Question::FileByFilename);
+        symbols.chain(files).take(Self::QUESTIONS_MAX).collect()
+    }
 }
 
 /// One conversation.
 #[derive(Debug)]
 pub struct Fetch {
     alpha: bool,
-    to_ask: VecDeque<Question>,
-    asked: VecDeque<Question>,
-    /// All that was ever asked, for a second attempt and against asking twice.
-    seen: HashSet<String>,
+    /// What the caller wants to know, for a second attempt.
     wanted: Vec<Question>,
-    services: Option<Vec<String>>,
     /// After the list has come, ask for the types of all its services.
     all: bool,
+    /// Asked before anybody knows whether it is needed.
+    foreseen: Vec<Question>,
+    /// The older version is asked because of a guess.
+    foreseen_alpha: bool,
+    to_ask: VecDeque<Question>,
+    asked: VecDeque<Question>,
+    /// All that had to be known, in that order and against asking twice.
+    needed: Vec<Question>,
+    known: HashSet<Question>,
+    /// Of these, what has no answer yet.
+    open: HashSet<Question>,
+    /// Answers to foreseen questions that nobody has needed so far.
+    ahead: HashMap<Question, Answer>,
+    /// Answers that came ahead and are needed by now.
+    ready: VecDeque<(Question, Answer)>,
+    services: Option<Vec<String>>,
     files: HashMap<String, RawFile>,
     order: Vec<String>,
     bytes: usize,
     missing: Vec<(String, String)>,
     absent_files: Vec<(String, String)>,
     answered: bool,
+    /// Something was asked only after an answer had come.
+    waited: bool,
 }
 
 impl Fetch {
-    fn new(wanted: Vec<Question>, all: bool) -> Self {
-        Self {
-            alpha: false,
-            to_ask: wanted.iter().cloned().collect(),
-            asked: VecDeque::new(),
-            seen: HashSet::new(),
-            wanted,
-            services: None,
+    fn new(wanted: Vec<Question>, all: bool, alpha: bool, foreseen: Vec<Question>) -> Self {
+        let mut fetch = Self {
+            alpha,
+            wanted: Vec::new(),
             all,
+            foreseen: Vec::new(),
+            foreseen_alpha: false,
+            to_ask: VecDeque::new(),
+            asked: VecDeque::new(),
+            needed: Vec::new(),
+            known: HashSet::new(),
+            open: HashSet::new(),
+            ahead: HashMap::new(),
+            ready: VecDeque::new(),
+            services: None,
             files: HashMap::new(),
             order: Vec::new(),
             bytes: 0,
             missing: Vec::new(),
             absent_files: Vec::new(),
             answered: false,
-        }
+            waited: false,
+        };
+        wanted.iter().for_each(|question| fetch.need(question.clone()));
+        let new = foreseen.iter().filter(|question| !fetch.known.contains(*question)).cloned();
+        let new: Vec<Question> = new.collect();
+        fetch.to_ask.extend(new);
+        Self { wanted, foreseen, ..fetch }
+    }
+
+    fn begin(wanted: Vec<Question>, all: bool) -> Self {
+        Self::new(wanted, all, false, Vec::new())
     }
 
     /// Names of services only.
     pub fn services() -> Self {
-        Self::new(vec![Question::ListServices(String::new())], false)
+        Self::begin(vec![Question::ListServices(String::new())], false)
     }
 
     /// All services and all their types.
     pub fn everything() -> Self {
-        Self::new(vec![Question::ListServices(String::new())], true)
+        Self::begin(vec![Question::ListServices(String::new())], true)
     }
 
     /// The types of these symbols.
     pub fn symbols<S: Into<String>>(symbols: impl IntoIterator<Item = S>) -> Self {
-        Self::new(
-            symbols.into_iter().map(|symbol| Question::FileContainingSymbol(symbol.into())).collect(),
-            false,
-        )
+        let questions = symbols.into_iter().map(|symbol| Question::FileContainingSymbol(symbol.into()));
+        Self::begin(questions.collect(), false)
+    }
+
+    /// Asks what will probably be needed together with what certainly is. To be called before anything is sent.
+    #[must_use]
+    pub fn foreseeing(self, foresight: &Foresight) -> Self {
+        let fetch = Self::new(self.wanted, self.all, foresight.alpha, foresight.questions());
+        Self { foreseen_alpha: foresight.alpha, ..fetch }
     }
 
     /// Asks for one more symbol, at any time before the end.
     pub fn ask_symbol(&mut self, symbol: &str) {
         let question = Question::FileContainingSymbol(symbol.to_owned());
-        self.wanted.push(question.clone());
-        self.to_ask.push_back(question);
+        if !self.answered {
+            self.wanted.push(question.clone());
+        }
+        self.need(question);
     }
 
     /// The names of the services, once they have come.
@@ -130,15 +194,22 @@ impl Fetch {
     }
 
     /// The next message to send; `None` if answers are needed first, or none at all.
-    pub fn next_request(&mut self) -> Option<Bytes> {
-        let question = self.to_ask.pop_front()?;
+    ///
+    /// # Errors
+    /// An answer that came before it was needed makes no sense.
+    pub fn next_request(&mut self) -> Result<Option<Bytes>, FetchError> {
+        while let Some((question, answer)) = self.ready.pop_front() {
+            self.take(question, answer)?;
+        }
+        let Some(question) = self.to_ask.pop_front() else { return Ok(None) };
+        self.waited |= self.answered;
         self.asked.push_back(question.clone());
-        Some(Request { host: String::new(), question: Some(question) }.encode_to_vec().into())
+        Ok(Some(Request { host: String::new(), question: Some(question) }.encode_to_vec().into()))
     }
 
-    /// True if everything has been answered.
+    /// True if everything that is needed has been answered.
     pub fn is_done(&self) -> bool {
-        self.to_ask.is_empty() && self.asked.is_empty()
+        self.open.is_empty()
     }
 
     /// Takes an answer.
@@ -146,17 +217,48 @@ impl Fetch {
     /// # Errors
     /// One that makes no sense.
     pub fn on_response(&mut self, message: Bytes) -> Result<(), FetchError> {
+        self.bytes += message.len();
+        if self.bytes > BYTES_MAX {
+            return Err(FetchError::TooLarge);
+        }
         let response = Response::decode(message).map_err(|error| FetchError::Answer(error.to_string()))?;
         let question = self
             .asked
             .pop_front()
             .ok_or_else(|| FetchError::Answer("an answer to no question".to_owned()))?;
         self.answered = true;
-        match (question, response.answer) {
-            (_, Some(Answer::Files(files))) => {
+        let answer = response
+            .answer
+            .ok_or_else(|| FetchError::Answer(format!("the wrong kind of answer to {question:?}")))?;
+        if self.open.contains(&question) {
+            self.take(question, answer)?;
+        } else if !self.known.contains(&question) {
+            self.ahead.insert(question, answer);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the question is answered, if it is not already.
+    fn need(&mut self, question: Question) {
+        if !self.known.insert(question.clone()) {
+            return;
+        }
+        self.needed.push(question.clone());
+        self.open.insert(question.clone());
+        if let Some(answer) = self.ahead.remove(&question) {
+            self.ready.push_back((question, answer));
+        } else if !self.asked.contains(&question) && !self.to_ask.contains(&question) {
+            self.to_ask.push_back(question);
+        }
+    }
+
+    fn take(&mut self, question: Question, answer: Answer) -> Result<(), FetchError> {
+        self.open.remove(&question);
+        match (question, answer) {
+            (_, Answer::Files(files)) => {
                 files.file_descriptor_proto.into_iter().try_for_each(|bytes| self.take_file(bytes))
             }
-            (Question::ListServices(_), Some(Answer::Services(services))) => {
+            (Question::ListServices(_), Answer::Services(services)) => {
                 let names: Vec<String> = services.service.into_iter().map(|service| service.name).collect();
                 if self.all {
                     names.iter().for_each(|name| self.ask_symbol(name));
@@ -164,7 +266,7 @@ impl Fetch {
                 self.services = Some(names);
                 Ok(())
             }
-            (question, Some(Answer::Error(refusal))) => self.refused(question, &refusal),
+            (question, Answer::Error(refusal)) => self.refused(question, &refusal),
             (question, _) => Err(FetchError::Answer(format!("the wrong kind of answer to {question:?}"))),
         }
     }
@@ -183,8 +285,7 @@ impl Fetch {
     }
 
     fn take_file(&mut self, bytes: Bytes) -> Result<(), FetchError> {
-        self.bytes += bytes.len();
-        if self.bytes > BYTES_MAX || self.files.len() >= FILES_MAX {
+        if self.files.len() >= FILES_MAX {
             return Err(FetchError::TooLarge);
         }
         let raw = RawFile::decode(bytes)?;
@@ -194,14 +295,18 @@ impl Fetch {
         }
         for import in &raw.file.dependency {
             // Its own copy of a well-known file is never better than ours.
-            let known = self.files.contains_key(import) || well_known_file(import).is_some();
-            if !known && self.seen.insert(import.clone()) {
-                self.to_ask.push_back(Question::FileByFilename(import.clone()));
+            let is_there = self.files.contains_key(import) || well_known_file(import).is_some();
+            if !is_there {
+                self.need(Question::FileByFilename(import.clone()));
             }
         }
         // It may have come without being asked for, together with the file that imports it.
-        self.to_ask.retain(|question| !matches!(question, Question::FileByFilename(file) if *file == name));
-        self.seen.insert(name.clone());
+        let itself = Question::FileByFilename(name.clone());
+        self.to_ask.retain(|question| *question != itself);
+        self.ready.retain(|(question, _)| *question != itself);
+        self.needed.retain(|question| *question != itself || !self.open.contains(question));
+        self.open.remove(&itself);
+        self.known.insert(itself);
         self.order.push(name.clone());
         self.files.insert(name, raw);
         Ok(())
@@ -211,12 +316,29 @@ impl Fetch {
     pub fn on_failure(&mut self, status: Status) -> Next {
         // Only where the newer service cannot be reached: another error would be hidden by trying on.
         let may_be_older = matches!(status.code, Code::Unimplemented | Code::Unavailable);
-        if self.alpha || self.answered || !may_be_older {
-            return Next::Failed(FetchError::Status(status));
+        if !self.alpha && !self.answered && may_be_older {
+            let foreseen = std::mem::take(&mut self.foreseen);
+            *self = Self::new(std::mem::take(&mut self.wanted), self.all, true, foreseen);
+            return Next::Again;
         }
-        let wanted = std::mem::take(&mut self.wanted);
-        *self = Self { alpha: true, ..Self::new(wanted, self.all) };
-        Next::Again
+        let is_about_us = matches!(
+            status.code,
+            Code::DeadlineExceeded | Code::Canceled | Code::PermissionDenied | Code::Unauthenticated
+        );
+        if !is_about_us && self.forget_foresight() {
+            return Next::Again;
+        }
+        Next::Failed(FetchError::Status(status))
+    }
+
+    /// Begins again without guesses, if there were any: a server may answer them badly.
+    pub fn forget_foresight(&mut self) -> bool {
+        let guessed = self.foreseen_alpha || !self.foreseen.is_empty();
+        if guessed {
+            let alpha = self.alpha && !self.foreseen_alpha;
+            *self = Self::new(std::mem::take(&mut self.wanted), self.all, alpha, Vec::new());
+        }
+        guessed
     }
 
     /// Links what has come, repaired where it is broken in known ways.
@@ -224,9 +346,29 @@ impl Fetch {
     /// # Errors
     /// Types that lead nowhere.
     pub fn finish(mut self) -> Result<Fetched, FetchError> {
+        let lesson = self.lesson();
         let files = self.order.iter().filter_map(|name| self.files.remove(name)).collect();
         let schema = Schema::link_repaired(files, &self.absent_files)?;
-        Ok(Fetched { services: self.services.unwrap_or_default(), schema, missing: self.missing })
+        Ok(Fetched { services: self.services.unwrap_or_default(), schema, missing: self.missing, lesson })
+    }
+
+    fn lesson(&self) -> Option<Foresight> {
+        let well_guessed = self.alpha == self.foreseen_alpha
+            && self.foreseen.iter().all(|question| self.known.contains(question));
+        if (!self.waited && well_guessed) || self.needed.len() > Foresight::QUESTIONS_MAX {
+            return None;
+        }
+        let mut lesson = Foresight { alpha: self.alpha, ..Foresight::default() };
+        for question in &self.needed {
+            match question {
+                Question::FileContainingSymbol(symbol) => lesson.symbols.push(symbol.clone()),
+                Question::FileByFilename(name) => lesson.files.push(name.clone()),
+                Question::ListServices(_)
+                | Question::FileContainingExtension(_)
+                | Question::AllExtensionNumbersOfType(_) => {}
+            }
+        }
+        Some(lesson)
     }
 }
 
@@ -243,7 +385,7 @@ mod tests {
     }
 
     fn asked(fetch: &mut Fetch) -> Vec<Question> {
-        let requests: Vec<Bytes> = std::iter::from_fn(|| fetch.next_request()).collect();
+        let requests: Vec<Bytes> = std::iter::from_fn(|| fetch.next_request().unwrap()).collect();
         requests.into_iter().map(|bytes| Request::decode(bytes).unwrap().question.unwrap()).collect()
     }
 
@@ -293,6 +435,98 @@ mod tests {
         let refusal = Refusal { error_code: 5, error_message: "gone".to_owned() };
         fetch.on_response(answer(Answer::Error(refusal))).unwrap();
         assert!(fetch.finish().unwrap().schema.message("grpc.health.v1.HealthCheckRequest").is_some());
+    }
+
+    fn services(names: &[&str]) -> Bytes {
+        let service = names.iter().map(|name| ServiceName { name: (*name).to_owned() }).collect();
+        answer(Answer::Services(Services { service }))
+    }
+
+    fn symbol(name: &str) -> Question {
+        Question::FileContainingSymbol(name.to_owned())
+    }
+
+    const HEALTH: &str = "grpc.health.v1.Health";
+
+    #[test]
+    fn what_was_learnt_is_asked_at_once_the_next_time() {
+        let list = Question::ListServices(String::new());
+        let mut fetch = Fetch::everything();
+        asked(&mut fetch);
+        fetch.on_response(services(&[HEALTH])).unwrap();
+        assert_eq!(asked(&mut fetch), [symbol(HEALTH)]);
+        fetch.on_response(files(&["grpc/health/v1/health.proto"])).unwrap();
+        let first = fetch.finish().unwrap();
+        let lesson = first.lesson.unwrap();
+        assert_eq!(lesson.symbols, [HEALTH]);
+
+        let mut fetch = Fetch::everything().foreseeing(&lesson);
+        assert_eq!(asked(&mut fetch), [list, symbol(HEALTH)]);
+        fetch.on_response(services(&[HEALTH])).unwrap();
+        assert!(!fetch.is_done());
+        assert_eq!(asked(&mut fetch), []);
+        fetch.on_response(files(&["grpc/health/v1/health.proto"])).unwrap();
+        assert!(fetch.is_done());
+        let second = fetch.finish().unwrap();
+        assert_eq!(second.lesson, None);
+        assert_eq!(second.schema.descriptor_set(), first.schema.descriptor_set());
+    }
+
+    #[test]
+    fn a_wrong_guess_changes_nothing_but_the_questions() {
+        let foresight = Foresight {
+            symbols: vec![HEALTH.to_owned(), "gone.Service".to_owned()],
+            files: vec!["gone.proto".to_owned()],
+            alpha: false,
+        };
+        let mut fetch = Fetch::everything().foreseeing(&foresight);
+        assert_eq!(asked(&mut fetch).len(), 4);
+        // By now the server has something else.
+        fetch.on_response(services(&[SERVICE_V1])).unwrap();
+        assert_eq!(asked(&mut fetch), [symbol(SERVICE_V1)]);
+        fetch.on_response(files(&["grpc/health/v1/health.proto"])).unwrap();
+        for _ in 0..2 {
+            let refusal = Refusal { error_code: 5, error_message: "gone".to_owned() };
+            fetch.on_response(answer(Answer::Error(refusal))).unwrap();
+        }
+        assert!(!fetch.is_done());
+        fetch.on_response(files(&["grpc/reflection/v1/reflection.proto"])).unwrap();
+        assert!(fetch.is_done());
+        let fetched = fetch.finish().unwrap();
+        assert_eq!(fetched.schema.services().collect::<Vec<_>>(), [SERVICE_V1]);
+        assert_eq!(fetched.missing, []);
+        assert_eq!(fetched.lesson.unwrap().symbols, [SERVICE_V1]);
+    }
+
+    #[test]
+    fn an_answer_is_used_when_it_turns_out_to_be_needed() {
+        let foresight = Foresight { symbols: vec![HEALTH.to_owned()], ..Foresight::default() };
+        let mut fetch = Fetch::services().foreseeing(&foresight);
+        assert_eq!(asked(&mut fetch).len(), 2);
+        fetch.on_response(services(&[HEALTH])).unwrap();
+        assert!(fetch.is_done());
+        fetch.on_response(files(&["grpc/health/v1/health.proto"])).unwrap();
+        fetch.ask_symbol(HEALTH);
+        assert!(!fetch.is_done());
+        assert_eq!(asked(&mut fetch), []);
+        assert!(fetch.is_done());
+        assert_eq!(fetch.finish().unwrap().schema.services().collect::<Vec<_>>(), [HEALTH]);
+    }
+
+    #[test]
+    fn a_server_that_dislikes_a_guess_is_asked_without() {
+        let foresight = Foresight { symbols: vec!["gone.S".to_owned()], files: Vec::new(), alpha: true };
+        let mut fetch = Fetch::services().foreseeing(&foresight);
+        assert_eq!(fetch.path(), "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo");
+        assert_eq!(asked(&mut fetch).len(), 2);
+        assert!(matches!(fetch.on_failure(Status::new(Code::Unimplemented, "")), Next::Again));
+        assert_eq!(fetch.path(), "grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
+        assert_eq!(asked(&mut fetch), [Question::ListServices(String::new())]);
+        let mut fetch = Fetch::services().foreseeing(&foresight);
+        asked(&mut fetch);
+        assert!(fetch.forget_foresight() && !fetch.forget_foresight());
+        let mut fetch = Fetch::services().foreseeing(&foresight);
+        assert!(matches!(fetch.on_failure(Status::new(Code::DeadlineExceeded, "")), Next::Failed(_)));
     }
 
     #[test]
