@@ -20,9 +20,11 @@ pub mod stage;
 pub mod wait;
 pub mod with;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{Args as _, FromArgMatches as _, Parser};
 
 use app::App;
 use exit::{Exit, Failure};
@@ -76,7 +78,7 @@ pub fn main() -> ExitCode {
         let failure = Failure::new(Exit::Usage, format!("unexpected argument '{word}'")).tip(tip);
         return App::bare(&words).report(&failure.into()).into();
     }
-    let cli = match Cli::try_parse_from(&words) {
+    let cli = match parse(&words) {
         Ok(cli) => cli,
         Err(error) => return errors::answer(&error, &words).into(),
     };
@@ -94,6 +96,30 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
+/// Understands the words. To put the flags of all commands together takes longer than to parse, so it is first tried
+/// with those of the one that is named; what cannot be understood so is explained by the whole.
+fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
+    let narrow = narrow(words).map(|command| command.try_get_matches_from(words));
+    match narrow {
+        Some(Ok(matches)) => Cli::from_arg_matches(&matches).or_else(|_| Cli::try_parse_from(words)),
+        Some(Err(error)) if error.kind() == ErrorKind::DisplayVersion => Err(error),
+        Some(Err(_)) | None => Cli::try_parse_from(words),
+    }
+}
+
+/// The command line as far as these words need it; `None` if all of it may be needed.
+fn narrow(words: &[OsString]) -> Option<clap::Command> {
+    let root = app::GlobalArgs::augment_args(clap::Command::new("bandy").version(env!("CARGO_PKG_VERSION")));
+    match words.get(1)?.to_str()? {
+        "--version" | "-V" => Some(root),
+        "rpc" => {
+            let verb = rpc::verb(words.get(2)?.to_str()?)?;
+            Some(root.subcommand(clap::Command::new("rpc").subcommand(verb)))
+        }
+        _ => None,
+    }
+}
+
 fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::Rpc(args) => rpc::run(args, app),
@@ -109,5 +135,61 @@ fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.number())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_verb_alone_has_all_its_flags() {
+        let mut whole = Cli::command();
+        whole.build();
+        for verb in whole.find_subcommand("rpc").unwrap().get_subcommands() {
+            let Some(mut narrow) = narrow(&words(&format!("bandy rpc {}", verb.get_name()))) else {
+                continue;
+            };
+            narrow.build();
+            let narrow = narrow.find_subcommand("rpc").unwrap().find_subcommand(verb.get_name()).unwrap();
+            let flags = |command: &clap::Command| -> Vec<String> {
+                let mut flags: Vec<String> =
+                    command.get_arguments().map(|flag| format!("{flag:?}")).collect();
+                flags.sort();
+                flags
+            };
+            assert_eq!(flags(narrow), flags(verb), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn a_command_is_understood_alone_as_by_the_whole() {
+        for line in [
+            "bandy rpc call -e :1 a.B/C x=1 -q --json --timeout 3s",
+            "bandy rpc ls --json Service",
+            "bandy rpc serve -l :0 upper=tr",
+            "bandy rpc demo call --seed 3",
+        ] {
+            let (short, long) = (parse(&words(line)).unwrap(), Cli::try_parse_from(words(line)).unwrap());
+            assert!(narrow(&words(line)).is_some(), "{line}");
+            assert_eq!(format!("{short:?}"), format!("{long:?}"), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_by_the_whole() {
+        for line in
+            ["bandy rpc call", "bandy rpc call x --nonsense", "bandy rpc cal x", "bandy rpc call --help"]
+        {
+            let (short, long) =
+                (parse(&words(line)).unwrap_err(), Cli::try_parse_from(words(line)).unwrap_err());
+            assert_eq!(short.to_string(), long.to_string(), "{line}");
+        }
     }
 }
