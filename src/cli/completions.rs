@@ -23,7 +23,7 @@ use super::settings::{Config, Environment, Home};
 const VARIABLE: &str = "COMPLETE";
 
 /// A server has this long to say what it offers: a person waits.
-const BUDGET: Duration = Duration::from_millis(150);
+const BUDGET: Duration = Duration::from_millis(300);
 
 /// Answers the shell and ends the process, if it is the shell that asks.
 pub fn answer() {

@@ -74,8 +74,13 @@ fn what_is_kept_may_be_damaged_or_unwritable() {
     pay(&server, "euro=5").prints("{\"euro\":\"5\"}\n").silently();
 }
 
-/// What bash is offered for the last word.
+/// What bash is offered for the last word. On a machine that is too busy that is nothing, by design: then again.
 fn offered(home: &Home, words: &str) -> Vec<String> {
+    let mut tries = (0..50).map(|_| offered_now(home, words));
+    tries.find(|offered| !offered.is_empty()).unwrap_or_default()
+}
+
+fn offered_now(home: &Home, words: &str) -> Vec<String> {
     let words: Vec<&str> = words.split(' ').collect();
     let mut command = bandy("--").home(home).env("COMPLETE", "bash").env("_CLAP_IFS", "\n");
     command = command
@@ -90,6 +95,7 @@ fn methods_and_services_are_completed() {
     let home = Home::new();
     let server = serve(&home, &schema("a.b", "euro"));
     let url = server.url.clone();
+    bandy("rpc ls -o %{method}").endpoint(&server).runs().shows("Pay\n");
     let offered = |verb: &str, word: &str| offered(&home, &format!("bandy rpc {verb} -e {url} {word}"));
     assert_eq!(offered("call", "Ti"), ["Till/Pay"]);
     assert_eq!(offered("call", "a.b"), ["a.b.Till/Pay"]);
