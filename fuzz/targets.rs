@@ -361,7 +361,8 @@ pub fn proto_text(data: &[u8]) {
 
 /// What a server answers to reflection's questions.
 pub fn reflection(data: &[u8]) {
-    let foresight = Foresight { symbols: vec!["a.A".to_owned()], files: vec!["a.proto".to_owned()], alpha: false };
+    let foresight =
+        Foresight { symbols: vec!["a.A".to_owned()], files: vec!["a.proto".to_owned()], alpha: false };
     let guessing = Fetch::everything().foreseeing(&foresight);
     for mut fetch in [Fetch::everything(), Fetch::symbols(["a.A"]), guessing] {
         for part in parts(data) {
