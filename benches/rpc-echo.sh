@@ -4,20 +4,25 @@
 #   benches/rpc-echo.sh [ROUNDS]
 #
 # The two take turns, so that whatever else the machine does hits both; the ratio is the median over the rounds.
-# Needs h2load (Debian: nghttp2-client).
+# With BANDY=FILE it is that binary's `rpc serve --echo`, else the library's server in examples/echo_server.rs. Needs h2load (Debian: nghttp2-client).
 set -euo pipefail
 rounds=${1:-5}
 requests=${REQUESTS:-100000}
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
 peer_target=${PEER_TARGET_DIR:-$target/peers}
-cargo build --quiet --release --example echo_server
+[ -n "${BANDY:-}" ] || cargo build --quiet --release --example echo_server
 cargo build --quiet --release --manifest-path benches/peers/tonic-echo/Cargo.toml --target-dir "$peer_target"
 
 work=$(mktemp -d)
 pids=()
 trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
-"$target/release/examples/echo_server" 127.0.0.1:18181 & pids+=($!)
+if [ -n "${BANDY:-}" ]; then
+    echo 'syntax = "proto3"; package echo; service Echo { rpc Unary(M) returns (M); } message M { string text = 1; }' > "$work/echo.proto"
+    BANDY_HOME=$work/home "$BANDY" rpc serve -l 127.0.0.1:18181 --proto "$work/echo.proto" --echo > /dev/null 2>&1 & pids+=($!)
+else
+    "$target/release/examples/echo_server" 127.0.0.1:18181 & pids+=($!)
+fi
 "$peer_target/release/tonic-echo" 127.0.0.1:18182 & pids+=($!)
 # Message{text: "hello world"} behind its five-byte prefix.
 printf '\0\0\0\0\015\012\013hello world' > "$work/request"

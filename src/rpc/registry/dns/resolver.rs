@@ -74,8 +74,8 @@ impl Resolver {
                 }
                 Some("search" | "domain") => resolver.search = words.map(str::to_owned).collect(),
                 Some("options") => {
-                    let dots = words.filter_map(|word| word.strip_prefix("ndots:")?.parse().ok());
-                    resolver.dots = dots.last().unwrap_or(resolver.dots);
+                    let mut dots = words.filter_map(|word| word.strip_prefix("ndots:")?.parse().ok());
+                    resolver.dots = dots.next_back().unwrap_or(resolver.dots);
                 }
                 _ => {}
             }
