@@ -33,6 +33,7 @@
 mod batch;
 mod cache;
 mod checkpoint;
+mod compaction;
 pub mod disk;
 mod epochs;
 mod error;
@@ -44,6 +45,7 @@ mod log;
 mod record;
 mod recovery;
 mod retention;
+mod salvage;
 mod segment;
 mod store;
 mod varint;
@@ -52,6 +54,7 @@ mod varint;
 mod tests;
 
 pub use batch::{BATCH_BYTES_MAX, Batch, BatchError, Checked, HEADER_LEN, Header, set_append_time};
+pub use compaction::{Compacted, Compaction, Packing, Plain};
 pub use error::{Error, Result};
 pub use flush::{Observer, Synced};
 pub use id::{IdError, LogId};
@@ -60,4 +63,5 @@ pub use log::{Appended, Chunk, Importance, Log, LogConfig, LogState, Reader, Sto
 pub use record::{BatchBuilder, Headers, Record, Records};
 pub use recovery::{Cut, Recovery};
 pub use retention::{Retention, SegmentFacts, expired};
+pub use salvage::{Salvage, Salvaged};
 pub use store::{Counts, Durability, Flushing, Options, Start, Store};

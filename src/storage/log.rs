@@ -1,31 +1,27 @@
 //! One log: appending, how far it is safe, and going offline when the disk fails.
 
-use std::io::IoSlice;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
-use super::batch::{BATCH_BYTES_MAX, BatchError, Checked, Header, PATCHED_LEN};
 use super::checkpoint::Flushed;
-use super::disk::{DiskFile, Mode, replace_file, write_all};
+use super::disk::{DiskFile, replace_file};
 use super::epochs::Epochs;
-use super::error::{Error, Result, is_full};
+use super::error::{Error, Result};
 use super::flush::{self, Job, Observer, Synced};
 use super::id::LogId;
 use super::index::Index;
-use super::record::BatchBuilder;
 use super::recovery::{self, Recovery};
 use super::segment::Segment;
-use super::store::{Durability, FileKey, Shared};
+use super::store::{FileKey, Shared};
 
+mod append;
 mod cut;
 mod read;
 
 pub use read::{Chunk, Reader, StoredBatch, StoredRecord};
 
-/// Smallest first step of reserved space, in bytes: what an almost empty log takes.
-const ALLOCATE_MIN: u64 = 16 << 10;
 /// Segments larger than this would not fit the index.
 const SEGMENT_BYTES_MAX: u64 = 2 << 30;
 /// Files that are not synced and stay open at the same time.
@@ -127,6 +123,8 @@ struct State {
     poison: Option<Poison>,
     waiters: Vec<(i64, Thread)>,
     generation: u32,
+    /// Compaction has seen everything before this offset.
+    compacted: i64,
     /// Counts cuts of the end: a sync that began before one says nothing about what was appended after it.
     truncations: u64,
 }
@@ -187,6 +185,7 @@ impl LogInner {
             poison: None,
             waiters: Vec::new(),
             generation,
+            compacted: 0,
             truncations: 0,
         };
         Ok(Arc::new(Self {
@@ -334,141 +333,8 @@ impl LogInner {
         self.shared.paths.log(self.id).join("epochs")
     }
 
-    /// The file that is written to.
-    fn active_file(&self, state: &State) -> std::io::Result<Arc<dyn DiskFile>> {
-        let key = self.key(state.segments.last());
-        let held = state.unsynced.last().filter(|one| one.key == key).and_then(|one| one.file.clone());
-        held.map_or_else(|| self.shared.file(key, Mode::Existing), Ok)
-    }
-
     fn key(&self, segment: Option<&Segment>) -> FileKey {
         segment.map_or((self.id, 0, 0), |segment| (self.id, segment.base, segment.generation))
-    }
-
-    /// Finishes the last segment and begins another.
-    fn roll(&self, state: &mut State) -> std::io::Result<()> {
-        let before = state.segments.last().copied();
-        match &before {
-            Some(last) if state.allocated > last.size => {
-                let file = self.active_file(state)?;
-                file.set_len(last.size)?;
-                state.allocated = last.size;
-                self.note_unsynced(state, &file);
-            }
-            Some(_) => {}
-            None => self.shared.disk.create_dir(&self.shared.paths.log(self.id))?,
-        }
-        let segment = Segment { generation: state.generation, ..Segment::empty(state.end) };
-        let key = self.key(Some(&segment));
-        self.shared.forget(&key);
-        self.shared.file(key, Mode::Truncate)?;
-        if let Some(last) = before {
-            self.write_index(state, &last);
-            let index = std::mem::take(&mut state.index);
-            let cost = index.memory();
-            self.shared.indexes.insert(self.key(Some(&last)), Arc::new(index), cost);
-        }
-        state.files_new = true;
-        state.allocated = 0;
-        state.index = Index::new(segment.base);
-        state.segments.push(segment);
-        Ok(())
-    }
-
-    /// Keeps the index of a finished segment. Not synced: it has a checksum and can be made anew.
-    fn write_index(&self, state: &State, segment: &Segment) {
-        let content = state.index.to_file(&segment.summary());
-        let path = self.shared.paths.index(self.id, segment.base);
-        let written = self.shared.disk.open(&path, Mode::Truncate);
-        if let Err(error) = written.and_then(|file| write_all(&*file, &mut [IoSlice::new(&content)], 0)) {
-            tracing::warn!(path = %path.display(), %error, "the index was not written");
-        }
-    }
-
-    fn note_unsynced(&self, state: &mut State, file: &Arc<dyn DiskFile>) {
-        let key = self.key(state.segments.last());
-        if state.unsynced.last().is_some_and(|one| one.key == key) {
-            return;
-        }
-        let pinned = self.shared.pinned.fetch_add(1, Ordering::Relaxed) < PINNED_MAX;
-        if !pinned {
-            self.shared.pinned.fetch_sub(1, Ordering::Relaxed);
-            self.shared.flusher.hurry();
-        }
-        state.unsynced.push(Unsynced { key, file: pinned.then(|| Arc::clone(file)) });
-    }
-
-    /// Reserves space ahead.
-    fn allocate(&self, state: &mut State, file: &dyn DiskFile, end: u64) -> std::io::Result<()> {
-        let max = self.shared.options.allocate_max;
-        if end <= state.allocated || max == 0 {
-            return Ok(());
-        }
-        let step = state.allocated.clamp(ALLOCATE_MIN.min(max), max);
-        let limit = self.config.segment_bytes.max(end);
-        let to = (state.allocated + step).max(end).min(limit);
-        file.allocate(state.allocated, to - state.allocated)?;
-        state.allocated = to;
-        Ok(())
-    }
-
-    /// Writes batches, which have their final headers, as one run, and publishes them.
-    fn write_run(&self, state: &mut State, headers: &[Header], parts: &mut [IoSlice<'_>]) -> Result<()> {
-        let len: usize = headers.iter().map(|header| header.len).sum();
-        let end = headers.last().map_or(state.end, Header::end_offset);
-        let full = state.segments.last().is_none_or(|last| {
-            let too_large = last.size + len as u64 > self.config.segment_bytes && last.size > 0;
-            too_large || end - last.base > i64::from(u32::MAX)
-        });
-        if full {
-            self.roll(state).map_err(|error| self.write_failed(state, None, &error))?;
-        }
-        let file = self.active_file(state).map_err(|error| self.write_failed(state, None, &error))?;
-        let position = state.segments.last().map_or(0, |last| last.size);
-        // Before the write: a failure in the middle of it leaves something to sync or to cut.
-        self.note_unsynced(state, &file);
-        self.allocate(state, &*file, position + len as u64)
-            .and_then(|()| write_all(&*file, parts, position))
-            .map_err(|error| self.write_failed(state, Some(&*file), &error))?;
-        for header in headers {
-            if state.epochs.note(header.leader_epoch, header.base_offset) {
-                state.epochs_changed = true;
-            }
-            let State { segments, index, .. } = state;
-            if let Some(last) = segments.last_mut() {
-                index.add(header, last.size, last.max_timestamp);
-                last.add(header);
-            }
-        }
-        state.end = end;
-        self.end.store(end, Ordering::Release);
-        self.shared.counters.bytes.fetch_add(len as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// A write failed. Out of space: cut off what was written of it, and go on; anything else takes the log offline.
-    fn write_failed(&self, state: &mut State, file: Option<&dyn DiskFile>, error: &std::io::Error) -> Error {
-        if !is_full(error) {
-            return self.poison(state, "write", error);
-        }
-        self.shared.note_full();
-        self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-        let size = state.segments.last().map_or(0, |last| last.size);
-        if let Some(file) = file {
-            if let Err(error) = file.set_len(size) {
-                return self.poison(state, "cut", &error);
-            }
-            state.allocated = size;
-        }
-        Error::Full { path: self.shared.paths.root.clone() }
-    }
-
-    fn check_space(&self, importance: Importance) -> Result<()> {
-        if importance == Importance::Normal && self.shared.is_full() {
-            self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(Error::Full { path: self.shared.paths.root.clone() });
-        }
-        Ok(())
     }
 
     /// Wakes whoever waits: the store is closed.
@@ -497,7 +363,7 @@ impl LogInner {
         if let Some(last) = state.segments.last().filter(|last| last.size >= INDEX_FROM)
             && state.poison.is_none()
         {
-            self.write_index(&state, last);
+            self.keep_index(&state.index, last);
         }
         state.poison.is_none() && state.flushed == state.end
     }
@@ -565,135 +431,6 @@ impl Log {
         }
     }
 
-    /// Appends batches as the leader: they get the next offsets and the epoch, and are otherwise kept as they are.
-    ///
-    /// # Errors
-    /// An epoch older than the log's; [`Error::Full`], after which nothing of it was kept; [`Error::Poisoned`], after
-    /// which it is unknown what was.
-    pub fn append(
-        &self,
-        batches: Checked<'_>,
-        leader_epoch: i32,
-        importance: Importance,
-    ) -> Result<Appended> {
-        let mut state = self.ready(leader_epoch, importance)?;
-        let base = state.end;
-        let mut at = base;
-        let (mut headers, mut heads) = (Vec::with_capacity(1), Vec::with_capacity(1));
-        for batch in batches.batches() {
-            let header = Header { base_offset: at, leader_epoch, ..batch.header };
-            heads.push(header.patched(at, leader_epoch));
-            headers.push(header);
-            at += i64::from(header.last_offset_delta) + 1;
-        }
-        let tails = batches.batches().map(|batch| &batch.bytes()[PATCHED_LEN..]);
-        let pairs = heads.iter().zip(tails).flat_map(|(head, tail)| [IoSlice::new(head), IoSlice::new(tail)]);
-        let mut parts: Vec<IoSlice<'_>> = pairs.collect();
-        run_fits(&headers)?;
-        self.0.write_run(&mut state, &headers, &mut parts)?;
-        self.published(state, base)
-    }
-
-    /// Appends what a builder holds, without copying large bodies, and empties it when that worked.
-    ///
-    /// # Errors
-    /// As [`Log::append`]; a builder without records.
-    pub fn append_built(&self, batch: &mut BatchBuilder, leader_epoch: i32) -> Result<Appended> {
-        self.append_built_as(batch, leader_epoch, Importance::Normal)
-    }
-
-    /// As [`Log::append_built`], for what has to work on a full disk.
-    ///
-    /// # Errors
-    /// As [`Log::append`]; a builder without records.
-    pub fn append_built_as(
-        &self,
-        batch: &mut BatchBuilder,
-        leader_epoch: i32,
-        importance: Importance,
-    ) -> Result<Appended> {
-        if batch.is_empty() {
-            return Err(BatchError::Header { what: "record count", value: 0 }.into());
-        }
-        let sealed = batch.seal();
-        let mut state = self.ready(leader_epoch, importance)?;
-        let header = Header { base_offset: state.end, leader_epoch, ..sealed };
-        let head = header.patched(header.base_offset, leader_epoch);
-        let mut parts = batch.tail();
-        parts.insert(0, IoSlice::new(&head));
-        self.0.write_run(&mut state, &[header], &mut parts)?;
-        let appended = self.published(state, header.base_offset)?;
-        batch.clear();
-        Ok(appended)
-    }
-
-    /// Appends batches as a follower: with the leader's offsets and epochs.
-    ///
-    /// # Errors
-    /// As [`Log::append`]; [`Error::NotNext`] for batches that do not continue the log.
-    pub fn append_replicated(&self, batches: Checked<'_>) -> Result<Appended> {
-        let headers: Vec<Header> = batches.batches().map(|batch| batch.header).collect();
-        let first = headers.first().map_or(0, |header| header.leader_epoch);
-        run_fits(&headers)?;
-        let mut state = self.ready(first, Importance::Normal)?;
-        let (mut end, mut newest) = (state.end, first);
-        for header in &headers {
-            let follows = header.base_offset == end || self.0.config.compact && header.base_offset > end;
-            if !follows {
-                return Err(Error::NotNext { given: header.base_offset, end });
-            }
-            if header.leader_epoch < newest {
-                return Err(Error::EpochFell { given: header.leader_epoch, newest });
-            }
-            (end, newest) = (header.end_offset(), header.leader_epoch);
-        }
-        let base = headers.first().map_or(state.end, |header| header.base_offset);
-        self.0.write_run(&mut state, &headers, &mut [IoSlice::new(batches.bytes())])?;
-        self.published(state, base)
-    }
-
-    fn ready(&self, leader_epoch: i32, importance: Importance) -> Result<MutexGuard<'_, State>> {
-        self.0.check_space(importance)?;
-        let state = self.0.state();
-        self.0.check_state(&state)?;
-        match state.epochs.newest() {
-            Some(newest) if newest > leader_epoch => Err(Error::EpochFell { given: leader_epoch, newest }),
-            _ => Ok(state),
-        }
-    }
-
-    /// What was appended is in the file: does what the store's durability asks for.
-    fn published(&self, mut state: MutexGuard<'_, State>, base: i64) -> Result<Appended> {
-        let inner = &self.0;
-        let end = state.end;
-        let appended = |safe| Ok(Appended { base, end, safe });
-        let durability = inner.shared.options.durability;
-        if durability == Durability::Memory {
-            state.flushed = end;
-            inner.unpin(std::mem::take(&mut state.unsynced));
-            inner.raise_safe(&mut state, end);
-            return appended(true);
-        }
-        let queue = durability != Durability::Each && !std::mem::replace(&mut state.queued, true);
-        if durability == Durability::Os {
-            inner.raise_safe(&mut state, end);
-        }
-        drop(state);
-        if queue {
-            inner.shared.flusher.push(Arc::clone(inner));
-        }
-        match durability {
-            Durability::Each => {
-                flush::flush_one(&inner.shared, inner)?;
-                // Another append's sync may have taken ours along and not be done.
-                self.wait(end)?;
-                appended(true)
-            }
-            Durability::Group => appended(false),
-            Durability::Os | Durability::Memory => appended(true),
-        }
-    }
-
     /// Waits until everything before `end` is safe.
     ///
     /// # Errors
@@ -749,13 +486,4 @@ impl Log {
     pub fn path(&self) -> impl AsRef<Path> + use<> {
         self.0.shared.paths.log(self.0.id)
     }
-}
-
-/// A run of batches fits into a segment and its index.
-fn run_fits(headers: &[Header]) -> Result<()> {
-    let len: usize = headers.iter().map(|header| header.len).sum();
-    if len > BATCH_BYTES_MAX {
-        return Err(BatchError::Length { length: i32::try_from(len).unwrap_or(i32::MAX) }.into());
-    }
-    Ok(())
 }

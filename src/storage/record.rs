@@ -48,6 +48,11 @@ impl<'a> Headers<'a> {
         let mut rest = self.bytes;
         (0..self.count).map_while(move |_| Some((take_bytes(&mut rest)??, take_bytes(&mut rest)?)))
     }
+
+    /// The bytes after the count, as they stand in the record.
+    pub(crate) fn raw(&self) -> &'a [u8] {
+        self.bytes
+    }
 }
 
 /// A length and as many bytes; -1 is "none". `None` when it is cut short.
@@ -336,4 +341,18 @@ impl BatchBuilder {
 fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     varint::put(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
     out.extend_from_slice(bytes.unwrap_or_default());
+}
+
+/// Appends one record as it stands in a batch, headers verbatim: compaction moves records between batches.
+pub(crate) fn put_record(out: &mut Vec<u8>, header: &Header, record: &Record<'_>) {
+    let mut inner = Vec::with_capacity(32 + record.value.map_or(0, <[u8]>::len));
+    inner.push(0);
+    varint::put(&mut inner, record.timestamp.wrapping_sub(header.base_timestamp));
+    varint::put(&mut inner, record.offset - header.base_offset);
+    put_bytes(&mut inner, record.key);
+    put_bytes(&mut inner, record.value);
+    varint::put(&mut inner, record.headers.len() as i64);
+    inner.extend_from_slice(record.headers.raw());
+    varint::put(out, inner.len() as i64);
+    out.extend_from_slice(&inner);
 }

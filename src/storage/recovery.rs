@@ -15,6 +15,7 @@ use super::error::{Error, Result};
 use super::id::LogId;
 use super::index::{Index, Summary, header_matches};
 use super::log::LogConfig;
+use super::salvage;
 use super::segment::{Expected, Scan, Segment, Step, base_of};
 use super::store::Shared;
 
@@ -114,7 +115,8 @@ pub(crate) fn open(shared: &Shared, id: LogId, config: &LogConfig) -> Result<Fou
 
 impl Recovering<'_> {
     fn run(mut self) -> Result<Found> {
-        let bases = self.bases()?;
+        let bases = bases(self.disk, &self.dir)?;
+        self.holes |= salvage::has_holes(self.disk, &self.dir);
         let start = self.flushed.map_or(bases.first().copied().unwrap_or(0), |flushed| flushed.start);
         self.segments = bases.into_iter().map(Segment::empty).collect();
         let flushed_end = self.flushed.map_or(start, |flushed| flushed.end);
@@ -175,28 +177,6 @@ impl Recovering<'_> {
         let (path, position) = (self.path(segment), position.unwrap_or(at));
         tracing::error!(log = %self.id, offset, position, path = %path.display(), why, "corrupt log, not opened");
         Error::Corrupt { log: self.id, offset, path, position, why }
-    }
-
-    /// Base offsets of the segments, after a compaction that was under way is finished or undone.
-    fn bases(&self) -> Result<Vec<i64>> {
-        let names = list_or_none(self.disk, &self.dir).map_err(Error::io("list", &self.dir))?;
-        let mut names_changed = false;
-        for name in &names {
-            let path = self.dir.join(name);
-            if name.ends_with(".cleaned") || name.ends_with(".tmp") {
-                self.disk.remove_file(&path).map_err(Error::io("remove", &path))?;
-            } else if let Some((base, last)) = swap_of(name) {
-                finish_swap(self.disk, &self.dir, &names, base, last).map_err(Error::io("replace", &path))?;
-                names_changed = true;
-            }
-        }
-        let names = match names_changed {
-            true => self.disk.list(&self.dir).map_err(Error::io("list", &self.dir))?,
-            false => names,
-        };
-        let mut bases: Vec<i64> = names.iter().filter_map(|name| base_of(name, ".log")).collect();
-        bases.sort_unstable();
-        Ok(bases)
     }
 
     /// Segments wholly before the start: a crash came between writing that down and removing them.
@@ -419,7 +399,7 @@ impl Recovering<'_> {
                 return Ok(true);
             }
             let far = bad.position.saturating_add(GROUP_MAX);
-            if scan.find_batch(far)? {
+            if scan.find_batch(far)?.is_some() {
                 return Ok(false);
             }
             // Later segments lie as far away as this one goes on.
@@ -427,7 +407,7 @@ impl Recovering<'_> {
             for later in self.segments.iter().skip(bad.segment + 1) {
                 let file = self.disk.open(&self.shared.paths.segment(self.id, later.base), Mode::Existing)?;
                 let mut scan = Scan::new(&*file, 0, Expected { offset: bad.offset, ..expected })?;
-                if scan.find_batch(GROUP_MAX.saturating_sub(distance))? {
+                if scan.find_batch(GROUP_MAX.saturating_sub(distance))?.is_some() {
                     return Ok(false);
                 }
                 distance += scan.file_len();
@@ -448,7 +428,7 @@ impl Recovering<'_> {
         let file = self.open(base)?;
         self.disk.create_dir(&trash).map_err(Error::io("create", &trash))?;
         let kept = trash.join(format!("{base:020}-{:020}.cut", bad.position));
-        let bytes = self.keep(&*file, bad.position, &kept).map_err(Error::io("write", &kept))?;
+        let bytes = keep(self.disk, &*file, bad.position, &kept).map_err(Error::io("write", &kept))?;
         let sync = |dir: &Path| self.disk.sync_dir(dir).map_err(Error::io("sync", dir));
         for later in self.segments.drain(bad.segment + 1..) {
             self.shared.forget(&(self.id, later.base, 0));
@@ -470,30 +450,6 @@ impl Recovering<'_> {
         tracing::warn!(log = %self.id, offset, bytes, why, kept = %kept.display(), "torn tail cut");
         self.report.cut = Some(Cut { offset: *offset, bytes, kept_in: kept, why: why.clone() });
         Ok(())
-    }
-
-    /// Copies a tail up to its last byte that is not zero.
-    fn keep(&self, file: &dyn DiskFile, from: u64, to: &Path) -> io::Result<u64> {
-        let copy = self.disk.open(to, Mode::Truncate)?;
-        let (mut at, mut end) = (from, from);
-        let mut buffer = vec![0; COPY_LEN];
-        loop {
-            let read = read_full(file, &mut buffer, at)?;
-            let bytes = buffer.get(..read).unwrap_or_default();
-            let Some(last) = bytes.iter().rposition(|&byte| byte != 0) else {
-                if read == 0 {
-                    break;
-                }
-                at += read as u64;
-                continue;
-            };
-            let bytes = &bytes[..=last];
-            write_all(&*copy, &mut [IoSlice::new(bytes)], at - from)?;
-            end = at + bytes.len() as u64;
-            at += read as u64;
-        }
-        copy.sync()?;
-        Ok(end - from)
     }
 
     /// Writes the epochs down before a checkpoint says that what they describe is on disk.
@@ -528,6 +484,50 @@ impl Recovering<'_> {
         }
         Ok(())
     }
+}
+
+/// Base offsets of a log's segments, after a compaction that was under way is finished or undone.
+pub(crate) fn bases(disk: &dyn Disk, dir: &Path) -> Result<Vec<i64>> {
+    let names = list_or_none(disk, dir).map_err(Error::io("list", dir))?;
+    let mut names_changed = false;
+    for name in &names {
+        let path = dir.join(name);
+        if name.ends_with(".cleaned") || name.ends_with(".tmp") {
+            disk.remove_file(&path).map_err(Error::io("remove", &path))?;
+        } else if let Some((base, last)) = swap_of(name) {
+            finish_swap(disk, dir, &names, base, last).map_err(Error::io("replace", &path))?;
+            names_changed = true;
+        }
+    }
+    let names = match names_changed {
+        true => disk.list(dir).map_err(Error::io("list", dir))?,
+        false => names,
+    };
+    let mut bases: Vec<i64> = names.iter().filter_map(|name| base_of(name, ".log")).collect();
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+/// Copies a tail up to its last byte that is not zero, and syncs the copy; its length in bytes.
+pub(crate) fn keep(disk: &dyn Disk, file: &dyn DiskFile, from: u64, to: &Path) -> io::Result<u64> {
+    let copy = disk.open(to, Mode::Truncate)?;
+    let (mut at, mut end) = (from, from);
+    let mut buffer = vec![0; COPY_LEN];
+    loop {
+        let read = read_full(file, &mut buffer, at)?;
+        if read == 0 {
+            break;
+        }
+        let bytes = buffer.get(..read).unwrap_or_default();
+        if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
+            let bytes = &bytes[..=last];
+            write_all(&*copy, &mut [IoSlice::new(bytes)], at - from)?;
+            end = at + bytes.len() as u64;
+        }
+        at += read as u64;
+    }
+    copy.sync()?;
+    Ok(end - from)
 }
 
 /// Writes bytes over themselves: a sync that failed in the process before left them in memory, marked as written.
@@ -615,7 +615,7 @@ pub(crate) fn walk_segment(
 }
 
 /// Writes a segment's index beside it, unsynced: it has a checksum and can be made anew.
-fn write_index(shared: &Shared, id: LogId, segment: &Segment, index: &Index) {
+pub(crate) fn write_index(shared: &Shared, id: LogId, segment: &Segment, index: &Index) {
     let path = shared.paths.index(id, segment.base);
     let content = index.to_file(&segment.summary());
     let written = shared.disk.open(&path, Mode::Truncate);

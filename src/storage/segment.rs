@@ -225,18 +225,18 @@ impl<'a> Scan<'a> {
         Ok(Step::Batch(header))
     }
 
-    /// Looks for a whole batch anywhere from `from` on that could come later in this log.
+    /// Where, from `from` on, the next whole batch is that could come later in this log.
     ///
     /// # Errors
     /// The disk's.
-    pub(crate) fn find_batch(&mut self, from: u64) -> io::Result<bool> {
-        /// Bytes of checksums after which the search gives up and says yes: crafted data must not hold up a start.
+    pub(crate) fn find_batch(&mut self, from: u64) -> io::Result<Option<u64>> {
+        /// Bytes of checksums after which the search gives up and takes what it has: crafted data must not hold up a start.
         const WORK_MAX: u64 = 1 << 30;
         let (mut at, mut work) = (from, 0u64);
         while at + HEADER_LEN as u64 <= self.len {
             let piece = self.bytes_at(at, SCAN_LEN)?;
             if piece.len() < HEADER_LEN {
-                return Ok(false);
+                return Ok(None);
             }
             let windows = piece.windows(HEADER_LEN).enumerate();
             let candidates = windows.filter(|(_, window)| window[16] == 2);
@@ -246,22 +246,22 @@ impl<'a> Scan<'a> {
             let step = (piece.len() - HEADER_LEN + 1) as u64;
             for (position, header) in parsed {
                 let follows =
-                    header.base_offset > self.expected.offset && header.leader_epoch >= self.expected.epoch;
+                    header.base_offset >= self.expected.offset && header.leader_epoch >= self.expected.epoch;
                 if !follows || position + header.len as u64 > self.len {
                     continue;
                 }
                 work += header.len as u64;
                 if work > WORK_MAX {
-                    return Ok(true);
+                    return Ok(Some(position));
                 }
                 let crc = self.crc_of(position + CRC_FROM as u64, header.len - CRC_FROM)?;
                 if crc == Some(header.crc) {
-                    return Ok(true);
+                    return Ok(Some(position));
                 }
             }
             at += step;
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Whether one of the 512-byte sectors from `position` on, for `len` bytes, was never written: it is all zero.

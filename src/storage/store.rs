@@ -16,6 +16,7 @@ use super::id::LogId;
 use super::index::Index;
 use super::lock::{self, NodeInfo, Reserve};
 use super::log::{Log, LogConfig, LogInner};
+use super::salvage::{self, Salvage, Salvaged};
 use super::segment::Paths;
 
 /// What an acknowledgement means.
@@ -384,6 +385,22 @@ impl Store {
             self.shared.disk.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
         }
         Ok(())
+    }
+
+    /// Makes a damaged log readable again, and says what that cost. Everything that is taken out is kept in `trash/`.
+    /// For an operator who was told: no other call does this.
+    ///
+    /// # Errors
+    /// The system's. What was done up to then is safe to do again.
+    pub fn salvage(&self, id: LogId, config: LogConfig, how: Salvage) -> Result<Salvaged> {
+        let mut logs = self.logs();
+        if let Some(log) = logs.remove(&id).and_then(|log| log.upgrade()) {
+            log.retire();
+        }
+        let salvaged = salvage::run(&self.shared, id, &config, how)?;
+        drop(logs);
+        self.shared.write_checkpoint()?;
+        Ok(salvaged)
     }
 
     /// Removes from `trash/` what was put there more than `age_ms` ago. Returns how many things that were.

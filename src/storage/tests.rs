@@ -1,4 +1,6 @@
 //! Tests of a whole store.
 mod basics;
+mod cleaning;
 mod crash;
 mod damage;
+mod garbage;

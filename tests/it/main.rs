@@ -25,6 +25,7 @@ mod rpc_registry;
 mod rpc_serve;
 mod rpc_server;
 mod rpc_top;
+mod storage;
 mod support;
 mod terminal;
 mod tidy;

@@ -213,6 +213,12 @@ impl SimDisk {
         self.inner().faults = faults;
     }
 
+    /// The machine stops at the so many'th operation from now.
+    pub(crate) fn stop_after(&self, count: u64) {
+        let mut inner = self.inner();
+        inner.faults.stop_at = Some(inner.operations + count);
+    }
+
     /// The next operation fails in this way.
     pub(crate) fn fail_next(&self, kind: ErrorKind) {
         let mut inner = self.inner();

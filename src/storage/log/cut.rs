@@ -1,16 +1,18 @@
 //! Making a log shorter: its end, to where a leader's epoch ended; its start, by whole segments.
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::{Log, LogInner, State, flushed};
 use crate::storage::checkpoint::Flushed;
-use crate::storage::disk::{Mode, replace_file};
+use crate::storage::disk::{Disk, Mode, replace_file};
 use crate::storage::epochs::Epochs;
 use crate::storage::error::{Error, Result};
 use crate::storage::index::Index;
 use crate::storage::recovery;
 use crate::storage::retention::{Retention, SegmentFacts, expired};
+use crate::storage::segment::Segment;
 
 impl LogInner {
     pub(crate) fn reshape(&self) -> MutexGuard<'_, ()> {
@@ -104,6 +106,7 @@ impl Log {
         state.flushed = end;
         // The batch in which the log started may be gone.
         state.start = state.start.min(end);
+        state.compacted = state.compacted.min(end);
         state.truncations += 1;
         state.epochs.cut_from(end);
         inner.end.store(end, Ordering::Release);
@@ -218,10 +221,65 @@ impl LogInner {
         state.epochs = Epochs::default();
         state.epochs_file = false;
         state.allocated = 0;
+        state.compacted = 0;
         state.truncations += 1;
         state.generation += 1;
         self.end.store(offset, Ordering::Release);
         self.safe.store(offset, Ordering::Release);
         if state.log_dir_new { Ok(()) } else { disk.sync_dir(&self.shared.paths.log(self.id)) }
+    }
+}
+
+/// What compaction needs of a log.
+impl LogInner {
+    /// Finished segments that are on disk and end before `bound`, and up to where compaction has seen them.
+    pub(crate) fn compactable(&self, bound: i64) -> Result<(Vec<Segment>, i64)> {
+        let state = self.state();
+        self.check_state(&state)?;
+        let bound = bound.min(state.flushed);
+        let finished = state.segments.split_last().map_or(&[][..], |(_, finished)| finished);
+        let wanted = finished.iter().take_while(|segment| segment.end <= bound && self.config.compact);
+        Ok((wanted.copied().collect(), state.compacted))
+    }
+
+    pub(crate) fn set_compacted(&self, offset: i64) {
+        self.state().compacted = offset;
+    }
+
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.config.segment_bytes
+    }
+
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.shared.paths.log(self.id)
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.shared.disk
+    }
+
+    /// Puts one segment, whose file `swap` moves into place, where some were.
+    pub(crate) fn replace_segments(
+        &self,
+        old: &[Segment],
+        new: Segment,
+        index: Index,
+        swap: impl FnOnce(&[String]) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let mut state = self.state();
+        self.check_state(&state)?;
+        let at = state.segments.partition_point(|segment| segment.base < new.base);
+        for segment in old {
+            self.shared.forget(&self.key(Some(segment)));
+        }
+        if let Err(error) = self.disk().list(&self.dir()).and_then(|names| swap(&names)) {
+            return Err(self.poison(&mut state, "replace", &error));
+        }
+        state.segments.splice(at..at + old.len(), [new]);
+        state.generation = state.generation.max(new.generation);
+        self.keep_index(&index, &new);
+        let cost = index.memory();
+        self.shared.indexes.insert(self.key(Some(&new)), Arc::new(index), cost);
+        Ok(())
     }
 }

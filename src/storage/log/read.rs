@@ -280,6 +280,53 @@ impl LogInner {
     }
 }
 
+/// Batches of one segment in order.
+pub(crate) struct SegmentReader<'a> {
+    log: &'a LogInner,
+    segment: Segment,
+    file: Arc<dyn DiskFile>,
+    position: u64,
+    rest: Bytes,
+}
+
+impl LogInner {
+    /// Reads a finished segment from its beginning.
+    pub(crate) fn segment_reader(&self, segment: &Segment) -> Result<SegmentReader<'_>> {
+        Ok(SegmentReader {
+            log: self,
+            segment: *segment,
+            file: self.open_segment(segment)?,
+            position: 0,
+            rest: Bytes::new(),
+        })
+    }
+}
+
+impl SegmentReader<'_> {
+    /// The next batch, checked, or `None` at the end.
+    pub(crate) fn next_batch(&mut self) -> Result<Option<StoredBatch>> {
+        let known = Header::parse(&self.rest).is_ok_and(|header| header.len <= self.rest.len());
+        if !known {
+            let left = self.segment.size - self.position;
+            if left == 0 {
+                return Ok(None);
+            }
+            let mut header = [0; HEADER_LEN];
+            let path = self.log.shared.paths.segment(self.log.id, self.segment.base);
+            read_full(&*self.file, &mut header, self.position).map_err(Error::io("read", &path))?;
+            let least = Header::parse(&header).map_or(HEADER_LEN, |header| header.len);
+            let want = usize::try_from(left).unwrap_or(usize::MAX).min(least.max(READ_LEN));
+            let mut bytes = vec![0; want];
+            let read = read_full(&*self.file, &mut bytes, self.position).map_err(Error::io("read", &path))?;
+            bytes.truncate(read);
+            self.rest = bytes.into();
+        }
+        let batch = self.log.take_batch(&mut self.rest)?;
+        self.position += batch.header.len as u64;
+        Ok(Some(batch))
+    }
+}
+
 impl Log {
     /// Whole batches from the one with offset `from` on: at least one, and otherwise at most `bytes_max` bytes, before
     /// `bound` and in one file. `None` when there is nothing yet. Not checked: the reader compares the checksums.
