@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! wire     bytes <-> frames, methods, properties, tables
+//! engine   (now, method) -> deliveries, replies, operations to store: decides
 //! ```
 
+pub mod engine;
 pub mod wire;

@@ -1,0 +1,210 @@
+//! Connections and their channels: what each has open, owes and is owed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::access::Access;
+use super::confirm::Confirms;
+use super::id::{ConnectionId, ConsumerId, ExchangeId, QueueId};
+use super::message::Message;
+use super::unacked::{Unacked, UnackedList};
+use super::view::ChannelView;
+
+/// What a client said and agreed to when it connected.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// The user.
+    pub user: Arc<str>,
+    /// What the user may do here.
+    pub access: Arc<Access>,
+    /// The highest number of channels, as agreed; 0 for no limit.
+    pub channel_max: u16,
+    /// Whether the client announced `consumer_cancel_notify`.
+    pub cancel_notify: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub peer: Peer,
+    /// By channel number.
+    pub channels: Vec<Option<Box<Channel>>>,
+    pub channel_count: u16,
+    /// Queues that go with it.
+    pub exclusive: Vec<QueueId>,
+    /// Bytes of deliveries that it may still be given.
+    pub credit: i64,
+    /// Consumers that wait for credit.
+    pub starved: Vec<ConsumerId>,
+    /// Whether it published while memory or disk was short, and must not be read.
+    pub blocked: bool,
+    /// A command was refused for now; what it waited for has happened.
+    pub held: bool,
+}
+
+/// Whether a channel takes methods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Open,
+    /// The broker closed it; everything but close and close-ok is ignored.
+    Closing,
+}
+
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub state: State,
+    /// Which opening of this number it is: answers for an earlier one are not for this.
+    pub opened: u32,
+    pub next_tag: u64,
+    pub unacked: UnackedList,
+    /// For consumers to come.
+    pub prefetch: u32,
+    /// For the whole channel; 0 for any number.
+    pub global_prefetch: u32,
+    /// Unacknowledged deliveries to consumers, not those of basic.get.
+    pub global_unacked: u32,
+    pub consumers: HashMap<Arc<str>, ConsumerId>,
+    pub mode: Mode,
+    /// The queue that an empty name stands for.
+    pub last_queue: Arc<str>,
+    pub reply_to: Option<ReplyTo>,
+    pub route: Route,
+    /// A synchronous method that is not answered yet.
+    pub awaiting: bool,
+    /// In the list of channels with answers to publishers due.
+    pub answers_due: bool,
+}
+
+/// Whether publishes are confirmed, or gathered.
+#[derive(Debug, Default)]
+pub(crate) enum Mode {
+    #[default]
+    Plain,
+    Confirm(Confirms),
+    Transaction(Box<Transaction>),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    pub publishes: Vec<Gathered>,
+    pub settlements: Vec<Settled>,
+    /// The publishes of the commit that is being stored.
+    pub confirms: Confirms,
+    pub committing: bool,
+    pub refused: bool,
+}
+
+/// A publish of a transaction, routed already.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    pub message: Message,
+    pub targets: Targets,
+    pub mandatory: bool,
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Targets {
+    pub queues: Vec<QueueId>,
+    /// A delayed exchange that keeps it until then.
+    pub delay: Option<(ExchangeId, u64)>,
+    /// The channel whose reply consumer gets it.
+    pub reply: Option<(ConnectionId, u16)>,
+}
+
+/// An acknowledgement of a transaction.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub unacked: Unacked,
+    pub verdict: Verdict,
+}
+
+/// What a client said of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Ack,
+    Requeue,
+    Reject,
+}
+
+/// The consumer of `amq.rabbitmq.reply-to` of a channel.
+#[derive(Debug, Clone)]
+pub(crate) struct ReplyTo {
+    pub consumer: Arc<str>,
+    pub token: Arc<str>,
+}
+
+/// Where the last publish of a channel went: most go where the last one went.
+#[derive(Debug, Default)]
+pub(crate) struct Route {
+    pub generation: u64,
+    pub exchange: Arc<str>,
+    pub key: Arc<[u8]>,
+    pub targets: Vec<QueueId>,
+    /// Whether the above can be used for a message without headers.
+    pub is_known: bool,
+}
+
+impl Channel {
+    pub fn new(opened: u32) -> Self {
+        Self {
+            state: State::Open,
+            opened,
+            next_tag: 0,
+            unacked: UnackedList::default(),
+            prefetch: 0,
+            global_prefetch: 0,
+            global_unacked: 0,
+            consumers: HashMap::new(),
+            mode: Mode::Plain,
+            last_queue: "".into(),
+            reply_to: None,
+            route: Route::default(),
+            awaiting: false,
+            answers_due: false,
+        }
+    }
+
+    #[inline]
+    pub fn tag(&mut self) -> u64 {
+        self.next_tag += 1;
+        self.next_tag
+    }
+
+    /// Whether consumers may get more.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.global_prefetch > 0 && self.global_unacked >= self.global_prefetch
+    }
+}
+
+impl Connection {
+    #[inline]
+    pub fn channel(&self, number: u16) -> Option<&Channel> {
+        self.channels.get(usize::from(number))?.as_deref()
+    }
+
+    #[inline]
+    pub fn channel_mut(&mut self, number: u16) -> Option<&mut Channel> {
+        self.channels.get_mut(usize::from(number))?.as_deref_mut()
+    }
+}
+
+impl Channel {
+    pub fn view(&self, connection: ConnectionId, number: u16) -> ChannelView {
+        ChannelView {
+            connection,
+            number,
+            confirms: matches!(self.mode, Mode::Confirm(_)),
+            transactional: matches!(self.mode, Mode::Transaction(_)),
+            unacked: self.unacked.len(),
+            unconfirmed: match &self.mode {
+                Mode::Plain => 0,
+                Mode::Confirm(confirms) => confirms.waiting(),
+                Mode::Transaction(transaction) => transaction.confirms.waiting(),
+            },
+            consumers: self.consumers.len(),
+            prefetch: self.prefetch,
+            global_prefetch: self.global_prefetch,
+        }
+    }
+}

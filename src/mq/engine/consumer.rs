@@ -1,0 +1,152 @@
+//! Consumers of a queue: whose turn it is, by priority and then round.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::mq::wire::TableBuf;
+
+use super::id::{ConnectionId, ConsumerId, QueueId};
+
+/// A subscription to a queue.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    pub queue: QueueId,
+    pub connection: ConnectionId,
+    pub channel: u16,
+    pub tag: Arc<str>,
+    pub no_ack: bool,
+    pub exclusive: bool,
+    pub priority: i64,
+    /// Deliveries it may have unacknowledged; 0 for any number.
+    pub prefetch: u32,
+    pub unacked: u32,
+    pub turn: Turn,
+    pub arguments: TableBuf,
+}
+
+/// Whether a consumer takes part in the round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It is in the round of its queue.
+    Ready,
+    /// It has all it may have; an acknowledgement brings it back.
+    Full,
+    /// Its connection has not written what it was given.
+    Starved,
+    /// Another is the single active consumer.
+    Waiting,
+}
+
+/// The consumers of a queue.
+#[derive(Debug, Default)]
+pub(crate) struct Consumers {
+    /// Those whose turn can come, by priority, highest first.
+    round: Vec<(i64, VecDeque<ConsumerId>)>,
+    /// All, in the order in which they came.
+    all: Vec<ConsumerId>,
+    /// The one that is served, in a queue with a single active consumer.
+    pub active: Option<ConsumerId>,
+    /// The one that has the queue for itself.
+    pub exclusive: Option<ConsumerId>,
+    /// Whether there ever was one: auto-delete queues without do not go.
+    pub had_any: bool,
+}
+
+impl Consumers {
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub fn all(&self) -> &[ConsumerId] {
+        &self.all
+    }
+
+    pub fn add(&mut self, id: ConsumerId) {
+        self.all.push(id);
+        self.had_any = true;
+    }
+
+    pub fn remove(&mut self, id: ConsumerId, priority: i64) {
+        self.all.retain(|held| *held != id);
+        self.leave(id, priority);
+        if self.exclusive == Some(id) {
+            self.exclusive = None;
+        }
+    }
+
+    /// Lets a consumer take part, as the last of its priority.
+    #[inline]
+    pub fn join(&mut self, id: ConsumerId, priority: i64) {
+        match self.round.binary_search_by(|(held, _)| priority.cmp(held)) {
+            Ok(at) => self.round[at].1.push_back(id),
+            Err(at) => self.round.insert(at, (priority, VecDeque::from([id]))),
+        }
+    }
+
+    pub fn leave(&mut self, id: ConsumerId, priority: i64) {
+        if let Ok(at) = self.round.binary_search_by(|(held, _)| priority.cmp(held)) {
+            let level = &mut self.round[at].1;
+            level.retain(|held| *held != id);
+            if level.is_empty() {
+                self.round.remove(at);
+            }
+        }
+    }
+
+    /// Whose turn it is.
+    #[inline]
+    pub fn next(&self) -> Option<ConsumerId> {
+        self.round.iter().find_map(|(_, level)| level.front().copied())
+    }
+
+    /// The one whose turn it was goes to the end of its priority.
+    #[inline]
+    pub fn pass(&mut self) {
+        if let Some((_, level)) = self.round.iter_mut().find(|(_, level)| !level.is_empty())
+            && level.len() > 1
+        {
+            level.rotate_left(1);
+        }
+    }
+
+    /// The one whose turn it was leaves the round.
+    pub fn park(&mut self) {
+        if let Some((_, level)) = self.round.iter_mut().find(|(_, level)| !level.is_empty()) {
+            level.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::id::Id;
+    use super::*;
+
+    fn id(number: u64) -> ConsumerId {
+        ConsumerId::from_raw(number)
+    }
+
+    #[test]
+    fn the_highest_priority_is_served_first_and_equals_in_turn() {
+        let mut consumers = Consumers::default();
+        for (number, priority) in [(1, 0), (2, 10), (3, 10), (4, -5)] {
+            consumers.add(id(number));
+            consumers.join(id(number), priority);
+        }
+        let mut turns = Vec::new();
+        for _ in 0..3 {
+            turns.extend(consumers.next());
+            consumers.pass();
+        }
+        assert_eq!(turns, [id(2), id(3), id(2)]);
+        consumers.park();
+        consumers.park();
+        assert_eq!(consumers.next(), Some(id(1)));
+        consumers.park();
+        assert_eq!(consumers.next(), Some(id(4)));
+        consumers.join(id(2), 10);
+        assert_eq!(consumers.next(), Some(id(2)));
+        consumers.remove(id(2), 10);
+        assert_eq!((consumers.next(), consumers.len()), (Some(id(4)), 3));
+    }
+}

@@ -1,0 +1,257 @@
+//! Connections and channels come and go: opening, closing, faults, credit, alarms, answers to publishers.
+
+use std::sync::Arc;
+
+use super::confirm::Answer;
+use super::connection::{Channel, Connection, Mode, Peer, State};
+use super::fault::Fault;
+use super::id::{ConnectionId, ConsumerId, QueueId};
+use super::output::{Outputs, Reply, Send};
+use super::{At, Engine};
+
+impl Engine {
+    /// Takes in a connection whose user was let onto this virtual host.
+    pub fn connect(&mut self, peer: Peer) -> ConnectionId {
+        let credit = i64::from(self.config.credit);
+        self.connections.insert(Connection {
+            peer,
+            channels: Vec::new(),
+            channel_count: 0,
+            exclusive: Vec::new(),
+            credit,
+            starved: Vec::new(),
+            blocked: false,
+            held: false,
+        })
+    }
+
+    /// Lets go of everything a connection holds: channels, consumers, unacknowledged messages, exclusive queues. For
+    /// `connection.close` and for a socket that closed.
+    pub fn disconnect(&mut self, now: u64, id: ConnectionId, out: &mut Outputs) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let numbers: Vec<u16> = (0..connection.channels.len() as u32)
+            .map(|number| number as u16)
+            .filter(|number| connection.channel(*number).is_some())
+            .collect();
+        // Consumers first, or what one channel gives back would go out to the next one that is about to close.
+        let mut consumers = Vec::new();
+        for number in &numbers {
+            consumers.extend(self.take_consumers(At { now, connection: id, channel: *number }));
+        }
+        let mut stirred = Vec::new();
+        for number in numbers {
+            stirred.extend(self.drop_channel(At { now, connection: id, channel: number }, out));
+        }
+        let at = At { now, connection: id, channel: 0 };
+        consumers.into_iter().for_each(|consumer| self.remove_consumer(consumer, at, out));
+        let exclusive =
+            self.connections.remove(id).map(|connection| connection.exclusive).unwrap_or_default();
+        for queue in exclusive {
+            self.delete_queue(queue, now, out);
+        }
+        stirred.into_iter().for_each(|queue| self.serve(queue, now, out));
+        self.bury(now, out);
+    }
+
+    /// Gives a user's connections the permissions that hold now.
+    pub fn set_access(&mut self, user: &str, access: &Arc<super::Access>) {
+        for id in self.connections.ids() {
+            if let Some(connection) = self.connections.get_mut(id)
+                && *connection.peer.user == *user
+            {
+                connection.peer.access = access.clone();
+            }
+        }
+        self.generation += 1;
+    }
+
+    /// So many bytes of deliveries were written to the socket: [`super::OutLane::cost`].
+    pub fn written(&mut self, now: u64, id: ConnectionId, cost: u64, out: &mut Outputs) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.credit = connection.credit.saturating_add_unsigned(cost).min(self.config.credit.into());
+        if connection.starved.is_empty() || connection.credit < i64::from(self.config.credit / 2) {
+            return;
+        }
+        let starved: Vec<ConsumerId> = std::mem::take(&mut connection.starved);
+        for consumer in starved {
+            if let Some(queue) = self.rejoin(consumer) {
+                self.serve(queue, now, out);
+            }
+        }
+        self.bury(now, out);
+    }
+
+    /// Memory or disk is short: connections that publish are blocked. `None` unblocks them.
+    pub fn set_alarm(&mut self, reason: Option<&str>, out: &mut Outputs) {
+        self.alarm = reason.map(Arc::from);
+        if self.alarm.is_some() {
+            return;
+        }
+        for id in self.connections.ids() {
+            if let Some(connection) = self.connections.get_mut(id)
+                && std::mem::take(&mut connection.blocked)
+            {
+                out.send(id, Send::Unblock);
+            }
+        }
+    }
+
+    pub(crate) fn block(&mut self, id: ConnectionId, reason: Arc<str>, out: &mut Outputs) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.blocked
+        {
+            connection.blocked = true;
+            out.send(id, Send::Block { reason });
+        }
+    }
+
+    /// `channel.open`
+    pub(crate) fn open_channel(&mut self, at: At) -> Result<Reply, Fault> {
+        self.opened = self.opened.wrapping_add(1);
+        let opened = self.opened;
+        let Some(connection) = self.connections.get_mut(at.connection) else {
+            return Ok(Reply::ChannelOpenOk);
+        };
+        let max = connection.peer.channel_max;
+        if max > 0 && connection.channel_count >= max {
+            return Err(Fault::not_allowed(format_args!(
+                "number of channels opened ({}) has reached the negotiated channel_max ({max})",
+                connection.channel_count
+            )));
+        }
+        let number = usize::from(at.channel);
+        if number >= connection.channels.len() {
+            connection.channels.resize_with(number + 1, || None);
+        }
+        connection.channels[number] = Some(Box::new(Channel::new(opened)));
+        connection.channel_count += 1;
+        Ok(Reply::ChannelOpenOk)
+    }
+
+    /// The client closes a channel, or has answered that the broker did.
+    pub(crate) fn close_channel(&mut self, at: At, out: &mut Outputs) {
+        self.answer_one(at, out);
+        let consumers = self.take_consumers(at);
+        let stirred = self.drop_channel(at, out);
+        consumers.into_iter().for_each(|consumer| self.remove_consumer(consumer, at, out));
+        stirred.into_iter().for_each(|queue| self.serve(queue, at.now, out));
+    }
+
+    /// Stops the consumers of a channel, so that nothing more goes to it; they are still to be removed.
+    fn take_consumers(&mut self, at: At) -> Vec<ConsumerId> {
+        let Some(channel) = self.channel_mut(at) else { return Vec::new() };
+        let reply_to = channel.reply_to.take();
+        let ids: Vec<ConsumerId> = std::mem::take(&mut channel.consumers).into_values().collect();
+        if let Some(reply_to) = reply_to {
+            self.reply_tokens.remove(&reply_to.token);
+        }
+        for id in &ids {
+            if let Some(consumer) = self.consumers.get(*id)
+                && let Some(queue) = self.queues.get_mut(consumer.queue)
+            {
+                queue.consumers.leave(*id, consumer.priority);
+            }
+        }
+        ids
+    }
+
+    fn drop_channel(&mut self, at: At, out: &mut Outputs) -> Vec<QueueId> {
+        let stirred = self.return_all(at, out);
+        if let Some(connection) = self.connections.get_mut(at.connection)
+            && let Some(slot) = connection.channels.get_mut(usize::from(at.channel))
+            && slot.take().is_some()
+        {
+            connection.channel_count -= 1;
+        }
+        stirred
+    }
+
+    /// Ends a channel or a connection because of a fault. Nothing that it held is kept.
+    pub(crate) fn fail(&mut self, at: At, fault: Fault, method: (u16, u16), out: &mut Outputs) {
+        let Fault { code, text } = fault;
+        if code.closes_connection() {
+            out.send(at.connection, Send::CloseConnection { code: code.number(), text, method });
+            self.disconnect(at.now, at.connection, out);
+            return;
+        }
+        self.close_channel(at, out);
+        out.send(
+            at.connection,
+            Send::CloseChannel { channel: at.channel, code: code.number(), text, method },
+        );
+        if let Some(connection) = self.connections.get_mut(at.connection)
+            && let Some(slot) = connection.channels.get_mut(usize::from(at.channel))
+        {
+            let mut channel = Box::new(Channel::new(0));
+            channel.state = State::Closing;
+            *slot = Some(channel);
+            connection.channel_count += 1;
+        }
+    }
+
+    /// What a channel waited for has come: a held-back command may be given again.
+    pub(crate) fn answered(&mut self, at: At, out: &mut Outputs) {
+        let Some(connection) = self.connections.get_mut(at.connection) else { return };
+        if let Some(channel) = connection.channel_mut(at.channel) {
+            channel.awaiting = false;
+        }
+        if std::mem::take(&mut connection.held) {
+            out.send(at.connection, Send::Resume);
+        }
+    }
+
+    /// A publish is stored by one more queue, or was not.
+    pub(crate) fn settle_publish(&mut self, at: At, seq: u64, done: bool, out: &mut Outputs) {
+        let Some(channel) = self.channel_mut(at) else { return };
+        match &mut channel.mode {
+            Mode::Plain => {}
+            Mode::Confirm(confirms) => {
+                if !done {
+                    confirms.refuse(seq);
+                }
+                confirms.settle(seq);
+                if !channel.answers_due {
+                    channel.answers_due = true;
+                    self.answers.push((at.connection, at.channel));
+                }
+            }
+            Mode::Transaction(transaction) => {
+                transaction.refused |= !done;
+                transaction.confirms.settle(seq);
+                if let Err(fault) = self.end_commit(at, out) {
+                    self.fail(at, fault, TX_COMMIT, out);
+                }
+            }
+        }
+    }
+
+    /// Sends publishers the answers due.
+    pub(crate) fn answer_all(&mut self, out: &mut Outputs) {
+        let mut due = std::mem::take(&mut self.answers);
+        for (connection, channel) in due.drain(..) {
+            self.answer_one(At { now: 0, connection, channel }, out);
+        }
+        self.answers = due;
+    }
+
+    fn answer_one(&mut self, at: At, out: &mut Outputs) {
+        let Some(channel) = self.channel_mut(at) else { return };
+        if !std::mem::take(&mut channel.answers_due) {
+            return;
+        }
+        let Mode::Confirm(confirms) = &mut channel.mode else { return };
+        let number = at.channel;
+        confirms.answers(&mut |answer| {
+            out.send(
+                at.connection,
+                match answer {
+                    Answer::Ack { seq, multiple } => Send::Ack { channel: number, tag: seq, multiple },
+                    Answer::Nack { seq } => Send::Nack { channel: number, tag: seq },
+                },
+            );
+        });
+    }
+}
+
+/// Class and number of `tx.commit`.
+pub(crate) const TX_COMMIT: (u16, u16) = (90, 20);

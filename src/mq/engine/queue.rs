@@ -1,0 +1,182 @@
+//! A queue: what it is, what waits in it, and what its log is still to be told.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::mq::wire::TableBuf;
+
+use super::clock::Millis;
+use super::consumer::Consumers;
+use super::id::{ConnectionId, ExchangeId, QueueId, TransferId};
+use super::output::{Gone, Journal};
+use super::ready::{Place, Ready};
+use super::settings::{QueueKind, Settings};
+
+/// Acknowledgements that are gathered before they are written.
+const ACKS_GATHERED_MAX: u64 = 1000;
+
+/// Who waits until a message is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiter {
+    /// A publisher: the so many-th publish of a channel.
+    Publish { connection: ConnectionId, channel: u16, opened: u32, seq: u64 },
+    /// A dead letter, whose old queue keeps it until then.
+    Transfer(TransferId),
+}
+
+/// What happened in a queue since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Messages published to it.
+    pub published: u64,
+    /// Messages handed to consumers that acknowledge.
+    pub delivered: u64,
+    /// Messages handed to consumers that do not.
+    pub delivered_no_ack: u64,
+    /// Messages taken by `basic.get`, acknowledged or not.
+    pub got: u64,
+    /// Deliveries acknowledged.
+    pub acked: u64,
+    /// Deliveries of messages that had been delivered before.
+    pub redelivered: u64,
+}
+
+/// The log of a durable queue, as far as the engine knows it.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    /// The offset of the next record.
+    pub next: u64,
+    /// Who waits for which record, in order.
+    pub waiters: VecDeque<(u64, Waiter)>,
+    acks: Vec<(u64, u64)>,
+    acks_count: u64,
+    acks_reason: Option<Gone>,
+    /// The highest message delivered, and the highest that the log was told of.
+    pub delivered: Option<u64>,
+    pub delivered_told: Option<u64>,
+    /// A write failed: nothing can be stored any more.
+    pub failed: bool,
+}
+
+impl Log {
+    pub fn offset(&mut self) -> u64 {
+        let offset = self.next;
+        self.next += 1;
+        offset
+    }
+
+    /// Notes that records are needed no more; true if that is the first note since the last [`Log::acks`].
+    #[inline]
+    pub fn gone(
+        &mut self,
+        queue: QueueId,
+        reason: Gone,
+        first: u64,
+        count: u64,
+        out: &mut Vec<Journal>,
+    ) -> bool {
+        if self.acks_reason.is_some_and(|held| held != reason) || self.acks_count >= ACKS_GATHERED_MAX {
+            self.acks(queue, out);
+        }
+        let is_first = self.acks_reason.is_none();
+        self.acks_reason = Some(reason);
+        self.acks_count += 1;
+        match self.acks.last_mut() {
+            Some((start, length)) if *start + *length == first => *length += count,
+            _ => self.acks.push((first, count)),
+        }
+        is_first
+    }
+
+    /// Writes what was gathered.
+    pub fn acks(&mut self, queue: QueueId, out: &mut Vec<Journal>) {
+        let Some(reason) = self.acks_reason.take() else { return };
+        self.acks_count = 0;
+        let ranges = std::mem::take(&mut self.acks);
+        let offset = self.offset();
+        out.push(Journal::Ack { queue, offset, reason, ranges });
+    }
+}
+
+/// A queue.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub id: QueueId,
+    pub name: Arc<str>,
+    pub kind: QueueKind,
+    pub durable: bool,
+    pub auto_delete: bool,
+    pub exclusive: Option<ConnectionId>,
+    pub single_active: bool,
+    pub arguments: TableBuf,
+    pub policy: Option<String>,
+    pub operator_policy: Option<String>,
+    pub settings: Settings,
+    pub ready: Ready,
+    pub unacked: u64,
+    pub consumers: Consumers,
+    /// Present when persistent messages are stored.
+    pub log: Option<Log>,
+    /// The next number in the spill file, and how many of those there are still needed.
+    pub spilled: u64,
+    pub spill_left: u64,
+    /// When it was last declared or asked for a message, or lost its last consumer.
+    pub used: Millis,
+    /// When its timers are set to go off; the largest number for never.
+    pub message_timer: Millis,
+    pub expiry_timer: Millis,
+    /// Channels that wait for the message at the front to come from disk.
+    pub getting: VecDeque<Getting>,
+    pub counts: Counts,
+    /// Whether something in it may expire.
+    pub expiring: bool,
+    /// Exchanges that have bindings to it.
+    pub bound: Vec<ExchangeId>,
+    /// It holds what a delayed exchange holds back; no client sees it.
+    pub hidden: bool,
+    /// Number of the last message that was routed to it, so that it gets each once.
+    pub stamp: u64,
+}
+
+/// A `basic.get` that waits for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Getting {
+    pub connection: ConnectionId,
+    pub channel: u16,
+    pub opened: u32,
+    pub no_ack: bool,
+}
+
+impl Queue {
+    /// How RabbitMQ's texts name it.
+    pub fn resource(&self, vhost: &str) -> String {
+        resource(&self.name, vhost)
+    }
+
+    /// The storage of a message at a place is needed no more. True if acknowledgements begin to be gathered.
+    #[inline]
+    pub fn release(&mut self, place: Place, count: u64, reason: Gone, out: &mut Vec<Journal>) -> bool {
+        if let Some(offset) = place.as_log() {
+            let id = self.id;
+            return self.log.as_mut().is_some_and(|log| log.gone(id, reason, offset, count, out));
+        }
+        false
+    }
+
+    /// So many messages of the spill file are in memory again or gone.
+    pub fn forget_spilled(&mut self, count: u64, out: &mut Vec<Journal>) {
+        self.spill_left = self.spill_left.saturating_sub(count);
+        if self.spill_left == 0 {
+            out.push(Journal::Unspill { queue: self.id });
+        }
+    }
+
+    /// Whether nobody uses it.
+    pub fn is_unused(&self) -> bool {
+        self.consumers.len() == 0
+    }
+}
+
+pub(crate) fn resource(name: &str, vhost: &str) -> String {
+    format!("queue '{name}' in vhost '{vhost}'")
+}

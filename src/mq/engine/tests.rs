@@ -1,0 +1,7 @@
+//! Tests of the engine as a whole.
+
+mod golden;
+mod model;
+mod rules;
+mod support;
+mod tail;
