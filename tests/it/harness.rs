@@ -4,11 +4,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{DEADLINE, Home, Running, bandy, shell, until};
+use crate::support::{CROWD, DEADLINE, Home, Running, bandy, shell, until};
 
 const SERVE: &str = "rpc serve upper='tr a-z A-Z' -l :0";
 
@@ -215,6 +216,7 @@ fn an_exposed_listener_is_warned_about() {
 
 #[test]
 fn ten_thousand_idle_connections_leave_room_for_more() {
+    let _crowd = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
     rustix::process::setrlimit(rustix::process::Resource::Nofile, {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum }

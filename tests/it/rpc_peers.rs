@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::PoisonError;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::support::{DEADLINE, Running, bandy};
+use crate::support::{CROWD, DEADLINE, Running, bandy};
 
 /// HTTP/2's greeting: the preface and empty settings.
 const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -55,6 +56,7 @@ fn resident(server: &Running) -> u64 {
 #[test]
 #[cfg(target_os = "linux")]
 fn ten_thousand_connections_are_held_and_silent_ones_cut() {
+    let _crowd = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
     // Some are for the other tests, and for the silent peers.

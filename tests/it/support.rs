@@ -27,6 +27,9 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// Between two looks at what nobody tells.
 const POLL: Duration = Duration::from_millis(5);
 
+/// Held by a test that opens thousands of connections: two of them would use up the descriptors of this process.
+pub static CROWD: Mutex<()> = Mutex::new(());
+
 /// A directory for everything that a command keeps; removed with its last user.
 #[derive(Clone, Debug)]
 pub struct Home(Arc<tempfile::TempDir>);
