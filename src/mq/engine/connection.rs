@@ -139,9 +139,21 @@ pub(crate) struct Route {
     pub generation: u64,
     pub exchange: Arc<str>,
     pub key: Arc<[u8]>,
+    /// Both once more, end to end: to compare with these does not wait for the counters of those.
+    pub asked: Vec<u8>,
     pub targets: Vec<QueueId>,
     /// Whether the above can be used for a message without headers.
     pub is_known: bool,
+}
+
+impl Route {
+    #[inline]
+    pub fn is_for(&self, exchange: &str, key: &[u8]) -> bool {
+        self.asked.len() == exchange.len() + key.len()
+            && self.exchange.len() == exchange.len()
+            && self.asked[exchange.len()..] == *key
+            && self.asked[..exchange.len()] == *exchange.as_bytes()
+    }
 }
 
 impl Channel {

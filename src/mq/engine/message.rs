@@ -74,6 +74,7 @@ impl Message {
     ///
     /// # Errors
     /// The property bytes are not what their flags say.
+    #[inline]
     pub fn new(
         exchange: Arc<str>,
         routing_key: Arc<[u8]>,
@@ -92,7 +93,7 @@ impl Message {
             expiration: None,
             copies: None,
         };
-        if message.properties != NO_PROPERTIES {
+        if message.properties.len() != NO_PROPERTIES.len() || message.properties != NO_PROPERTIES {
             let properties = Properties::parse(&message.properties)?;
             message.priority = properties.priority().unwrap_or(0);
             message.persistent = properties.is_persistent();

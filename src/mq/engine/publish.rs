@@ -64,20 +64,17 @@ impl Engine {
         let route = &mut channel.route;
         let is_known = route.is_known
             && route.generation == self.generation
-            && *route.key == *publish.routing_key
-            && *route.exchange == *publish.exchange
+            && route.is_for(publish.exchange, publish.routing_key)
             && !message::has_headers(&publish.properties)
             && !publish.immediate
             && publish.body.len() as u64 <= self.config.message_size_max;
         if is_known && !matches!(channel.mode, Mode::Transaction(_)) {
-            // The exchange counts what it gets only when asked for its way.
-            let mut route = std::mem::take(route);
             let (exchange, key) = (route.exchange.clone(), route.key.clone());
+            let targets = std::mem::take(&mut route.targets);
             let message = self.build(at, exchange, key, publish.properties, publish.body)?;
-            self.deliver_to(at, message, &route.targets, mandatory, out);
-            route.is_known = true;
+            self.deliver_to(at, message, &targets, mandatory, out);
             if let Some(channel) = self.channel_mut(at) {
-                channel.route = route;
+                channel.route.targets = targets;
             }
             return Ok(());
         }
@@ -198,7 +195,12 @@ impl Engine {
         {
             let known = &mut channel.route;
             known.targets.clone_from(&targets.queues);
+            let mut asked = std::mem::take(&mut known.asked);
+            asked.clear();
+            asked.extend_from_slice(message.exchange.as_bytes());
+            asked.extend_from_slice(&message.routing_key);
             *known = Route {
+                asked,
                 generation,
                 exchange: message.exchange.clone(),
                 key: message.routing_key.clone(),
