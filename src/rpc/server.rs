@@ -21,6 +21,8 @@ mod request;
 mod sniff;
 mod trace;
 
+pub(crate) use trace::Trace;
+
 use std::sync::Arc;
 use std::time::Duration;
 

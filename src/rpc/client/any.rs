@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::lazy::Lazy;
 use super::{CallOptions, Cause, Closed, Ending, HttpClient, Receiver, Sender, Target, UnaryReply};
-use crate::rpc::catalog::{Kind, method_id};
+use crate::rpc::catalog::Kind;
 use crate::rpc::compact::client as compact;
 use crate::rpc::jsonrpc::client as jsonrpc;
 use crate::rpc::{Code, Format, Status};
@@ -86,6 +86,17 @@ impl Connector {
         }
     }
 
+    /// True if TLS is spoken.
+    pub fn is_encrypted(&self) -> bool {
+        match self {
+            Self::Http(target) | Self::JsonRpc(jsonrpc::Carrier::Http(target)) => target.tls.is_some(),
+            Self::Compact(_, options) | Self::JsonRpc(jsonrpc::Carrier::Stream(_, options)) => {
+                options.tls.is_some()
+            }
+            Self::CompactDatagrams { .. } | Self::JsonRpc(jsonrpc::Carrier::Datagrams(_)) => false,
+        }
+    }
+
     /// How messages are encoded.
     pub fn format(&self) -> Format {
         match self {
@@ -123,9 +134,8 @@ impl Client {
             Self::Compact(client) => {
                 let call = async {
                     let connection = client.connection(options).await?;
-                    connection
-                        .server_stream(method_id(path), message.clone(), &compact_options(options, false))
-                        .await
+                    let method = connection.method(path).await?;
+                    connection.server_stream(method, message.clone(), &compact_options(options, false)).await
                 };
                 let receiver = opened(call, options).await?;
                 Ok(Replies::Compact { receiver, size_max: options.message_size_max })
@@ -158,7 +168,8 @@ impl Client {
             Self::Compact(client) => {
                 let call = async {
                     let connection = client.connection(options).await?;
-                    connection.stream(method_id(path), &compact_options(options, false)).await
+                    let method = connection.method(path).await?;
+                    connection.stream(method, &compact_options(options, false)).await
                 };
                 let (sender, receiver) = opened(call, options).await?;
                 let size_max = options.message_size_max;
@@ -348,8 +359,9 @@ impl CompactClient {
         let once = async || {
             let call = async {
                 let connection = self.connection(options).await?;
+                let method = connection.method(path).await?;
                 let options = compact_options(options, false);
-                Ok(connection.unary(method_id(path), message.clone(), &options).await)
+                Ok(connection.unary(method, message.clone(), &options).await)
             };
             opened(call, options).await.unwrap_or_else(UnaryReply::unanswered)
         };
@@ -385,13 +397,13 @@ impl CompactDatagrams {
     }
 
     async fn unary(&self, path: &str, message: &Bytes, options: &CallOptions) -> UnaryReply {
-        match self.socket().await {
-            Ok(client) => {
-                let options = compact_options(options, self.at_least_once);
-                client.unary(method_id(path), message.clone(), &options).await
-            }
-            Err(ending) => UnaryReply::unanswered(ending),
-        }
+        let call = async {
+            let client = self.socket().await?;
+            let method = client.method(path).await?;
+            let options = compact_options(options, self.at_least_once);
+            Ok(client.unary(method, message.clone(), &options).await)
+        };
+        opened(call, options).await.unwrap_or_else(UnaryReply::unanswered)
     }
 }
 

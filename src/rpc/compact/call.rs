@@ -16,7 +16,9 @@ use crate::rpc::backend::{Body, Call, Event, Format, Payload, Peer, Protocol, Re
 use crate::rpc::budget::Part;
 use crate::rpc::catalog::{Method, Route};
 use crate::rpc::metrics::Meter;
+use crate::rpc::server::Trace;
 use crate::rpc::status::{Code, Status};
+use crate::rpc::wire::trace::{self, Stage};
 
 /// What a server accepts before it refuses.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +94,30 @@ pub(super) fn call_of(
         deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
         requests,
     }
+}
+
+/// The reply of a call that asks for it, with what the server did and when in its trailers.
+pub(super) fn traced(call: &mut Call, size: usize, start: Instant) -> Option<Trace> {
+    let wanted = call.metadata.remove(trace::NAME)?;
+    let asked = HeaderMap::from_iter([(trace::NAME, wanted)]);
+    let mut trace = Trace::start(&asked, start);
+    trace.note(Stage::Dispatch, 0);
+    trace.note(Stage::Decode, size);
+    trace.note(Stage::Handler, 0);
+    Some(trace)
+}
+
+/// Notes that the reply is there.
+pub(super) fn told(mut trace: Trace, mut reply: Reply) -> Reply {
+    match &mut reply.body {
+        Body::One { message, trailers } => {
+            trace.note(Stage::Serialise, message.bytes.len());
+            trace.write(trailers);
+        }
+        Body::Failed { trailers, .. } => trace.write(trailers),
+        Body::Stream(_) | Body::Lost(_) => {}
+    }
+    reply
 }
 
 /// The request messages of an inbox; credit for them goes to the peer through `out`.

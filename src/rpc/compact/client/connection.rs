@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::{CallOptions, DESCRIPTION_SIZE_MAX, Table, answered, failed, unanswered, unary_reply};
@@ -66,6 +66,7 @@ struct Shared {
     end: Mutex<Option<String>>,
     hello: Hello,
     permits: Arc<Semaphore>,
+    table: OnceCell<Arc<Table>>,
 }
 
 /// A client of one server over one connection. Clones share it.
@@ -119,6 +120,7 @@ impl Client {
             end: Mutex::default(),
             hello,
             permits,
+            table: OnceCell::new(),
         });
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         let connection = Connection {
@@ -221,11 +223,23 @@ impl Client {
         Ok((receiver, window))
     }
 
-    /// Fetches the Call ID table and the types.
+    /// The Call ID table and the types, fetched once per connection.
     ///
     /// # Errors
     /// The connection broke, or the description is broken or too large.
-    pub async fn table(&self) -> Result<Table, Ending> {
+    pub async fn table(&self) -> Result<Arc<Table>, Ending> {
+        self.shared.table.get_or_try_init(|| self.fetch_table()).await.map(Arc::clone)
+    }
+
+    /// The Call ID that the server has for `package.Service/Method`.
+    ///
+    /// # Errors
+    /// There is no such method; those of [`Client::table`].
+    pub async fn method(&self, path: &str) -> Result<u32, Ending> {
+        self.table().await?.id_of(path)
+    }
+
+    async fn fetch_table(&self) -> Result<Arc<Table>, Ending> {
         let broken = |text: &str| failed(Code::Internal, text, Cause::Malformed, true);
         let mut whole = Vec::new();
         let mut hash = None;
@@ -248,7 +262,7 @@ impl Client {
             if whole.len() >= piece.total as usize {
                 let description =
                     Description::decode(&whole[..]).map_err(|_| broken("the description is broken"))?;
-                return Ok(Table::new(piece.hash, description));
+                return Ok(Arc::new(Table::new(piece.hash, description)));
             }
             if piece.bytes.is_empty() {
                 return Err(broken("the description has an empty piece"));

@@ -1,13 +1,14 @@
 //! Unary calls over datagrams: the engine decides when to send again, one task owns the socket.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OnceCell, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{CallOptions, DESCRIPTION_SIZE_MAX, Table, failed, unanswered, unary_reply};
@@ -29,17 +30,18 @@ const DESCRIBE_SIZE: usize = 1200;
 /// A piece that has not come after so long is asked for again.
 const DESCRIBE_AGAIN: Duration = Duration::from_millis(250);
 /// So often.
-const DESCRIBE_TRIES_MAX: u32 = 20;
+const DESCRIBE_TRIES_MAX: u32 = 12;
 
 enum Command {
     Call(NewCall, oneshot::Sender<UnaryReply>),
-    Describe(Vec<u8>, oneshot::Sender<Frame>),
+    Describe(Vec<u8>, oneshot::Sender<io::Result<Frame>>),
 }
 
 struct Shared {
     next: AtomicU64,
     cancelled: Mutex<Vec<u64>>,
     wake: Notify,
+    table: OnceCell<Arc<Table>>,
 }
 
 /// A client of one server over UDP. Clones share a socket.
@@ -56,7 +58,12 @@ fn closed() -> Ending {
 impl DatagramClient {
     /// A client over a connected `socket`.
     pub fn new(socket: Datagrams, shutdown: &Shutdown) -> Self {
-        let shared = Shared { next: AtomicU64::new(1), cancelled: Mutex::default(), wake: Notify::new() };
+        let shared = Shared {
+            next: AtomicU64::new(1),
+            cancelled: Mutex::default(),
+            wake: Notify::new(),
+            table: OnceCell::new(),
+        };
         let shared = Arc::new(shared);
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         shutdown.spawn(run(socket, Arc::clone(&shared), queue));
@@ -94,11 +101,31 @@ impl DatagramClient {
         reply
     }
 
-    /// Fetches the Call ID table and the types, piece by piece.
+    /// The Call ID table and the types, fetched once, piece by piece.
     ///
     /// # Errors
     /// The server does not answer, or what it answers is broken.
-    pub async fn table(&self) -> Result<Table, Ending> {
+    pub async fn table(&self) -> Result<Arc<Table>, Ending> {
+        self.shared.table.get_or_try_init(|| self.fetch_table()).await.map(Arc::clone)
+    }
+
+    /// The Call ID that the server has for `package.Service/Method`.
+    ///
+    /// # Errors
+    /// There is no such method; those of [`DatagramClient::table`].
+    pub async fn method(&self, path: &str) -> Result<u32, Ending> {
+        self.table().await?.id_of(path)
+    }
+
+    /// Waits until the server has answered one question.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn reach(&self) -> Result<(), Ending> {
+        self.piece(0).await.map(drop)
+    }
+
+    async fn fetch_table(&self) -> Result<Arc<Table>, Ending> {
         let broken = |text: &str| failed(Code::Internal, text, Cause::Malformed, true);
         let (mut whole, mut hash) = (Vec::new(), None);
         loop {
@@ -115,7 +142,7 @@ impl DatagramClient {
             if whole.len() >= piece.total as usize {
                 let description =
                     Description::decode(&whole[..]).map_err(|_| broken("the description is broken"))?;
-                return Ok(Table::new(piece.hash, description));
+                return Ok(Arc::new(Table::new(piece.hash, description)));
             }
         }
     }
@@ -129,7 +156,12 @@ impl DatagramClient {
             let (sender, receiver) = oneshot::channel();
             let command = Command::Describe(frame.datagram(), sender);
             self.commands.send(command).await.map_err(|_| closed())?;
-            if let Ok(Ok(frame)) = timeout(DESCRIBE_AGAIN, receiver).await
+            let answer = match timeout(DESCRIBE_AGAIN, receiver).await {
+                Ok(Ok(Err(error))) => return Err(Ending::nobody(&error)),
+                Ok(Ok(Ok(frame))) => Some(frame),
+                Ok(Err(_)) | Err(_) => None,
+            };
+            if let Some(frame) = answer
                 && let Some(piece) = frame.piece
                 && piece.offset == offset
                 && (!piece.bytes.is_empty() || piece.total == offset)
@@ -137,7 +169,8 @@ impl DatagramClient {
                 return Ok(*piece);
             }
         }
-        Err(failed(Code::Unavailable, "the server does not answer", Cause::Unreachable, true))
+        let text = format!("no answer to {DESCRIBE_TRIES_MAX} datagrams: nobody is there, or they are lost");
+        Err(failed(Code::Unavailable, text, Cause::Unreachable, true))
     }
 }
 
@@ -157,7 +190,7 @@ impl Drop for CancelOnDrop<'_> {
 async fn run(socket: Datagrams, shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
     let mut caller = Caller::new(CallerLimits::default(), unguessable());
     let mut waiting: HashMap<u64, oneshot::Sender<UnaryReply>> = HashMap::new();
-    let mut describing: Option<oneshot::Sender<Frame>> = None;
+    let mut describing: Option<oneshot::Sender<io::Result<Frame>>> = None;
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     let mut outputs = Vec::new();
     loop {
@@ -177,16 +210,22 @@ async fn run(socket: Datagrams, shared: Arc<Shared>, mut commands: mpsc::Receive
                 }
             },
             received = socket.recv(&mut buffer) => {
-                // An error is that nobody listens there (yet): silence says the same.
-                let frame = received.ok().and_then(|size| Frame::from_datagram(&buffer[..size]).ok());
-                match frame {
-                    Some(frame) if frame.kind == Kind::Description as i32 => {
+                match received.map(|size| Frame::from_datagram(&buffer[..size])) {
+                    Ok(Ok(frame)) if frame.kind == Kind::Description as i32 => {
                         if let Some(sender) = describing.take() {
-                            let _ = sender.send(frame);
+                            let _ = sender.send(Ok(frame));
                         }
                     }
-                    Some(frame) => inputs.push(CallerInput::Datagram(Box::new(frame))),
-                    None => {}
+                    Ok(Ok(frame)) => inputs.push(CallerInput::Datagram(Box::new(frame))),
+                    // Anybody's: it is the end of nothing.
+                    Ok(Err(_)) => {}
+                    // ICMP: nobody listens there.
+                    Err(error) => {
+                        inputs.push(CallerInput::Refused);
+                        if let Some(sender) = describing.take() {
+                            let _ = sender.send(Err(error));
+                        }
+                    }
                 }
             }
             () = shared.wake.notified() => {

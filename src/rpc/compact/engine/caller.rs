@@ -32,7 +32,7 @@ impl Default for CallerLimits {
             interval_min: Duration::from_millis(100),
             interval_max: Duration::from_secs(3),
             greeting_interval_max: Duration::from_millis(500),
-            greeting_max: Duration::from_secs(5),
+            greeting_max: Duration::from_secs(3),
             silence_max: Duration::from_secs(30),
             session_idle_max: Duration::from_secs(300),
         }
@@ -65,6 +65,8 @@ pub enum CallerInput {
     Cancel(u64),
     /// A datagram came from the server.
     Datagram(Box<Frame>),
+    /// The network says that nobody listens there.
+    Refused,
     /// Time has passed.
     Tick,
 }
@@ -152,6 +154,7 @@ impl Caller {
                 }
             }
             CallerInput::Datagram(frame) => self.take(now, frame, outputs),
+            CallerInput::Refused => self.refused(outputs),
             CallerInput::Tick => {}
         }
         self.look_at_time(now, outputs);
@@ -234,21 +237,28 @@ impl Caller {
         Some(pending)
     }
 
+    /// Before there is a session, a refusal is an answer. Later the server may be about to come back, and the
+    /// network may be wrong about the one datagram of many.
+    fn refused(&mut self, outputs: &mut Vec<CallerOutput>) {
+        if matches!(self.state, State::Greeting { .. }) {
+            self.nobody("connection refused", outputs);
+        }
+    }
+
+    fn nobody(&mut self, why: &str, outputs: &mut Vec<CallerOutput>) {
+        self.state = State::Idle;
+        self.by_handle.clear();
+        for pending in std::mem::take(&mut self.calls).into_values() {
+            outputs.push(unanswered(pending.call.handle, Code::Unavailable, why, !pending.exposed));
+        }
+    }
+
     fn look_at_time(&mut self, now: Instant, outputs: &mut Vec<CallerOutput>) {
         if let State::Greeting { since, .. } = &self.state
             && now.saturating_duration_since(*since) >= self.limits.greeting_max
         {
-            self.state = State::Idle;
-            self.by_handle.clear();
-            for pending in std::mem::take(&mut self.calls).into_values() {
-                let untouched = !pending.exposed;
-                outputs.push(unanswered(
-                    pending.call.handle,
-                    Code::Unavailable,
-                    "the server does not answer",
-                    untouched,
-                ));
-            }
+            let why = "no answer to its greetings: nobody is there, or the datagrams are lost";
+            self.nobody(why, outputs);
         }
         let late = |pending: &Pending| pending.call.deadline.is_some_and(|deadline| deadline <= now);
         let silence_max = self.limits.silence_max;

@@ -18,7 +18,9 @@ use super::Server;
 use crate::rpc::backend::{Body, Format, Payload, Peer, Reply, Requests};
 use crate::rpc::budget::{CALL_SIZE, Part, Share};
 use crate::rpc::catalog::{Catalog, Method, Route};
-use crate::rpc::compact::call::{Out, Running, call_of, code_of, failure, finished, request_stream};
+use crate::rpc::compact::call::{
+    Out, Running, call_of, code_of, failure, finished, request_stream, told, traced,
+};
 use crate::rpc::compact::flow::{InboxSender, Window, inbox};
 use crate::rpc::compact::wire::{
     Frame, Kind, OVERHEAD_SIZE_MAX, PIECE_SIZE_MAX, PREFACE, WireError, next_frame, take_preface, write_reply,
@@ -362,9 +364,9 @@ impl Connection {
             self.refuse(request, status.code, status.message);
             return Ok(());
         }
-        let now = Instant::now();
-        self.busy = now;
-        let meter = Meter::start(tally, now);
+        let begun = Instant::now();
+        self.busy = begun;
+        let meter = Meter::start(tally, begun);
         let id = self.server.metrics.next_call();
         let (requests, sender) = if route.method.kind.client_streams() {
             let (sender, receiver) = inbox(limits.window);
@@ -377,11 +379,15 @@ impl Connection {
             let message = frame.message.take().unwrap_or_default();
             (Requests::One(Payload::proto(message)), None)
         };
-        let call = call_of(&mut frame, &route, id, &self.peer, requests);
+        let mut call = call_of(&mut frame, &route, id, &self.peer, requests);
+        let trace = traced(&mut call, size, begun);
         let deadline = call.deadline;
         let accepted =
             Accepted { request, method: Arc::clone(&route.method), meter, deadline, inbox: sender, held };
         let mut reply = route.backend.call(call);
+        if let Some(trace) = trace {
+            reply = Box::pin(async move { told(trace, reply.await) });
+        }
         // Most calls that only touch memory are done at the first poll: they need no task.
         match poll_once(&mut reply) {
             Poll::Ready(reply) => self.answer_at_once(accepted, reply),

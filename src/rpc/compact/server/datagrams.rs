@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Server;
 use crate::rpc::backend::{Body, Payload, Peer, Reply, Requests};
 use crate::rpc::budget::Share;
-use crate::rpc::compact::call::{call_of, code_of, failure, too_late, unary};
+use crate::rpc::compact::call::{call_of, code_of, failure, told, too_late, traced, unary};
 use crate::rpc::compact::engine::{Random, Replier, ReplierInput, ReplierLimits, ReplierOutput};
 use crate::rpc::compact::wire::{Frame, Kind, PREFACE};
 use crate::rpc::jsonrpc;
@@ -185,14 +185,22 @@ impl Server {
                 format!("{} streams, and UDP has no streams: use tcp://", method.path),
             );
         }
-        let mut meter = self.metrics.start(method, Instant::now());
+        let begun = Instant::now();
+        let mut meter = self.metrics.start(method, begun);
         let peer = Arc::new(Peer { address: from.to_string(), tls_subject: None });
-        let requests = Requests::One(Payload::proto(frame.message.take().unwrap_or_default()));
-        let call = call_of(&mut frame, route, self.metrics.next_call(), &peer, requests);
+        let message = frame.message.take().unwrap_or_default();
+        let size = message.len();
+        let requests = Requests::One(Payload::proto(message));
+        let mut call = call_of(&mut frame, route, self.metrics.next_call(), &peer, requests);
+        let trace = traced(&mut call, size, begun);
         let deadline = call.deadline;
         let size_max = self.limits.message_size_max;
         let answer = async {
-            let Reply { headers, body } = route.backend.call(call).await;
+            let reply = route.backend.call(call).await;
+            let Reply { headers, body } = match trace {
+                Some(trace) => told(trace, reply),
+                None => reply,
+            };
             let (body, lost) = match body {
                 Body::Lost(body) => (*body, true),
                 body => (body, false),
