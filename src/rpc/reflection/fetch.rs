@@ -15,9 +15,12 @@ use crate::rpc::schema::{RawFile, Schema, SchemaError, well_known_file};
 use crate::rpc::{Code, Status};
 
 /// More files than this are refused.
-const FILES_MAX: usize = 20_000;
-/// More bytes of descriptors than this are refused.
-const BYTES_MAX: usize = 64 << 20;
+const FILES_MAX: usize = 4_000;
+/// More bytes of descriptors than this are refused: decoded and linked, hostile ones take a hundred times as much.
+const BYTES_MAX: usize = 8 << 20;
+
+/// More names of services than this are refused, and more symbols asked for.
+const SERVICES_MAX: usize = 4_000;
 
 /// Why a schema could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -259,6 +262,9 @@ impl Fetch {
                 files.file_descriptor_proto.into_iter().try_for_each(|bytes| self.take_file(bytes))
             }
             (Question::ListServices(_), Answer::Services(services)) => {
+                if services.service.len() > SERVICES_MAX {
+                    return Err(FetchError::TooLarge);
+                }
                 let names: Vec<String> = services.service.into_iter().map(|service| service.name).collect();
                 if self.all {
                     names.iter().for_each(|name| self.ask_symbol(name));
@@ -297,6 +303,9 @@ impl Fetch {
             // Its own copy of a well-known file is never better than ours.
             let is_there = self.files.contains_key(import) || well_known_file(import).is_some();
             if !is_there {
+                if self.known.len() > FILES_MAX {
+                    return Err(FetchError::TooLarge);
+                }
                 self.need(Question::FileByFilename(import.clone()));
             }
         }
@@ -566,6 +575,45 @@ mod tests {
         let json = r#"{"name":"Ada","color":"RED","mood":"GOOD","inner":{"deep":"x","mood":"GOOD"},"when":"2024-01-01T00:00:00Z","nick":"a","inners":{"k":{"deep":"y"}},"colors":["RED"],"age":0,"b":"5"}"#;
         let proto = message.convert(&Payload::json(json), Format::Proto).unwrap();
         assert_eq!(message.convert(&Payload::proto(proto), Format::Json).unwrap(), json);
+    }
+
+    #[test]
+    fn more_than_a_schema_can_be_is_refused_early() {
+        use buffa_descriptor::generated::descriptor::FileDescriptorProto;
+        let reply = |fetch: &mut Fetch, file: FileDescriptorProto| {
+            let file_descriptor_proto = vec![RawFile::encode(file).bytes];
+            fetch.on_response(answer(Answer::Files(Files { file_descriptor_proto })))
+        };
+        // Files without an end: each imports another.
+        let mut fetch = Fetch::symbols(["a.A"]);
+        let refused = (0..).find(|number| {
+            asked(&mut fetch);
+            let name = |number: i32| format!("{number}.proto");
+            let file = FileDescriptorProto {
+                name: Some(name(*number)),
+                dependency: vec![name(number + 1)],
+                ..Default::default()
+            };
+            matches!(reply(&mut fetch, file), Err(FetchError::TooLarge))
+        });
+        assert!(refused.is_some_and(|number| (3_000..=4_100).contains(&number)), "{refused:?}");
+        // One file that imports more than there can be.
+        let mut fetch = Fetch::symbols(["a.A"]);
+        asked(&mut fetch);
+        let dependency = (0..FILES_MAX as i32 + 1).map(|number| format!("{number}.proto")).collect();
+        let file = FileDescriptorProto { name: Some("a.proto".to_owned()), dependency, ..Default::default() };
+        assert!(matches!(reply(&mut fetch, file), Err(FetchError::TooLarge)));
+        // Empty messages, which decoded take hundreds of times their bytes.
+        let mut fetch = Fetch::symbols(["a.A"]);
+        asked(&mut fetch);
+        let bytes = Bytes::from(b"\x22\x00".repeat(1 << 20));
+        let files = answer(Answer::Files(Files { file_descriptor_proto: vec![bytes] }));
+        assert!(matches!(fetch.on_response(files), Err(FetchError::Schema(_))));
+        // Text: no memory but its own, until there is too much of it.
+        let mut fetch = Fetch::symbols(["a.A"]);
+        asked(&mut fetch);
+        let file = FileDescriptorProto { name: Some("x".repeat(BYTES_MAX)), ..Default::default() };
+        assert!(matches!(reply(&mut fetch, file), Err(FetchError::TooLarge)));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::error::SchemaError;
 /// Decoded, real descriptors take about ten times their bytes. Many empty messages would take hundreds of
 /// times theirs: what takes more than this is refused.
 const DECODED_SIZE_FACTOR: usize = 32;
-const DECODED_SIZE_FLOOR: usize = 1 << 20;
+const DECODED_SIZE_FLOOR: usize = 64 << 10;
 const DECODED_SIZE_MAX: usize = 512 << 20;
 
 /// One file with the bytes it came in: they keep custom options that nobody here knows.
