@@ -20,5 +20,5 @@ pub use framing::{FrameError, Frames, Framing};
 pub use message::{
     Document, Id, Incoming, Request, Response, encode_request, parse_document, parse_responses,
 };
-pub use params::{MethodError, request_messages, resolve};
+pub use params::{MethodError, of_arguments, request_messages, resolve};
 pub use service::{Answer, CANCEL, Canceller, Limits, Origin, Service};

@@ -137,6 +137,23 @@ pub fn request_messages(
     }
 }
 
+/// The request message of a JSON body that is a list of arguments, as Dubbo's Triple sends them over HTTP/1.1.
+/// `None` if the body is none, or if the message is itself one in JSON.
+///
+/// # Errors
+/// More values than fields.
+pub fn of_arguments(message: &MessageType, body: &Bytes) -> Result<Option<Bytes>, ErrorObject> {
+    let is_list = body.trim_ascii_start().first() == Some(&b'[');
+    if !is_list || matches!(message.full_name(), "google.protobuf.Value" | "google.protobuf.ListValue") {
+        return Ok(None);
+    }
+    let invalid =
+        |error: serde_json::Error| ErrorObject::new(INVALID_PARAMS, format!("the body is no list: {error}"));
+    let params: Box<RawValue> = serde_json::from_slice(body).map_err(invalid)?;
+    let messages = request_messages(message, false, Some(&params))?;
+    Ok(Some(messages.into_iter().next().flatten().unwrap_or_else(|| Bytes::from_static(b"{}"))))
+}
+
 /// Whether a lone object could be the first field as well as the whole message.
 fn first_is_message(message: &MessageType) -> bool {
     message.descriptor().fields().first().is_some_and(|field| {

@@ -22,8 +22,9 @@ use super::{Server, cors, index, json_rpc, refusal};
 use crate::rpc::backend::{Call, Payload, Peer, Protocol, Reply, Requests};
 use crate::rpc::budget::{CALL_SIZE, Part};
 use crate::rpc::catalog::{Kind, Method, Route};
+use crate::rpc::jsonrpc::of_arguments;
 use crate::rpc::metrics::Meter;
-use crate::rpc::schema::Schema;
+use crate::rpc::schema::{MessageType, Schema};
 use crate::rpc::wire::trace::Stage;
 use crate::rpc::wire::{ContentType, Dialect, Encoding, compression, connect, metadata, timeout};
 use crate::rpc::{Code, Format, Status};
@@ -153,9 +154,25 @@ where
     let size_max = server.options.limits.message_size_max;
     let reader = MessageReader::new(body, content, terms.request_encoding, size_max, held.share().part());
     let kind = route.method.kind;
-    let requests = patient(reader.requests(kind), server.options.limits.request_wait_max);
+    let input = (content.dialect == Dialect::ConnectUnary && content.format == Format::Json)
+        .then(|| route.method.input.clone());
+    let requests = async {
+        let (requests, part) = reader.requests(kind).await?;
+        Ok((listed_arguments(requests, input.as_ref())?, part))
+    };
+    let requests = patient(requests, server.options.limits.request_wait_max);
     let exchange = Exchange { server, peer, route, metadata: parts.headers, terms, trace, meter, held };
     exchange.run(requests).await
+}
+
+/// Dubbo's Triple sends the arguments of a call as a list where Connect sends the message.
+fn listed_arguments(requests: Requests, input: Option<&MessageType>) -> Result<Requests, Status> {
+    let (Requests::One(payload), Some(input)) = (&requests, input) else { return Ok(requests) };
+    match of_arguments(input, &payload.bytes) {
+        Ok(None) => Ok(requests),
+        Ok(Some(message)) => Ok(Requests::One(Payload::json(message))),
+        Err(error) => Err(Status::new(Code::InvalidArgument, error.message)),
+    }
 }
 
 async fn get(server: Arc<Server>, peer: Arc<Peer>, mut parts: Parts, mut held: Part) -> Answer {
