@@ -46,7 +46,7 @@ impl Listed {
         for registry in args.register.iter().filter(|registry| **registry != RegistryUrl::Local) {
             let url = match &args.advertise {
                 Some(url) => url.clone(),
-                None => public(urls)?,
+                None => reachable(public(urls)?, registry),
             };
             let (registry, name) = (registry.clone(), args.service_name.clone());
             places.push(Place { registry, url, name, leases: BTreeMap::new() });
@@ -106,6 +106,22 @@ fn public(urls: &[String]) -> Result<String, Failure> {
         Failure::new(Exit::Usage, "--register needs an address that others can call")
             .tip("-l HOST:PORT    listen there")
     })
+}
+
+/// A listener at every address is registered at one: that by which this machine is seen from the registry,
+/// or from elsewhere if the registry is on this machine.
+fn reachable(url: String, registry: &RegistryUrl) -> String {
+    let Some(port) = ["0.0.0.0:", "[::]:"].iter().find_map(|any| Some(url.split_once(any)?.1)) else {
+        return url;
+    };
+    let registry = match registry {
+        RegistryUrl::Consul(consul) => consul.authority.as_str(),
+        _ => "",
+    };
+    let is_v6 = url.contains("[::]");
+    let host = crate::transport::own_address(registry, is_v6);
+    let scheme = url.split("://").next().unwrap_or("grpc");
+    format!("{scheme}://{}", std::net::SocketAddr::new(host, port.parse().unwrap_or(0)))
 }
 
 fn tcp(urls: &[String]) -> Option<&String> {
