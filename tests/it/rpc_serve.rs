@@ -153,6 +153,10 @@ fn init_writes_handlers_that_can_be_served() {
     let home = Home::new();
     let proto = home.file("h/greeter.proto", GREETER);
     bandy("rpc serve --init").arg(home.path("h")).arg("--proto").arg(&proto).home(&home).runs().prints("");
+    // With a request and a reply to start from.
+    let hello = std::fs::read_to_string(home.path("h/shop.Greeter/Hello.sh")).unwrap();
+    assert!(hello.contains("\n#         {\"name\":"), "{hello}");
+    assert!(hello.contains("\n#         {\"text\":"), "{hello}");
     let server = bandy("rpc serve -l :0").arg(home.path("h")).home(&home).starts();
     let (code, body) = post(&server, "shop.Greeter/Hello", "{}");
     assert_eq!(code, 501, "{body}");

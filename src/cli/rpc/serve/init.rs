@@ -51,7 +51,9 @@ fn skeleton(method: &Method) -> String {
     let answers = if method.kind.server_streams() { "as many as there are, each on a line" } else { "one" };
     let _ = writeln!(text, "# {}", method.path);
     let _ = writeln!(text, "# stdin:  {input} as JSON, {asks}");
+    let _ = writeln!(text, "#         {}", method.input.example());
     let _ = writeln!(text, "# stdout: {output} as JSON, {answers}");
+    let _ = writeln!(text, "#         {}", method.output.example());
     text.push_str(
         "# exit:   0 is OK, 64+N is gRPC status N (69 NOT_FOUND, 76 UNIMPLEMENTED); stderr is the message\n",
     );
