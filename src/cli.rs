@@ -10,6 +10,7 @@ pub mod errors;
 pub mod exit;
 pub mod help;
 pub mod logging;
+mod password;
 pub mod payload;
 pub mod records;
 pub mod rpc;

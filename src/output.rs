@@ -282,6 +282,14 @@ impl Printer {
         self.records(Separators::default(), Embed::IfJson).write(record)
     }
 
+    /// The same for the record of that number, counted from 1.
+    ///
+    /// # Errors
+    /// The reader is gone, or the sink is full.
+    pub fn numbered(&self, record: &Record, number: u64) -> Result<(), WriteError> {
+        self.records(Separators::default(), Embed::IfJson).after(number.saturating_sub(1)).write(record)
+    }
+
     /// How bytes of someone else's are passed on.
     fn foreign(&self) -> template::Foreign {
         if self.is_terminal() { escape } else { |bytes, buffer| buffer.extend_from_slice(bytes) }

@@ -89,6 +89,10 @@ pub struct App {
     pub home: Home,
     /// The global flags as they were given.
     pub global: GlobalArgs,
+    /// The command line, for tips that say it better.
+    pub words: Vec<OsString>,
+    /// False where nobody can be asked, such as for a password: in completion.
+    pub asks: bool,
 }
 
 impl App {
@@ -104,6 +108,8 @@ impl App {
             home: Home::new(&environment),
             environment,
             global: global.clone(),
+            words: std::env::args_os().collect(),
+            asks: true,
         })
     }
 

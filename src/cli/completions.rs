@@ -80,7 +80,7 @@ impl Shell {
     /// What the shell runs.
     pub fn stub(self) -> &'static str {
         match self {
-            Self::Bash => "# bandy: completion for bash\nsource <(COMPLETE=bash bandy)\n",
+            Self::Bash => BASH,
             Self::Zsh => "#compdef bandy\n# bandy: completion for zsh\nsource <(COMPLETE=zsh bandy)\n",
             Self::Fish => "# bandy: completion for fish\nCOMPLETE=fish bandy | source\n",
             Self::Elvish => "# bandy: completion for elvish\neval (E:COMPLETE=elvish bandy | slurp)\n",
@@ -90,6 +90,27 @@ impl Shell {
         }
     }
 }
+
+/// bash splits words at `:` and `=`, too, so that `-e :50051` would be three: they are put together again, and of
+/// what is found only that goes back which follows the last of these.
+const BASH: &str = r#"# bandy: completion for bash
+source <(COMPLETE=bash bandy)
+_bandy() {
+    local line=${COMP_LINE:0:COMP_POINT} words=() current=$2 kept
+    if [[ $line != *[\'\"\\]* ]]; then
+        IFS=$' \t\n' read -ra words <<<"$line"
+        [[ $line == *' ' ]] && words+=('')
+        current=${words[-1]}
+        COMP_WORDS=("${words[@]}") COMP_CWORD=$((${#words[@]} - 1))
+    fi
+    _clap_complete_bandy "$1" "$current" "$3"
+    kept=${current##*[:=]}
+    if [[ $kept != "$current" && $COMP_WORDBREAKS == *[:=]* && ${#words[@]} -gt 0 ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${current%"$kept"}"}")
+    fi
+}
+complete -o nospace -o bashdefault -o nosort -F _bandy bandy
+"#;
 
 /// Prints the stub.
 ///
@@ -109,25 +130,85 @@ pub struct Candidate {
     pub about: String,
 }
 
-/// Asks a server for candidates, in groups: the first in which anything fits is offered. It may take its time:
-/// the shell is answered without it then.
-pub type Remote = fn(&App, &ConnectArgs) -> Vec<Vec<Candidate>>;
+/// What was typed so far.
+#[derive(Clone, Debug, Default)]
+pub struct Typed {
+    /// All words, the first one the program.
+    words: Vec<String>,
+    /// What the words say about the server.
+    pub connect: ConnectArgs,
+    /// Words that are neither commands nor flags nor their values, but the current one.
+    pub positionals: Vec<String>,
+    /// The word that is being completed.
+    pub current: String,
+}
+
+impl Typed {
+    fn new(words: &[OsString], current: &OsStr) -> Self {
+        let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let current = current.to_string_lossy().into_owned();
+        let mut before = &words[..];
+        if before.last() == Some(&current) {
+            before = &before[..before.len() - 1];
+        }
+        let positionals = positionals(before);
+        Self { connect: connect_args(&words), positionals, words, current }
+    }
+
+    /// The values of a flag that may be repeated.
+    pub fn values<'a>(&'a self, flag: &'a str) -> impl Iterator<Item = &'a str> {
+        self.words.iter().enumerate().filter_map(move |(at, word)| {
+            if word == flag {
+                return self.words.get(at + 1).map(String::as_str);
+            }
+            word.strip_prefix(flag)?.strip_prefix('=')
+        })
+    }
+}
+
+/// The words that stand for themselves: not commands, flags, or values of flags.
+fn positionals(words: &[String]) -> Vec<String> {
+    let mut root = Cli::command();
+    root.build();
+    let mut command = &root;
+    let mut found = Vec::new();
+    let mut words = words.iter().skip(1);
+    while let Some(word) = words.next() {
+        if word.starts_with('-') && word.len() > 1 {
+            let takes = |arg: &clap::Arg| {
+                let long = arg.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long));
+                let short = arg.get_short().is_some_and(|short| *word == format!("-{short}"));
+                (long || short) && arg.get_action().takes_values()
+            };
+            if command.get_arguments().any(takes) {
+                words.next();
+            }
+        } else if let Some(inner) = command.find_subcommand(word).filter(|_| found.is_empty()) {
+            command = inner;
+        } else {
+            found.push(word.clone());
+        }
+    }
+    found
+}
+
+/// Asks a server for candidates. It may take its time: the shell is answered without it then.
+pub type Remote = fn(&App, &Typed) -> Vec<Candidate>;
 
 /// Completes what the server of the words so far offers, such as methods.
 pub fn remote(find: Remote) -> ArgValueCompleter {
     ArgValueCompleter::new(move |current: &OsStr| {
         let (send, answer) = mpsc::channel();
+        let typed = Typed::new(&typed(), current);
         // Not a task: this thread is left alone with whatever it waits for when the time is over.
         std::thread::spawn(move || {
-            let words = typed();
             let quiet = GlobalArgs { quiet: true, ..GlobalArgs::default() };
-            if let Ok(app) = App::new(&quiet) {
-                let _ = send.send(find(&app, &connect_args(&words)));
+            if let Ok(mut app) = App::new(&quiet) {
+                app.asks = false;
+                let _ = send.send(find(&app, &typed));
             }
         });
-        let groups = answer.recv_timeout(BUDGET).unwrap_or_default();
-        let groups = groups.into_iter().map(|candidates| matching(current, candidates));
-        groups.into_iter().find(|fitting| !fitting.is_empty()).unwrap_or_default()
+        matching(current, answer.recv_timeout(BUDGET).unwrap_or_default())
     })
 }
 
@@ -188,12 +269,12 @@ fn typed() -> Vec<OsString> {
 }
 
 /// What the words say about the server.
-fn connect_args(words: &[OsString]) -> ConnectArgs {
+fn connect_args(words: &[String]) -> ConnectArgs {
     let value = |short: Option<&str>, long: &str| {
-        let mut words = words.iter().map(|word| word.to_string_lossy());
+        let mut words = words.iter();
         while let Some(word) = words.next() {
             if short.is_some_and(|short| word == short) || word == long {
-                return words.next().map(|value| value.into_owned());
+                return words.next().cloned();
             }
             if let Some(value) = word.strip_prefix(long).and_then(|rest| rest.strip_prefix('=')) {
                 return Some(value.to_owned());
@@ -219,8 +300,21 @@ mod tests {
         for line in
             ["rpc call -e :1 x", "rpc call -e:1", "rpc ls --endpoint=:1", "rpc ls --endpoint :1 --context a"]
         {
-            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
             assert_eq!(connect_args(&words).endpoint.as_deref(), Some(":1"), "{line}");
+        }
+    }
+
+    #[test]
+    fn words_that_stand_for_themselves_are_found() {
+        for (line, expected) in [
+            ("bandy rpc call -e :1 Greeter/Hello name=Ada", &["Greeter/Hello", "name=Ada"][..]),
+            ("bandy rpc call --timeout 1s -v --proto=x Greeter/Hello", &["Greeter/Hello"]),
+            ("bandy -o json rpc call call", &["call"]),
+            ("bandy rpc bench -c 5", &[]),
+        ] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!(positionals(&words), expected, "{line}");
         }
     }
 

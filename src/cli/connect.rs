@@ -28,7 +28,7 @@ pub struct ConnectArgs {
     /// Give up after this long, with exit code 124
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
-    /// Who: USER or USER:PASSWORD
+    /// Who: USER:PASSWORD, or USER to be asked for the password
     #[arg(short, long, value_name = "USER[:PASS]")]
     pub user: Option<String>,
     /// Read the password from the first line of a file
@@ -146,7 +146,7 @@ impl ConnectArgs {
             own(&self.token_file, context.token_file)
         };
         let user = self.user.clone().or(context.user);
-        let credentials = credentials(&endpoint, user, password_file, token_file)?;
+        let credentials = credentials(&endpoint, user, password_file, token_file, app.asks)?;
         Ok(Connect { endpoint, source, credentials, tls, timeout: self.timeout })
     }
 
@@ -184,10 +184,12 @@ fn credentials(
     user: Option<String>,
     password_file: Option<PathBuf>,
     token_file: Option<PathBuf>,
+    asks: bool,
 ) -> anyhow::Result<Credentials> {
     if let Some(file) = token_file {
         return Ok(Credentials::Token(first_line(&file)?));
     }
+    let is_named = user.is_some();
     let (user, password) = match user {
         Some(user) => match user.split_once(':') {
             Some((user, password)) => (Some(user.to_owned()), Some(Secret::new(password))),
@@ -200,6 +202,11 @@ fn credentials(
         None => password,
     };
     match (user, password) {
+        // A user of a URL may have none: bob@host is how people name themselves.
+        (Some(user), None) if is_named && asks => {
+            let password = super::password::ask(&user, &endpoint.to_string())?;
+            Ok(Credentials::Password { user, password })
+        }
         (Some(user), password) => Ok(Credentials::Password { user, password: password.unwrap_or_default() }),
         (None, None) => Ok(Credentials::None),
         (None, Some(_)) => {

@@ -101,6 +101,8 @@ pub enum Scheme {
     JsonRpcTcp,
     /// One JSON-RPC object per datagram.
     JsonRpcUdp,
+    /// JSON-RPC lines over a Unix socket.
+    JsonRpcUnix,
     /// AMQP 0-9-1, plaintext.
     Amqp,
     /// AMQP 0-9-1 over TLS.
@@ -144,6 +146,7 @@ const SCHEMES: &[SchemeRow] = {
         SchemeRow { scheme: Scheme::Udp, name: "udp", pillars: &[Rpc], port: None, tls: false, many: false },
         SchemeRow { scheme: Scheme::JsonRpcTcp, name: "jsonrpc+tcp", pillars: &[Rpc], port: None, tls: false, many: false },
         SchemeRow { scheme: Scheme::JsonRpcUdp, name: "jsonrpc+udp", pillars: &[Rpc], port: None, tls: false, many: false },
+        SchemeRow { scheme: Scheme::JsonRpcUnix, name: "jsonrpc+unix", pillars: &[Rpc], port: None, tls: false, many: false },
         SchemeRow { scheme: Scheme::Amqp, name: "amqp", pillars: &[Mq], port: Some(5672), tls: false, many: false },
         SchemeRow { scheme: Scheme::Amqps, name: "amqps", pillars: &[Mq], port: Some(5671), tls: true, many: false },
         SchemeRow { scheme: Scheme::Kafka, name: "kafka", pillars: &[Log], port: Some(9092), tls: false, many: true },
@@ -177,7 +180,7 @@ impl Scheme {
     /// How endpoints of `pillar` may begin, for completion: `grpc://`, `local:`, ….
     pub fn prefixes(pillar: Pillar) -> impl Iterator<Item = String> {
         SCHEMES.iter().filter(move |row| row.pillars.contains(&pillar)).map(|row| match row.scheme {
-            Scheme::Local | Scheme::Unix | Scheme::Dir => format!("{}:", row.name),
+            Scheme::Local | Scheme::Unix | Scheme::Dir | Scheme::JsonRpcUnix => format!("{}:", row.name),
             _ => format!("{}://", row.name),
         })
     }
@@ -322,11 +325,11 @@ impl Parser<'_> {
         if let Some((name, rest)) = text.split_once("://") {
             let scheme = self.scheme(name)?;
             return match scheme {
-                Scheme::Local | Scheme::Unix | Scheme::Dir => self.opaque(scheme, rest),
+                Scheme::Local | Scheme::Unix | Scheme::Dir | Scheme::JsonRpcUnix => self.opaque(scheme, rest),
                 _ => self.authority(scheme, rest),
             };
         }
-        if let Some((name @ ("local" | "unix" | "dir"), rest)) = text.split_once(':') {
+        if let Some((name @ ("local" | "unix" | "dir" | "jsonrpc+unix"), rest)) = text.split_once(':') {
             return self.opaque(self.scheme(name)?, rest);
         }
         let mut endpoint = self.authority(self.pillar.plain_scheme(), text)?;

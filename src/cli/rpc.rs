@@ -2,7 +2,7 @@
 
 pub mod bench;
 pub mod call;
-pub mod complete;
+mod complete;
 pub mod connector;
 pub mod demo;
 mod figures;
@@ -12,6 +12,8 @@ mod health;
 pub mod info;
 mod lookup;
 pub mod ls;
+mod mistake;
+mod openrpc;
 pub mod ping;
 pub mod registry;
 mod remote;

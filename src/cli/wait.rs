@@ -8,9 +8,12 @@ use tokio::time::{Instant, sleep};
 
 use super::app::App;
 use super::connect::ConnectArgs;
-use super::endpoint::{Endpoint, Pillar, Place, Scheme, mask};
+use super::endpoint::{Endpoint, Pillar, Place, Scheme};
 use super::exit::{Exit, Failure};
 use crate::backoff::{Backoff, Delays};
+use crate::rpc::client::{CallOptions, Cause, Client, Connector};
+use crate::rpc::jsonrpc::client::Carrier;
+use crate::shutdown::Shutdown;
 use crate::transport::tls::{ALPN_H2, ALPN_HTTP11, TlsClientOptions};
 use crate::transport::{Address, ConnectOptions, Stream, TlsClient};
 
@@ -79,14 +82,7 @@ fn endpoint(text: &str, app: &App) -> anyhow::Result<Endpoint> {
         return Err(Failure::from(Endpoint::parse(Pillar::Rpc, text).expect_err("no pillar takes it")).into());
     };
     built(pillar)?;
-    let endpoint = Endpoint::parse(pillar, text).map_err(Failure::from)?;
-    if matches!(endpoint.scheme, Scheme::Udp | Scheme::JsonRpcUdp) {
-        let message = format!("cannot wait for {}: a silent datagram proves nothing", mask(text));
-        return Err(Failure::new(Exit::Usage, message)
-            .tip("wait for the server's tcp: or local: address")
-            .into());
-    }
-    Ok(endpoint)
+    Ok(Endpoint::parse(pillar, text).map_err(Failure::from)?)
 }
 
 /// Refuses the pillars that this version does not have.
@@ -178,11 +174,19 @@ async fn greet(address: &Address, scheme: Scheme) -> Result<(), String> {
         None
     };
     let options = ConnectOptions { timeout: ATTEMPT_TIMEOUT, tls };
-    let mut stream = Stream::connect_with(address, &options).await.map_err(|error| error.to_string())?;
-    if matches!(scheme, Scheme::Tcp | Scheme::JsonRpcTcp) {
-        // In these the client speaks first and a server has nothing to say to nobody's question.
-        return Ok(());
+    let connector = match scheme {
+        Scheme::Tcp => Some(Connector::Compact(address.clone(), options.clone())),
+        Scheme::Udp => Some(Connector::CompactDatagrams { address: address.clone(), at_least_once: false }),
+        Scheme::JsonRpcTcp | Scheme::JsonRpcUnix => {
+            Some(Connector::JsonRpc(Carrier::Stream(address.clone(), options.clone())))
+        }
+        Scheme::JsonRpcUdp => Some(Connector::JsonRpc(Carrier::Datagrams(address.clone()))),
+        _ => None,
+    };
+    if let Some(connector) = connector {
+        return exchange(&connector.client(Shutdown::new())).await;
     }
+    let mut stream = Stream::connect_with(address, &options).await.map_err(|error| error.to_string())?;
     let talk = async {
         stream.write_all(HTTP2_PREFACE).await?;
         stream.flush().await?;
@@ -195,4 +199,27 @@ async fn greet(address: &Address, scheme: Scheme) -> Result<(), String> {
         return Ok(());
     }
     Err("it speaks something else than HTTP".to_owned())
+}
+
+/// One question and its answer, whatever it says.
+async fn exchange(client: &Client) -> Result<(), String> {
+    let options = CallOptions { timeout: Some(ATTEMPT_TIMEOUT), ..CallOptions::default() };
+    let met = match client {
+        Client::Compact(client) => match client.connection(&options).await {
+            Ok(connection) => connection.ping().await.map(drop),
+            Err(ending) => Err(ending),
+        },
+        Client::CompactDatagrams(client) => match client.socket().await {
+            Ok(socket) => socket.reach().await,
+            Err(ending) => Err(ending),
+        },
+        Client::JsonRpc(client) => {
+            // Every server has some answer to it, and be it that there is no such method.
+            let reply = client.call("rpc.discover", None, &options).await;
+            let answered = reply.ending.status.is_ok() || reply.ending.cause == Cause::Answered;
+            if answered { Ok(()) } else { Err(reply.ending) }
+        }
+        Client::Http(_) => Ok(()),
+    };
+    met.map_err(|ending| ending.status.message)
 }

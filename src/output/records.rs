@@ -42,6 +42,11 @@ impl<'a> Records<'a> {
         Self { printer, separators, embed, number: 0, columns: None }
     }
 
+    /// The same after so many others.
+    pub(super) fn after(self, number: u64) -> Self {
+        Self { number, ..self }
+    }
+
     /// How many were written.
     pub fn count(&self) -> u64 {
         self.number

@@ -9,6 +9,7 @@ mod ending;
 mod exchange;
 pub(crate) mod lazy;
 mod post;
+pub mod probe;
 mod raw;
 mod receive;
 mod reflect;

@@ -358,5 +358,34 @@ fn wait_is_for_the_protocol_and_not_for_the_port() {
         .exits(124)
         .complains("no URL in /nowhere/url");
     bandy("wait mq").runs().exits(2).complains("mq is not part of this version");
-    bandy("wait udp://:1").runs().exits(2).complains("a silent datagram proves nothing");
+    // An open port that says nothing is no server in any protocol.
+    for scheme in ["tcp", "jsonrpc+tcp", "http"] {
+        let mute = mute.local_addr().unwrap();
+        bandy(&format!("wait {scheme}://{mute} --timeout 300ms")).runs().exits(124).complains("is not ready");
+    }
+    bandy("wait udp://:1 --timeout 300ms").runs().exits(124).complains("connection refused");
+    bandy("wait jsonrpc+udp://:1 --timeout 300ms").runs().exits(124).complains("connection refused");
+}
+
+#[test]
+fn every_url_of_a_server_can_be_waited_for() {
+    let home = Home::new();
+    let (file, socket) = (home.path("url"), home.path("s"));
+    let words = format!(
+        "rpc serve upper='tr a-z A-Z' -l :0 -l udp::0 -l unix:{} --url-file {}",
+        socket.display(),
+        file.display()
+    );
+    let mut server = bandy(&words).home(&home).starts();
+    bandy(&format!("wait --url-file {} --timeout 20s", file.display())).home(&home).runs().exits(0);
+    let (host, udp) = (authority(&server.url).to_owned(), server.line());
+    for url in [
+        format!("tcp://{host}"),
+        format!("jsonrpc+tcp://{host}"),
+        format!("jsonrpc+unix:{}", socket.display()),
+        udp.clone(),
+        udp.replace("udp:", "jsonrpc+udp:"),
+    ] {
+        bandy(&format!("wait {url} --timeout 20s")).home(&home).runs().exits(0);
+    }
 }

@@ -44,6 +44,34 @@ fn until(path: &Path, what: &str, mut expected: impl FnMut(&Value) -> bool) {
 }
 
 #[test]
+fn a_template_makes_every_request_another() {
+    let home = Home::new();
+    let file = home.path("requests");
+    let server = bandy(&format!("rpc serve -l :0 take='sh -c \"cat >>{0}; echo >>{0}\"'", file.display()))
+        .home(&home)
+        .starts();
+    bench(&server, "take 'user{{n}} {{rand 5 5}}' -T -n 3 -c 1").exits(0).shows("\"errors\":0");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!(lines, ["user1", "5", "user2", "5", "user3", "5"]);
+    let demo = demo();
+    bench(&demo, "Greeter/Hello 'name=u{{n}}' -T -n 5").exits(0).shows("\"errors\":0");
+    bench(&demo, "Greeter/Hello -d '{\"name\":\"{{uuid}}\"}' -T -n 5").exits(0).shows("\"errors\":0");
+    bench(&demo, "Greeter/Hello 'name={{x}}' -T").exits(2).complains("unknown");
+    bench(&demo, "Greeter/Hello -T").exits(2).complains("there is none");
+}
+
+#[test]
+fn frames_on_stderr_are_no_errors() {
+    let server = demo();
+    let ran = bandy("rpc bench --json Greeter/Hello name=x -n 20 -c 2")
+        .env("BANDY_DEBUG", "1")
+        .endpoint(&server)
+        .runs();
+    assert_eq!(report(&ran.exits(0))["errors"], 0);
+}
+
+#[test]
 fn a_count_is_how_often_the_server_is_called() {
     let home = Home::new();
     let calls = home.path("calls");

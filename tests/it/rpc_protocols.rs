@@ -31,10 +31,11 @@ impl Server {
     }
 
     /// Every way to reach it by JSON-RPC.
-    fn json_rpc(&self) -> [String; 4] {
+    fn json_rpc(&self) -> [String; 5] {
         [
             format!("jsonrpc+tcp://{}", self.host),
             format!("unix:{}?protocol=jsonrpc", self.socket),
+            format!("jsonrpc+unix:{}", self.socket),
             format!("http://{}?protocol=jsonrpc", self.host),
             format!("jsonrpc+udp://{}", self.udp),
         ]
@@ -73,6 +74,93 @@ fn a_function_is_called_by_json_rpc_without_a_schema() {
         server.run("rpc call nope", &endpoint).exits(76).complains("answered UNIMPLEMENTED");
         server.run("rpc ls Functions --json", &endpoint).exits(0).shows(r#""method":"upper""#);
     }
+}
+
+#[test]
+fn json_rpc_with_a_schema_from_a_file_checks_and_streams() {
+    let proto = "syntax = \"proto3\"; package demo; \
+        message HelloRequest { string name = 1; } message HelloReply { string message = 1; } \
+        message TicksRequest { uint32 count = 1; uint32 interval_ms = 2; } message Tick { uint32 number = 1; } \
+        message Number { double value = 1; } message Total { double sum = 1; int64 count = 2; double mean = 3; } \
+        service Greeter { rpc Hello(HelloRequest) returns (HelloReply); } \
+        service Calc { rpc Sum(stream Number) returns (Total); }";
+    let server = serve("");
+    let file = server.tcp.home.file("demo.proto", proto);
+    for endpoint in server.json_rpc() {
+        let call = |words: &str| {
+            bandy(&format!("rpc call --proto {} {words}", file.display()))
+                .arg("-e")
+                .arg(&endpoint)
+                .home(&server.tcp.home)
+        };
+        call("Greeter/Hello name=Ada").runs().prints("{\"message\":\"Hello, Ada!\"}\n");
+        call("Greeter/Hello nmae=Ada").runs().exits(2).complains("did you mean 'name'");
+        call("Calc/Sum").stdin("{\"value\":1}\n{\"value\":2}\n").runs().exits(0).shows("\"sum\":3");
+        let each = call("Greeter/Hello --each").stdin("{\"name\":\"A\"}\n{\"name\":\"B\"}\n").runs();
+        each.prints("{\"message\":\"Hello, A!\"}\n{\"message\":\"Hello, B!\"}\n");
+    }
+}
+
+#[test]
+fn what_a_server_of_json_rpc_offers_can_be_looked_into() {
+    let server = serve("");
+    for endpoint in server.json_rpc() {
+        server.run("rpc info Greeter/Hello", &endpoint).exits(0).shows("\"name\": \"demo.Greeter/Hello\"");
+        server.run("rpc info Greeter/Hello --example --json", &endpoint).prints("{\"name\":\"\"}\n");
+        server.run("rpc info HelloRequest --json-schema --json", &endpoint).exits(0).shows("\"properties\"");
+        server.run("rpc info Greter/Hello", &endpoint).exits(5).complains("did you mean");
+        server.run("rpc info --export x", &endpoint).exits(2).complains("no .proto files");
+    }
+}
+
+#[test]
+fn a_call_is_traced_in_every_protocol() {
+    let server = serve("");
+    let trace = "rpc call --trace Greeter/Hello name=Ada --json";
+    for endpoint in server.compact() {
+        let told = server.run(trace, &endpoint).exits(0).out();
+        assert!(told.contains("\"server_visible\":true"), "{endpoint}: {told}");
+        for stage in ["stub", "call id", "serialise", "transport", "dispatch", "handler", "return"] {
+            assert!(told.contains(&format!("\"stage\":\"{stage}\"")), "{endpoint}: no {stage} in {told}");
+        }
+        server.run("rpc call --trace Greeter/Hello name=Ada", &endpoint).shows("── CALL 5 B");
+    }
+    for endpoint in server.json_rpc() {
+        server.run(trace, &endpoint).exits(0).shows("\"server_visible\":false");
+        server.run("rpc call --trace Greeter/Hello name=Ada", &endpoint).shows("not visible");
+    }
+}
+
+#[test]
+fn templates_number_what_they_show() {
+    let server = serve(FUNCTIONS);
+    let words = "rpc call upper --each -o '%n %v'";
+    let ran = bandy(words).arg("-e").arg(&server.tcp.url).home(&server.tcp.home).stdin("a\nb\nc\n").runs();
+    ran.prints("1 A\n2 B\n3 C\n");
+    let demo = serve("");
+    demo.run("rpc call Clock/Ticks -n 3 interval_ms=1 -o '%n'", &demo.tcp.url).prints("1\n2\n3\n");
+}
+
+#[test]
+fn a_list_of_arguments_is_a_request_as_dubbo_sends_it() {
+    let server = serve(FUNCTIONS);
+    let demo = serve("");
+    let post = |server: &Server, path: &str, body: &str| {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(&server.host).unwrap();
+        let head =
+            "host: x\r\ncontent-type: application/json\r\nconnection: close\r\ntri-service-version: 1\r\n";
+        write!(stream, "POST /{path} HTTP/1.1\r\n{head}content-length: {}\r\n\r\n{body}", body.len())
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    };
+    assert_eq!(post(&demo, "demo.Greeter/Hello", "[\"Ada\"]"), "{\"message\":\"Hello, Ada!\"}");
+    assert_eq!(post(&demo, "demo.Greeter/Hello", " [{\"name\":\"Ada\"}]"), "{\"message\":\"Hello, Ada!\"}");
+    assert_eq!(post(&demo, "demo.Greeter/Hello", "{\"name\":\"Ada\"}"), "{\"message\":\"Hello, Ada!\"}");
+    assert_eq!(post(&server, "bandy.Functions/upper", "[\"dubbo\"]"), "\"DUBBO\"");
+    assert!(post(&demo, "demo.Greeter/Hello", "[1,2,3,4,5]").contains("invalid_argument"));
 }
 
 #[test]

@@ -83,6 +83,118 @@ fn instances_take_turns() {
 }
 
 #[test]
+fn a_bench_spreads_over_all_instances_and_follows_them() {
+    let registry = registry();
+    let home = Home::new();
+    let count = |name: &str| {
+        let file = home.path(name);
+        let words = format!(
+            "rpc serve -l :0 who='sh -c \"echo x >>{}\"' --register {}",
+            file.display(),
+            registry.url
+        );
+        bandy(&words).home(&home).starts()
+    };
+    let calls = |name: &str| std::fs::read_to_string(home.path(name)).unwrap_or_default().lines().count();
+    let (_ada, _bob) = (count("ada"), count("bob"));
+    healthy(&registry, 2);
+    let bench = |words: &str| bandy(&format!("rpc bench --json -e {} {SERVICE}/who x {words}", registry.url));
+    bench("-n 40 -c 2").runs().exits(0).shows("\"errors\":0");
+    assert_eq!((calls("ada"), calls("bob")), (20, 20));
+    // One that comes while it runs gets its share.
+    let running = bench("--for 60s -c 2 --rate 50").spawns();
+    let _eve = count("eve");
+    let start = Instant::now();
+    while calls("eve") == 0 {
+        assert!(start.elapsed() < DEADLINE, "the new instance was never called");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.signal(Signal::INT);
+    let _ = running.ends();
+}
+
+#[test]
+fn many_calls_go_on_with_the_instances_that_come_and_go() {
+    let registry = registry();
+    let first = server("first", &registry.url);
+    let words = format!("rpc call -e {} --each {SERVICE}/who", registry.url);
+    let mut each = bandy(&words).spawns();
+    each.writes("x\n");
+    assert_eq!(each.line(), "first");
+    let second = server("second", &registry.url);
+    first.signal(Signal::TERM);
+    first.ends().exits(0);
+    // It had never heard of it when it began.
+    each.writes("x\n");
+    let answer = each.line();
+    assert_eq!(answer, "second");
+    second.signal(Signal::KILL);
+    let _ = second.ends().dies_by(Signal::KILL);
+    each.writes("x\n");
+    let ran = each.ends().exits(7);
+    ran.complains("line 3");
+}
+
+#[test]
+fn a_stream_is_opened_where_somebody_is_there() {
+    let registry = registry();
+    let words = format!("rpc serve -l :0 --register {}", registry.url);
+    let dead = bandy(&words).starts();
+    let _alive = bandy(&words).starts();
+    dead.signal(Signal::KILL);
+    let _ = dead.ends().dies_by(Signal::KILL);
+    for _ in 0..4 {
+        let call = format!("rpc call -e {} demo.Clock/Ticks -n 2 interval_ms=1 -o %n", registry.url);
+        bandy(&call).runs().prints("1\n2\n");
+        let sum = format!("rpc call -e {} demo.Calc/Sum", registry.url);
+        bandy(&sum).stdin("{\"value\":1}\n").runs().exits(0).shows("\"sum\":1");
+    }
+}
+
+#[test]
+fn the_instance_that_fails_is_named() {
+    let registry = registry();
+    let fails = |name: &str| {
+        let words =
+            format!("rpc serve -l :0 who='sh -c \"echo {name} >&2; exit 70\"' --register {}", registry.url);
+        bandy(&words).starts()
+    };
+    let (ada, bob) = (fails("ada"), fails("bob"));
+    healthy(&registry, 2);
+    for _ in 0..4 {
+        let words = format!("rpc call -e {} --each {SERVICE}/who", registry.url);
+        let error = bandy(&words).stdin("x\n").runs().err();
+        let url = if error.contains("ada") { &ada.url } else { &bob.url };
+        assert!(error.contains(url.as_str()), "{url} is not in {error}");
+    }
+}
+
+#[test]
+fn a_listener_at_every_address_is_registered_at_one() {
+    let registry = registry();
+    let words = format!("rpc serve -l 0.0.0.0:0 who='echo ada' --register {}", registry.url);
+    let _server = bandy(&words).starts();
+    let address = healthy(&registry, 1)[0]["Service"]["Address"].as_str().unwrap().to_owned();
+    let ip: std::net::IpAddr = address.parse().unwrap();
+    assert!(!ip.is_unspecified(), "{address}");
+    let called = bandy(&format!("rpc call -e {} {SERVICE}/who", registry.url)).runs();
+    // Without a scheme off this machine TLS would be spoken: a registered URL has one.
+    called.prints("ada\n");
+}
+
+#[test]
+fn all_servers_of_this_machine_are_listed() {
+    let home = Home::new();
+    let _one = bandy("rpc serve -l :0 ada=date --name one").home(&home).starts();
+    bandy("rpc ls Functions").home(&home).runs().shows("ada");
+    let _two = bandy("rpc serve -l :0 bob=date --name two").home(&home).starts();
+    let listed = bandy("rpc ls Functions").home(&home).runs().exits(0).out();
+    assert!(listed.contains("ada") && listed.contains("bob"), "{listed}");
+    bandy("rpc ls --json Functions").home(&home).runs().shows("\"server\":");
+    bandy("rpc ls Nothing").home(&home).runs().exits(5).complains("no service 'Nothing'");
+}
+
+#[test]
 fn an_instance_that_cannot_be_reached_is_passed_over() {
     let registry = registry();
     // The entry of the one that was killed is still there, and healthy as far as anybody knows.

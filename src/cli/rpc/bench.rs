@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::complete;
 use super::lookup::{self, Found};
 use super::remote::{ProtocolArgs, Remote, Wanted};
 use super::schema::SchemaArgs;
@@ -21,7 +22,7 @@ use crate::cli::signals;
 use crate::rpc::client::resolve::MethodName;
 use crate::units::{parse_count, parse_duration, parse_size};
 use caller::{Crew, Plan};
-use request::Request;
+use request::{Request, Template};
 use show::Progress;
 
 /// Arguments of `rpc bench`.
@@ -29,10 +30,10 @@ use show::Progress;
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Method: NAME, SERVICE/NAME or package.SERVICE/NAME
-    #[arg(add = completions::remote(super::complete::methods))]
+    #[arg(add = completions::remote(complete::methods))]
     pub method: String,
     /// Request: one JSON object or text, or items FIELD=TEXT and FIELD:=JSON
-    #[arg(value_name = "DATA")]
+    #[arg(value_name = "DATA", add = completions::remote(complete::fields))]
     pub words: Vec<String>,
     /// Request: JSON or text, @FILE, or @- for standard input
     #[arg(short, long, value_name = "DATA", conflicts_with = "words")]
@@ -40,6 +41,9 @@ pub struct Args {
     /// Fill the request's text or bytes, or its first such field, with this many bytes
     #[arg(short, long, value_name = "SIZE", value_parser = parse_size)]
     pub size: Option<u64>,
+    /// Fill in {{n}}, {{now}}, {{uuid}} and {{rand LOW HIGH}} anew for each call
+    #[arg(short = 'T', long, conflicts_with = "size")]
+    pub template: bool,
     /// Request messages of each call that streams them
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub messages: u32,
@@ -61,7 +65,7 @@ struct LoadArgs {
     /// Calls at the same time
     #[arg(short, long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     concurrency: u32,
-    /// Connections that share them, each driven by one thread
+    /// Connections that share them, each driven by one thread; of a registry's instances, to each of them
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
     /// Stop after N calls
@@ -99,6 +103,8 @@ const EXAMPLES: &str = "\
 Examples:
   bandy rpc bench upper hello                                  ten seconds, fifty calls at a time
   bandy rpc bench -e :50051 Greeter/Hello name=Ada -n 100k
+  bandy rpc bench Greeter/Hello 'name=user{{n}}' -T            another request each time
+  bandy rpc bench -e consul://:8500 demo.Greeter/Hello         all instances in turn
   bandy rpc bench Greeter/Hello --rate 1000/s --for 1m --fail-if 'p99>20ms' --fail-if 'errors>0'
   bandy rpc bench Greeter/Hello --rate 100..2000@30s --series rates.ndjson
 
@@ -163,20 +169,31 @@ async fn prepare(args: &Args, app: &App) -> anyhow::Result<Plan> {
     let Found { method, .. } = lookup::method(&name, &args.schema, &remote).await?;
     remote.options.timeout = Some(args.load.call_timeout);
     let request = Request { method: &method, format: remote.options.format };
+    let template = args.template.then(|| Template::parse(args.data.as_deref(), &args.words)).transpose()?;
     let messages = match args.size {
+        _ if template.is_some() && args.data.is_none() && args.words.is_empty() => {
+            return Err(Failure::new(Exit::Usage, "-T fills in the request, but there is none")
+                .tip("bandy rpc bench Greeter/Hello 'name=user{{n}}' -T")
+                .into());
+        }
         Some(_) if args.data.is_some() || !args.words.is_empty() => {
             return Err(Failure::new(Exit::Usage, "-s makes the request, so no DATA is taken with it").into());
         }
         Some(size) => vec![request.filled(usize::try_from(size)?)?],
-        None => match request.given(args.data.as_deref(), &args.words)? {
-            Some(messages) => messages,
-            None => vec![request.empty()?],
+        None => match &template {
+            // The first, to see whether it is a request at all.
+            Some(template) => template.fill(&request, 1)?,
+            None => match request.given(args.data.as_deref(), &args.words)? {
+                Some(messages) => messages,
+                None => vec![request.empty()?],
+            },
         },
     };
     if messages.len() != 1 && !method.kind.client_streams() {
         let message = format!("{} takes one message, {} were given", method.path, messages.len());
         return Err(Failure::new(Exit::Usage, message).into());
     }
+    remote.follow()?;
     let repeated: Vec<Bytes> = (0..args.messages).flat_map(|_| messages.iter().cloned()).collect();
     let messages = if method.kind.client_streams() { repeated } else { messages };
     Ok(Plan {
@@ -184,6 +201,9 @@ async fn prepare(args: &Args, app: &App) -> anyhow::Result<Plan> {
         messages,
         connector: remote.connector.clone(),
         options: remote.options.clone(),
+        template,
+        repeat: args.messages,
+        fleet: remote.fleet().cloned(),
         url: remote.url.clone(),
         connections: args.load.connections,
         concurrency: args.load.concurrency,

@@ -7,11 +7,14 @@ mod show;
 mod trace;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
+use super::complete;
+use super::fleet::Member;
 use super::lookup::{self, Found};
 use super::remote::{ProtocolArgs, Remote, Wanted};
 use super::schema::{SchemaArgs, warn_of_conflicts};
@@ -21,7 +24,7 @@ use crate::cli::connect::ConnectArgs;
 use crate::cli::endpoint::{Endpoint, Pillar};
 use crate::cli::exit::{Exit, Failure};
 use crate::rpc::client::resolve::MethodName;
-use crate::rpc::client::{CallOptions, Ending, Replies, Requests, RetryPolicy, UnaryReply};
+use crate::rpc::client::{CallOptions, Cause, Ending, Replies, Requests, RetryPolicy, UnaryReply};
 use crate::rpc::{Code, Format};
 use crate::units::parse_duration;
 use body::Look;
@@ -33,10 +36,10 @@ use show::{JsonStyle, Show};
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Method: NAME, SERVICE/NAME, package.SERVICE/NAME, a URL that ends in one, or a call id
-    #[arg(add = completions::remote(super::complete::methods))]
+    #[arg(add = completions::remote(complete::methods))]
     pub method: String,
     /// Request: one JSON object or text, or items FIELD=TEXT and FIELD:=JSON
-    #[arg(value_name = "DATA")]
+    #[arg(value_name = "DATA", add = completions::remote(complete::fields))]
     pub words: Vec<String>,
     /// Request: JSON or text, @FILE, or @- for standard input
     #[arg(short, long, value_name = "DATA", conflicts_with = "words")]
@@ -159,6 +162,9 @@ async fn call(args: &Args, app: &App) -> anyhow::Result<Exit> {
     warn_of_conflicts(&found.schema, app);
     let show = Show::new(app, &found, args.json.clone(), remote.options.format);
     let invocation = Invocation { args, app, remote, found: &found, show };
+    if args.each || kind_streams(&invocation) {
+        invocation.remote.follow()?;
+    }
     if args.each {
         return each::run(&invocation).await;
     }
@@ -171,6 +177,12 @@ async fn call(args: &Args, app: &App) -> anyhow::Result<Exit> {
         (false, true) => invocation.server_stream().await,
         (true, _) => invocation.client_stream().await,
     }
+}
+
+/// True if the call may last.
+fn kind_streams(invocation: &Invocation<'_>) -> bool {
+    let kind = invocation.found.method.kind;
+    kind.client_streams() || kind.server_streams()
 }
 
 impl Args {
@@ -264,15 +276,15 @@ impl Invocation<'_> {
     }
 
     /// Makes a unary call, again if the policy says so.
-    async fn attempt(&self, message: &Bytes) -> UnaryReply {
+    async fn attempt(&self, message: &Bytes) -> (UnaryReply, Option<Arc<Member>>) {
         let (policy, options) = (self.args.policy(), self.options());
         let (mut attempts, mut waits) = (0, 0);
         loop {
-            let reply = self.remote.unary(self.path(), message, &options).await;
+            let (reply, member) = self.remote.unary(self.path(), message, &options).await;
             let absent = policy.is_absence(&reply.ending);
             attempts += u32::from(!absent);
             let Some(pause) = policy.pause(&reply.ending, attempts, waits, fastrand::f64()) else {
-                return reply;
+                return (reply, member);
             };
             waits += u32::from(absent);
             self.app.printer.detail(&format!("{} — again in {pause:.1?}", reply.ending.status));
@@ -283,18 +295,51 @@ impl Invocation<'_> {
     async fn unary(&self) -> anyhow::Result<Exit> {
         let message = self.one()?;
         let started = Instant::now();
-        let reply = self.attempt(&message).await;
+        let (reply, member) = self.attempt(&message).await;
         self.show.headers(&reply.headers);
         self.show.unary(&reply, started.elapsed())?;
-        self.end(&reply.ending)
+        self.end(member.as_deref(), &reply.ending).await
     }
 
     async fn server_stream(&self) -> anyhow::Result<Exit> {
         let message = self.one()?;
         let started = Instant::now();
-        let receiver = self.remote.client.server_stream(self.path(), &message, &self.options()).await;
-        let receiver = receiver.map_err(|ending| self.remote.failure(self.path(), &ending))?;
-        self.receive(receiver, started).await
+        let options = self.options();
+        let (policy, mut attempts, mut waits) = (self.args.policy(), 0, 0);
+        loop {
+            let (opened, member) = self.remote.server_stream(self.path(), &message, &options).await;
+            let ending = match opened {
+                Ok(receiver) => match self.receive(receiver, started).await? {
+                    Received::Enough(exit) => return Ok(exit),
+                    Received::Ended { ending, received: 0 } if !ending.status.is_ok() => {
+                        // Nothing has come: where it never arrived, another instance may take it.
+                        if let Some(fleet) = self.remote.fleet()
+                            && let Some(member) = &member
+                            && ending.cause == Cause::Unreachable
+                        {
+                            fleet.note(member, false);
+                            if ending.untouched && fleet.has_others(member) {
+                                continue;
+                            }
+                        }
+                        ending
+                    }
+                    Received::Ended { ending, received } => {
+                        return self.ended(member.as_deref(), &ending, received, started).await;
+                    }
+                },
+                Err(ending) => ending,
+            };
+            // A stream of which something was printed is not begun again.
+            let absent = policy.is_absence(&ending);
+            attempts += u32::from(!absent);
+            let Some(pause) = policy.pause(&ending, attempts, waits, fastrand::f64()) else {
+                return self.ended(member.as_deref(), &ending, 0, started).await;
+            };
+            waits += u32::from(absent);
+            self.app.printer.detail(&format!("{} — again in {pause:.1?}", ending.status));
+            tokio::time::sleep(pause).await;
+        }
     }
 
     async fn client_stream(&self) -> anyhow::Result<Exit> {
@@ -304,17 +349,26 @@ impl Invocation<'_> {
         };
         let started = Instant::now();
         let kind = self.found.method.kind;
-        let both = self.remote.client.stream(self.path(), kind, &self.options()).await;
-        let (sender, receiver) = both.map_err(|ending| self.remote.failure(self.path(), &ending))?;
+        let (both, member) = self.remote.stream(self.path(), kind, &self.options()).await;
+        let (sender, receiver) = match both {
+            Ok(both) => both,
+            Err(ending) => return self.ended(member.as_deref(), &ending, 0, started).await,
+        };
         let mut receiving = std::pin::pin!(self.receive(receiver, started));
         let mut sending = std::pin::pin!(self.send(sender, input));
         // The server may answer before, while and after it is sent to, or not let us finish.
-        tokio::select! {
-            exit = &mut receiving => exit,
+        let received = tokio::select! {
+            received = &mut receiving => received?,
             sent = &mut sending => {
                 // Kept, so that a stream that is to stay open does.
                 let _sender = sent?;
-                receiving.await
+                receiving.await?
+            }
+        };
+        match received {
+            Received::Enough(exit) => Ok(exit),
+            Received::Ended { ending, received } => {
+                self.ended(member.as_deref(), &ending, received, started).await
             }
         }
     }
@@ -332,7 +386,7 @@ impl Invocation<'_> {
     }
 
     /// Prints what comes until the end, or until it is enough.
-    async fn receive(&self, mut receiver: Replies, started: Instant) -> anyhow::Result<Exit> {
+    async fn receive(&self, mut receiver: Replies, started: Instant) -> anyhow::Result<Received> {
         let until = self.args.duration.and_then(|duration| started.checked_add(duration));
         let mut received = 0;
         let mut said_headers = false;
@@ -341,7 +395,7 @@ impl Invocation<'_> {
             let stop = [until, idle].into_iter().flatten().min();
             let message = tokio::select! {
                 message = receiver.message() => message,
-                () = at(stop) => return Ok(self.enough(received)),
+                () = at(stop) => return Ok(Received::Enough(self.enough(received))),
             };
             if !said_headers {
                 said_headers = true;
@@ -351,12 +405,22 @@ impl Invocation<'_> {
             self.show.streamed(&message)?;
             received += 1;
             if self.args.count.is_some_and(|count| received >= count) {
-                return Ok(Exit::Done);
+                return Ok(Received::Enough(Exit::Done));
             }
         }
-        let ending = receiver.end().await;
-        self.show.end(&ending, started.elapsed())?;
-        self.end(&ending)?;
+        Ok(Received::Ended { ending: receiver.end().await, received })
+    }
+
+    /// Says how a stream ended.
+    async fn ended(
+        &self,
+        member: Option<&Member>,
+        ending: &Ending,
+        received: u64,
+        started: Instant,
+    ) -> anyhow::Result<Exit> {
+        self.show.end(ending, started.elapsed())?;
+        self.end(member, ending).await?;
         Ok(self.enough(received))
     }
 
@@ -365,13 +429,21 @@ impl Invocation<'_> {
         if self.args.count.is_some_and(|count| received < count) { Exit::Nothing } else { Exit::Done }
     }
 
-    fn end(&self, ending: &Ending) -> anyhow::Result<Exit> {
+    async fn end(&self, member: Option<&Member>, ending: &Ending) -> anyhow::Result<Exit> {
         if ending.status.is_ok() {
             return Ok(Exit::Done);
         }
         self.show.details(&ending.status);
-        Err(self.remote.failure(self.path(), ending).into())
+        Err(self.remote.explain(member, self.path(), ending).await.into())
     }
+}
+
+/// What has come of a stream.
+enum Received {
+    /// As much as was asked for, in messages or in time.
+    Enough(Exit),
+    /// All that there was.
+    Ended { ending: Ending, received: u64 },
 }
 
 async fn at(when: Option<Instant>) {
@@ -381,7 +453,6 @@ async fn at(when: Option<Instant>) {
     }
 }
 
-/// The data of `-d`: itself, a file's, or standard input's.
 /// Data as it is written: the text itself, `@FILE`, or `@-`.
 pub(super) fn read_data(data: &str) -> anyhow::Result<Vec<u8>> {
     use anyhow::Context as _;
@@ -408,8 +479,11 @@ async fn raw(args: &Args, app: &App, name: &MethodName, remote: &Remote) -> anyh
         (Some(data), _) => read_data(data)?,
         (None, words) => words.join(" ").into_bytes(),
     };
-    let receiver = remote.client.server_stream(&path, &message.into(), &remote.options).await;
-    let mut receiver = receiver.map_err(|ending| remote.failure(&path, &ending))?;
+    let (receiver, member) = remote.server_stream(&path, &message.into(), &remote.options).await;
+    let mut receiver = match receiver {
+        Ok(receiver) => receiver,
+        Err(ending) => return Err(remote.explain(member.as_deref(), &path, &ending).await.into()),
+    };
     let mut received = 0;
     while let Some(message) = receiver.message().await {
         if app.printer.is_terminal() {
@@ -423,5 +497,8 @@ async fn raw(args: &Args, app: &App, name: &MethodName, remote: &Remote) -> anyh
         }
     }
     let ending = receiver.end().await;
-    if ending.status.is_ok() { Ok(Exit::Done) } else { Err(remote.failure(&path, &ending).into()) }
+    if ending.status.is_ok() {
+        return Ok(Exit::Done);
+    }
+    Err(remote.explain(member.as_deref(), &path, &ending).await.into())
 }

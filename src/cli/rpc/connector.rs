@@ -143,7 +143,9 @@ fn protocol_of(endpoint: &Endpoint, asked: Option<Protocol>) -> Result<Protocol,
     let scheme = endpoint.scheme;
     let (default, carried): (Protocol, &[Protocol]) = match scheme {
         Scheme::Tcp | Scheme::Udp => (Protocol::Compact, &[Protocol::Compact, Protocol::JsonRpc]),
-        Scheme::JsonRpcTcp | Scheme::JsonRpcUdp => (Protocol::JsonRpc, &[Protocol::JsonRpc]),
+        Scheme::JsonRpcTcp | Scheme::JsonRpcUdp | Scheme::JsonRpcUnix => {
+            (Protocol::JsonRpc, &[Protocol::JsonRpc])
+        }
         _ => {
             return match asked {
                 Some(Protocol::Compact) if is_http(endpoint) && !endpoint.assumed => {

@@ -69,7 +69,7 @@ pub async fn check(remote: &Remote, service: &str, limit: Duration) -> Result<He
             Exit::Unreachable,
             format!("cannot reach {} — no answer within {timeout:?}", remote.url),
         )),
-        (None, _) => Err(remote.failure("the health check", &reply.ending)),
+        (None, _) => Err(remote.explain(None, "the health check", &reply.ending).await),
     }
 }
 

@@ -6,7 +6,9 @@ use anyhow::Context as _;
 use buffa_descriptor::MessageIndex;
 use serde::Serialize;
 
+use super::complete;
 use super::lookup;
+use super::openrpc::Document;
 use super::remote::{ProtocolArgs, Remote, Wanted};
 use super::schema::SchemaArgs;
 use crate::cli::app::App;
@@ -15,6 +17,7 @@ use crate::cli::connect::ConnectArgs;
 use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
 use crate::output::Format;
+use crate::rpc::client::Client;
 use crate::rpc::schema::{MessageType, Schema};
 
 /// Arguments of `rpc info`.
@@ -22,7 +25,7 @@ use crate::rpc::schema::{MessageType, Schema};
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Service, method, message, enum, field or extension; the last words of its name are enough
-    #[arg(required_unless_present_any = ["export", "protoset_out"], add = completions::remote(super::complete::symbols))]
+    #[arg(required_unless_present_any = ["export", "protoset_out"], add = completions::remote(complete::symbols))]
     pub symbol: Option<String>,
     /// Print a message to fill in; of a method, its request
     #[arg(long, conflicts_with = "json_schema")]
@@ -62,7 +65,10 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 }
 
 async fn show(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let schema = load(args, app).await?;
+    let schema = match load(args, app).await? {
+        Loaded::Schema(schema) => schema,
+        Loaded::Document(document) => return discovered(args, &document, app),
+    };
     if let Some(symbol) = &args.symbol {
         let name = find(&schema, symbol)?;
         if args.example || args.json_schema {
@@ -88,18 +94,56 @@ async fn show(args: &Args, app: &App) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn load(args: &Args, app: &App) -> anyhow::Result<Schema> {
+/// What there is to look into.
+enum Loaded {
+    /// Protobuf's types.
+    Schema(Schema),
+    /// What a server of JSON-RPC says.
+    Document(Document),
+}
+
+/// Shows what a server of JSON-RPC says: JSON, because there is no .proto.
+fn discovered(args: &Args, document: &Document, app: &App) -> anyhow::Result<Exit> {
+    let Some(symbol) = &args.symbol else {
+        let failure = Failure::new(Exit::Usage, "a server of JSON-RPC has no .proto files to export");
+        return Err(failure.tip("ask it by grpc:// if it speaks that, too").into());
+    };
+    let symbol = document.find(symbol)?;
+    let (as_json, definition) = match (args.example, args.json_schema) {
+        (true, _) => (None, document.example(&symbol)),
+        (_, true) => (None, document.json_schema(&symbol)),
+        _ => (Some(symbol.definition().to_string()), symbol.definition().clone()),
+    };
+    if app.printer.look().format != Format::Json {
+        app.printer.line(&serde_json::to_string_pretty(&definition)?)?;
+    } else if let Some(text) = as_json {
+        let (symbol, kind) = (symbol.name(), symbol.kind());
+        app.printer.json(&Definition { symbol, kind, file: "", definition: &text })?;
+    } else {
+        app.printer.json(&definition)?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn load(args: &Args, app: &App) -> anyhow::Result<Loaded> {
     let files = args.schema.load()?;
     if let (Some(files), None) = (&files, &args.connect.endpoint) {
-        return Ok(files.clone());
+        return Ok(Loaded::Schema(files.clone()));
     }
     let wanted = args.symbol.as_deref().map_or(Wanted::Anything, Wanted::Symbol);
     let remote = Remote::open(&args.connect, &args.protocol, wanted, app).await?;
-    let fetched = lookup::everything(&remote).await?.schema;
-    match files {
-        Some(files) => Ok(super::schema::merge(&[files, fetched], app)?),
-        None => Ok(fetched),
+    if let Client::JsonRpc(client) = &remote.client {
+        return Ok(match files {
+            // What the server says of itself says nothing about protobuf.
+            Some(files) => Loaded::Schema(files),
+            None => Loaded::Document(Document::fetch(client, &remote).await?),
+        });
     }
+    let fetched = lookup::everything(&remote).await?.schema;
+    Ok(Loaded::Schema(match files {
+        Some(files) => super::schema::merge(&[files, fetched], app)?,
+        None => fetched,
+    }))
 }
 
 /// What is printed with `--json`.

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::remote::Remote;
@@ -13,7 +12,6 @@ use crate::cli::exit::{Exit, Failure};
 use crate::rpc::catalog::method_id;
 use crate::rpc::client::resolve::{self, MethodName, Resolved, ends_with_words, is_standard};
 use crate::rpc::client::{CallOptions, Client, Ending, HttpClient, ReflectError};
-use crate::rpc::jsonrpc::client as jsonrpc;
 use crate::rpc::reflection::cache::Memory;
 use crate::rpc::reflection::fetch::{Fetch, FetchError, Fetched};
 use crate::rpc::schema::Schema;
@@ -52,7 +50,7 @@ pub async fn method(name: &MethodName, files: &SchemaArgs, remote: &Remote) -> a
             return Err(match &local {
                 // What the files lack, the server does not tell either.
                 Some(schema) => unknown(name, "the schema files", schema, &[]).into(),
-                None => no_schema(name, remote, error),
+                None => no_schema(name, remote, error).await,
             });
         }
     };
@@ -100,7 +98,7 @@ async fn reflect(name: &MethodName, client: &HttpClient, remote: &Remote) -> Res
 
 /// Reflection is asked with the call's credentials, but for messages of any size.
 pub fn reflect_options(options: &CallOptions) -> CallOptions {
-    CallOptions { message_size_max: 64 << 20, get: false, ..options.clone() }
+    CallOptions { message_size_max: 16 << 20, get: false, ..options.clone() }
 }
 
 /// Everything the server says about itself.
@@ -114,7 +112,10 @@ pub async fn everything(remote: &Remote) -> anyhow::Result<Fetched> {
         Client::Compact(_) | Client::CompactDatagrams(_) => described(remote).await,
         Client::JsonRpc(_) => Err(no_reflection()),
     };
-    fetched.map_err(|error| schema_failure(remote, error))
+    match fetched {
+        Ok(fetched) => Ok(fetched),
+        Err(error) => Err(schema_failure(remote, error).await),
+    }
 }
 
 /// What methods are kept under: no service has such a name.
@@ -174,55 +175,6 @@ fn no_reflection() -> ReflectError {
     ReflectError::Call(Box::new(Ending::given_up(status)))
 }
 
-/// A method in the words of OpenRPC.
-#[derive(Debug, Deserialize)]
-pub struct Discovered {
-    /// What it is called by.
-    pub name: String,
-    /// Its integer id, from servers of ours.
-    #[serde(rename = "x-call-id")]
-    pub id: Option<u32>,
-    /// What it returns.
-    pub result: Option<DiscoveredResult>,
-}
-
-/// A result in the words of OpenRPC.
-#[derive(Debug, Deserialize)]
-pub struct DiscoveredResult {
-    /// What it is called.
-    #[serde(default)]
-    pub name: String,
-}
-
-/// Asks a server of JSON-RPC what it offers.
-///
-/// # Errors
-/// The server's, or what it says is no OpenRPC document.
-pub async fn discover(client: &jsonrpc::Client, remote: &Remote) -> Result<Vec<Discovered>, Failure> {
-    #[derive(Deserialize)]
-    struct Document {
-        methods: Vec<Discovered>,
-    }
-    let options = reflect_options(&remote.options);
-    let reply = client.call("rpc.discover", None, &options).await;
-    let Some(document) = reply.message else {
-        if reply.ending.status.code == Code::Unimplemented {
-            let message = format!("{} does not describe itself — it offers no rpc.discover", remote.url);
-            return Err(
-                Failure::new(Exit::NotFound, message).tip("name the schema: --proto FILE or --protoset FILE")
-            );
-        }
-        return Err(remote.failure("rpc.discover", &reply.ending));
-    };
-    let document: Document = serde_json::from_slice(&document).map_err(|error| {
-        Failure::new(
-            Exit::Failed,
-            format!("{}: rpc.discover answered no OpenRPC document: {error}", remote.url),
-        )
-    })?;
-    Ok(document.methods)
-}
-
 /// A method of JSON-RPC, which takes and returns any JSON, by the very name that was given.
 fn schemaless(name: &MethodName) -> Found {
     let any = Schema::standard().message(ANY_JSON).expect("a test compiles the well-known types");
@@ -245,8 +197,8 @@ pub fn is_schemaless(method: &Method, format: Format) -> bool {
 /// Any JSON value.
 const ANY_JSON: &str = "google.protobuf.Value";
 
-fn no_schema(name: &MethodName, remote: &Remote, error: ReflectError) -> anyhow::Error {
-    let error = schema_failure(remote, error);
+async fn no_schema(name: &MethodName, remote: &Remote, error: ReflectError) -> anyhow::Error {
+    let error = schema_failure(remote, error).await;
     match error.downcast::<Failure>() {
         Ok(failure) if failure.exit == Exit::Failed || failure.exit == Exit::NotFound => {
             failure.tip(format!("send bytes without a schema: bandy rpc call {name} --raw -d @FILE")).into()
@@ -257,7 +209,7 @@ fn no_schema(name: &MethodName, remote: &Remote, error: ReflectError) -> anyhow:
 }
 
 /// What to tell a person about a server that could not be asked for its schema.
-pub fn schema_failure(remote: &Remote, error: ReflectError) -> anyhow::Error {
+pub async fn schema_failure(remote: &Remote, error: ReflectError) -> anyhow::Error {
     let files = "name the schema: --proto FILE or --protoset FILE";
     let url = &remote.url;
     match error {
@@ -266,7 +218,7 @@ pub fn schema_failure(remote: &Remote, error: ReflectError) -> anyhow::Error {
                 .tip(files)
                 .into()
         }
-        ReflectError::Call(ending) => remote.failure("reflection", &ending).into(),
+        ReflectError::Call(ending) => remote.explain(None, "reflection", &ending).await.into(),
         ReflectError::Fetch(
             error @ (FetchError::Answer(_) | FetchError::TooLarge | FetchError::Schema(_)),
         ) => Failure::new(Exit::Failed, format!("{url}: {error}")).tip(files).into(),

@@ -1,9 +1,12 @@
 //! `bandy rpc ls`: services, or the methods of one, with their string and integer ids.
 
 use serde::Serialize;
+use serde_json::Value;
 
+use super::complete;
 use super::lookup;
-use super::remote::{ProtocolArgs, Remote, Wanted};
+use super::openrpc::Document;
+use super::remote::{self, ProtocolArgs, Remote, Wanted};
 use super::schema::SchemaArgs;
 use crate::cli::app::App;
 use crate::cli::completions;
@@ -23,7 +26,7 @@ use crate::rpc::{Kind, Method};
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Only the methods of this service; the last words of its name are enough
-    #[arg(add = completions::remote(super::complete::services))]
+    #[arg(add = completions::remote(complete::services))]
     pub service: Option<String>,
     #[command(flatten)]
     schema: SchemaArgs,
@@ -35,7 +38,8 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy rpc ls -e :50051                all methods of a server
+  bandy rpc ls                          all methods of your servers on this machine
+  bandy rpc ls -e :50051                those of a server
   bandy rpc ls -e :50051 Greeter        those of one service
   bandy rpc ls --proto api.proto        those of a file; no server is asked
   bandy rpc ls --json | jq -r .method
@@ -49,6 +53,17 @@ const COLUMNS: &[Column] = &[
     Column::right("id"),
     Column::left("request"),
     Column::left("reply"),
+];
+
+/// Where several servers are listed.
+const PLACED_COLUMNS: &[Column] = &[
+    Column::left("service"),
+    Column::left("method"),
+    Column::left("kind"),
+    Column::right("id"),
+    Column::left("request"),
+    Column::left("reply"),
+    Column::left("server"),
 ];
 
 #[derive(Serialize)]
@@ -70,6 +85,10 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 }
 
 async fn list(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    let nowhere = !args.schema.is_given();
+    if nowhere && let Some(servers) = remote::local_servers(&args.connect, app)? {
+        return everywhere(args, &servers, app).await;
+    }
     let (schema, services, by) = if args.schema.is_given() && args.connect.endpoint.is_none() {
         (args.schema.load()?.unwrap_or_default(), Vec::new(), "the schema files".to_owned())
     } else {
@@ -102,17 +121,66 @@ async fn list(args: &Args, app: &App) -> anyhow::Result<Exit> {
     methods.sort_by(|a, b| a.path.cmp(&b.path));
     let mut table = app.printer.list(COLUMNS);
     for method in &methods {
-        table.row(&Row {
-            service: method.service(),
-            method: method.name(),
-            kind: kind_name(method.kind),
-            id: method.id,
-            request: method.input.full_name(),
-            reply: method.output.full_name(),
-        })?;
+        table.row(&row(method))?;
     }
     table.finish()?;
     Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct PlacedRow<'a> {
+    #[serde(flatten)]
+    row: Row<'a>,
+    server: &'a str,
+}
+
+/// The methods of several servers of this machine. One that has just gone is left out.
+async fn everywhere(args: &Args, servers: &[String], app: &App) -> anyhow::Result<Exit> {
+    let mut found: Vec<(Method, &str)> = Vec::new();
+    let mut last = None;
+    for server in servers {
+        let connect = ConnectArgs { endpoint: Some(server.clone()), ..args.connect.clone() };
+        let remote = Remote::open(&connect, &args.protocol, Wanted::Anything, app).await?;
+        match lookup::everything(&remote).await {
+            Ok(fetched) => {
+                let offered = |method: &Method| fetched.services.iter().any(|name| name == method.service());
+                found
+                    .extend(fetched.schema.methods().filter(offered).map(|method| (method, server.as_str())));
+            }
+            Err(error) => {
+                app.printer.detail(&format!("{server}: {error:#}"));
+                last = Some(error);
+            }
+        }
+    }
+    if let (true, Some(error)) = (found.is_empty(), last) {
+        return Err(error);
+    }
+    if let Some(wanted) = &args.service {
+        found.retain(|(method, _)| ends_with_words(method.service(), wanted));
+        if found.is_empty() {
+            let message = format!("no service '{wanted}' at local:");
+            return Err(Failure::new(Exit::NotFound, message).tip("see all of them: bandy rpc ls").into());
+        }
+    }
+    found.sort_by(|a, b| (a.1, &a.0.path).cmp(&(b.1, &b.0.path)));
+    let mut table = app.printer.list(PLACED_COLUMNS);
+    for (method, server) in &found {
+        table.row(&PlacedRow { row: row(method), server })?;
+    }
+    table.finish()?;
+    Ok(Exit::Done)
+}
+
+fn row(method: &Method) -> Row<'_> {
+    Row {
+        service: method.service(),
+        method: method.name(),
+        kind: kind_name(method.kind),
+        id: method.id,
+        request: method.input.full_name(),
+        reply: method.output.full_name(),
+    }
 }
 
 /// The methods that a server of JSON-RPC lists itself. Their names need not be `Service/Method`, and all are unary.
@@ -122,26 +190,28 @@ async fn discovered(
     remote: &Remote,
     app: &App,
 ) -> anyhow::Result<Exit> {
-    let mut methods = lookup::discover(client, remote).await?;
+    let document = Document::fetch(client, remote).await?;
+    let mut methods: Vec<(&str, &Value)> = document.methods().collect();
     let service = |name: &str| name.rsplit_once(['/', '.']).map_or("", |(service, _)| service).to_owned();
     if let Some(wanted) = &args.service {
-        methods.retain(|method| ends_with_words(&service(&method.name), wanted));
+        methods.retain(|(name, _)| ends_with_words(&service(name), wanted));
         if methods.is_empty() {
             let message = format!("no service '{wanted}' at {}", remote.url);
             return Err(Failure::new(Exit::NotFound, message).tip("see all of them: bandy rpc ls").into());
         }
     }
-    methods.sort_by(|a, b| a.name.cmp(&b.name));
+    methods.sort_by(|a, b| a.0.cmp(b.0));
     let mut table = app.printer.list(COLUMNS);
-    for method in &methods {
-        let service = service(&method.name);
+    for (name, method) in &methods {
+        let service = service(name);
+        let id = method["x-call-id"].as_u64().and_then(|id| u32::try_from(id).ok());
         table.row(&Row {
-            method: method.name.strip_prefix(&service).unwrap_or(&method.name).trim_start_matches(['/', '.']),
+            method: name.strip_prefix(service.as_str()).unwrap_or(name).trim_start_matches(['/', '.']),
             service: &service,
             kind: kind_name(Kind::Unary),
-            id: method.id.unwrap_or_else(|| method_id(&method.name)),
+            id: id.unwrap_or_else(|| method_id(name)),
             request: "",
-            reply: method.result.as_ref().map_or("", |result| &result.name),
+            reply: method["result"]["name"].as_str().unwrap_or_default(),
         })?;
     }
     table.finish()?;

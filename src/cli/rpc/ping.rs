@@ -5,9 +5,11 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::complete;
 use super::health::{self, Health};
 use super::remote::{ProtocolArgs, Remote, Wanted};
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::Exit;
 use crate::output::Format;
@@ -18,6 +20,7 @@ use crate::units::parse_duration;
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Ask about this service, not the whole server
+    #[arg(add = completions::remote(complete::services))]
     pub service: Option<String>,
     /// Stop after N round trips
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]

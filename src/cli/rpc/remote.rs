@@ -1,6 +1,7 @@
 //! From the words of the command line to a client: endpoint, protocol, TLS, credentials, headers.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -10,16 +11,20 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::connector;
-use super::fleet::{self, Fleet};
+use super::fleet::{self, Fleet, Member};
 use super::headers;
+use super::mistake::Way;
 use crate::cli::app::App;
 use crate::cli::connect::{Connect, ConnectArgs, Credentials};
 use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place};
 use crate::cli::exit::{Exit, Failure};
 use crate::rpc::client::resolve::{MethodName, ends_with_words};
-use crate::rpc::client::{CallOptions, Cause, Client, Connector, Ending, HttpProtocol, UnaryReply};
+use crate::rpc::client::{
+    CallOptions, Cause, Client, Connector, Ending, HttpProtocol, Replies, Requests, UnaryReply,
+};
 use crate::rpc::reflection::cache::{Cache, Memory};
 use crate::rpc::registry::{self, Instance, Local, RegistryUrl};
+use crate::rpc::{Format, Kind};
 use crate::shutdown::Shutdown;
 
 pub use connector::ProtocolArgs;
@@ -39,8 +44,12 @@ pub struct Remote {
     pub options: CallOptions,
     /// True if it was not named but found: `local:`.
     pub is_local: bool,
-    /// All instances, this one among them, if a registry knows several.
-    fleet: Option<Fleet>,
+    /// What is known about the way there.
+    way: Way,
+    /// How it is spoken to.
+    protocol: ProtocolArgs,
+    /// All instances, this one among them, if a registry knows them.
+    fleet: Option<Arc<Fleet>>,
     /// Services that it has for what is wanted, as far as its own listing says.
     listed: Vec<String>,
     /// What is known from earlier commands.
@@ -66,17 +75,17 @@ impl Remote {
         let Some(text) = registry else {
             return Self::connect(&args.resolve(app, Pillar::Rpc)?, args.timeout, protocol, wanted, app);
         };
-        let at = |instance: &Instance| Self::at(instance, args, protocol, app);
         let mut instances = fleet::find(text, wanted.service_name(), app).await?;
-        let Some(first) = fleet::take_first(&mut instances).await else {
+        let Some(first) = fleet::first(instances.clone()).await else {
             return Err(Failure::new(Exit::NotFound, format!("no healthy instance at {text}")).into());
         };
-        let mut remote = at(&first)?;
-        if !instances.is_empty() {
-            let all = std::iter::once(first).chain(instances);
-            let members = all.map(|instance| Ok((instance.clone(), at(&instance)?)));
-            remote.fleet = Some(Fleet::new(members.collect::<anyhow::Result<_>>()?));
-        }
+        let mut remote = Self::at(&first, args, protocol, app)?;
+        // What the first one is called by is not what the others are.
+        remote.way.tls.server_name.clone_from(&args.server_name);
+        // Their turns begin with it: commands that make one call must not all make it at the same one.
+        instances.sort_by_key(|instance| *instance != first);
+        let source = fleet::Source::new(text, wanted.service_name(), app)?;
+        remote.fleet = Some(Arc::new(Fleet::new(remote.template(), instances, source)));
         Ok(remote)
     }
 
@@ -121,14 +130,65 @@ impl Remote {
         Self::connect(&args.resolve(app, Pillar::Rpc)?, args.timeout, protocol, Wanted::Anything, app)
     }
 
-    /// Makes a unary call. Where a registry knows several instances, they take turns.
-    pub async fn unary(&self, path: &str, message: &Bytes, options: &CallOptions) -> UnaryReply {
-        if let Some(fleet) = &self.fleet
-            && let Some(reply) = Box::pin(fleet.unary(path, message, options)).await
-        {
-            return reply;
+    /// All instances that a registry knows, if one was asked.
+    pub fn fleet(&self) -> Option<&Arc<Fleet>> {
+        self.fleet.as_ref()
+    }
+
+    /// Keeps up with the registry, if there is one, for as long as the command runs.
+    ///
+    /// # Errors
+    /// The registry cannot be opened any more.
+    pub fn follow(&self) -> Result<(), Failure> {
+        self.fleet.as_ref().map_or(Ok(()), |fleet| fleet.follow())
+    }
+
+    /// Makes a unary call. Where a registry knows several instances, they take turns; the last that was called
+    /// is returned, too.
+    pub async fn unary(
+        &self,
+        path: &str,
+        message: &Bytes,
+        options: &CallOptions,
+    ) -> (UnaryReply, Option<Arc<Member>>) {
+        match &self.fleet {
+            Some(fleet) => Box::pin(fleet.unary(path, message, options)).await,
+            None => (self.client.unary(path, message, options).await, None),
         }
-        self.client.unary(path, message, options).await
+    }
+
+    /// Makes a call with one request and a stream of replies, at the instance whose turn it is.
+    ///
+    /// # Errors
+    /// There is no connection, or the protocol has no streams.
+    pub async fn server_stream(
+        &self,
+        path: &str,
+        message: &Bytes,
+        options: &CallOptions,
+    ) -> (Result<Replies, Ending>, Option<Arc<Member>>) {
+        match &self.fleet {
+            Some(fleet) => {
+                fleet.open(async |client| client.server_stream(path, message, options).await).await
+            }
+            None => (self.client.server_stream(path, message, options).await, None),
+        }
+    }
+
+    /// Starts a call of a method that takes a stream, at the instance whose turn it is.
+    ///
+    /// # Errors
+    /// There is no connection, or the protocol has no streams.
+    pub async fn stream(
+        &self,
+        path: &str,
+        kind: Kind,
+        options: &CallOptions,
+    ) -> (Result<(Requests, Replies), Ending>, Option<Arc<Member>>) {
+        match &self.fleet {
+            Some(fleet) => fleet.open(async |client| client.stream(path, kind, options).await).await,
+            None => (self.client.stream(path, kind, options).await, None),
+        }
     }
 
     fn connect(
@@ -143,7 +203,6 @@ impl Remote {
             Place::Local(name) => local(name, wanted, app)?,
             Place::Unix(_) | Place::Dir(_) | Place::Hosts(_) => (connect.endpoint.clone(), Vec::new()),
         };
-        let connector = connector::connector(&endpoint, &connect.tls, protocol)?;
         let mut metadata = HeaderMap::new();
         if let Some(value) = authorization(&connect.credentials)? {
             metadata.insert(AUTHORIZATION, value);
@@ -156,13 +215,26 @@ impl Remote {
             message_size_max: usize::try_from(protocol.max_msg_size)
                 .unwrap_or(usize::MAX)
                 .min(u32::MAX as usize),
-            format: connector.format(),
             ..CallOptions::default()
         };
         let url = if is_local { connect.endpoint.to_string() } else { endpoint.to_string() };
-        let client = connector.client(Shutdown::new());
         let cache = Cache::new(app.home.cache.join("rpc"), MEMORY_AGE_MAX);
-        Ok(Self { client, connector, url, options, is_local, fleet: None, listed, cache })
+        let words = app.words.clone();
+        let way = Way { endpoint, tls: connect.tls.clone(), encrypted: false, words };
+        Ok(Self {
+            is_local,
+            listed,
+            ..Template { options, way, protocol: protocol.clone(), cache }.remote(url)?
+        })
+    }
+
+    fn template(&self) -> Template {
+        Template {
+            options: self.options.clone(),
+            way: self.way.clone(),
+            protocol: self.protocol.clone(),
+            cache: self.cache.clone(),
+        }
     }
 
     /// What is known of the server's schema beforehand, for something that is wanted of it.
@@ -179,8 +251,18 @@ impl Remote {
         self.cache.keep(&self.url, wanted, memory);
     }
 
+    /// What to tell a person about a call that did not end well at `member`, or here; a connection that failed
+    /// is looked into.
+    pub async fn explain(&self, member: Option<&Member>, what: &str, ending: &Ending) -> Failure {
+        let remote = member.map_or(self, |member| &member.remote);
+        match remote.way.explain(ending).await {
+            Some(failure) => failure,
+            None => remote.failure(what, ending),
+        }
+    }
+
     /// What to tell a person about a call that did not end well.
-    pub fn failure(&self, what: &str, ending: &Ending) -> Failure {
+    fn failure(&self, what: &str, ending: &Ending) -> Failure {
         let Ending { status, cause, .. } = ending;
         let url = &self.url;
         match cause {
@@ -238,6 +320,57 @@ impl Remote {
             Connector::Compact(..) | Connector::CompactDatagrams { .. } | Connector::JsonRpc(_) => "grpc://",
         };
         failure.tip(format!("if it is an RPC server, try {others}"))
+    }
+}
+
+/// What the instances of one service have in common.
+#[derive(Clone)]
+pub struct Template {
+    options: CallOptions,
+    way: Way,
+    protocol: ProtocolArgs,
+    cache: Cache,
+}
+
+impl Template {
+    /// How the messages of their calls are encoded.
+    pub fn format(&self) -> Format {
+        self.options.format
+    }
+
+    /// A client of one instance. Credentials are the command line's, not the registry's.
+    ///
+    /// # Errors
+    /// It is registered with a URL that is none, or that the protocol does not go with.
+    pub fn at(&self, instance: &Instance) -> anyhow::Result<Remote> {
+        let endpoint = Endpoint::parse(Pillar::Rpc, &instance.url).map_err(Failure::from)?;
+        let mut template = self.clone();
+        if template.way.tls.server_name.is_none() {
+            template.way.tls.server_name.clone_from(&instance.server_name);
+        }
+        template.way.endpoint = endpoint;
+        let url = template.way.endpoint.to_string();
+        template.remote(url)
+    }
+
+    fn remote(mut self, url: String) -> anyhow::Result<Remote> {
+        let connector = connector::connector(&self.way.endpoint, &self.way.tls, &self.protocol)?;
+        self.way.encrypted = connector.is_encrypted();
+        self.options.format = connector.format();
+        let client = connector.client(Shutdown::new());
+        let Self { options, way, protocol, cache } = self;
+        Ok(Remote {
+            client,
+            connector,
+            url,
+            options,
+            is_local: false,
+            way,
+            protocol,
+            fleet: None,
+            listed: Vec::new(),
+            cache,
+        })
     }
 }
 
@@ -345,6 +478,28 @@ fn local(name: &str, wanted: Wanted<'_>, app: &App) -> anyhow::Result<(Endpoint,
             .into()),
         Err(error) => Err(registry_failure(&error).into()),
     }
+}
+
+/// The URLs of this user's servers on this machine, if it is `local:` that is asked and there are several.
+///
+/// # Errors
+/// Those of [`ConnectArgs::resolve`], and an unreadable list.
+pub fn local_servers(args: &ConnectArgs, app: &App) -> anyhow::Result<Option<Vec<String>>> {
+    let is_registry = args.endpoint.as_deref().is_some_and(RegistryUrl::is_registry);
+    if is_registry && !args.endpoint.as_deref().is_some_and(|text| text.starts_with("local:")) {
+        return Ok(None);
+    }
+    if args.resolve(app, Pillar::Rpc)?.endpoint != Endpoint::local() {
+        return Ok(None);
+    }
+    let instances = Local::new(&services(app)).list().map_err(|error| registry_failure(&error))?;
+    let mut urls: Vec<String> = Vec::new();
+    for instance in instances {
+        if !urls.contains(&instance.url) {
+            urls.push(instance.url);
+        }
+    }
+    Ok((urls.len() > 1).then_some(urls))
 }
 
 fn authorization(credentials: &Credentials) -> Result<Option<HeaderValue>, Failure> {

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::complete;
 use super::health::{self, Health};
 use super::remote::{ProtocolArgs, Remote, Wanted};
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 
@@ -15,6 +17,7 @@ use crate::cli::exit::{Exit, Failure};
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Wait for this service, not for the whole server
+    #[arg(add = completions::remote(complete::services))]
     pub service: Option<String>,
     #[command(flatten)]
     protocol: ProtocolArgs,

@@ -6,7 +6,7 @@ use super::connection::OpenError;
 use super::exchange::HttpError;
 use crate::rpc::wire::status::code_of_http;
 use crate::rpc::{Code, Status};
-use crate::transport;
+use crate::transport::{self, tls};
 
 /// Who decided how a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Ending {
     pub cause: Cause,
     /// True if the server certainly did not work on the call: sending it again is safe.
     pub untouched: bool,
+    /// What was wrong in the TLS handshake, if that is why there is no connection.
+    pub tls: Option<tls::Fault>,
     /// True if there was a connection all the same.
     pub(super) refused: bool,
 }
@@ -48,7 +50,7 @@ impl Ending {
 
     /// The server's own status.
     pub(crate) fn answered(status: Status, trailers: HeaderMap) -> Self {
-        Self { status, trailers, cause: Cause::Answered, untouched: false, refused: false }
+        Self { status, trailers, cause: Cause::Answered, untouched: false, tls: None, refused: false }
     }
 
     /// Decided here, not by the server.
@@ -58,13 +60,21 @@ impl Ending {
             trailers: HeaderMap::new(),
             cause,
             untouched: false,
+            tls: None,
             refused: false,
         }
     }
 
     /// The caller gave up.
     pub fn given_up(status: Status) -> Self {
-        Self { status, trailers: HeaderMap::new(), cause: Cause::GivenUp, untouched: false, refused: false }
+        Self {
+            status,
+            trailers: HeaderMap::new(),
+            cause: Cause::GivenUp,
+            untouched: false,
+            tls: None,
+            refused: false,
+        }
     }
 
     /// The deadline passed here.
@@ -103,12 +113,21 @@ impl Ending {
             transport::Error::Connect { source, .. } => return Self::nobody(source),
             other => other.to_string(),
         };
-        Self { untouched: true, ..Self::here(Code::Unavailable, message, Cause::Unreachable) }
+        let fault = match error {
+            transport::Error::Tls { source, .. } => tls::fault(source),
+            _ => None,
+        };
+        Self { untouched: true, tls: fault, ..Self::here(Code::Unavailable, message, Cause::Unreachable) }
     }
 
     /// Nobody listens there.
     pub(crate) fn nobody(error: &std::io::Error) -> Self {
         Self { untouched: true, ..Self::here(Code::Unavailable, words(error), Cause::Unreachable) }
+    }
+
+    /// There is nobody to call, for that reason.
+    pub fn absent(why: impl Into<String>) -> Self {
+        Self { untouched: true, ..Self::here(Code::Unavailable, why, Cause::Unreachable) }
     }
 
     /// The exchange broke.

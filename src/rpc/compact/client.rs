@@ -48,16 +48,6 @@ impl Table {
         self.methods.get(path)
     }
 
-    /// The Call ID of `package.Service/Method`, if the server has such a method.
-    pub(super) fn id_of(&self, path: &str) -> Result<u32, Ending> {
-        self.by_path(path).map(|entry| entry.id).ok_or_else(|| {
-            let text = format!("the server's Call ID table has no {path}");
-            let mut ending = Ending::answered(Status::new(Code::Unimplemented, text), HeaderMap::new());
-            ending.untouched = true;
-            ending
-        })
-    }
-
     /// Every row, in no order.
     pub fn methods(&self) -> impl Iterator<Item = &MethodEntry> {
         self.methods.values()
@@ -70,6 +60,14 @@ const DESCRIPTION_SIZE_MAX: u32 = 8 << 20;
 fn failed(code: Code, text: impl Into<String>, cause: Cause, untouched: bool) -> Ending {
     let mut ending = Ending::here(code, text, cause);
     ending.untouched = untouched;
+    ending
+}
+
+/// The end of a call whose method the server does not have.
+fn not_in_table(path: &str) -> Ending {
+    let text = format!("the server's Call ID table has no {path}");
+    let mut ending = Ending::answered(Status::new(Code::Unimplemented, text), HeaderMap::new());
+    ending.untouched = true;
     ending
 }
 

@@ -3,21 +3,25 @@
 //! Nothing is shared between them but the counter of calls, so that two threads make twice the load of one.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::Scope;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
+use super::request::{Request, Template};
 use crate::bench::{Load, Outcome, Schedule, Stop};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::rpc::fleet::{Fleet, Member};
 use crate::rpc::client::{
     CallOptions, Cause, Client, Connector, Ending, HttpClient, HttpProtocol, RawCall, RawConnection, Target,
 };
 use crate::rpc::wire::Encoding;
-use crate::rpc::{Kind, Method};
+use crate::rpc::{Code, Kind, Method, Status};
 use crate::shutdown::Shutdown;
 
 /// A worker whose connection is gone waits this long before its next call: a server that is down is no
@@ -29,6 +33,12 @@ pub struct Plan {
     pub method: Method,
     /// The request; one message, unless the method takes more.
     pub messages: Vec<Bytes>,
+    /// What the request is filled in from, if each call has its own.
+    pub template: Option<Template>,
+    /// How often the messages are repeated in a stream of them.
+    pub repeat: u32,
+    /// All instances, if a registry knows them: they take turns.
+    pub fleet: Option<Arc<Fleet>>,
     pub connector: Connector,
     pub options: CallOptions,
     pub url: String,
@@ -44,9 +54,10 @@ impl Plan {
     }
 
     /// Prepared bytes on an HTTP/2 connection: gRPC's unary calls.
-    fn raw_target(&self) -> Option<&Target> {
-        let Connector::Http(target) = &self.connector else { return None };
-        let is_raw = target.protocol == HttpProtocol::Grpc
+    fn raw_target<'a>(&self, connector: &'a Connector) -> Option<&'a Target> {
+        let Connector::Http(target) = connector else { return None };
+        let is_raw = self.template.is_none()
+            && target.protocol == HttpProtocol::Grpc
             && self.method.kind == Kind::Unary
             && self.options.compression == Encoding::Identity;
         is_raw.then_some(target)
@@ -168,36 +179,45 @@ fn work(plan: &Plan, index: u32, mut orders: watch::Receiver<Orders>, words: &mp
 /// The connections of one thread.
 struct Caller<'a> {
     plan: &'a Plan,
-    lines: Lines,
+    way: Way<'a>,
+    connections: u32,
+}
+
+enum Way<'a> {
+    /// One server.
+    One(Lines),
+    /// Instances in turn; each gets its connections when it is first called.
+    Fleet { fleet: &'a Fleet, lines: RefCell<HashMap<usize, Rc<Lines>>>, opening: Mutex<()> },
+}
+
+/// The connections to one server.
+struct Lines {
+    kind: LineKind,
     // Not the number of the call: two threads take turns, and would each use half of their connections.
     next: Cell<usize>,
 }
 
-enum Lines {
+enum LineKind {
     /// gRPC's unary calls, prepared once.
     Raw { client: Box<HttpClient>, call: Box<RawCall>, connections: Vec<RefCell<RawConnection>> },
     /// Everything else.
     Clients(Vec<Client>),
 }
 
-impl<'a> Caller<'a> {
-    async fn connect(plan: &'a Plan, connections: u32) -> Result<Self, Failure> {
-        let lines = if let Some(target) = plan.raw_target() {
+impl Lines {
+    async fn open(plan: &Plan, connector: &Connector, connections: u32) -> Result<Self, Ending> {
+        let kind = if let Some(target) = plan.raw_target(connector) {
             let client = Box::new(HttpClient::new(target.clone(), Shutdown::new()));
             let call = Box::new(client.prepare(&plan.method.path, &plan.messages[0], &plan.options));
             let mut lines = Vec::new();
             for _ in 0..connections {
-                let connection = client.raw_connection().await.map_err(|ending| {
-                    let message = format!("cannot reach {} — {}", plan.url, ending.status.message);
-                    Failure::new(Exit::Unreachable, message)
-                })?;
-                lines.push(RefCell::new(connection));
+                lines.push(RefCell::new(client.raw_connection().await?));
             }
-            Lines::Raw { client, call, connections: lines }
+            LineKind::Raw { client, call, connections: lines }
         } else {
-            Lines::Clients((0..connections).map(|_| plan.connector.client(Shutdown::new())).collect())
+            LineKind::Clients((0..connections).map(|_| connector.client(Shutdown::new())).collect())
         };
-        Ok(Self { plan, lines, next: Cell::new(0) })
+        Ok(Self { kind, next: Cell::new(0) })
     }
 
     fn turn(&self, of: usize) -> usize {
@@ -205,17 +225,36 @@ impl<'a> Caller<'a> {
         self.next.set(turn.wrapping_add(1));
         turn % of
     }
+}
+
+impl<'a> Caller<'a> {
+    async fn connect(plan: &'a Plan, connections: u32) -> Result<Self, Failure> {
+        let way = match &plan.fleet {
+            Some(fleet) => Way::Fleet { fleet, lines: RefCell::default(), opening: Mutex::new(()) },
+            None => Way::One(Lines::open(plan, &plan.connector, connections).await.map_err(|ending| {
+                let message = format!("cannot reach {} — {}", plan.url, ending.status.message);
+                Failure::new(Exit::Unreachable, message)
+            })?),
+        };
+        Ok(Self { plan, way, connections })
+    }
 
     /// One call, from its start to its end.
     async fn call(&self) -> Outcome {
         let limit = self.plan.options.timeout.unwrap_or(Duration::MAX);
         let call = async {
-            match &self.lines {
-                Lines::Raw { client, call, connections } => {
-                    let slot = &connections[self.turn(connections.len())];
-                    self.raw(client, call, slot).await
+            match &self.way {
+                Way::One(lines) => self.call_on(lines).await,
+                Way::Fleet { fleet, lines, opening } => {
+                    let member = fleet.pick()?;
+                    let result = match self.lines_of(&member, lines, opening).await {
+                        Ok(lines) => self.call_on(&lines).await,
+                        Err(ending) => Err(ending),
+                    };
+                    let reached = !matches!(&result, Err(ending) if ending.cause == Cause::Unreachable);
+                    fleet.note(&member, reached);
+                    result
                 }
-                Lines::Clients(clients) => self.general(&clients[self.turn(clients.len())]).await,
             }
         };
         let ending = match timeout(limit, call).await {
@@ -227,6 +266,39 @@ impl<'a> Caller<'a> {
             tokio::time::sleep(PAUSE_WITHOUT_CONNECTION).await;
         }
         Outcome::Failed(class(&ending))
+    }
+
+    /// The connections to an instance, opened by the first who needs them.
+    async fn lines_of(
+        &self,
+        member: &Arc<Member>,
+        lines: &RefCell<HashMap<usize, Rc<Lines>>>,
+        opening: &Mutex<()>,
+    ) -> Result<Rc<Lines>, Box<Ending>> {
+        // The fleet keeps its members: the address stays theirs.
+        let key = Arc::as_ptr(member).addr();
+        let known = || lines.borrow().get(&key).map(Rc::clone);
+        if let Some(known) = known() {
+            return Ok(known);
+        }
+        let _one = opening.lock().await;
+        if let Some(known) = known() {
+            return Ok(known);
+        }
+        let opened = Lines::open(self.plan, &member.remote.connector, self.connections.max(1)).await;
+        let opened = Rc::new(opened.map_err(Box::new)?);
+        lines.borrow_mut().insert(key, Rc::clone(&opened));
+        Ok(opened)
+    }
+
+    async fn call_on(&self, lines: &Lines) -> Result<Outcome, Box<Ending>> {
+        match &lines.kind {
+            LineKind::Raw { client, call, connections } => {
+                let slot = &connections[lines.turn(connections.len())];
+                self.raw(client, call, slot).await
+            }
+            LineKind::Clients(clients) => self.general(&clients[lines.turn(clients.len())]).await,
+        }
     }
 
     async fn raw(
@@ -251,7 +323,9 @@ impl<'a> Caller<'a> {
     }
 
     async fn general(&self, client: &Client) -> Result<Outcome, Box<Ending>> {
-        let Plan { method, messages, options, .. } = self.plan;
+        let Plan { method, options, .. } = self.plan;
+        let filled = self.filled()?;
+        let messages = filled.as_deref().unwrap_or(&self.plan.messages);
         let sent: usize = messages.iter().map(Bytes::len).sum();
         let path = &method.path;
         if method.kind == Kind::Unary {
@@ -298,6 +372,21 @@ impl<'a> Caller<'a> {
         } else {
             Err(Box::new(ending))
         }
+    }
+}
+
+impl Caller<'_> {
+    /// The messages of this call, if each has its own.
+    fn filled(&self) -> Result<Option<Vec<Bytes>>, Box<Ending>> {
+        let Some(template) = &self.plan.template else { return Ok(None) };
+        let request = Request { method: &self.plan.method, format: self.plan.options.format };
+        let messages = template.next(&request).map_err(|failure| {
+            Box::new(Ending::given_up(Status::new(Code::InvalidArgument, failure.message)))
+        })?;
+        if !self.plan.method.kind.client_streams() {
+            return Ok(Some(messages));
+        }
+        Ok(Some((0..self.plan.repeat).flat_map(|_| messages.iter().cloned()).collect()))
     }
 }
 

@@ -1,18 +1,23 @@
 //! `--each`: a unary call for each line of standard input, many at a time on one connection.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::Invocation;
 use super::input::Lines;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::rpc::fleet::Member;
+use crate::rpc::client::UnaryReply;
 
 /// What became of a line.
 enum Outcome {
     /// A reply, shown.
     Done,
     /// A failure, counted; the first is told.
-    Failed(Failure),
+    Failed(Option<Failure>),
 }
 
 /// Makes the calls.
@@ -38,8 +43,8 @@ pub async fn run(invocation: &Invocation<'_>) -> anyhow::Result<Exit> {
             Err(failure) => return Ok((line.number, Err(failure))),
         };
         let started = Instant::now();
-        let reply = invocation.attempt(&message).await;
-        anyhow::Ok((line.number, Ok((reply, started.elapsed()))))
+        let (reply, member) = invocation.attempt(&message).await;
+        anyhow::Ok((line.number, Ok(Answer { reply, member, elapsed: started.elapsed() })))
     });
     if invocation.args.unordered {
         collect(invocation, std::pin::pin!(calls.buffer_unordered(jobs))).await
@@ -48,7 +53,14 @@ pub async fn run(invocation: &Invocation<'_>) -> anyhow::Result<Exit> {
     }
 }
 
-type Reply = (u64, Result<(crate::rpc::client::UnaryReply, std::time::Duration), Failure>);
+/// What came for a line, and from whom.
+struct Answer {
+    reply: UnaryReply,
+    member: Option<Arc<Member>>,
+    elapsed: Duration,
+}
+
+type Reply = (u64, Result<Answer, Failure>);
 
 async fn collect(
     invocation: &Invocation<'_>,
@@ -58,11 +70,11 @@ async fn collect(
     let mut first: Option<Failure> = None;
     while let Some(reply) = replies.next().await {
         let (number, reply) = reply?;
-        match show(invocation, number, reply)? {
+        match show(invocation, number, reply, first.is_none()).await? {
             Outcome::Done => done += 1,
             Outcome::Failed(failure) => {
                 failed += 1;
-                first.get_or_insert(failure);
+                first = first.or(failure);
             }
         }
         if invocation.args.count.is_some_and(|count| done >= count) {
@@ -79,20 +91,24 @@ async fn collect(
     }
 }
 
-fn show(
+async fn show(
     invocation: &Invocation<'_>,
     number: u64,
-    reply: Result<(crate::rpc::client::UnaryReply, std::time::Duration), Failure>,
+    reply: Result<Answer, Failure>,
+    is_first_failure: bool,
 ) -> anyhow::Result<Outcome> {
-    let (reply, elapsed) = match reply {
-        Ok(reply) => reply,
-        Err(failure) => return Ok(Outcome::Failed(failure)),
+    let Answer { reply, member, elapsed } = match reply {
+        Ok(answer) => answer,
+        Err(failure) => return Ok(Outcome::Failed(Some(failure))),
     };
     invocation.show.each(&reply, elapsed)?;
     if reply.ending.status.is_ok() {
         return Ok(Outcome::Done);
     }
-    let mut failure = invocation.remote.failure(invocation.path(), &reply.ending);
+    if !is_first_failure {
+        return Ok(Outcome::Failed(None));
+    }
+    let mut failure = invocation.remote.explain(member.as_deref(), invocation.path(), &reply.ending).await;
     failure.message = format!("line {number}: {}", failure.message);
-    Ok(Outcome::Failed(failure))
+    Ok(Outcome::Failed(Some(failure)))
 }

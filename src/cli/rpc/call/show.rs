@@ -1,5 +1,6 @@
 //! Replies as a person or a program wants them: text, JSON, or envelopes with status and trailers.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -32,6 +33,8 @@ pub struct Show<'a> {
     style: JsonStyle,
     look: Look,
     format: Format,
+    /// Messages shown by a template.
+    shown: Cell<u64>,
 }
 
 /// One line of `--json`.
@@ -63,7 +66,7 @@ struct StatusView {
 impl<'a> Show<'a> {
     pub fn new(app: &'a App, found: &'a Found, style: JsonStyle, format: Format) -> Self {
         let Found { method, schema } = found;
-        Self { app, method, schema, style, look: Look::of(&method.output), format }
+        Self { app, method, schema, style, look: Look::of(&method.output), format, shown: Cell::new(0) }
     }
 
     fn enveloped(&self) -> bool {
@@ -196,7 +199,9 @@ impl<'a> Show<'a> {
         };
         let provenance =
             vec![("method", self.method.path.as_str().into()), ("call_id", self.method.id.into())];
-        Ok(self.app.printer.record(&Record { provenance, ..Record::of(value) })?)
+        self.shown.set(self.shown.get() + 1);
+        let record = Record { provenance, ..Record::of(value) };
+        Ok(self.app.printer.numbered(&record, self.shown.get())?)
     }
 
     /// The message as JSON in the wanted style.

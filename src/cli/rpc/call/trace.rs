@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -11,7 +12,7 @@ use super::Invocation;
 use super::body::Look;
 use crate::cli::exit::{Exit, Failure};
 use crate::output;
-use crate::rpc::client::{CallOptions, Client, Ending};
+use crate::rpc::client::{CallOptions, Cause, Client, Ending};
 use crate::rpc::schema::MessageType;
 use crate::rpc::wire::trace::{self, Stage, Step};
 use crate::rpc::{Format, Payload};
@@ -62,21 +63,32 @@ pub async fn run(invocation: &Invocation<'_>) -> anyhow::Result<Exit> {
         let message = format!("--trace follows a unary call, but {} streams", method.path);
         return Err(Failure::new(Exit::Usage, message).into());
     }
-    let Client::Http(client) = &invocation.remote.client else {
-        let protocol = invocation.remote.connector.protocol();
-        let message = format!("--trace follows calls over HTTP, not {protocol}");
-        return Err(Failure::new(Exit::Usage, message).tip("use grpc:// or http://").into());
-    };
-    let options = CallOptions { trace: true, ..invocation.options() };
+    let mut options = CallOptions { trace: true, ..invocation.options() };
+    if matches!(invocation.remote.client, Client::Compact(_) | Client::CompactDatagrams(_)) {
+        options.metadata.insert(trace::NAME, HeaderValue::from_static("1"));
+    }
     let start = Instant::now();
     let request = invocation.one()?;
     let serialise = start.elapsed();
-    let receiver = client.start(&method.path, &request, &options).await;
-    let sent = start.elapsed();
-    let receiver = receiver.map_err(|ending| invocation.remote.failure(&method.path, &ending))?;
-    let reply = receiver.unary().await;
+    let (sent, reply) = match &invocation.remote.client {
+        Client::Http(client) => {
+            let receiver = client.start(&method.path, &request, &options).await;
+            let sent = start.elapsed();
+            match receiver {
+                Ok(receiver) => (sent, receiver.unary().await),
+                Err(ending) => return invocation.end(None, &ending).await,
+            }
+        }
+        // These hand the request to a connection that is there already.
+        client => (start.elapsed(), client.unary(&method.path, &request, &options).await),
+    };
+    if reply.ending.cause == Cause::Unreachable {
+        return invocation.end(None, &reply.ending).await;
+    }
     let came = start.elapsed();
-    let fields = reply.message.as_ref().map(|message| fields_of(&method.output, message)).unwrap_or_default();
+    let format = invocation.format();
+    let fields =
+        reply.message.as_ref().map(|message| fields_of(&method.output, message, format)).unwrap_or_default();
     let times = Times { serialise, sent, reply: came, decoded: start.elapsed() };
     let steps =
         reply.ending.trailers.get(trace::NAME).and_then(|value| value.to_str().ok()).map(trace::decode);
@@ -90,7 +102,7 @@ pub async fn run(invocation: &Invocation<'_>) -> anyhow::Result<Exit> {
         ending: &reply.ending,
     };
     story.tell()?;
-    invocation.end(&reply.ending)
+    invocation.end(None, &reply.ending).await
 }
 
 struct Story<'a> {
@@ -155,13 +167,22 @@ impl Story<'_> {
         };
         let size = self.reply.map_or(0, Bytes::len);
         let status = self.ending.status.code.name();
-        let request = format!("{}   {}", hex(self.request), fields_of(&method.input, self.request));
+        let (there, back, end) = match self.invocation.remote.client {
+            Client::Http(_) => ("HEADERS, DATA", "DATA", "TRAILERS "),
+            Client::Compact(_) | Client::CompactDatagrams(_) => ("CALL", "REPLY", ""),
+            Client::JsonRpc(_) => ("request", "response", ""),
+        };
+        let request = format!(
+            "{}   {}",
+            hex(self.request),
+            fields_of(&method.input, self.request, self.invocation.format())
+        );
         let mut rows = vec![
             row("stub", Duration::ZERO, None, method.path.clone()),
             row("call id", Duration::ZERO, None, format!("{} ({:#010x})", method.id, method.id)),
             row("serialise", times.serialise, Some(self.request.len()), request.trim().to_owned()),
-            row("transport", times.sent, None, format!("── HEADERS, DATA {} B", self.request.len())),
-            row("transport", times.reply, None, format!("◀── DATA {size} B, TRAILERS {status}")),
+            row("transport", times.sent, None, format!("── {} {} B", there, self.request.len())),
+            row("transport", times.reply, None, format!("◀── {back} {size} B, {end}{status}")),
         ];
         if self.reply.is_some() {
             rows.push(row("decode", times.decoded, Some(size), self.fields.clone()));
@@ -219,8 +240,9 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The fields of a message with their numbers: `name(1)="Ada"`.
-fn fields_of(kind: &MessageType, message: &Bytes) -> String {
-    let json = kind.convert(&Payload::proto(message.clone()), Format::Json).unwrap_or_default();
+fn fields_of(kind: &MessageType, message: &Bytes, format: Format) -> String {
+    let payload = Payload { format, bytes: message.clone() };
+    let json = kind.convert(&payload, Format::Json).unwrap_or_default();
     let text = match (Look::of(kind), serde_json::from_slice(&json)) {
         (Look::Json, Ok(Value::Object(fields))) => {
             let field = |(name, value): (String, Value)| {

@@ -12,6 +12,7 @@ use super::board::{Foreign, Reading, Seen};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::rpc::health::{self, Health};
 use crate::cli::rpc::lookup;
+use crate::cli::rpc::openrpc::Document;
 use crate::cli::rpc::remote::Remote;
 use crate::rpc::client::resolve::is_standard;
 use crate::rpc::client::{Cause, Client};
@@ -127,7 +128,7 @@ impl Watched {
             (None, Cause::Answered)
                 if matches!(code, Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded) =>
             {
-                Err(remote.failure(&path, &reply.ending))
+                Err(remote.explain(None, &path, &reply.ending).await)
             }
             (None, Cause::Answered) => Ok(None),
             (None, Cause::Foreign(http)) if matches!(http.as_u16(), 404 | 405) => Ok(None),
@@ -135,7 +136,7 @@ impl Watched {
                 Exit::Unreachable,
                 format!("cannot reach {} — no answer within {ANSWER_MAX:?}", remote.url),
             )),
-            (None, _) => Err(remote.failure(&path, &reply.ending)),
+            (None, _) => Err(remote.explain(None, &path, &reply.ending).await),
         }
     }
 
@@ -154,9 +155,9 @@ impl Watched {
     /// What it offers, as far as it says.
     async fn list(&self) -> Listing {
         let listed = match &self.remote.client {
-            Client::JsonRpc(client) => lookup::discover(client, &self.remote)
+            Client::JsonRpc(client) => Document::fetch(client, &self.remote)
                 .await
-                .map(|methods| methods.into_iter().map(|method| method.name).collect::<Vec<_>>())
+                .map(|document| document.methods().map(|(name, _)| name.to_owned()).collect::<Vec<_>>())
                 .map_err(Into::into),
             Client::Http(_) | Client::Compact(_) | Client::CompactDatagrams(_) => {
                 lookup::everything(&self.remote).await.map(|fetched| {
