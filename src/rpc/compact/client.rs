@@ -13,6 +13,7 @@ pub use connection::{Client, Receiver, Sender};
 pub use datagrams::DatagramClient;
 
 use super::wire::{Description, Frame, MethodEntry, metadata};
+use crate::rpc::catalog::method_id;
 use crate::rpc::client::{Cause, Ending, UnaryReply};
 use crate::rpc::status::{Code, Status};
 
@@ -48,6 +49,12 @@ impl Table {
         self.methods.get(path)
     }
 
+    /// The Call ID of `package.Service/Method`. What the table leaves out, such as services that a server does
+    /// not list, has the number that every method has by default; if there is no such method the server says so.
+    pub fn call_id(&self, path: &str) -> u32 {
+        self.by_path(path).map_or_else(|| method_id(path), |entry| entry.id)
+    }
+
     /// Every row, in no order.
     pub fn methods(&self) -> impl Iterator<Item = &MethodEntry> {
         self.methods.values()
@@ -60,14 +67,6 @@ const DESCRIPTION_SIZE_MAX: u32 = 8 << 20;
 fn failed(code: Code, text: impl Into<String>, cause: Cause, untouched: bool) -> Ending {
     let mut ending = Ending::here(code, text, cause);
     ending.untouched = untouched;
-    ending
-}
-
-/// The end of a call whose method the server does not have.
-fn not_in_table(path: &str) -> Ending {
-    let text = format!("the server's Call ID table has no {path}");
-    let mut ending = Ending::answered(Status::new(Code::Unimplemented, text), HeaderMap::new());
-    ending.untouched = true;
     ending
 }
 

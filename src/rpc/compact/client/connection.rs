@@ -13,9 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::{
-    CallOptions, DESCRIPTION_SIZE_MAX, Table, answered, failed, not_in_table, unanswered, unary_reply,
-};
+use super::{CallOptions, DESCRIPTION_SIZE_MAX, Table, answered, failed, unanswered, unary_reply};
 use crate::rpc::client::{Cause, Closed, Ending, UnaryReply};
 use crate::rpc::compact::flow::{Inbox, InboxSender, Window, cost, inbox};
 use crate::rpc::compact::wire::{
@@ -236,9 +234,9 @@ impl Client {
     /// The Call ID that the server has for `package.Service/Method`.
     ///
     /// # Errors
-    /// There is no such method; those of [`Client::table`].
+    /// Those of [`Client::table`].
     pub async fn method(&self, path: &str) -> Result<u32, Ending> {
-        self.table().await?.by_path(path).map(|entry| entry.id).ok_or_else(|| not_in_table(path))
+        Ok(self.table().await?.call_id(path))
     }
 
     async fn fetch_table(&self) -> Result<Arc<Table>, Ending> {

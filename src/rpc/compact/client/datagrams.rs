@@ -11,7 +11,7 @@ use prost::Message as _;
 use tokio::sync::{Notify, OnceCell, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{CallOptions, DESCRIPTION_SIZE_MAX, Table, failed, not_in_table, unanswered, unary_reply};
+use super::{CallOptions, DESCRIPTION_SIZE_MAX, Table, failed, unanswered, unary_reply};
 use crate::rpc::client::{Cause, Ending, UnaryReply};
 use crate::rpc::compact::engine::{Caller, CallerInput, CallerLimits, CallerOutput, NewCall};
 use crate::rpc::compact::server::unguessable;
@@ -112,9 +112,9 @@ impl DatagramClient {
     /// The Call ID that the server has for `package.Service/Method`.
     ///
     /// # Errors
-    /// There is no such method; those of [`DatagramClient::table`].
+    /// Those of [`DatagramClient::table`].
     pub async fn method(&self, path: &str) -> Result<u32, Ending> {
-        self.table().await?.by_path(path).map(|entry| entry.id).ok_or_else(|| not_in_table(path))
+        Ok(self.table().await?.call_id(path))
     }
 
     /// Waits until the server has answered one question.
