@@ -12,6 +12,7 @@ use super::endpoint::{Endpoint, Pillar, Place, Scheme};
 use super::exit::{Exit, Failure};
 use crate::backoff::{Backoff, Delays};
 use crate::rpc::client::{CallOptions, Cause, Client, Connector};
+use crate::rpc::jsonrpc::Framing;
 use crate::rpc::jsonrpc::client::Carrier;
 use crate::shutdown::Shutdown;
 use crate::transport::tls::{ALPN_H2, ALPN_HTTP11, TlsClientOptions};
@@ -178,7 +179,7 @@ async fn greet(address: &Address, scheme: Scheme) -> Result<(), String> {
         Scheme::Tcp => Some(Connector::Compact(address.clone(), options.clone())),
         Scheme::Udp => Some(Connector::CompactDatagrams { address: address.clone(), at_least_once: false }),
         Scheme::JsonRpcTcp | Scheme::JsonRpcUnix => {
-            Some(Connector::JsonRpc(Carrier::Stream(address.clone(), options.clone())))
+            Some(Connector::JsonRpc(Carrier::Stream(address.clone(), options.clone(), Framing::Lines)))
         }
         Scheme::JsonRpcUdp => Some(Connector::JsonRpc(Carrier::Datagrams(address.clone()))),
         _ => None,

@@ -103,12 +103,13 @@ impl Way {
                 .tip(format!("{}    trust anybody", self.again(None, &["--insecure"]))),
             Fault::OutOfDate => failed("its certificate has expired, or is not valid yet")
                 .tip(format!("{}    trust it all the same", self.again(None, &["--insecure"]))),
-            Fault::OurCertificate => {
-                Failure::new(Exit::Denied, format!("{url} asks for a certificate of ours, or another one"))
-                    .tip("--cert FILE --cert-key FILE")
-            }
+            Fault::OurCertificate => Failure::new(
+                Exit::Unreachable,
+                format!("{url} asks for a certificate of ours, or another one"),
+            )
+            .tip("--cert FILE --cert-key FILE"),
             Fault::DistrustsUs => {
-                Failure::new(Exit::Denied, format!("{url} does not trust the certificate of --cert"))
+                Failure::new(Exit::Unreachable, format!("{url} does not trust the certificate of --cert"))
             }
             Fault::NotTls | Fault::NoCommonProtocol => return None,
         })

@@ -90,7 +90,7 @@ impl Connector {
     pub fn is_encrypted(&self) -> bool {
         match self {
             Self::Http(target) | Self::JsonRpc(jsonrpc::Carrier::Http(target)) => target.tls.is_some(),
-            Self::Compact(_, options) | Self::JsonRpc(jsonrpc::Carrier::Stream(_, options)) => {
+            Self::Compact(_, options) | Self::JsonRpc(jsonrpc::Carrier::Stream(_, options, _)) => {
                 options.tls.is_some()
             }
             Self::CompactDatagrams { .. } | Self::JsonRpc(jsonrpc::Carrier::Datagrams(_)) => false,

@@ -105,9 +105,10 @@ fn a_grpcio_server_with_an_authority_of_its_own_is_called() {
     bandy(&format!("rpc call Upper hello -e grpc://{}", server.url))
         .runs()
         .exits(3)
-        .complains("cannot reach");
+        .complains("speaks TLS")
+        .complains("grpcs://");
     let plain = script("grpcio_server.py").starts();
-    upper(&plain, &made.ca()).runs().exits(3);
+    upper(&plain, &made.ca()).runs().exits(3).complains("does not speak TLS");
 }
 
 #[test]
