@@ -49,21 +49,23 @@ impl Balancer {
     /// Takes the registry's new answer; what is known about instances that stay is kept.
     pub fn replace(&self, instances: Vec<Instance>) {
         let mut slots = self.slots();
-        let mut old = std::mem::take(&mut *slots);
-        *slots = instances
-            .into_iter()
-            .map(|instance| {
-                let same = old
-                    .iter()
-                    .position(|slot| slot.instance.id == instance.id && slot.instance.url == instance.url);
-                match same.map(|index| old.swap_remove(index)) {
-                    Some(slot) => Slot { instance: Arc::new(instance), ..slot },
-                    None => {
-                        Slot { instance: Arc::new(instance), credit: 0, failures: 0, resting_until: None }
-                    }
-                }
-            })
-            .collect();
+        let is_same = |slot: &Slot, instance: &Instance| {
+            slot.instance.id == instance.id && slot.instance.url == instance.url
+        };
+        let (mut left, mut kept) = (instances, Vec::new());
+        // In the order that they had: whose turn it is does not change because the registry answers in another.
+        for slot in std::mem::take(&mut *slots) {
+            if let Some(at) = left.iter().position(|instance| is_same(&slot, instance)) {
+                kept.push(Slot { instance: Arc::new(left.remove(at)), ..slot });
+            }
+        }
+        kept.extend(left.into_iter().map(|instance| Slot {
+            instance: Arc::new(instance),
+            credit: 0,
+            failures: 0,
+            resting_until: None,
+        }));
+        *slots = kept;
     }
 
     /// The instance for the next call; `None` only if there are none.
@@ -170,6 +172,10 @@ mod tests {
         balancer.failed(&instance("a", 0, 1), start);
         balancer.replace(vec![instance("a", 0, 1), instance("c", 0, 1)]);
         assert_eq!(picks(&balancer, start, 2), "cc");
+        let balancer = Balancer::new(["b", "a"].map(|id| instance(id, 0, 1)).to_vec());
+        let first = picks(&balancer, start, 1);
+        balancer.replace(vec![instance("a", 0, 1), instance("b", 0, 1)]);
+        assert_eq!(first + &picks(&balancer, start, 3), "baba", "the order of an answer changes no turns");
         balancer.replace(Vec::new());
         assert!(balancer.is_empty() && balancer.pick(start).is_none());
     }
