@@ -1,7 +1,8 @@
 //! What the journal costs: checksums and records in memory, appends at every durability, many logs at once.
 //!
-//! `cargo bench --bench storage [FOLDER]`: on the file system of FOLDER, or of the system's temporary directory. Compare
-//! within one run: a sync takes ten times as long when another program syncs as well.
+//! `cargo bench --bench storage [FOLDER [PART]...]`: on the file system of FOLDER, or of the system's temporary directory;
+//! parts are idle, memory, row, writers, flight, dirty, reads. Compare within one run: a sync takes ten times as long when
+//! another program syncs as well.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
@@ -19,6 +20,8 @@ use bandy::storage::{BatchBuilder, Checked, Durability, Importance, Log, LogConf
 use bytes::Bytes;
 
 const PARTITION: LogConfig = LogConfig { segment_bytes: 128 << 20, compact: false };
+const SLICE: Duration = Duration::from_millis(200);
+const ROUNDS: usize = 7;
 const RUN: Duration = Duration::from_millis(1500);
 
 /// The real disk, but a sync says that it worked and does nothing: what the rest of the path costs.
@@ -221,16 +224,14 @@ fn writers(level: Level, count: usize, folder: &Path) -> (f64, f64, f64) {
     (rate, percentile(&mut times, 0.5), percentile(&mut times, 0.99))
 }
 
-/// One writer that lets so many records be on their way.
-fn pipelined(level: Level, window: i64, folder: &Path) -> f64 {
-    let folder = Folder::new(folder, "pipelined");
-    let store = level.open(&folder.0);
+/// One writer that lets so many records be on their way, for a while.
+fn pipelined(store: &Store, window: i64) -> f64 {
     let log = store.log(LogId::random().unwrap(), PARTITION).unwrap();
     let body = Bytes::from(vec![b'x'; 1024]);
     let mut builder = BatchBuilder::new();
     let start = Instant::now();
     let mut end = 0;
-    while start.elapsed() < RUN {
+    while start.elapsed() < SLICE {
         builder.push(1, None, b"", &body).unwrap();
         end = log.append_built(&mut builder, 0).unwrap().end;
         if end > window {
@@ -238,9 +239,58 @@ fn pipelined(level: Level, window: i64, folder: &Path) -> f64 {
         }
     }
     let rate = end as f64 / start.elapsed().as_secs_f64();
-    drop(log);
-    store.close().unwrap();
+    store.discard(log.id()).unwrap();
+    store.empty_trash(0).unwrap();
     rate
+}
+
+/// Levels in turn, again and again, so that all have the same neighbours; the median and the best of each.
+fn in_turn(window: i64, folder: &Path) {
+    let names = ["os", "no-sync", "group", "group-reserved"];
+    let folders: Vec<Folder> = names.iter().map(|name| Folder::new(folder, name)).collect();
+    let reserved = Options { allocate_max: 4 << 20, reserve_bytes: 0, ..Options::default() };
+    let stores = [
+        Level::Os.open(&folders[0].0),
+        Level::NoSync.open(&folders[1].0),
+        Level::Group.open(&folders[2].0),
+        Store::open(&folders[3].0, reserved).unwrap(),
+    ];
+    let mut rates = vec![Vec::new(); stores.len()];
+    for _ in 0..ROUNDS {
+        for (store, rates) in stores.iter().zip(&mut rates) {
+            // What the slice before left to be written is not this one's.
+            OsDisk::new(folder).sync_all().unwrap();
+            rates.push(pipelined(store, window) / 1e3);
+        }
+    }
+    print!("{window:>5}");
+    for (name, rates) in names.iter().zip(&mut rates) {
+        rates.sort_by(f64::total_cmp);
+        print!("  {name} {:.1} (best {:.1})", rates[ROUNDS / 2], rates[ROUNDS - 1]);
+    }
+    println!(
+        "  group/no-sync {:.0} % (best {:.0} %)",
+        100.0 * rates[2][ROUNDS / 2] / rates[1][ROUNDS / 2],
+        100.0 * rates[2][ROUNDS - 1] / rates[1][ROUNDS - 1]
+    );
+}
+
+/// What the disk itself takes for 4 KiB appended and synced.
+fn raw_sync(folder: &Path) {
+    let folder = Folder::new(folder, "raw");
+    let file = OsDisk::new(&folder.0).open(&folder.0.join("file"), Mode::Create).unwrap();
+    let page = [1; 4096];
+    let mut times: Vec<u32> = (0..500)
+        .map(|number| {
+            let start = Instant::now();
+            file.write_at(&[io::IoSlice::new(&page)], number * 4096).unwrap();
+            file.sync().unwrap();
+            start.elapsed().as_nanos() as u32
+        })
+        .collect();
+    let (best, median, slow) =
+        (percentile(&mut times, 0.0), percentile(&mut times, 0.5), percentile(&mut times, 0.99));
+    println!("4 KiB appended and synced by itself: best {best:.0} us, p50 {median:.0} us, p99 {slow:.0} us");
 }
 
 /// A broker's way: writers hand over, one thread appends what has come together, and each waits for its own.
@@ -407,47 +457,71 @@ fn reads(folder: &Path) {
     println!("records in order, checked: {:.2} M/s, {:.2} GB/s", rate / 1e6, rate * 1010.0 / 1e9);
 }
 
-fn main() {
-    let folder = std::env::args().nth(1).filter(|arg| !arg.starts_with('-'));
-    let folder = folder.map_or_else(std::env::temp_dir, PathBuf::from);
-    in_memory();
-    println!("\none writer in a row, batches of 1, 10 and 1000 records of 100 B");
+fn in_a_row(folder: &Path) {
+    println!("one writer in a row, batches of 1, 10 and 1000 records of 100 B");
     for level in [Level::Memory, Level::Os, Level::Group] {
         for size in [110, 1100, 110_000] {
-            let (rate, speed) = appends_in_a_row(level, size, &folder);
+            let (rate, speed) = appends_in_a_row(level, size, folder);
             println!("{:<16} {size:>8} B  {:>9.1} k/s  {speed:>6.2} GB/s", level.name(), rate / 1e3);
         }
     }
-    println!("\nwriters that wait for their own 1 KiB record, each appending by itself");
+}
+
+fn waiting_writers(folder: &Path) {
+    println!("writers that wait for their own 1 KiB record, each appending by itself");
     for count in [1, 16, 256] {
         for level in [Level::Os, Level::NoSync, Level::Group, Level::Each] {
-            let (rate, median, slow) = writers(level, count, &folder);
+            let (rate, median, slow) = writers(level, count, folder);
+            let name = level.name();
             println!(
-                "{count:>4} {:<16} {:>8.1} k/s  p50 {median:>8.1} us  p99 {slow:>8.1} us",
-                level.name(),
+                "{count:>4} {name:<16} {:>8.1} k/s  p50 {median:>8.1} us  p99 {slow:>8.1} us",
                 rate / 1e3
             );
         }
     }
-    println!("\nthe same through one appender, which takes what has come together");
+    println!("the same through one appender, which takes what has come together");
     for count in [1, 16, 256] {
-        for level in [Level::Os, Level::Group] {
-            let (rate, median) = appender(level, count, &folder);
+        for level in [Level::Os, Level::NoSync, Level::Group] {
+            let (rate, median) = appender(level, count, folder);
             println!("{count:>4} {:<16} {:>8.1} k/s  p50 {median:>8.1} us", level.name(), rate / 1e3);
         }
     }
-    println!("\none writer, so many 1 KiB records in flight");
+}
+
+fn in_flight(folder: &Path) {
+    println!("one writer, so many 1 KiB records in flight, k/s");
     for window in [1, 16, 256, 1000] {
-        let rates =
-            [Level::Os, Level::NoSync, Level::Group].map(|level| pipelined(level, window, &folder) / 1e3);
-        println!("{window:>4}  os {:>8.1}  no sync {:>8.1}  group {:>8.1} k/s", rates[0], rates[1], rates[2]);
+        in_turn(window, folder);
     }
-    println!("\ndirty logs of 4 KiB, ms a round: one by one, and with the whole file system from 5 on");
+    raw_sync(folder);
+}
+
+fn many_dirty(folder: &Path) {
+    println!("dirty logs of 4 KiB, ms a round: one by one, and with the whole file system from 5 on");
     for count in [1, 2, 4, 10, 50, 200] {
-        let (each, mixed) = (dirty_logs(count, usize::MAX, &folder), dirty_logs(count, 4, &folder));
+        let (each, mixed) = (dirty_logs(count, usize::MAX, folder), dirty_logs(count, 4, folder));
         println!("{count:>4}  {each:>8.2}  {mixed:>8.2}");
     }
-    println!();
-    reads(&folder);
-    idle_logs(&folder);
+}
+
+type Part = (&'static str, fn(&Path));
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let folder = args.first().map_or_else(std::env::temp_dir, PathBuf::from);
+    let parts: [Part; 7] = [
+        ("idle", idle_logs),
+        ("memory", |_| in_memory()),
+        ("row", in_a_row),
+        ("writers", waiting_writers),
+        ("flight", in_flight),
+        ("dirty", many_dirty),
+        ("reads", reads),
+    ];
+    for (name, run) in parts {
+        if args.len() < 2 || args.iter().skip(1).any(|arg| arg == name) {
+            run(&folder);
+            println!();
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::disk::DiskFile;
+use super::disk::{DiskFile, Mode};
 use super::error::{Error, Result};
 use super::id::LogId;
 use super::log::LogInner;
@@ -35,11 +35,13 @@ pub struct Synced {
     pub end: i64,
 }
 
-/// Logs with something to sync.
+/// Logs with something to sync, and whether there is something new to write down.
 #[derive(Debug, Default)]
 pub(crate) struct Flusher {
     queue: Mutex<Queue>,
     wake: Condvar,
+    notes: Mutex<Notes>,
+    noted: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +49,11 @@ struct Queue {
     dirty: Vec<Arc<LogInner>>,
     since: Option<Instant>,
     hurry: bool,
+    stop: bool,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
     checkpoint: bool,
     stop: bool,
 }
@@ -64,17 +71,18 @@ pub(crate) struct Job {
 
 impl Job {
     fn run(&self, shared: &Shared) -> io::Result<()> {
+        // Trimmed or discarded meanwhile.
+        let unless_gone = |done: io::Result<()>| match done {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
         for file in &self.files {
             file.sync()?;
         }
         for path in &self.closed {
-            match shared.disk.open(path, super::disk::Mode::Existing) {
-                // Trimmed meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                opened => opened?.sync()?,
-            }
+            unless_gone(shared.disk.open(path, Mode::Existing).and_then(|file| file.sync()))?;
         }
-        self.dirs.iter().try_for_each(|dir| shared.disk.sync_dir(dir))
+        self.dirs.iter().try_for_each(|dir| unless_gone(shared.disk.sync_dir(dir)))
     }
 }
 
@@ -94,12 +102,15 @@ impl Flusher {
         }
     }
 
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Has the checkpoint written within its interval.
     pub(crate) fn note_checkpoint(&self) {
-        let mut queue = self.queue();
-        if !queue.checkpoint {
-            queue.checkpoint = true;
-            self.wake.notify_one();
+        let mut notes = self.notes();
+        if !std::mem::replace(&mut notes.checkpoint, true) {
+            self.noted.notify_one();
         }
     }
 
@@ -111,7 +122,9 @@ impl Flusher {
 
     pub(crate) fn stop(&self) {
         self.queue().stop = true;
+        self.notes().stop = true;
         self.wake.notify_one();
+        self.noted.notify_one();
     }
 
     pub(crate) fn take_dirty(&self) -> Vec<Arc<LogInner>> {
@@ -121,53 +134,54 @@ impl Flusher {
         std::mem::take(&mut queue.dirty)
     }
 
-    /// The flusher's thread: until told to stop.
+    /// The flusher's thread: until told to stop, syncs whatever there is, and what came together meanwhile, and so on.
     pub(crate) fn run(shared: &Shared) {
         let flusher = &shared.flusher;
-        let mut checkpoint_at = Instant::now();
+        let patience = match shared.options.durability {
+            Durability::Os => OS_SYNC_INTERVAL,
+            Durability::Memory | Durability::Group | Durability::Each => Duration::ZERO,
+        };
         let mut queue = flusher.queue();
         while !queue.stop {
-            let now = Instant::now();
-            let linger =
-                if shared.options.durability == Durability::Os { OS_SYNC_INTERVAL } else { Duration::ZERO };
-            let hurry = queue.hurry;
-            let flush_at = queue.since.map(|since| if hurry { since } else { since + linger });
-            let write_at = queue.checkpoint.then_some(checkpoint_at);
-            let full_at = shared.is_full().then(|| now + CHECKPOINT_INTERVAL);
-            if flush_at.is_some_and(|at| at <= now) {
-                drop(queue);
-                let dirty = flusher.take_dirty();
-                cycle(shared, dirty);
-                queue = flusher.queue();
-                // Never put off by a stream of appends.
-                if !(queue.checkpoint && checkpoint_at <= Instant::now()) {
-                    continue;
+            let waited = queue.since.map(|since| since.elapsed());
+            queue = match waited {
+                None => flusher.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(waited) if waited < patience && !queue.hurry => {
+                    let rest = patience.saturating_sub(waited);
+                    flusher.wake.wait_timeout(queue, rest).unwrap_or_else(PoisonError::into_inner).0
                 }
-            } else if write_at.is_none_or(|at| at > now) {
-                let next = [flush_at, write_at, full_at].into_iter().flatten().min();
-                queue = match next {
-                    Some(at) => {
-                        let wait = at.saturating_duration_since(now);
-                        flusher.wake.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner).0
-                    }
-                    None => flusher.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                };
-                if shared.is_full() {
+                Some(_) => {
                     drop(queue);
-                    shared.look_for_space();
-                    queue = flusher.queue();
+                    cycle(shared, flusher.take_dirty());
+                    flusher.queue()
                 }
+            };
+        }
+    }
+
+    /// The thread that writes the checkpoint: apart from the other, whose syncs are waited for.
+    pub(crate) fn run_checkpoints(shared: &Shared) {
+        let flusher = &shared.flusher;
+        let mut notes = flusher.notes();
+        while !notes.stop {
+            if !notes.checkpoint && !shared.is_full() {
+                notes = flusher.noted.wait(notes).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            queue.checkpoint = false;
-            drop(queue);
-            checkpoint_at = Instant::now() + CHECKPOINT_INTERVAL;
-            if let Err(error) = shared.write_checkpoint() {
+            let due = std::mem::take(&mut notes.checkpoint);
+            drop(notes);
+            shared.look_for_space();
+            if let Err(error) = if due { shared.write_checkpoint() } else { Ok(()) } {
                 // The old one stays, which says less than is true: safe, and a longer scan after a crash.
                 tracing::error!(%error, "the checkpoint was not written; trying again");
                 flusher.note_checkpoint();
             }
-            queue = flusher.queue();
+            let written = Instant::now();
+            notes = flusher.notes();
+            while let Some(rest) = CHECKPOINT_INTERVAL.checked_sub(written.elapsed()).filter(|_| !notes.stop)
+            {
+                notes = flusher.noted.wait_timeout(notes, rest).unwrap_or_else(PoisonError::into_inner).0;
+            }
         }
     }
 }

@@ -284,6 +284,9 @@ impl LogInner {
         let error = done.and_then(|()| self.write_epochs()).err();
         let outcome = {
             let mut state = self.state();
+            if self.retired.load(Ordering::Relaxed) {
+                return;
+            }
             match error {
                 Some(error) => Err(self.poison(&mut state, "sync", &error)),
                 None if state.poison.is_some() || state.truncations != job.truncations => return,
@@ -423,7 +426,7 @@ impl Log {
     /// Keeps a number for the owner, written down with the checkpoint.
     pub fn set_high_watermark(&self, offset: i64) {
         let mut state = self.0.state();
-        if state.high_watermark != offset {
+        if state.high_watermark != offset && self.0.check_state(&state).is_ok() {
             state.high_watermark = offset;
             self.0.shared.note(self.0.id, flushed(&state));
             drop(state);

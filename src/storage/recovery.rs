@@ -15,7 +15,7 @@ use super::error::{Error, Result};
 use super::id::LogId;
 use super::index::{Index, Summary, header_matches};
 use super::log::LogConfig;
-use super::salvage;
+use super::salvage::HOLES;
 use super::segment::{Expected, Scan, Segment, Step, base_of};
 use super::store::Shared;
 
@@ -86,6 +86,8 @@ struct Recovering<'a> {
     epochs_known: bool,
     /// The file of epochs, as it was found.
     epochs_file: Option<Vec<u8>>,
+    /// Names in the directory that are no segments.
+    others: Vec<String>,
     index: Index,
     /// First segment and position from which on everything is checked.
     from: (usize, u64),
@@ -106,6 +108,7 @@ pub(crate) fn open(shared: &Shared, id: LogId, config: &LogConfig) -> Result<Fou
         epochs: Epochs::default(),
         epochs_known: false,
         epochs_file: None,
+        others: Vec::new(),
         index: Index::default(),
         from: (0, 0),
         report: Recovery::default(),
@@ -115,8 +118,9 @@ pub(crate) fn open(shared: &Shared, id: LogId, config: &LogConfig) -> Result<Fou
 
 impl Recovering<'_> {
     fn run(mut self) -> Result<Found> {
-        let bases = bases(self.disk, &self.dir)?;
-        self.holes |= salvage::has_holes(self.disk, &self.dir);
+        let Names { bases, others } = names(self.disk, &self.dir)?;
+        self.holes |= others.iter().any(|name| name == HOLES);
+        self.others = others;
         let start = self.flushed.map_or(bases.first().copied().unwrap_or(0), |flushed| flushed.start);
         self.segments = bases.into_iter().map(Segment::empty).collect();
         let flushed_end = self.flushed.map_or(start, |flushed| flushed.end);
@@ -213,6 +217,9 @@ impl Recovering<'_> {
 
     /// The epochs before `flushed_end`: from their file, which is only there when there are several.
     fn load_epochs(&mut self, start: i64, flushed_end: i64) -> Result<()> {
+        if !self.others.iter().any(|name| name == "epochs") {
+            return Ok(());
+        }
         let path = self.dir.join("epochs");
         let bytes = read_file(self.disk, &path, EPOCHS_FILE_MAX).map_err(Error::io("read", &path))?;
         let Some(bytes) = bytes else { return Ok(()) };
@@ -257,7 +264,9 @@ impl Recovering<'_> {
         let Some(&Segment { base, .. }) = self.segments.get(first) else { return Ok(()) };
         self.index = Index::new(base);
         // The last note before the flushed end: what comes before it was checked when it was written.
-        let Some((mut index, _)) = load_index(self.shared, self.id, base) else { return Ok(()) };
+        let has_index = self.others.iter().any(|name| base_of(name, ".idx") == Some(base));
+        let index = has_index.then(|| load_index(self.shared, self.id, base)).flatten();
+        let Some((mut index, _)) = index else { return Ok(()) };
         let Some(entry) = index.at_offset(flushed_end - 1) else { return Ok(()) };
         let file = self.open(base)?;
         let mut bytes = [0; HEADER_LEN];
@@ -486,26 +495,40 @@ impl Recovering<'_> {
     }
 }
 
-/// Base offsets of a log's segments, after a compaction that was under way is finished or undone.
-pub(crate) fn bases(disk: &dyn Disk, dir: &Path) -> Result<Vec<i64>> {
-    let names = list_or_none(disk, dir).map_err(Error::io("list", dir))?;
-    let mut names_changed = false;
-    for name in &names {
+/// What is in a log's directory.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// Base offsets of the segments, in order.
+    pub(crate) bases: Vec<i64>,
+    /// Everything else.
+    pub(crate) others: Vec<String>,
+}
+
+/// Lists a log's directory, after a compaction that was under way is finished or undone.
+pub(crate) fn names(disk: &dyn Disk, dir: &Path) -> Result<Names> {
+    let mut all = list_or_none(disk, dir).map_err(Error::io("list", dir))?;
+    let mut changed = false;
+    for name in &all {
         let path = dir.join(name);
         if name.ends_with(".cleaned") || name.ends_with(".tmp") {
             disk.remove_file(&path).map_err(Error::io("remove", &path))?;
         } else if let Some((base, last)) = swap_of(name) {
-            finish_swap(disk, dir, &names, base, last).map_err(Error::io("replace", &path))?;
-            names_changed = true;
+            finish_swap(disk, dir, &all, base, last).map_err(Error::io("replace", &path))?;
+            changed = true;
         }
     }
-    let names = match names_changed {
-        true => disk.list(dir).map_err(Error::io("list", dir))?,
-        false => names,
-    };
-    let mut bases: Vec<i64> = names.iter().filter_map(|name| base_of(name, ".log")).collect();
-    bases.sort_unstable();
-    Ok(bases)
+    if changed {
+        all = disk.list(dir).map_err(Error::io("list", dir))?;
+    }
+    let mut names = Names::default();
+    for name in all {
+        match base_of(&name, ".log") {
+            Some(base) => names.bases.push(base),
+            None => names.others.push(name),
+        }
+    }
+    names.bases.sort_unstable();
+    Ok(names)
 }
 
 /// Copies a tail up to its last byte that is not zero, and syncs the copy; its length in bytes.

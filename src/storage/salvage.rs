@@ -8,12 +8,12 @@ use super::disk::{Disk, DiskFile, Mode, read_full, replace_file, write_all};
 use super::error::{Error, Result};
 use super::id::LogId;
 use super::log::LogConfig;
-use super::recovery::{bases, finish_swap, keep, swap_name};
+use super::recovery::{Names, finish_swap, keep, names, swap_name};
 use super::segment::{Expected, Scan, Step};
 use super::store::Shared;
 
 /// The file that says that this log has holes, which recovery takes for damage otherwise.
-const HOLES: &str = "holes";
+pub(crate) const HOLES: &str = "holes";
 
 /// What becomes of the batches after the first bad one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +38,6 @@ pub struct Salvaged {
     pub kept_in: Option<PathBuf>,
 }
 
-/// The log was salvaged with holes.
-pub(crate) fn has_holes(disk: &dyn Disk, dir: &Path) -> bool {
-    disk.open(&dir.join(HOLES), Mode::Existing).is_ok()
-}
-
 struct Work<'a> {
     shared: &'a Shared,
     disk: &'a dyn Disk,
@@ -57,11 +52,11 @@ pub(crate) fn run(shared: &Shared, id: LogId, config: &LogConfig, how: Salvage) 
     let disk = &*shared.disk;
     let dir = shared.paths.log(id);
     let trash = shared.paths.trash().join(format!("{id}-{}", disk.now_ms()));
-    let bases = bases(disk, &dir)?;
+    let Names { bases, others } = names(disk, &dir)?;
     let known = shared.known().logs.get(&id).copied();
     let first = bases.first().copied().unwrap_or(0);
     let start = known.map_or(first, |known| known.start.max(first));
-    let holes = config.compact || has_holes(disk, &dir);
+    let holes = config.compact || others.iter().any(|name| name == HOLES);
     let expected = Expected { offset: first, epoch: i32::MIN, holes };
     let mut work = Work { shared, disk, id, dir, trash, expected, done: Salvaged::default() };
     if let Some(known) = known.filter(|known| known.start < first) {

@@ -269,7 +269,8 @@ impl LogInner {
         let mut state = self.state();
         self.check_state(&state)?;
         let at = state.segments.partition_point(|segment| segment.base < new.base);
-        for segment in old {
+        // Also the new name: an earlier opening of this log may have counted as far.
+        for segment in old.iter().chain([&new]) {
             self.shared.forget(&self.key(Some(segment)));
         }
         if let Err(error) = self.disk().list(&self.dir()).and_then(|names| swap(&names)) {
