@@ -100,6 +100,21 @@ fn unknown(kind: u8, payload: &[u8]) -> Error {
     Error::UnknownFrame { kind, payload: Error::snippet(payload) }
 }
 
+/// The length of all whole frames at the start of `input`: what can be split off a read buffer and decoded without
+/// a copy of the rest. Stops before a frame that [`decode`] would refuse, or behind it if it is the first.
+pub fn whole(input: &[u8], frame_max: u32) -> usize {
+    let mut length = 0;
+    loop {
+        match decode(&input[length..], frame_max) {
+            Ok(Some(frame)) => length += frame.size(),
+            Ok(None) => return length,
+            // Whoever decodes it is told why.
+            Err(_) if length == 0 => return input.len(),
+            Err(_) => return length,
+        }
+    }
+}
+
 /// What the first bytes of a connection are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -134,6 +149,16 @@ mod tests {
         let frame = decode(&bytes, 4096).unwrap().unwrap();
         assert_eq!(frame, Frame { kind: Kind::Body, channel: 7, payload: b"hi" });
         assert_eq!(frame.size(), 10);
+    }
+
+    #[test]
+    fn whole_frames_are_split_from_the_rest() {
+        let one = [3, 0, 7, 0, 0, 0, 2, b'h', b'i', END];
+        let two = [one.as_slice(), &one, &one[..9]].concat();
+        assert_eq!(whole(&two, 4096), 20);
+        assert_eq!(whole(&one[..9], 4096), 0);
+        let bad = [one.as_slice(), b"\x09\0\0\0\0\0\0\xce"].concat();
+        assert_eq!((whole(&bad, 4096), whole(&bad[10..], 4096)), (10, 8));
     }
 
     #[test]

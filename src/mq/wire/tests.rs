@@ -253,16 +253,16 @@ fn a_value_does_not_reach_beyond_its_table() {
     assert!(Table::parse(bytes).is_err());
 }
 
-/// Lines of a name and bytes, made by `tests/golden/amqp/make.py` with pamqp.
-fn golden(file: &str) -> Vec<(String, Vec<u8>)> {
-    let path = format!("{}/tests/golden/amqp/{file}", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(path).unwrap();
-    let hex = |hex: &str| -> Vec<u8> {
-        hex.as_bytes()
-            .chunks(2)
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-            .collect()
+macro_rules! recorded {
+    ($file:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/amqp/", $file))
     };
+}
+
+/// Lines of a name and bytes, made by `tests/golden/amqp/make.py` with pamqp.
+fn golden(text: &str) -> Vec<(String, Vec<u8>)> {
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let hex = |hex: &str| -> Vec<u8> { hex.as_bytes().chunks(2).map(byte).collect() };
     text.lines()
         .filter_map(|line| line.split_once(' '))
         .map(|(name, bytes)| (name.to_owned(), hex(bytes)))
@@ -271,7 +271,7 @@ fn golden(file: &str) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn methods_are_written_as_pamqp_writes_them() {
-    let golden = golden("methods.txt");
+    let golden = golden(recorded!("methods.txt"));
     assert!(golden.len() > 60, "{}", golden.len());
     for (name, bytes) in &golden {
         let frame = frame::decode(bytes, 0).unwrap().unwrap();
@@ -287,7 +287,7 @@ fn methods_are_written_as_pamqp_writes_them() {
 
 #[test]
 fn fields_are_where_pamqp_puts_them() {
-    let golden = golden("methods.txt");
+    let golden = golden(recorded!("methods.txt"));
     let decode = |name: &str| {
         let (_, bytes) = golden.iter().find(|(found, _)| found == name).unwrap();
         Method::decode(frame::decode(bytes, 0).unwrap().unwrap().payload).unwrap()
@@ -315,7 +315,7 @@ fn fields_are_where_pamqp_puts_them() {
 
 #[test]
 fn properties_are_written_as_pamqp_writes_them() {
-    for (name, bytes) in golden("contents.txt") {
+    for (name, bytes) in golden(recorded!("contents.txt")) {
         let decoded = frame::decode(&bytes, 0).unwrap().unwrap();
         if decoded.kind != Kind::Header {
             continue;
@@ -334,8 +334,7 @@ fn properties_are_written_as_pamqp_writes_them() {
 /// What RabbitMQ says to frames that have no place, as recorded in `errors-rabbitmq-3.10.8.txt`.
 #[test]
 fn frames_out_of_place_are_refused_in_rabbitmqs_words() {
-    let golden =
-        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/amqp/errors-rabbitmq-3.10.8.txt"));
+    let golden = recorded!("errors-rabbitmq-3.10.8.txt");
     let header = |class: u16, body_size: u64| {
         let mut bytes = Vec::new();
         write::header(&mut bytes, 1, class, &[0, 0], body_size);
