@@ -3,7 +3,9 @@
 //! ```text
 //! wire     bytes <-> frames, methods, properties, tables
 //! engine   (now, method) -> deliveries, replies, operations to store: decides
+//! client   connections, publishers, consumers
 //! ```
 
+pub mod client;
 pub mod engine;
 pub mod wire;

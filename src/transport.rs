@@ -17,6 +17,7 @@ pub mod framed;
 mod listener;
 pub mod mem;
 mod route;
+pub mod sasl;
 mod stream;
 mod tcp;
 pub mod tls;

@@ -1,8 +1,10 @@
 //! Real peers: each test names what it needs and fails without it. `.ci/run` installs them.
 
+mod amqp_client;
 mod grpc_go;
 mod json_rpc;
 mod peers;
+mod rabbitmq;
 mod reflection;
 mod registry;
 mod rpc_client;
