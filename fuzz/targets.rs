@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bandy::bench::{Rate, Threshold};
 use bandy::cli::endpoint::{Endpoint, Pillar};
 use bandy::cli::payload::Payload as Text;
+use bandy::mq::wire as amqp;
 use bandy::output::Template;
 use bandy::record::{Embed, Record};
 use bandy::rpc::compact::engine::{
@@ -48,6 +49,10 @@ pub const ALL: &[Target] = &[
     ("registry", registry),
     ("handler", handler),
     ("command_line", command_line),
+    ("amqp_frame", amqp_frame),
+    ("amqp_method", amqp_method),
+    ("amqp_table", amqp_table),
+    ("amqp_content", amqp_content),
 ];
 
 /// Largest message that targets with a limit allow.
@@ -453,4 +458,83 @@ pub fn command_line(data: &[u8]) {
     let _ = units::parse_count(text);
     let _ = units::parse_percent(text);
     let _ = bandy::cli::endpoint::mask(text);
+}
+
+/// AMQP frames: what is taken is written again to the same bytes, and what is split off a buffer is whole frames.
+pub fn amqp_frame(data: &[u8]) {
+    let _ = amqp::frame::protocol(data);
+    for frame_max in [0, 4096] {
+        assert!(amqp::frame::whole(data, frame_max) <= data.len());
+        if let Ok(Some(found)) = amqp::frame::decode(data, frame_max) {
+            let size = u32::try_from(found.payload.len()).expect("its header says it in four bytes");
+            let mut again = amqp::frame_header(found.kind, found.channel, size).to_vec();
+            again.extend_from_slice(found.payload);
+            again.push(amqp::frame::END);
+            assert_eq!(again, data[..found.size()]);
+        }
+    }
+}
+
+/// AMQP methods: what decodes is encoded to bytes that decode to the same, and errors have texts that fit.
+pub fn amqp_method(data: &[u8]) {
+    match amqp::Method::decode(data) {
+        Ok(method) => {
+            let mut again = Vec::new();
+            method.encode(&mut again);
+            assert_eq!(amqp::Method::decode(&again), Ok(method));
+            let _ = format!("{method:?}");
+        }
+        Err(error) => assert!(error.reply_text().len() <= 255),
+    }
+}
+
+/// AMQP field tables and properties: read, written, changed, read again.
+pub fn amqp_table(data: &[u8]) {
+    if let Ok(table) = amqp::Table::parse(data) {
+        let mut again = amqp::TableBuf::new();
+        table.iter().for_each(|(name, value)| again.push(name, value));
+        assert_eq!(again.as_table().as_bytes().len(), data.len());
+        assert!(amqp::Table::parse(again.as_table().as_bytes()).is_ok());
+        again.set("x-death", amqp::Value::Void);
+        assert_eq!(again.as_table().get("x-death"), Some(amqp::Value::Void));
+        again.remove("x-death");
+        assert_eq!(again.as_table().get("x-death"), None);
+    }
+    if let Ok(fields) = amqp::Properties::parse(data).and_then(|properties| properties.fields()) {
+        assert_eq!(fields.to_vec(), data);
+    }
+}
+
+/// AMQP methods and messages: the same ones wherever the network cuts, and no body over the limit.
+pub fn amqp_content(data: &[u8]) {
+    let whole: Vec<u8> = pieces(data).flatten().copied().collect();
+    assert_eq!(amqp_events(pieces(data)), amqp_events(std::iter::once(whole.as_slice())));
+}
+
+/// Events in words, with the error at the end if there is one.
+fn amqp_events<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+    let mut assembler = amqp::Assembler::new(SIZE_MAX as u32, SIZE_MAX as u64);
+    let (mut buffer, mut seen) = (Vec::new(), Vec::new());
+    for chunk in chunks {
+        buffer.extend_from_slice(chunk);
+        let mut input = buffer.as_slice();
+        loop {
+            match assembler.next(&mut input) {
+                Ok(Some(amqp::Event::Content { channel, content })) => {
+                    assert!(content.body.len() <= SIZE_MAX);
+                    let _ = amqp::Properties::parse(&content.properties);
+                    let (properties, body) = (&*content.properties, &*content.body);
+                    seen.push(format!("{channel} {:?} {properties:?} {body:?}", content.method()));
+                }
+                Ok(Some(event)) => seen.push(format!("{event:?}")),
+                Ok(None) => break,
+                Err(error) => {
+                    seen.push(error.reply_text());
+                    return seen;
+                }
+            }
+        }
+        buffer = input.to_vec();
+    }
+    seen
 }

@@ -101,7 +101,8 @@ mod tests {
     #[test]
     fn what_is_done_out_of_order_does_not_wait_for_the_slow_one() {
         let mut acks = Acks::new();
-        [2, 4].map(|tag| acks.add(tag, false));
+        acks.add(2, false);
+        acks.add(4, false);
         assert_eq!(taken(&mut acks), [(2, false), (4, false)]);
         acks.add(1, false);
         acks.add(3, true);

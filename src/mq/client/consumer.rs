@@ -88,6 +88,18 @@ struct Live {
     cancelled: bool,
 }
 
+/// What is to be expected when there is no delivery.
+enum Outlook {
+    /// There is one by now.
+    Here,
+    /// Wait for this, and look again.
+    Later(Arc<Notify>),
+    /// It was cancelled from here, and everything was taken.
+    Done,
+    /// The connection, the channel or the consumer has ended.
+    Never(Error),
+}
+
 /// The name of the one consumer of a channel.
 const TAG: &str = "bandy";
 
@@ -146,28 +158,35 @@ impl Consumer {
             if let Some(delivery) = self.try_next() {
                 return Ok(Some(delivery));
             }
-            let ended = match &self.live {
-                None => self.failed.clone().unwrap_or(Error::Ended),
-                Some(live) => {
-                    let mut state = live.channel.link.state();
-                    match state.open(live.channel.number) {
-                        // Everything may have come while nobody held the lock.
-                        Ok(channel) if !channel.inbox.is_empty() => continue,
-                        Ok(_) if live.cancelled => return Ok(None),
-                        Ok(channel) if channel.cancelled => Error::Cancelled { queue: self.queue.clone() },
-                        Ok(_) => {
-                            drop(state);
-                            self.flush()?;
-                            if let Some(live) = &self.live {
-                                live.event.notified().await;
-                            }
-                            continue;
-                        }
-                        Err(error) => error,
-                    }
+            let ended = match self.outlook() {
+                Outlook::Here => continue,
+                Outlook::Done => return Ok(None),
+                Outlook::Later(event) => {
+                    self.flush()?;
+                    event.notified().await;
+                    continue;
                 }
+                Outlook::Never(error) => error,
             };
             self.recover(ended).await?;
+        }
+    }
+
+    /// What is to be expected when there is no delivery.
+    fn outlook(&self) -> Outlook {
+        let Some(live) = &self.live else {
+            return Outlook::Never(self.failed.clone().unwrap_or(Error::Ended));
+        };
+        let mut state = live.channel.link.state();
+        match state.open(live.channel.number) {
+            // Everything may have come while nobody held the lock.
+            Ok(channel) if !channel.inbox.is_empty() => Outlook::Here,
+            Ok(_) if live.cancelled => Outlook::Done,
+            Ok(channel) if channel.cancelled => {
+                Outlook::Never(Error::Cancelled { queue: self.queue.clone() })
+            }
+            Ok(_) => Outlook::Later(live.event.clone()),
+            Err(error) => Outlook::Never(error),
         }
     }
 
