@@ -231,7 +231,7 @@ mod tests {
             ("bandy rpc call --endpoint=h:1 A/B", "bandy rpc call -e grpcs://h:1 A/B"),
             ("bandy rpc call A/B --endpoint h:1 --cacert f", "bandy rpc call A/B -e grpcs://h:1"),
             ("bandy rpc call A/B", "bandy rpc call A/B -e grpcs://h:1"),
-            ("bandy rpc call grpc://h:1/A/B {}", "bandy rpc call grpcs://h:1/A/B '{}'"),
+            ("bandy rpc call grpc://h:1/A/B {\"a\":1}", "bandy rpc call grpcs://h:1/A/B '{\"a\":1}'"),
             ("bandy rpc call -u bob:pw -e h:1 A/B", "bandy rpc call -u bob -e grpcs://h:1 A/B"),
         ] {
             assert_eq!(again(line, url, true, &[]).as_deref(), Some(expected), "{line}");
