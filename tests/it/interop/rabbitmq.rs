@@ -37,7 +37,12 @@ impl RabbitMq {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("plugins"), "[].").unwrap();
         let (port, ports) = (free_port(), [free_port(), free_port()]);
-        let names = Command::new("epmd").args(["-port", &ports[1].to_string()]).spawn().unwrap();
+        let names = Command::new("epmd")
+            .args(["-port", &ports[1].to_string()])
+            // It complains of every look at its port.
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         while TcpStream::connect(("127.0.0.1", ports[1])).is_err() {
             std::thread::sleep(Duration::from_millis(20));
         }
