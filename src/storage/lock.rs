@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Disk, Mode, read_file, replace_file};
+use super::disk::{Disk, Mode, list_or_none, read_file, replace_file};
 use super::error::{Error, Result};
 use super::id::LogId;
 
@@ -31,6 +31,8 @@ pub struct NodeInfo {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) node: NodeInfo,
+    /// Nothing was ever stored in it.
+    pub(crate) is_new: bool,
     /// The last process wrote everything down before it stopped.
     pub(crate) clean: bool,
     /// It ran since the machine started: what it wrote may be in memory only.
@@ -56,6 +58,9 @@ pub(crate) fn take(disk: &dyn Disk, root: &Path) -> Result<Held> {
         _ => Error::io("lock", &path)(error),
     })?;
     let same_boot = !boot_id.is_empty() && boot_before == boot_id;
+    // A crash may have come between the first two files.
+    let logs = list_or_none(disk, &root.join("logs")).map_err(Error::io("list", root))?;
+    let is_new = logs.is_empty();
     let node = node(disk, root)?;
     let mark = root.join("clean");
     let clean = read_file(disk, &mark, SMALL_FILE_MAX).map_err(Error::io("read", &mark))?.is_some();
@@ -63,7 +68,7 @@ pub(crate) fn take(disk: &dyn Disk, root: &Path) -> Result<Held> {
         disk.remove_file(&mark).map_err(Error::io("remove", &mark))?;
         disk.sync_dir(root).map_err(Error::io("sync", root))?;
     }
-    Ok(Held { node, clean, same_boot, _lock: lock })
+    Ok(Held { node, is_new, clean, same_boot, _lock: lock })
 }
 
 /// Makes the directory so that a power cut does not take it away, name and all.

@@ -121,7 +121,11 @@ impl Recovering<'_> {
         let Names { bases, others } = names(self.disk, &self.dir)?;
         self.holes |= others.iter().any(|name| name == HOLES);
         self.others = others;
-        let start = self.flushed.map_or(bases.first().copied().unwrap_or(0), |flushed| flushed.start);
+        let first = bases.first().copied().unwrap_or(0);
+        let start = self
+            .flushed
+            .map_or(if self.shared.found_checkpoint { 0 } else { first }, |flushed| flushed.start);
+        let bases = self.without_orphans(bases, start)?;
         self.segments = bases.into_iter().map(Segment::empty).collect();
         let flushed_end = self.flushed.map_or(start, |flushed| flushed.end);
         let high_watermark = self.flushed.map_or(start, |flushed| flushed.high_watermark);
@@ -181,6 +185,47 @@ impl Recovering<'_> {
         let (path, position) = (self.path(segment), position.unwrap_or(at));
         tracing::error!(log = %self.id, offset, position, path = %path.display(), why, "corrupt log, not opened");
         Error::Corrupt { log: self.id, offset, path, position, why }
+    }
+
+    /// When nothing of a log was flushed and its first file never reached the disk, what comes later is the tail of
+    /// nothing: it is kept in the trash. A log that no checkpoint knows begins at 0, because nothing is trimmed or reset
+    /// before a checkpoint says so.
+    fn without_orphans(&mut self, bases: Vec<i64>, start: i64) -> Result<Vec<i64>> {
+        let first = bases.first().copied().unwrap_or(0);
+        if first <= start || self.flushed.is_some_and(|flushed| flushed.end > start) {
+            return Ok(bases);
+        }
+        let trash = self.make_trash()?;
+        for &base in &bases {
+            let from = self.shared.paths.segment(self.id, base);
+            let to = trash.join(format!("{base:020}.log"));
+            self.disk.rename(&from, &to).map_err(Error::io("move", &from))?;
+            // It may not exist, and is worth nothing without its segment.
+            let _ = self.disk.remove_file(&from.with_extension("idx"));
+        }
+        let _ = self.disk.remove_file(&self.dir.join("epochs"));
+        self.others.retain(|name| name != "epochs");
+        for dir in [&trash, &self.dir] {
+            self.disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
+        }
+        let why = format!("the first file is missing, {first} is the next");
+        self.note_cut(Cut { offset: start, bytes: 0, kept_in: trash, why });
+        Ok(Vec::new())
+    }
+
+    fn make_trash(&self) -> Result<PathBuf> {
+        let trash = self.shared.paths.trash().join(format!("{}-{}", self.id, self.disk.now_ms()));
+        self.disk.create_dir(&trash).map_err(Error::io("create", &trash))?;
+        let parent = self.shared.paths.trash();
+        self.disk.sync_dir(&parent).map_err(Error::io("sync", &parent))?;
+        Ok(trash)
+    }
+
+    fn note_cut(&mut self, cut: Cut) {
+        let Cut { offset, bytes, kept_in, why } = &cut;
+        tracing::warn!(log = %self.id, offset, bytes, why, kept_in = %kept_in.display(), "torn tail cut");
+        self.shared.counters.torn.fetch_add(1, Ordering::Relaxed);
+        self.report.cut = Some(cut);
     }
 
     /// Segments wholly before the start: a crash came between writing that down and removing them.
@@ -243,17 +288,21 @@ impl Recovering<'_> {
             let base = self.segments[number].base;
             let file = self.open(base)?;
             let len = file.len().map_err(Error::io("measure", &self.path(number)))?;
-            let summary = read_summary(self.shared, self.id, base).filter(|summary| summary.size <= len);
+            let next = self.segments[number + 1].base;
+            // A crash can bring back an index from before a truncation. A finished segment is as long as its batches.
+            let fits = |summary: &Summary| {
+                summary.size == len && (summary.end == next || self.holes && summary.end < next)
+            };
+            let summary = read_summary(self.shared, self.id, base).filter(fits);
             match summary {
                 Some(Summary { end, size, max_timestamp }) => {
                     self.segments[number] = Segment { base, end, size, max_timestamp, generation: 0 };
-                    let next = self.segments[number + 1].base;
                     let after = self.header_at(&*self.open(next)?, number + 1, 0)?;
                     self.note_epochs(number, &*file, size, after.map_or(i32::MAX, |next| next.leader_epoch))?;
                 }
                 None => self.rebuild(number, &*file)?,
             }
-            let (end, next) = (self.segments[number].end, self.segments[number + 1].base);
+            let end = self.segments[number].end;
             let fits = end == next || self.holes && end < next;
             if !fits {
                 let why = format!("the segment ends at offset {end}, the next begins at {next}");
@@ -393,7 +442,9 @@ impl Recovering<'_> {
     /// Torn is `Ok`, damaged is an error.
     fn judge(&self, bad: &Bad, flushed_end: i64) -> Result<()> {
         let damaged = |why: String| Err(self.corrupt(bad.segment, bad.offset, Some(bad.position), why));
-        if bad.offset < flushed_end {
+        // A log that starts where it was flushed to had nothing on disk that it still needs.
+        let needed = self.flushed.is_some_and(|flushed| flushed.start < flushed.end);
+        if bad.offset < flushed_end && needed {
             return damaged(format!("{}; offsets up to {flushed_end} had been on disk", bad.why));
         }
         let path = self.path(bad.segment);
@@ -431,11 +482,10 @@ impl Recovering<'_> {
 
     /// Cuts at the bad batch, after keeping everything from there on in the trash.
     fn cut(&mut self, bad: &Bad) -> Result<()> {
-        let trash = self.shared.paths.trash().join(format!("{}-{}", self.id, self.disk.now_ms()));
+        let trash = self.make_trash()?;
         let base = self.segments[bad.segment].base;
         let path = self.path(bad.segment);
         let file = self.open(base)?;
-        self.disk.create_dir(&trash).map_err(Error::io("create", &trash))?;
         let kept = trash.join(format!("{base:020}-{:020}.cut", bad.position));
         let bytes = keep(self.disk, &*file, bad.position, &kept).map_err(Error::io("write", &kept))?;
         let sync = |dir: &Path| self.disk.sync_dir(dir).map_err(Error::io("sync", dir));
@@ -448,16 +498,12 @@ impl Recovering<'_> {
             let _ = self.disk.remove_file(&self.shared.paths.index(self.id, later.base));
         }
         sync(&trash)?;
-        sync(&self.shared.paths.trash())?;
         let _ = self.disk.remove_file(&self.shared.paths.index(self.id, base));
         // What is appended next must not stand on old bytes: zero means never written.
         file.set_len(bad.position).map_err(Error::io("cut", &path))?;
         self.index.cut(bad.position);
         self.epochs.cut_from(bad.offset);
-        self.shared.counters.torn.fetch_add(1, Ordering::Relaxed);
-        let Bad { offset, why, .. } = bad;
-        tracing::warn!(log = %self.id, offset, bytes, why, kept = %kept.display(), "torn tail cut");
-        self.report.cut = Some(Cut { offset: *offset, bytes, kept_in: kept, why: why.clone() });
+        self.note_cut(Cut { offset: bad.offset, bytes, kept_in: kept, why: bad.why.clone() });
         Ok(())
     }
 

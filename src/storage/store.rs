@@ -147,6 +147,8 @@ pub(crate) struct Shared {
     pub(crate) rewrite_tails: bool,
     /// The last process stopped in order.
     pub(crate) found_clean: bool,
+    /// There is a checkpoint, so that a log it does not know has never been flushed. An operator may have removed it.
+    pub(crate) found_checkpoint: bool,
 }
 
 impl Shared {
@@ -278,6 +280,11 @@ impl Store {
         disk.sync_dir(root).map_err(Error::io("sync", root))?;
         let path = paths.flushed();
         let file = read_file(&*disk, &path, checkpoint::FILE_LEN_MAX).map_err(Error::io("read", &path))?;
+        if file.is_none() && held.is_new {
+            let empty = checkpoint::to_file(&Checkpoint::new());
+            replace_file(&*disk, &path, &empty).map_err(Error::io("write", &path))?;
+        }
+        let found_checkpoint = file.is_some() || held.is_new;
         let logs = file.map_or(Ok(Checkpoint::new()), |bytes| {
             let why = || "it is damaged; without it, every log is checked from its start".to_owned();
             checkpoint::from_file(&bytes).ok_or_else(|| Error::Format { path: path.clone(), why: why() })
@@ -302,6 +309,7 @@ impl Store {
             reserve,
             closed: AtomicBool::new(false),
             found_clean: held.clean,
+            found_checkpoint,
             rewrite_tails: !held.clean && held.same_boot,
             options,
         });

@@ -238,10 +238,14 @@ impl SimDisk {
         self.kill();
         let mut inner = self.inner();
         inner.boots += 1;
+        // Names in the order of a journal up to some point, or, as POSIX allows, in any selection.
         let named = random.usize(0..=inner.naming.len());
+        let ordered = random.bool();
         let naming = std::mem::take(&mut inner.naming);
         let Inner { durable, tree, files, .. } = &mut *inner;
-        naming[..named].iter().for_each(|change| change.apply(durable));
+        let stay =
+            naming.iter().enumerate().filter(|(n, _)| if ordered { *n < named } else { random.bool() });
+        stay.for_each(|(_, change)| change.apply(durable));
         *tree = durable.clone();
         for file in files.values_mut() {
             // A sector on disk holds all of its writes up to some point in time.

@@ -56,8 +56,11 @@ impl LogInner {
         let _ = disk.remove_file(&paths.index(self.id, last.base));
         self.shared.indexes.remove(&self.key(Some(&last)));
         file.set_len(kept.size).and_then(|()| file.sync()).map_err(Error::io("cut", &path))?;
-        let dir = paths.log(self.id);
-        disk.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
+        // What is left counts as flushed from here on, so its names have to be on disk as well.
+        for dir in [paths.log(self.id), paths.logs()] {
+            disk.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
+        }
+        (state.files_new, state.log_dir_new) = (false, false);
         state.index = index;
         state.allocated = kept.size;
         if let Some(last) = state.segments.last_mut() {

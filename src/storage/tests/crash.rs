@@ -178,12 +178,12 @@ fn everywhere(seeds: std::ops::Range<u64>, durability: Durability, power: bool) 
 
 #[test]
 fn a_power_cut_at_any_operation_loses_nothing_acknowledged_by_group() {
-    everywhere(0..6, Durability::Group, true);
+    everywhere(0..12, Durability::Group, true);
 }
 
 #[test]
 fn a_power_cut_at_any_operation_loses_nothing_acknowledged_by_each() {
-    everywhere(10..14, Durability::Each, true);
+    everywhere(10..15, Durability::Each, true);
 }
 
 #[test]
