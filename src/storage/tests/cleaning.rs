@@ -128,43 +128,51 @@ fn the_last_batch_of_a_producer_stays_without_its_records() {
 
 #[test]
 fn a_power_cut_at_any_operation_of_a_compaction_leaves_old_or_new() {
-    let mut stop_after = 1;
-    loop {
-        let disk = SimDisk::default();
-        let store = open(&disk);
-        let log = store.log(id(1), COMPACT).unwrap();
-        for round in 0..12 {
-            let value = format!("{round} {}", "y".repeat(90));
-            put(&log, &[("a", Some(&value)), ("b", None), (["c", "d"][round % 2], Some(&value))]);
+    for seed in 0..16 {
+        let mut stop_after = 1;
+        while stopped_compaction(seed, stop_after) {
+            stop_after += 1;
         }
-        log.roll().unwrap();
-        store.flush().unwrap();
-        let before = entries(&log);
-        disk.stop_after(stop_after);
-        let done = compact(&log, 0);
-        drop((store, log));
-        let mut random = fastrand::Rng::with_seed(stop_after);
-        if stop_after % 3 == 0 {
-            disk.kill()
-        } else {
-            disk.power_cut(&mut random)
-        }
-        let store = open(&disk);
-        let log =
-            store.log(id(1), COMPACT).unwrap_or_else(|error| panic!("stop after {stop_after}: {error}"));
-        let after = entries(&log);
-        assert_eq!(newest(&after), newest(&before), "stop after {stop_after}");
-        assert!(after.iter().all(|entry| before.contains(entry)));
-        log.verify().unwrap();
-        drop((store, log));
-        disk.power_cut(&mut random);
-        assert_eq!(entries(&open(&disk).log(id(1), COMPACT).unwrap_or_else(|_| unreachable!())), after);
-        if done.is_ok() {
-            break;
-        }
-        stop_after += 1;
+        assert!(stop_after > 8, "only {stop_after} operations");
     }
-    assert!(stop_after > 8, "only {stop_after} operations");
+}
+
+/// `true` when the stop came before the end.
+fn stopped_compaction(seed: u64, stop_after: u64) -> bool {
+    let disk = SimDisk::default();
+    let store = open(&disk);
+    let log = store.log(id(1), COMPACT).unwrap();
+    for round in 0..12 {
+        let value = format!("{round} {}", "y".repeat(90));
+        put(&log, &[("a", Some(&value)), ("b", None), (["c", "d"][round % 2], Some(&value))]);
+    }
+    log.roll().unwrap();
+    store.flush().unwrap();
+    // What the first leaves small, the second puts together.
+    compact(&log, 0).unwrap();
+    put(&log, &[("a", Some("last")), ("e", Some("new"))]);
+    log.roll().unwrap();
+    store.flush().unwrap();
+    let before = entries(&log);
+    disk.stop_after(stop_after);
+    let done = compact(&log, 0);
+    drop((store, log));
+    let mut random = fastrand::Rng::with_seed(seed << 20 | stop_after);
+    if seed == 0 {
+        disk.kill()
+    } else {
+        disk.power_cut(&mut random)
+    }
+    let store = open(&disk);
+    let log = store.log(id(1), COMPACT).unwrap_or_else(|error| panic!("stop after {stop_after}: {error}"));
+    let after = entries(&log);
+    assert_eq!(newest(&after), newest(&before), "stop after {stop_after}");
+    assert!(after.iter().all(|entry| before.contains(entry)));
+    log.verify().unwrap();
+    drop((store, log));
+    disk.power_cut(&mut random);
+    assert_eq!(entries(&open(&disk).log(id(1), COMPACT).unwrap_or_else(|_| unreachable!())), after);
+    done.is_err()
 }
 
 proptest! {
