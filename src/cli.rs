@@ -10,6 +10,7 @@ pub mod errors;
 pub mod exit;
 pub mod help;
 pub mod logging;
+pub mod mq;
 mod password;
 pub mod payload;
 pub mod records;
@@ -57,6 +58,8 @@ pub struct Cli {
 pub enum Command {
     /// Call a function somewhere else
     Rpc(rpc::RpcArgs),
+    /// Run a message broker for RabbitMQ's clients
+    Mq(mq::MqArgs),
     /// Run a command with temporary servers
     With(with::WithArgs),
     /// Wait until servers answer
@@ -117,6 +120,10 @@ fn narrow(words: &[OsString]) -> Option<clap::Command> {
             let verb = rpc::verb(words.get(2)?.to_str()?)?;
             Some(root.subcommand(clap::Command::new("rpc").subcommand(verb)))
         }
+        "mq" => {
+            let verb = mq::verb(words.get(2)?.to_str()?)?;
+            Some(root.subcommand(clap::Command::new("mq").subcommand(verb)))
+        }
         _ => None,
     }
 }
@@ -124,6 +131,7 @@ fn narrow(words: &[OsString]) -> Option<clap::Command> {
 fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::Rpc(args) => rpc::run(args, app),
+        Command::Mq(args) => mq::run(args, app),
         Command::With(args) => with::run(&args, app),
         Command::Wait(args) => wait::run(&args, app),
         Command::Context(args) => context::run(args, app),
@@ -176,6 +184,7 @@ mod tests {
             "bandy rpc ls --json Service",
             "bandy rpc serve -l :0 upper=tr",
             "bandy rpc demo call --seed 3",
+            "bandy mq broker -l :0 --memory",
         ] {
             let (short, long) = (parse(&words(line)).unwrap(), Cli::try_parse_from(words(line)).unwrap());
             assert!(narrow(&words(line)).is_some(), "{line}");

@@ -4,8 +4,10 @@
 //! wire     bytes <-> frames, methods, properties, tables
 //! engine   (now, method) -> deliveries, replies, operations to store: decides
 //! client   connections, publishers, consumers
+//! server   sockets, SASL, limits: the broker around the engine
 //! ```
 
 pub mod client;
 pub mod engine;
+pub mod server;
 pub mod wire;

@@ -221,10 +221,12 @@ const PLAIN_SIZE_MAX: u64 = 64 * 1024;
 const TLS_PORT: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
     This port speaks TLS: use grpcs:// or https://\n";
 
-/// True if someone begins to speak HTTP/1.1: a method in capitals. HTTP/2 gets TLS's own alert.
+/// True if someone begins to speak HTTP/1.1: a method in capitals. HTTP/2 and AMQP get TLS's own alert.
 fn is_http(start: &[u8]) -> bool {
     start.get(..PLAIN_START).is_some_and(|start| {
-        start.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b' ') && start != b"PRI "
+        start.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b' ')
+            && start != b"PRI "
+            && start != b"AMQP"
     })
 }
 

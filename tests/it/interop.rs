@@ -3,6 +3,7 @@
 mod amqp_client;
 mod grpc_go;
 mod json_rpc;
+mod mq_broker;
 mod peers;
 mod rabbitmq;
 mod reflection;

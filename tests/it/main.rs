@@ -10,6 +10,7 @@ mod fuzz;
 mod generated;
 mod harness;
 mod interop;
+mod mq_broker;
 mod rpc_bench;
 mod rpc_cache;
 mod rpc_client;

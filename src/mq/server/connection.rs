@@ -1,0 +1,395 @@
+//! One connection: its reader feeds the engine with everything that was read at a time, and stops reading when it should.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::handshake::{Client, handshake};
+use super::host::Host;
+use super::outbox::{Last, Outbox};
+use super::writer::{Writer, Written};
+use super::{Broker, Counts};
+use crate::mq::engine::{At, ConnectionId, Content, Peer, Taken};
+use crate::mq::wire::method::connection;
+use crate::mq::wire::{self, Assembler, BODY_SIZE_MAX, Event, Method, ReplyCode, frame};
+use crate::shutdown::Shutdown;
+use crate::transport::Stream;
+
+/// What is asked of the socket at once, in bytes: small at first, for there may be many that are idle.
+const READ_SIZE_MIN: usize = 4 * 1024;
+/// What is asked of a socket that always has more.
+const READ_SIZE_MAX: usize = 256 * 1024;
+
+/// A body of this size or more shares the memory it was read into; smaller ones would keep all of it for little.
+const SHARE_SIZE: usize = 16 * 1024;
+
+/// `connection.close-ok` as a frame.
+const CLOSE_OK: [u8; 12] = [1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, frame::END];
+
+/// Serves a stream until it ends.
+pub(super) async fn serve(broker: &Broker, mut stream: Stream) {
+    let peer = stream.peer();
+    let wait_max = broker.limits.handshake_wait_max;
+    let client = tokio::select! {
+        client = timeout(wait_max, handshake(broker, &mut stream)) => client,
+        () = broker.shutdown.draining() => return,
+    };
+    let client = match client {
+        Ok(Some(client)) => client,
+        Ok(None) => return,
+        Err(_) => {
+            tracing::debug!(peer, ?wait_max, "handshake not finished");
+            return;
+        }
+    };
+    let Client {
+        host,
+        user,
+        access,
+        channel_max,
+        frame_max,
+        heartbeat,
+        cancel_notify,
+        blocked_notify,
+        ahead,
+    } = client;
+    tracing::debug!(peer, %user, "connected");
+    let outbox = Arc::new(Outbox::default());
+    let id = host.connect(Peer { user, access, channel_max, cancel_notify }, Arc::clone(&outbox));
+    // Whatever ends this future, what the connection holds goes back.
+    let _held = Held { host: &host, id };
+    let (mut read, mut write) = tokio::io::split(stream);
+    let reader = Reader {
+        host: &host,
+        id,
+        outbox: &outbox,
+        counts: &broker.counts,
+        shutdown: &broker.shutdown,
+        frame_max,
+        silence_max: heartbeat.map(|interval| interval * 2),
+    };
+    let writer = Writer {
+        host: &host,
+        id,
+        outbox: &outbox,
+        counts: &broker.counts,
+        frame_max,
+        heartbeat,
+        blocked_notify,
+    };
+    let ended = {
+        let mut reading = std::pin::pin!(reader.run(&mut read, ahead));
+        let mut writing = std::pin::pin!(writer.run(&mut write));
+        tokio::select! {
+            end = &mut reading => Some(end),
+            written = &mut writing => match written {
+                Written::CloseOk | Written::Gone => None,
+                // What the connection held is free at once, not when the client has understood.
+                Written::Close => {
+                    host.disconnect(id);
+                    timeout(broker.limits.close_wait_max, reading).await.ok()
+                }
+            },
+        }
+    };
+    if ended == Some(End::CloseWhileClosing) {
+        let mut bytes = Vec::new();
+        wire::method(&mut bytes, 0, &connection::CloseOk {}.into());
+        let _ = write.write_all(&bytes).await;
+    }
+    let _ = write.shutdown().await;
+    tracing::debug!(peer, ?ended, "connection ended");
+}
+
+/// Gives back what a connection holds.
+struct Held<'a> {
+    host: &'a Host,
+    id: ConnectionId,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.host.disconnect(self.id);
+    }
+}
+
+/// How the reading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The socket is gone.
+    Gone,
+    /// Nothing came for two intervals.
+    Silent,
+    /// The client knows that the connection is closed.
+    CloseOk,
+    /// Both sides closed it at the same time.
+    CloseWhileClosing,
+}
+
+/// What a chunk came to.
+enum Fed {
+    /// Read on.
+    On,
+    /// Nothing behind it matters any more.
+    Closing,
+    End(End),
+}
+
+/// What one batch came to.
+enum Step {
+    Done,
+    /// A method has to wait for one before it.
+    Later,
+    CloseOk,
+    /// The client closes the connection.
+    Close,
+}
+
+struct Reader<'a> {
+    host: &'a Host,
+    id: ConnectionId,
+    outbox: &'a Outbox,
+    counts: &'a Counts,
+    shutdown: &'a Shutdown,
+    frame_max: u32,
+    silence_max: Option<Duration>,
+}
+
+impl Reader<'_> {
+    async fn run(&self, socket: &mut (impl AsyncRead + Unpin), mut buffer: BytesMut) -> End {
+        let mut assembler = Assembler::new(self.frame_max, BODY_SIZE_MAX);
+        let mut room = READ_SIZE_MIN;
+        let mut draining = std::pin::pin!(self.shutdown.draining());
+        loop {
+            if let Some(chunk) = whole_frames(&mut buffer, self.frame_max) {
+                match self.feed(&chunk, &mut assembler).await {
+                    Fed::On => {}
+                    Fed::Closing => break,
+                    Fed::End(end) => return end,
+                }
+            }
+            if self.outbox.is_closing() {
+                break;
+            }
+            if self.outbox.is_blocked() || self.outbox.is_full() {
+                // A blocked publisher may be silent; one that does not read its answers may not for ever.
+                let patience = if self.outbox.is_blocked() { None } else { self.silence_max };
+                let waited = tokio::select! {
+                    () = within(patience, self.outbox.reader.notified()) => true,
+                    () = &mut draining => false,
+                };
+                if !waited {
+                    self.shut_down();
+                    break;
+                }
+                if patience.is_some() && self.outbox.is_full() && !self.outbox.is_closing() {
+                    return End::Silent;
+                }
+                continue;
+            }
+            buffer.reserve(room);
+            let read = tokio::select! {
+                read = silent(self.silence_max, socket.read_buf(&mut buffer)) => read,
+                () = self.outbox.reader.notified() => continue,
+                () = &mut draining => {
+                    self.shut_down();
+                    break;
+                }
+            };
+            match read {
+                Some(Ok(count)) if count > 0 => {
+                    // As much at a time as comes at a time.
+                    room = if count >= room { (room * 2).min(READ_SIZE_MAX) } else { room };
+                    if count < room / 8 {
+                        room = (room / 2).max(READ_SIZE_MIN);
+                    }
+                }
+                Some(_) => return End::Gone,
+                None => return End::Silent,
+            }
+        }
+        discard(socket, &mut buffer).await
+    }
+
+    /// The broker stops.
+    fn shut_down(&self) {
+        let code = ReplyCode::ConnectionForced;
+        let text = code.reply_text("broker forced connection closure with reason 'shutdown'");
+        self.outbox.finish(Last::Close { code: code.number(), text, method: (0, 0) });
+    }
+
+    /// Gives the engine what a chunk of whole frames holds.
+    async fn feed(&self, chunk: &Bytes, assembler: &mut Assembler) -> Fed {
+        let (mut events, mut contents, mut broken) = (Vec::new(), Vec::new(), None);
+        let mut input = &chunk[..];
+        loop {
+            match assembler.next(&mut input) {
+                Ok(Some(event)) => {
+                    if let Event::Content { content, .. } = &event {
+                        contents.push(Content {
+                            properties: kept(&content.properties, chunk),
+                            body: kept(&content.body, chunk),
+                        });
+                    }
+                    events.push(event);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    broken = Some(error);
+                    break;
+                }
+            }
+        }
+        Counts::add(&self.counts.received, contents.len() as u64);
+        let (mut next, mut contents) = (0, contents.into_iter().peekable());
+        loop {
+            match self.step(&events, &mut next, &mut contents) {
+                Step::Done => break,
+                Step::CloseOk => return Fed::End(End::CloseOk),
+                Step::Close => {
+                    self.host.disconnect(self.id);
+                    if self.outbox.is_closing() {
+                        return Fed::End(End::CloseWhileClosing);
+                    }
+                    self.outbox.finish(Last::CloseOk);
+                    return Fed::Closing;
+                }
+                Step::Later => {
+                    while !self.outbox.take_resumed() {
+                        if self.outbox.is_closing() {
+                            return Fed::Closing;
+                        }
+                        self.outbox.reader.notified().await;
+                    }
+                }
+            }
+        }
+        let Some(error) = broken else { return Fed::On };
+        self.host.disconnect(self.id);
+        let (code, text) = (error.code().number(), error.reply_text());
+        self.outbox.finish(Last::Close { code, text, method: error.failing_method() });
+        Fed::Closing
+    }
+
+    /// One batch under the lock, from `next` on.
+    fn step(
+        &self,
+        events: &[Event<'_>],
+        next: &mut usize,
+        contents: &mut std::iter::Peekable<impl Iterator<Item = Content>>,
+    ) -> Step {
+        if *next >= events.len() {
+            return Step::Done;
+        }
+        let id = self.id;
+        self.host.run(|engine, out, now| {
+            while let Some(event) = events.get(*next) {
+                let at = |channel: &u16| At { now, connection: id, channel: *channel };
+                match event {
+                    Event::Heartbeat => {}
+                    Event::Method { channel: 0, method: Method::ConnectionClose(_) } => return Step::Close,
+                    Event::Method { channel: 0, method: Method::ConnectionCloseOk(_) } => {
+                        return Step::CloseOk;
+                    }
+                    Event::Method { channel: 0, method: Method::ConnectionUpdateSecret(_) } => {
+                        // Passwords do not expire here.
+                        self.outbox.take_secret();
+                    }
+                    Event::Method { channel, method } => {
+                        if engine.handle(at(channel), method, None, out) == Taken::Later {
+                            return Step::Later;
+                        }
+                    }
+                    Event::Content { channel, content } => {
+                        // A publish is never put off, so that no content is needed twice.
+                        let given = contents.next();
+                        let _ = engine.handle(at(channel), &content.method(), given, out);
+                    }
+                    Event::Oversized { channel, body_size } => engine.oversized(at(channel), *body_size, out),
+                }
+                *next += 1;
+            }
+            Step::Done
+        })
+    }
+}
+
+/// Bytes to be kept: a share of what was read if they are most of it.
+fn kept(part: &wire::Part<'_>, chunk: &Bytes) -> Bytes {
+    match part {
+        wire::Part::Here([0, 0]) => Bytes::from_static(&[0, 0]),
+        wire::Part::Here(bytes) if bytes.len() >= SHARE_SIZE => part.share(chunk),
+        part => part.keep(),
+    }
+}
+
+/// Takes what stands in whole frames at the front. A frame that cannot be one counts as whole: it is to be refused.
+fn whole_frames(buffer: &mut BytesMut, frame_max: u32) -> Option<Bytes> {
+    let mut end = 0;
+    loop {
+        match frame::decode(&buffer[end..], frame_max) {
+            Ok(Some(frame)) => end += frame.size(),
+            Ok(None) => break,
+            Err(_) => {
+                end = buffer.len();
+                break;
+            }
+        }
+    }
+    (end > 0).then(|| buffer.split_to(end).freeze())
+}
+
+async fn within(limit: Option<Duration>, event: impl Future<Output = ()>) {
+    match limit {
+        Some(limit) => timeout(limit, event).await.unwrap_or(()),
+        None => event.await,
+    }
+}
+
+/// None if nothing came for so long.
+async fn silent<T>(limit: Option<Duration>, read: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => timeout(limit, read).await.ok(),
+        None => Some(read.await),
+    }
+}
+
+/// Reads until the client says that it knows of the close, or is gone. What else it says is not looked at: after a
+/// broken frame nobody knows where the next one begins.
+async fn discard(socket: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> End {
+    loop {
+        if buffer.windows(CLOSE_OK.len()).any(|window| *window == CLOSE_OK) {
+            return End::CloseOk;
+        }
+        if closes(buffer) {
+            return End::CloseWhileClosing;
+        }
+        // What may be the beginning of one stays.
+        let keep = buffer.len().min(CLOSE_OK.len() - 1);
+        let _ = buffer.split_to(buffer.len() - keep);
+        buffer.reserve(READ_SIZE_MIN);
+        match socket.read_buf(buffer).await {
+            Ok(count) if count > 0 => {}
+            Ok(_) | Err(_) => return End::Gone,
+        }
+    }
+}
+
+/// Whether a `connection.close` of the client stands in there.
+fn closes(buffer: &[u8]) -> bool {
+    buffer.windows(11).any(|window| window.starts_with(&[1, 0, 0]) && window.ends_with(&[0, 10, 0, 50]))
+}
+
+/// Waits until the client has understood a close, or left.
+pub(super) async fn await_close_ok(stream: &mut Stream, buffer: &mut BytesMut, wait_max: Duration) {
+    let end = timeout(wait_max, discard(stream, buffer)).await;
+    if end == Ok(End::CloseWhileClosing) {
+        let mut bytes = Vec::new();
+        wire::method(&mut bytes, 0, &connection::CloseOk {}.into());
+        let _ = stream.write_all(&bytes).await;
+    }
+    let _ = stream.shutdown().await;
+}
