@@ -1,5 +1,7 @@
 //! `bandy mq broker` through the binary, spoken to in frames made by the wire layer.
 
+mod golden;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -20,6 +22,8 @@ struct Client {
     socket: Box<dyn Socket>,
     assembler: Assembler,
     buffer: Vec<u8>,
+    /// Shows closes as the recordings of RabbitMQ have them.
+    exact: bool,
 }
 
 /// What a client says of itself.
@@ -28,14 +32,26 @@ struct Login {
     response: &'static [u8],
     vhost: &'static str,
     heartbeat: u16,
+    frame_max: u32,
+    channel_max: u16,
+    /// Announces what RabbitMQ's clients do.
+    capable: bool,
 }
 
-const GUEST: Login = Login { mechanism: "PLAIN", response: b"\0guest\0guest", vhost: "/", heartbeat: 0 };
+const GUEST: Login = Login {
+    mechanism: "PLAIN",
+    response: b"\0guest\0guest",
+    vhost: "/",
+    heartbeat: 0,
+    frame_max: FRAME_SIZE_DEFAULT,
+    channel_max: 2047,
+    capable: true,
+};
 
 impl Client {
     fn over(socket: impl Read + Write + 'static) -> Self {
         let assembler = Assembler::new(FRAME_SIZE_DEFAULT, BODY_SIZE_MAX);
-        let mut client = Self { socket: Box::new(socket), assembler, buffer: Vec::new() };
+        let mut client = Self { socket: Box::new(socket), assembler, buffer: Vec::new(), exact: false };
         client.socket.write_all(&wire::PROTOCOL_HEADER).unwrap();
         assert!(client.next().starts_with("connection.start"));
         client
@@ -49,7 +65,7 @@ impl Client {
     fn login(&mut self, login: &Login) -> String {
         let mut capabilities = TableBuf::new();
         for name in ["authentication_failure_close", "consumer_cancel_notify", "connection.blocked"] {
-            capabilities.push(name, Value::Bool(true));
+            capabilities.push(name, Value::Bool(login.capable));
         }
         let properties = TableBuf::new().with("capabilities", Value::Table(capabilities.as_table()));
         let start_ok = connection::StartOk {
@@ -63,8 +79,8 @@ impl Client {
         if !tune.starts_with("connection.tune") {
             return tune;
         }
-        let heartbeat = login.heartbeat;
-        self.say(0, connection::TuneOk { channel_max: 2047, frame_max: FRAME_SIZE_DEFAULT, heartbeat });
+        let Login { channel_max, frame_max, heartbeat, .. } = *login;
+        self.say(0, connection::TuneOk { channel_max, frame_max, heartbeat });
         self.say(0, connection::Open { virtual_host: login.vhost, capabilities: "", insist: false });
         self.next()
     }
@@ -112,7 +128,13 @@ impl Client {
     fn next(&mut self) -> String {
         loop {
             let mut input = &self.buffer[..];
-            let shown = self.assembler.next(&mut input).unwrap().map(|event| show(&event));
+            let shown = self.assembler.next(&mut input).unwrap().map(|event| match &event {
+                Event::Method { method: Method::ConnectionClose(close), .. } if self.exact => {
+                    let connection::Close { reply_code, reply_text, class_id, method_id } = close;
+                    format!("Connection.Close {reply_code} \"{reply_text}\" class={class_id} method={method_id} (ch 0)")
+                }
+                event => show(event),
+            });
             let used = self.buffer.len() - input.len();
             self.buffer.drain(..used);
             if let Some(shown) = shown {

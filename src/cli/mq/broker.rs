@@ -10,7 +10,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::serve::{self, Harness, Role, ServerArgs, Service};
 use crate::metrics::{Kind, Registry};
 use crate::mq::engine::{Compat, Config, Totals};
-use crate::mq::server::{Broker, Limits, Users};
+use crate::mq::server::{Broker, Counts, Limits, Users};
 use crate::units::parse_size;
 
 /// Where the system's memory cannot be asked for, so much is taken to be there.
@@ -97,6 +97,7 @@ fn start(users: Users, limits: Limits, config: &Config, mut harness: Harness) ->
 /// Under RabbitMQ's names where the meaning is the same.
 fn register(registry: &Registry, broker: &Arc<Broker>) {
     type Of = fn(&Totals) -> u64;
+    type Counted = fn(&Counts) -> &AtomicU64;
     let totals: [(&'static str, &'static str, Of); 6] = [
         ("rabbitmq_connections", "Connections that are open.", |totals| totals.connections as u64),
         ("rabbitmq_channels", "Channels that are open.", |totals| totals.channels as u64),
@@ -111,7 +112,7 @@ fn register(registry: &Registry, broker: &Arc<Broker>) {
         let broker = Arc::clone(broker);
         registry.ask(Kind::Gauge, name, help, move || of(&broker.totals()) as f64);
     }
-    let counts: [(&'static str, &'static str, fn(&crate::mq::server::Counts) -> &AtomicU64); 2] = [
+    let counts: [(&'static str, &'static str, Counted); 2] = [
         ("rabbitmq_global_messages_received_total", "Messages received from publishers.", |counts| {
             &counts.received
         }),
@@ -128,6 +129,6 @@ fn register(registry: &Registry, broker: &Arc<Broker>) {
 /// RabbitMQ's watermark: 40% of the machine's memory.
 fn memory_max() -> u64 {
     let info = rustix::system::sysinfo();
-    let total = u64::try_from(info.totalram).unwrap_or(0).saturating_mul(u64::from(info.mem_unit.max(1)));
+    let total = info.totalram.saturating_mul(u64::from(info.mem_unit.max(1)));
     if total == 0 { MEMORY_ASSUMED } else { total / 10 * 4 }
 }
