@@ -161,7 +161,12 @@ fn end_later(mut group: Group, shutdown: &Shutdown) {
             () = stopped.stopped() => {}
         }
         // When the leader has ended, so has the time of the others.
-        drop(group);
+        let _ = kill_process_group(group.id, Signal::KILL);
+        // Waited for here: a child that is dropped while it dies may stay a zombie until the next one ends.
+        if let Some(leader) = &mut group.leader {
+            drop(leader.wait().await);
+        }
+        group.disarm();
     });
 }
 

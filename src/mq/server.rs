@@ -5,7 +5,7 @@
 //!                                                   writer: socket <- frames <- outbox <- host <-
 //! ```
 //!
-//! A [`host::Host`] is one virtual host: the engine behind a lock that is taken once for everything that was read at a
+//! A `host::Host` is one virtual host: the engine behind a lock that is taken once for everything that was read at a
 //! time. What comes out goes to the outbox of each connection and is encoded outside the lock. Deliveries are bounded by
 //! the engine's credit, which is given back when they are written; whoever asks for more than it reads is not read.
 //!

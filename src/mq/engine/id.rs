@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-/// A place in a [`Slab`]: 32 bits of index, 32 bits of generation.
+/// A place in a slab: 32 bits of index, 32 bits of generation.
 pub trait Id: Copy {
     /// From the number that [`Id::raw`] gave.
     fn from_raw(raw: u64) -> Self;
