@@ -91,6 +91,8 @@ struct Recovering<'a> {
     index: Index,
     /// First segment and position from which on everything is checked.
     from: (usize, u64),
+    /// Epoch of the batch there, if it is known: none that follows is older.
+    from_epoch: i32,
     report: Recovery,
 }
 
@@ -111,6 +113,7 @@ pub(crate) fn open(shared: &Shared, id: LogId, config: &LogConfig) -> Result<Fou
         others: Vec::new(),
         index: Index::default(),
         from: (0, 0),
+        from_epoch: i32::MIN,
         report: Recovery::default(),
     };
     recovering.run()
@@ -333,6 +336,7 @@ impl Recovering<'_> {
         (segment.end, segment.size) = (entry.offset, entry.position);
         segment.max_timestamp = entry.max_timestamp_before;
         self.from = (first, entry.position);
+        self.from_epoch = header.leader_epoch;
         Ok(())
     }
 
@@ -383,10 +387,9 @@ impl Recovering<'_> {
 
     /// Checks every batch from there on, over all segments; the first bad one.
     fn scan(&mut self, flushed_end: i64) -> Result<Option<Bad>> {
-        let (first, position) = self.from;
+        let (first, _) = self.from;
         let Some(begin) = self.segments.get(first) else { return Ok(None) };
-        let epoch = self.epochs.newest().filter(|_| position > 0).unwrap_or(i32::MIN);
-        let mut expected = Expected { offset: begin.end, epoch, holes: self.holes };
+        let mut expected = Expected { offset: begin.end, epoch: self.from_epoch, holes: self.holes };
         for number in first..self.segments.len() {
             let base = self.segments[number].base;
             if number > first {

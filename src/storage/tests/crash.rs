@@ -20,8 +20,9 @@ fn options(durability: Durability) -> Options {
     }
 }
 
-fn config() -> LogConfig {
-    LogConfig { segment_bytes: 900, compact: false }
+/// Small segments, of which there are many, or larger ones whose index has several entries.
+fn config(seed: u64) -> LogConfig {
+    LogConfig { segment_bytes: if seed.is_multiple_of(2) { 900 } else { 12_000 }, compact: false }
 }
 
 fn open(disk: &SimDisk, durability: Durability) -> Result<Store> {
@@ -64,8 +65,10 @@ impl Model {
 }
 
 /// One life of a process: two logs, appends, syncs, cuts at both ends. Ends at the first error.
-fn live(store: &Store, models: &mut [Model; 2], random: &mut fastrand::Rng, steps: usize) -> Result<()> {
-    let logs = [store.log(id(1), config())?, store.log(id(2), config())?];
+fn live(store: &Store, models: &mut [Model; 2], random: &mut fastrand::Rng, config: LogConfig) -> Result<()> {
+    let logs = [store.log(id(1), config)?, store.log(id(2), config)?];
+    let large = config.segment_bytes > 1000;
+    let steps = if models.iter().all(|model| model.candidates[0].is_empty()) { 40 } else { 10 };
     let durability = store.shared.options.durability;
     let mut epoch = logs[0].state().leader_epoch.max(logs[1].state().leader_epoch).unwrap_or(0);
     for step in 0..steps {
@@ -74,7 +77,11 @@ fn live(store: &Store, models: &mut [Model; 2], random: &mut fastrand::Rng, step
         match random.u8(0..12) {
             0..=6 => {
                 let count = random.usize(1..4);
-                let long = if random.u8(0..4) == 0 { 700 } else { 10 };
+                let long = match random.u8(0..4) {
+                    _ if large => 1500,
+                    0 => 700,
+                    _ => 10,
+                };
                 let texts: Vec<String> =
                     (0..count).map(|n| format!("{step} {n} {:long$}", random.u64(..))).collect();
                 let refs: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -130,7 +137,7 @@ fn run(seed: u64, durability: Durability, power: bool, stop_at: u64) -> bool {
     disk.set_faults(Faults { stop_at: Some(stop_at), ..Faults::default() });
     let mut models = [Model::new(), Model::new()];
     let lived = open(&disk, durability).and_then(|store| {
-        live(&store, &mut models, &mut random, 40)?;
+        live(&store, &mut models, &mut random, config(seed))?;
         if seed.is_multiple_of(2) { store.close() } else { Ok(()) }
     });
     let stopped = lived.is_err();
@@ -145,7 +152,7 @@ fn run(seed: u64, durability: Durability, power: bool, stop_at: u64) -> bool {
         let store = open(&disk, durability).unwrap_or_else(|error| panic!("{context}: {error}"));
         for (number, model) in models.iter_mut().enumerate() {
             let log = store
-                .log(id(number as u8 + 1), config())
+                .log(id(number as u8 + 1), config(seed))
                 .unwrap_or_else(|error| panic!("{context}: {error}"));
             model.check(&log, &context);
             // What was found counts from now on: recovery has synced it.
@@ -160,7 +167,8 @@ fn run(seed: u64, durability: Durability, power: bool, stop_at: u64) -> bool {
             model.safe = end;
             model.start = log.state().start;
         }
-        live(&store, &mut models, &mut random, 10).unwrap_or_else(|error| panic!("{context}: {error}"));
+        live(&store, &mut models, &mut random, config(seed))
+            .unwrap_or_else(|error| panic!("{context}: {error}"));
     }
     stopped
 }
@@ -183,10 +191,10 @@ fn a_power_cut_at_any_operation_loses_nothing_acknowledged_by_group() {
 
 #[test]
 fn a_power_cut_at_any_operation_loses_nothing_acknowledged_by_each() {
-    everywhere(10..15, Durability::Each, true);
+    everywhere(10..16, Durability::Each, true);
 }
 
 #[test]
 fn a_kill_at_any_operation_loses_nothing_acknowledged() {
-    everywhere(20..23, Durability::Group, false);
+    everywhere(20..24, Durability::Group, false);
 }

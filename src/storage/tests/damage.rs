@@ -265,3 +265,27 @@ fn short_writes_are_continued() {
     store.flush().unwrap();
     assert_eq!(values(&log, 0), [(0, "a".to_owned()), (1, long), (2, "b".to_owned())]);
 }
+
+#[test]
+fn a_check_that_begins_before_the_newest_epoch_is_no_damage() {
+    let disk = SimDisk::default();
+    let store = open(&disk);
+    let config = LogConfig { segment_bytes: 10_000, compact: false };
+    let log = store.log(id(1), config).unwrap();
+    let body = "e".repeat(1500);
+    // The index notes the batches at 0 and 3; the one at 4 has a newer epoch, and is the last that is flushed.
+    for epoch in [1, 1, 1, 1, 2] {
+        log.append_built(&mut batch(&[&body]), epoch).unwrap();
+    }
+    store.flush().unwrap();
+    // Finishes the segment, and with it the index.
+    for _ in 0..3 {
+        log.append_built(&mut batch(&[&body]), 2).unwrap();
+    }
+    assert_eq!(log.state().segments, 2);
+    drop((store, log));
+    disk.kill();
+    let store = open(&disk);
+    let log = store.log(id(1), config).unwrap();
+    assert_eq!((log.end(), log.epochs()), (8, vec![(1, 0), (2, 4)]));
+}
