@@ -1,10 +1,8 @@
 //! Handlers that misbehave: each call gets its error, nobody else notices, and no process is left behind.
 
-use std::time::{Duration, Instant};
+use rustix::process::{Pid, Signal, test_kill_process_group};
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-
-use crate::support::{DEADLINE, Home, Running, bandy};
+use crate::support::{Home, Running, bandy, until};
 
 /// Serves these functions, besides one that behaves.
 fn serve(home: &Home, functions: &[(&str, &str)], flags: &str) -> Running {
@@ -28,22 +26,13 @@ fn still_serves(server: &Running) {
 /// Waits until the process group is empty whose number a handler has written into that file.
 #[track_caller]
 fn gone(home: &Home, file: &str) {
-    let begun = Instant::now();
-    let group = loop {
-        let text = std::fs::read_to_string(home.path(file)).unwrap_or_default();
-        if let Some(group) = text.strip_suffix('\n').and_then(|text| Pid::from_raw(text.parse().ok()?)) {
-            break group;
-        }
-        assert!(begun.elapsed() < DEADLINE, "the handler did not begin");
-        std::thread::sleep(Duration::from_millis(5));
+    let group = || -> Option<Pid> {
+        let text = std::fs::read_to_string(home.path(file)).ok()?;
+        Pid::from_raw(text.strip_suffix('\n')?.parse().ok()?)
     };
-    while test_kill_process_group(group).is_ok() {
-        if begun.elapsed() > DEADLINE {
-            let _ = kill_process_group(group, Signal::KILL);
-            panic!("processes of {file} are left behind");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until("the handler begins", || group().is_some());
+    let group = group().unwrap();
+    until(format_args!("no process of {file} is left"), || test_kill_process_group(group).is_err());
 }
 
 /// A shell text that first writes the number of its group.
@@ -123,11 +112,7 @@ fn a_caller_that_leaves_takes_its_handler_along() {
     let server = serve(&home, &[("waits", &leading(&home, "waits", "sleep 1000 & wait"))], "");
     let caller = bandy("rpc call waits x").endpoint(&server).spawns();
     let begun = home.path("waits");
-    let since = Instant::now();
-    while !begun.exists() {
-        assert!(since.elapsed() < DEADLINE, "the handler did not begin");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until("the handler begins", || begun.exists());
     caller.signal(Signal::KILL);
     gone(&home, "waits");
     still_serves(&server);
@@ -139,11 +124,7 @@ fn a_server_that_stops_leaves_nobody_behind() {
     let stubborn = "trap '' TERM; sleep 1000 & while :; do sleep 0.05; done";
     let server = serve(&home, &[("stays", &leading(&home, "stays", stubborn))], "--grace 100ms");
     let _caller = bandy("rpc call stays x").endpoint(&server).spawns();
-    let since = Instant::now();
-    while !home.path("stays").exists() {
-        assert!(since.elapsed() < DEADLINE, "the handler did not begin");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until("the handler begins", || home.path("stays").exists());
     server.signal(Signal::TERM);
     server.ends().exits(0);
     gone(&home, "stays");

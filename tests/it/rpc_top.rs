@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-use crate::support::{DEADLINE, Home, Ran, Running, bandy, shell};
+use crate::support::{DEADLINE, Home, Ran, Running, bandy, shell, until};
 use crate::terminal::Terminal;
 
 fn rows(ran: Ran) -> Vec<Value> {
@@ -118,9 +118,7 @@ fn a_call_that_runs_is_in_flight() {
     let words = format!("rpc serve slow='echo > {}; exec sleep 1000' -l :0 --grace 0", begun.display());
     let server = bandy(&words).home(&home).starts();
     let client = bandy("rpc call slow x").endpoint(&server).spawns();
-    while !begun.exists() {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    until("the handler begins", || begun.exists());
     let slow = || {
         let rows = rows(bandy("rpc top --once --json").endpoint(&server).runs());
         row(&rows, "bandy.Functions/slow").clone()

@@ -11,6 +11,8 @@ use bandy::shutdown::Shutdown;
 use bandy::transport::Address;
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::support::until;
+
 /// Where Debian has it; its wrapper in the path changes the user.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
@@ -43,9 +45,7 @@ impl RabbitMq {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        while TcpStream::connect(("127.0.0.1", ports[1])).is_err() {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until("epmd listens", || TcpStream::connect(("127.0.0.1", ports[1])).is_ok());
         let child = spawn(directory.path(), port, ports);
         let started = Self { directory, port, ports, names, child };
         started.ready().await;
