@@ -8,6 +8,7 @@ pub mod demo;
 pub mod endpoint;
 pub mod errors;
 pub mod exit;
+mod figures;
 pub mod help;
 pub mod logging;
 pub mod mq;

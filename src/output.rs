@@ -296,7 +296,7 @@ impl Printer {
     }
 
     /// A list with these columns: push rows, then finish it.
-    pub fn list(&self, columns: &'static [Column]) -> List<'_> {
+    pub fn list<'a>(&'a self, columns: &'a [Column]) -> List<'a> {
         List::new(self, columns)
     }
 

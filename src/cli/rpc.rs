@@ -5,7 +5,6 @@ pub mod call;
 mod complete;
 pub mod connector;
 pub mod demo;
-mod figures;
 mod fleet;
 mod headers;
 mod health;

@@ -20,6 +20,7 @@ mod driver;
 mod error;
 mod link;
 mod login;
+pub mod management;
 mod publisher;
 mod retry;
 mod topology;

@@ -49,13 +49,13 @@ impl Column {
 #[must_use = "a table is written by finish"]
 pub struct List<'a> {
     printer: &'a Printer,
-    columns: &'static [Column],
+    columns: &'a [Column],
     rows: Vec<Vec<String>>,
     number: u64,
 }
 
 impl<'a> List<'a> {
-    pub(super) fn new(printer: &'a Printer, columns: &'static [Column]) -> Self {
+    pub(super) fn new(printer: &'a Printer, columns: &'a [Column]) -> Self {
         Self { printer, columns, rows: Vec::new(), number: 0 }
     }
 

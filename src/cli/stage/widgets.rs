@@ -1,10 +1,12 @@
-//! Pieces that scenes share: title and key lines, boxes, bars, arrows.
+//! Pieces that scenes and live views share: title and key lines, boxes, bars, arrows, figures, graphs.
+
+use std::collections::VecDeque;
 
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Paragraph};
+use ratatui::widgets::{Block, Paragraph, Sparkline};
 
 use super::theme::Theme;
 
@@ -86,6 +88,56 @@ pub fn bar(width: usize, part: f64, theme: &Theme) -> String {
     theme.bar_full.repeat(full) + &theme.bar_empty.repeat(width - full)
 }
 
+/// Numbers with their names before them, dim.
+pub struct Figures<'a> {
+    /// What there is so far.
+    pub line: Line<'static>,
+    /// Columns there are.
+    width: u16,
+    theme: &'a Theme,
+}
+
+impl<'a> Figures<'a> {
+    /// None yet, on a line of so many columns.
+    pub fn new(width: u16, theme: &'a Theme) -> Self {
+        Self { line: Line::raw(" "), width, theme }
+    }
+
+    /// Adds a number whole, or not at all where there is no room for it.
+    pub fn add(&mut self, name: &str, value: String, style: Style) {
+        let name = Span::styled(format!("{name} "), self.theme.dim());
+        let value = Span::styled(value, style);
+        if self.line.width() + name.width() + value.width() <= usize::from(self.width) {
+            self.line.extend([name, value, Span::raw("  ")]);
+        }
+    }
+}
+
+/// As much of the end of a name as there is room for: it tells names apart, their beginning does not.
+pub fn ending(name: &str, room: usize, theme: &Theme) -> String {
+    let length = name.chars().count();
+    if length <= room {
+        return name.to_owned();
+    }
+    let mark = theme.cut;
+    let kept = room.saturating_sub(mark.chars().count());
+    name.chars().skip(length - kept).fold(mark.to_owned(), |mut text, letter| {
+        text.push(letter);
+        text
+    })
+}
+
+/// A graph of the latest values, the last of them at the right edge.
+pub fn graph(frame: &mut Frame<'_>, area: Rect, title: &str, history: &VecDeque<u64>, theme: &Theme) {
+    let inner = panel(frame, area, title, theme, theme.dim());
+    let room = usize::from(inner.width);
+    let data: Vec<u64> = history.iter().rev().take(room).rev().copied().collect();
+    let empty = u16::try_from(room - data.len()).unwrap_or(0);
+    let place = Rect { x: inner.x + empty, width: inner.width - empty, ..inner };
+    let graph = Sparkline::default().data(data).bar_set(theme.columns.clone()).style(theme.good());
+    frame.render_widget(graph, place);
+}
+
 /// The direction of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -136,6 +188,13 @@ mod tests {
         assert_eq!(arrow(12, "ab", 0.5, Way::Left, false, &theme), "      <- ab ");
         assert_eq!(arrow(4, "", 1.0, Way::Right, true, &theme), "---x");
         assert_eq!(arrow(4, "long label", 0.0, Way::Right, false, &theme), "    ");
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_end() {
+        assert_eq!(ending("a.b.Service/Method", 18, &Theme::ascii()), "a.b.Service/Method");
+        assert_eq!(ending("a.b.Service/Method", 17, &Theme::ascii()), "~b.Service/Method");
+        assert_eq!(ending("abc", 0, &Theme::unicode()), "…");
     }
 
     #[test]

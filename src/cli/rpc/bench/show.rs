@@ -10,7 +10,7 @@ use super::caller::Plan;
 use crate::bench::{Report, Sample};
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::rpc::figures::readable;
+use crate::cli::figures::readable;
 use crate::output::{Column, Format, Talk};
 
 /// Rows of the histogram.

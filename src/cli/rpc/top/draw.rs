@@ -7,13 +7,13 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Cell, Paragraph, Row as Cells, Sparkline, Table, TableState};
+use ratatui::widgets::{Cell, Paragraph, Row as Cells, Table, TableState};
 
 use super::board::{Board, Instance, Numbers, Reading, Row, Sort, Span as Time, total};
-use crate::cli::rpc::figures::{age, per_second, percent, readable};
+use crate::cli::figures::{age, per_second, percent, readable};
 use crate::cli::stage::live::{Key, View};
 use crate::cli::stage::theme::Theme;
-use crate::cli::stage::widgets::panel;
+use crate::cli::stage::widgets::{Figures, ending, graph, panel};
 
 /// Columns and rows without which there is no room for the table.
 const SIZE_MIN: (u16, u16) = (60, 12);
@@ -165,29 +165,6 @@ fn time(time: Option<Duration>, theme: &Theme) -> String {
     time.map_or_else(|| "-".to_owned(), |time| readable(time).replace('µ', theme.micro))
 }
 
-/// Numbers with their names before them, dim.
-struct Figures<'a> {
-    line: Line<'static>,
-    /// Columns there are.
-    width: u16,
-    theme: &'a Theme,
-}
-
-impl<'a> Figures<'a> {
-    fn new(width: u16, theme: &'a Theme) -> Self {
-        Self { line: Line::raw(" "), width, theme }
-    }
-
-    /// Adds a number whole, or not at all where there is no room for it.
-    fn add(&mut self, name: &str, value: String, style: Style) {
-        let name = Span::styled(format!("{name} "), self.theme.dim());
-        let value = Span::styled(value, style);
-        if self.line.width() + name.width() + value.width() <= usize::from(self.width) {
-            self.line.extend([name, value, Span::raw("  ")]);
-        }
-    }
-}
-
 fn totals_line(board: &Board, rows: &[Row], width: u16, theme: &Theme) -> Line<'static> {
     let mut figures = Figures::new(width, theme);
     let plain = Style::new();
@@ -309,14 +286,7 @@ fn draw_graph(frame: &mut Frame<'_>, area: Rect, board: &Board, theme: &Theme) {
     } else {
         format!("round trips, at most {}", time(Some(Duration::from_micros(most)), theme))
     };
-    let inner = panel(frame, area, &title, theme, theme.dim());
-    let room = usize::from(inner.width);
-    let data: Vec<u64> = board.history.iter().rev().take(room).rev().copied().collect();
-    // The latest is always at the right edge.
-    let empty = u16::try_from(room - data.len()).unwrap_or(0);
-    let place = Rect { x: inner.x + empty, width: inner.width - empty, ..inner };
-    let graph = Sparkline::default().data(data).bar_set(theme.columns.clone()).style(theme.good());
-    frame.render_widget(graph, place);
+    graph(frame, area, &title, &board.history, theme);
 }
 
 /// A column of the table: what stands above it, how wide it is, what it orders by, what a row shows in it.
@@ -355,20 +325,6 @@ const WIDER: u16 = 120;
 
 /// Columns of the health in words.
 const HEALTH_WIDTH: u16 = 15;
-
-/// As much of the end of a name as there is room for: it tells methods apart, the package does not.
-fn ending(name: &str, room: usize, theme: &Theme) -> String {
-    let length = name.chars().count();
-    if length <= room {
-        return name.to_owned();
-    }
-    let mark = theme.cut;
-    let kept = room.saturating_sub(mark.chars().count());
-    name.chars().skip(length - kept).fold(mark.to_owned(), |mut text, letter| {
-        text.push(letter);
-        text
-    })
-}
 
 fn draw_methods(frame: &mut Frame<'_>, area: Rect, board: &Board, rows: &[Row], theme: &Theme) {
     let title = match board.span {
@@ -607,13 +563,6 @@ mod tests {
             drawn.contains(" no counters from this server; health, methods, round trips as seen from here\n"),
             "{drawn}"
         );
-    }
-
-    #[test]
-    fn a_long_name_keeps_its_end() {
-        assert_eq!(ending("a.b.Service/Method", 18, &Theme::ascii()), "a.b.Service/Method");
-        assert_eq!(ending("a.b.Service/Method", 17, &Theme::ascii()), "~b.Service/Method");
-        assert_eq!(ending("abc", 0, &Theme::unicode()), "…");
     }
 
     #[test]

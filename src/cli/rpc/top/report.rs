@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::board::{Board, Instance, Row, Sort};
 use crate::cli::app::App;
-use crate::cli::rpc::figures::{age, per_second, readable};
+use crate::cli::figures::{age, per_second, readable};
 use crate::output::{Column, Format};
 
 /// A method of a server; its keys are a promise. Latencies are milliseconds, `null` is what only the server knows.
