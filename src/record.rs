@@ -6,8 +6,8 @@
 //!
 //! Bytes that are not UTF-8 stand in `key_base64` and `value_base64`, in headers as `{"base64":"…"}`.
 //! `null` is no value; an absent key, headers or timestamp is none. A header name that occurs several
-//! times has an array. Everything else says where the record came from, and is ignored on input except
-//! for `topic` and `partition`.
+//! times has an array. Everything else says where the record came from. Of that, input keeps what a protocol may
+//! want back: `topic` and `partition`; `queue`, `exchange`, `routing_key` and `properties`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -136,13 +136,15 @@ impl Record {
             (None, Some(text)) => Some(decode("key_base64", &text)?),
             (None, None) => None,
         };
-        let mut provenance = Vec::new();
-        if let Some(topic) = envelope.topic {
-            provenance.push(("topic", topic));
-        }
-        if let Some(partition) = envelope.partition {
-            provenance.push(("partition", partition));
-        }
+        let kept = [
+            ("topic", envelope.topic),
+            ("partition", envelope.partition),
+            ("queue", envelope.queue),
+            ("exchange", envelope.exchange),
+            ("routing_key", envelope.routing_key),
+            ("properties", envelope.properties),
+        ];
+        let provenance = kept.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         let headers = envelope.headers.map_or_else(Vec::new, |headers| headers.0);
         Ok(Self { key, value, headers, timestamp: envelope.timestamp, provenance })
     }
@@ -273,6 +275,14 @@ struct Envelope<'a> {
     topic: Option<Value>,
     #[serde(default)]
     partition: Option<Value>,
+    #[serde(default)]
+    queue: Option<Value>,
+    #[serde(default)]
+    exchange: Option<Value>,
+    #[serde(default)]
+    routing_key: Option<Value>,
+    #[serde(default)]
+    properties: Option<Value>,
 }
 
 /// Tells `null` from a field that is not there.

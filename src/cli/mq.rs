@@ -1,6 +1,9 @@
 //! The mq commands.
 
 pub mod broker;
+pub mod connect;
+pub mod envelope;
+pub mod header;
 
 use clap::Args as _;
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -11,6 +12,17 @@ use crate::record::Record;
 
 /// Longest record that is read from a file or stdin.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// So much is read at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// stdin without the buffer of the standard library.
+fn stdin() -> Box<dyn Read + Send> {
+    match io::stdin().as_fd().try_clone_to_owned() {
+        Ok(fd) => Box::new(File::from(fd)),
+        Err(_) => Box::new(io::stdin()),
+    }
+}
 
 /// How records are read.
 #[derive(Clone, Debug, Default, Args)]
@@ -103,7 +115,7 @@ impl InputArgs {
         let stdin = vec![PathBuf::from("-")];
         let files = if self.input.is_empty() { stdin } else { self.input.clone() };
         let key = self.key_delim.as_ref().map(|delimiter| delimiter.0.clone());
-        Inputs { format, delimiter, key, files: files.into_iter(), open: None }
+        Inputs { format, delimiter, key, files: files.into_iter(), open: None, line: 0 }
     }
 }
 
@@ -113,7 +125,25 @@ pub struct Inputs {
     delimiter: Vec<u8>,
     key: Option<Vec<u8>>,
     files: std::vec::IntoIter<PathBuf>,
-    open: Option<Source<Box<dyn BufRead + Send>>>,
+    open: Option<Source<Input>>,
+    /// Number of the record last read within its input.
+    line: u64,
+}
+
+/// An input with what has been read ahead of it.
+type Input = BufReader<Box<dyn Read + Send>>;
+
+impl Inputs {
+    /// The number of the record last read within its input, counted from 1: its line, if records are lines.
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// True if the next record is here already, and does not have to be waited for.
+    pub fn is_ready(&self) -> bool {
+        let last = *self.delimiter.last().unwrap_or(&b'\n');
+        self.open.as_ref().is_some_and(|source| !source.done && source.reader.buffer().contains(&last))
+    }
 }
 
 impl Iterator for Inputs {
@@ -123,24 +153,24 @@ impl Iterator for Inputs {
         loop {
             if let Some(source) = &mut self.open {
                 if let Some(record) = source.next() {
+                    self.line = source.number;
                     return Some(record);
                 }
                 self.open = None;
             }
             let file = self.files.next()?;
-            let (name, reader): (String, Box<dyn BufRead + Send>) = if file.as_os_str() == "-" {
-                ("stdin".to_owned(), Box::new(BufReader::new(io::stdin())))
+            let (name, reader): (String, Box<dyn Read + Send>) = if file.as_os_str() == "-" {
+                ("stdin".to_owned(), stdin())
             } else {
                 match File::open(&file) {
-                    Ok(open) => {
-                        (file.display().to_string(), Box::new(BufReader::with_capacity(64 << 10, open)))
-                    }
+                    Ok(open) => (file.display().to_string(), Box::new(open)),
                     Err(error) => {
                         let message = format!("cannot read {}: {error}", file.display());
                         return Some(Err(Failure::new(Exit::Failed, message)));
                     }
                 }
             };
+            let reader = BufReader::with_capacity(READ_BYTES, reader);
             self.open =
                 Some(Source::new(name, reader, self.format, self.delimiter.clone(), self.key.clone()));
         }

@@ -32,6 +32,14 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// One that no broker sent, for tests.
+    #[cfg(test)]
+    pub(crate) fn example(routing_key: &'static str, properties: Bytes, body: &'static [u8]) -> Self {
+        let (exchange, routing_key) = (Arc::from("amq.topic"), Bytes::from(routing_key));
+        let body = Bytes::from_static(body);
+        Self { tag: 1, epoch: 0, redelivered: false, exchange, routing_key, properties, body }
+    }
+
     /// Its properties, to be read.
     ///
     /// # Errors
