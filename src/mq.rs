@@ -4,10 +4,12 @@
 //! wire     bytes <-> frames, methods, properties, tables
 //! engine   (now, method) -> deliveries, replies, operations to store: decides
 //! client   connections, publishers, consumers
+//! durable  the engine's operations and definitions on disk, and back at the start
 //! server   sockets, SASL, limits: the broker around the engine
 //! ```
 
 pub mod client;
+pub mod durable;
 pub mod engine;
 pub mod server;
 pub mod wire;

@@ -48,7 +48,7 @@ mod retention;
 mod salvage;
 mod segment;
 mod store;
-mod varint;
+pub(crate) mod varint;
 
 #[cfg(test)]
 mod tests;

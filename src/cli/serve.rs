@@ -206,6 +206,7 @@ impl Harness {
 pub struct Service {
     status: Option<Box<dyn Fn() -> String + Send>>,
     top: Option<Top>,
+    end: Option<Box<dyn FnOnce() -> anyhow::Result<()>>>,
 }
 
 /// A live view of the server in its own terminal, opened when it is ready.
@@ -214,13 +215,19 @@ pub type Top = Box<dyn FnOnce() -> LocalBoxFuture<'static, anyhow::Result<Exit>>
 impl Service {
     /// With lines of its own for the status that SIGUSR1 asks for.
     pub fn with_status(status: impl Fn() -> String + Send + 'static) -> Self {
-        Self { status: Some(Box::new(status)), top: None }
+        Self { status: Some(Box::new(status)), ..Self::default() }
     }
 
     /// With a live view in its terminal; the server stops when the view ends.
     #[must_use]
     pub fn with_top(self, top: Option<Top>) -> Self {
         Self { top, ..self }
+    }
+
+    /// With something to do when everything else has stopped, such as closing files.
+    #[must_use]
+    pub fn with_end(self, end: impl FnOnce() -> anyhow::Result<()> + 'static) -> Self {
+        Self { end: Some(Box::new(end)), ..self }
     }
 }
 
@@ -322,6 +329,9 @@ where
     // The terminal is for messages again.
     drop(top);
     stop(args, app, &shutdown, &mut signals).await;
+    if let Some(end) = service.end.take() {
+        result = end().and(result);
+    }
     drop(notices);
     result
 }

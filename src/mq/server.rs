@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::mq::durable::Durable;
 use crate::mq::engine::{Config, Totals};
 use crate::mq::wire::FRAME_SIZE_DEFAULT;
 use crate::shutdown::Shutdown;
@@ -93,13 +94,19 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A broker with the virtual hosts of `users`, all of them empty and in memory.
-    pub fn new(users: Users, limits: Limits, config: &Config, shutdown: Shutdown) -> Arc<Self> {
-        // Nothing is kept on disk in this version: durable queues last as long as the broker.
-        let config = Config { durable: false, spills: false, ..config.clone() };
+    /// A broker with the virtual hosts of `users`: as `durable` has them, or empty and in memory.
+    pub fn new(
+        users: Users,
+        limits: Limits,
+        config: &Config,
+        durable: Option<&Durable>,
+        shutdown: Shutdown,
+    ) -> Arc<Self> {
+        let is_kept = durable.is_some();
+        let config = Config { durable: is_kept, spills: is_kept, ..config.clone() };
         let hosts: HashMap<_, _> = users
             .vhosts()
-            .map(|name| (name.to_owned(), Host::new(name, config.clone(), limits.memory_max)))
+            .map(|name| (name.to_owned(), Host::new(name, config.clone(), limits.memory_max, durable)))
             .collect();
         for host in hosts.values() {
             let (host, leaving) = (Arc::clone(host), shutdown.clone());

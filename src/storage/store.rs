@@ -389,6 +389,30 @@ impl Store {
         Ok(())
     }
 
+    /// Removes a log's files, which nobody can want any more. After a crash on the way they are in `trash/`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove(&self, id: LogId) -> Result<()> {
+        self.discard(id)?;
+        let trash = self.shared.paths.trash();
+        let names = list_or_none(&*self.shared.disk, &trash).map_err(Error::io("list", &trash))?;
+        let prefix = format!("{id}-");
+        for name in names.iter().filter(|name| name.starts_with(&prefix)) {
+            let dir = trash.join(name);
+            self.shared.disk.remove_dir(&dir).map_err(Error::io("remove", &dir))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that can still be written to the disk.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn free_bytes(&self) -> Result<u64> {
+        self.shared.disk.free_bytes().map_err(Error::io("measure", &self.shared.paths.root))
+    }
+
     /// Makes a damaged log readable again, and says what that cost. Everything that is taken out is kept in `trash/`.
     /// For an operator who was told: no other call does this.
     ///

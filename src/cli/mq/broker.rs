@@ -1,17 +1,25 @@
 //! `bandy mq broker`: queues for RabbitMQ's clients.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cli::app::App;
-use crate::cli::endpoint::Pillar;
+use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::serve::{self, Harness, Role, ServerArgs, Service};
+use crate::cli::settings::Home;
 use crate::metrics::{Kind, Registry};
+use crate::mq::durable::{self, Durable};
 use crate::mq::engine::{Compat, Config, Totals};
 use crate::mq::server::{Broker, Counts, Limits, Users};
+use crate::storage;
 use crate::units::parse_size;
+
+/// Waiting messages in memory, in bytes, above which stored ones are kept on disk only: enough for a fast queue.
+const PAGE_ABOVE: u64 = 64 << 20;
+/// The same for messages that are stored nowhere: those are written to files that end with the broker.
+const SPILL_ABOVE: u64 = 128 << 20;
 
 /// Where the system's memory cannot be asked for, so much is taken to be there.
 const MEMORY_ASSUMED: u64 = 2 << 30;
@@ -21,19 +29,31 @@ const MEMORY_ASSUMED: u64 = 2 << 30;
 #[command(after_help = "\
 Examples:
   bandy mq broker                        at 127.0.0.1:5672 if it is free, and for this user at local:
-  bandy mq broker -l :5673 --memory      anywhere; user guest, password guest, from this machine only
+  bandy mq broker -l :5673 --memory      nothing on disk; user guest, password guest, from this machine only
+  bandy mq broker --dir /var/lib/queues  durable queues and persistent messages are there
   bandy mq broker -l 0.0.0.0:5671 --tls-cert cert.pem --tls-key key.pem --user-file users.json
 
-Queues and messages are kept in memory and end with the broker, durable ones too: --dir is not in this version yet.
-
-Exit: 0 stopped by a signal · 2 wrong words or user file · see 'bandy help exit-codes'")]
+Exit: 0 stopped by a signal · 1 the directory is in use · 2 wrong words or user file · see 'bandy help exit-codes'")]
 pub struct Args {
-    /// Keep nothing on disk; in this version it never does
-    #[arg(long, conflicts_with = "dir", help_heading = "Data")]
+    /// Keep nothing on disk
+    #[arg(long, conflicts_with_all = ["dir", "durability", "disk_free_min"], help_heading = "Data")]
     pub memory: bool,
-    /// Where to keep durable queues: not in this version yet
-    #[arg(long, value_name = "DIR", hide = true, help_heading = "Data")]
+    /// Where to keep durable queues and their messages [default: mq/NAME in the directory for this user's state]
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
     pub dir: Option<PathBuf>,
+    /// What a confirm means: memory, os (written, survives kill -9), group (synced to disk, together), each (synced alone)
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "group",
+        hide_possible_values = true,
+        help_heading = "Data"
+    )]
+    #[arg(value_parser = ["memory", "os", "group", "each"])]
+    pub durability: String,
+    /// Free space on the disk below which publishers are blocked
+    #[arg(long, value_name = "SIZE", default_value = "50MB", value_parser = parse_size, help_heading = "Data")]
+    pub disk_free_min: u64,
     /// Waiting messages in memory above which publishers are blocked [default: 40% of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Data")]
     pub memory_max: Option<u64>,
@@ -54,11 +74,7 @@ pub struct Args {
 /// # Errors
 /// A wrong user file; an address that cannot be had.
 pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
-    if args.dir.is_some() {
-        return Err(Failure::new(Exit::Usage, "--dir is not in this version yet: queues are kept in memory")
-            .tip("bandy mq broker --memory")
-            .into());
-    }
+    let dir = data_dir(&args, app)?;
     let users = match &args.user_file {
         None => Users::default(),
         Some(path) => {
@@ -71,16 +87,78 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
     };
     let limits = Limits { memory_max: args.memory_max.unwrap_or_else(memory_max), ..Limits::default() };
     let compat = if args.compat == "4" { Compat::V4 } else { Compat::V3 };
-    let config = Config { compat, ..Config::default() };
+    let config = Config {
+        compat,
+        page_above: PAGE_ABOVE.min(limits.memory_max / 4),
+        spill_above: SPILL_ABOVE.min(limits.memory_max / 2),
+        ..Config::default()
+    };
+    let keeping = dir.map(|dir| durable::Options {
+        dir,
+        durability: match args.durability.as_str() {
+            "os" => storage::Durability::Os,
+            "each" => storage::Durability::Each,
+            _ => storage::Durability::Group,
+        },
+        disk_free_min: args.disk_free_min,
+    });
     // It lets in only whom it knows; guest only from this machine.
     let role = Role { guarded: true, ..Role::from(Pillar::Mq) };
-    serve::run(args.server, app, role, async |harness| Ok(start(users, limits, &config, harness)))
+    serve::run(args.server, app, role, async |harness| {
+        let durable = keeping.map(open).transpose()?;
+        let broker = Broker::new(users, limits, &config, durable.as_ref(), harness.shutdown.clone());
+        if let Some(durable) = &durable {
+            durable.start()?;
+        }
+        let service = start(&broker, harness);
+        Ok(match durable {
+            None => service,
+            Some(durable) => service.with_end(move || Ok(durable.close()?)),
+        })
+    })
 }
 
-fn start(users: Users, limits: Limits, config: &Config, mut harness: Harness) -> Service {
-    let broker = Broker::new(users, limits, config, harness.shutdown.clone());
-    register(&harness.metrics, &broker);
-    let serving = Arc::clone(&broker);
+/// Where durable queues are kept; none for nowhere.
+fn data_dir(args: &Args, app: &App) -> anyhow::Result<Option<PathBuf>> {
+    if args.memory || args.durability == "memory" {
+        if args.dir.is_some() {
+            return Err(Failure::new(Exit::Usage, "--durability memory keeps nothing, so --dir has no use")
+                .tip("bandy mq broker --memory")
+                .into());
+        }
+        return Ok(None);
+    }
+    let name = args.server.name.as_deref().unwrap_or(LOCAL_DEFAULT);
+    let dir = args.dir.clone().unwrap_or_else(|| app.home.state.join("mq").join(name));
+    if args.dir.is_none() {
+        Home::create_private(&dir)
+            .map_err(|error| Failure::new(Exit::Failed, format!("cannot use {}: {error}", dir.display())))?;
+    }
+    Ok(Some(dir))
+}
+
+fn open(options: durable::Options) -> anyhow::Result<Durable> {
+    let dir = options.dir.clone();
+    Durable::open(options).map_err(|error| cannot_open(&dir, &error).into())
+}
+
+fn cannot_open(dir: &Path, error: &storage::Error) -> Failure {
+    let failure = Failure::new(Exit::Failed, error.to_string());
+    match error {
+        storage::Error::Locked { .. } => failure
+            .tip("bandy mq broker --dir DIR   another directory, or --name NAME for one of its own")
+            .tip("bandy mq broker --memory    nothing on disk"),
+        storage::Error::Corrupt { .. } => {
+            failure.tip(format!("it holds the definitions of queues: restore {} from a copy", dir.display()))
+        }
+        _ => failure,
+    }
+}
+
+fn start(broker: &Arc<Broker>, mut harness: Harness) -> Service {
+    register(&harness.metrics, broker);
+    let serving = Arc::clone(broker);
+    let broker = Arc::clone(broker);
     harness.accept(move |stream| {
         let broker = Arc::clone(&serving);
         async move { broker.serve(stream).await }

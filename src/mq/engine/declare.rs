@@ -42,6 +42,7 @@ impl Engine {
         let Some(queue) = id.and_then(|id| self.queues.get(id)) else { return Err(self.no_queue(name)) };
         match queue.exclusive {
             Some(owner) if owner != at.connection => Err(locked(queue, &self.vhost)),
+            _ if queue.is_damaged() => Err(damaged(queue, &self.vhost)),
             _ => Ok(queue.id),
         }
     }
@@ -127,6 +128,9 @@ impl Engine {
         if let Some(queue) = self.queue_names.get(&*name).and_then(|id| self.queues.get(*id)) {
             if queue.exclusive != owner {
                 return Err(locked(queue, &self.vhost));
+            }
+            if queue.is_damaged() {
+                return Err(damaged(queue, &self.vhost));
             }
             self.same_queue(queue, durable, method)?;
             return Ok(queue.id);
@@ -315,7 +319,12 @@ impl Engine {
         if !self.queue_names.contains_key(&*name) {
             return Ok(Reply::QueueDeleteOk { messages: 0 });
         }
-        let id = self.open_queue(at, &name)?;
+        // One that cannot be opened can be deleted.
+        let is_damaged = |id: &&QueueId| self.queues.get(**id).is_some_and(Queue::is_damaged);
+        let id = match self.queue_names.get(&*name).filter(is_damaged) {
+            Some(id) => *id,
+            None => self.open_queue(at, &name)?,
+        };
         let Some(queue) = self.queues.get(id) else { return Ok(Reply::QueueDeleteOk { messages: 0 }) };
         let resource = queue.resource(&self.vhost);
         if method.if_unused && !queue.is_unused() {
@@ -378,6 +387,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// RabbitMQ's answer for a queue that does not start.
+fn damaged(queue: &Queue, vhost: &str) -> Fault {
+    Fault::not_found(format_args!("{} has crashed and failed to restart", queue.resource(vhost)))
 }
 
 fn locked(queue: &Queue, vhost: &str) -> Fault {

@@ -48,7 +48,7 @@ impl Engine {
         {
             return self.refuse(id, message);
         }
-        if queue.log.as_ref().is_some_and(|log| log.failed) && message.is_persistent() {
+        if queue.log.as_ref().is_some_and(|log| log.failed && (log.damaged || message.is_persistent())) {
             return Pushed::Refused;
         }
         queue.counts.published += 1;

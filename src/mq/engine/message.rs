@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::mq::wire::{self, Fields, Properties, Table};
+use crate::mq::wire::{self, Fields, Properties, Table, Value};
 
 /// Bytes that a message costs beside its properties and body: itself, its names, its place in a queue.
 pub(crate) const OVERHEAD: usize = 192;
@@ -150,6 +150,25 @@ impl Message {
     /// Whether its `x-death` header was written by a queue of the broker.
     pub(crate) fn is_dead(&self) -> bool {
         self.dead
+    }
+
+    /// Whether the keys of `CC` were used to route it.
+    pub(crate) fn has_copies(&self) -> bool {
+        self.copies.is_some()
+    }
+
+    /// As it was before it went to disk: put together by the broker or not, routed by the keys of its `CC` or not.
+    pub(crate) fn restored(mut self, dead: bool, copies: bool) -> Self {
+        self.dead = dead;
+        if copies && let Some(Value::Array(array)) = self.headers().get("CC") {
+            let keys = array.iter().filter_map(|value| match value {
+                Value::Text(text) => Some(Arc::from(text)),
+                _ => None,
+            });
+            let keys: Vec<Arc<[u8]>> = keys.collect();
+            self.set_copies(keys);
+        }
+        self
     }
 
     /// Memory that one of the queues it is in is charged for it.

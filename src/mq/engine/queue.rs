@@ -56,6 +56,8 @@ pub(crate) struct Log {
     pub delivered_told: Option<u64>,
     /// A write failed: nothing can be stored any more.
     pub failed: bool,
+    /// A start found it damaged: the queue is not served.
+    pub damaged: bool,
 }
 
 impl Log {
@@ -169,6 +171,11 @@ impl Queue {
         if self.spill_left == 0 {
             out.push(Journal::Unspill { queue: self.id });
         }
+    }
+
+    /// Whether it is not served, because a start found its log damaged.
+    pub fn is_damaged(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.damaged)
     }
 
     /// Whether nobody uses it.

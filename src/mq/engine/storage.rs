@@ -47,6 +47,14 @@ impl Engine {
         }
     }
 
+    /// The log of a queue is damaged: the queue is not served, but can be deleted.
+    pub fn refuse_queue(&mut self, now: Millis, id: QueueId, out: &mut Outputs) {
+        if let Some(log) = self.queues.get_mut(id).and_then(|queue| queue.log.as_mut()) {
+            log.damaged = true;
+        }
+        self.store_failed(now, id, out);
+    }
+
     /// Messages that [`Journal::Load`] asked for, from `place` on; fewer than asked for are asked for again, none at
     /// all means they cannot be read, which fails the queue.
     pub fn loaded(

@@ -90,7 +90,15 @@ impl Engine {
         }
     }
 
-    /// Tells the logs what is needed no more. Call before the storage is closed, too.
+    /// Tells the logs everything that they are still to be told: before the storage is closed.
+    pub fn write_logs(&mut self, out: &mut Outputs) {
+        self.write_acks(out);
+        for id in self.queues.ids() {
+            self.write_deliveries(id, out);
+        }
+    }
+
+    /// Tells the logs what is needed no more.
     pub fn write_acks(&mut self, out: &mut Outputs) {
         let mut due = std::mem::take(&mut self.acks_due);
         for id in due.drain(..) {

@@ -133,6 +133,8 @@ enum End {
 enum Fed {
     /// Read on.
     On,
+    /// There were publishes: read on when the disk has kept up.
+    Published,
     /// Nothing behind it matters any more.
     Closing,
     End(End),
@@ -167,6 +169,7 @@ impl Reader<'_> {
             if let Some(chunk) = whole_frames(&mut buffer, self.frame_max) {
                 match self.feed(&chunk, &mut assembler).await {
                     Fed::On => {}
+                    Fed::Published => self.wait_for_the_disk().await,
                     Fed::Closing => break,
                     Fed::End(end) => return end,
                 }
@@ -214,6 +217,18 @@ impl Reader<'_> {
         discard(socket, &mut buffer).await
     }
 
+    /// Publishers are read no faster than the disk writes.
+    async fn wait_for_the_disk(&self) {
+        let Some(link) = self.host.link().filter(|link| link.is_behind()) else { return };
+        while !self.outbox.is_closing() && link.is_behind() {
+            tokio::select! {
+                () = link.caught_up() => {}
+                () = self.outbox.reader.notified() => {}
+                () = self.shutdown.draining() => return,
+            }
+        }
+    }
+
     /// The broker stops.
     fn shut_down(&self) {
         let code = ReplyCode::ConnectionForced;
@@ -244,6 +259,7 @@ impl Reader<'_> {
             }
         }
         Counts::add(&self.counts.received, contents.len() as u64);
+        let published = !contents.is_empty();
         let (mut next, mut contents) = (0, contents.into_iter().peekable());
         loop {
             match self.step(&events, &mut next, &mut contents) {
@@ -267,7 +283,7 @@ impl Reader<'_> {
                 }
             }
         }
-        let Some(error) = broken else { return Fed::On };
+        let Some(error) = broken else { return if published { Fed::Published } else { Fed::On } };
         self.host.disconnect(self.id);
         let (code, text) = (error.code().number(), error.reply_text());
         self.outbox.finish(Last::Close { code, text, method: error.failing_method() });

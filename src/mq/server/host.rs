@@ -6,10 +6,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, watch};
 
 use super::outbox::Outbox;
+use crate::mq::durable::{Durable, Link, Owner};
 use crate::mq::engine::{Config, ConnectionId, Engine, Id as _, Millis, Outputs, Peer, Totals};
 
-/// What memory being short is called in `connection.blocked`: RabbitMQ's word.
-const LOW_ON_MEMORY: &str = "low on memory";
+/// What is short, as `connection.blocked` says it: RabbitMQ's words.
+fn reason(memory: bool, disk: bool) -> Option<&'static str> {
+    match (memory, disk) {
+        (false, false) => None,
+        (true, false) => Some("low on memory"),
+        (false, true) => Some("low on disk"),
+        (true, true) => Some("low on memory & disk"),
+    }
+}
 
 /// See the module.
 pub(super) struct Host {
@@ -20,6 +28,8 @@ pub(super) struct Host {
     /// How many changes of definitions are on disk.
     stored: watch::Sender<u64>,
     memory_max: u64,
+    /// Where durable queues are kept, if anywhere.
+    link: Option<Link>,
 }
 
 struct State {
@@ -32,7 +42,8 @@ struct State {
     /// What the clock waits for.
     armed: Millis,
     /// Memory is short.
-    alarm: bool,
+    memory_short: bool,
+    disk_short: bool,
     /// Changes of definitions so far.
     changes: u64,
 }
@@ -44,7 +55,8 @@ impl std::fmt::Debug for Host {
 }
 
 impl Host {
-    pub fn new(name: &str, config: Config, memory_max: u64) -> Arc<Self> {
+    /// An empty one, or one with what `durable` has of it.
+    pub fn new(name: &str, config: Config, memory_max: u64, durable: Option<&Durable>) -> Arc<Self> {
         let random = Box::new(|| {
             let mut bytes = [0; 8];
             // Names and reply addresses must not be guessed; a kernel that cannot fill eight bytes does not exist.
@@ -53,7 +65,9 @@ impl Host {
             }
             u64::from_ne_bytes(bytes)
         });
-        Arc::new(Self {
+        let link = durable.map(|durable| durable.link(name));
+        let host = Arc::new(Self {
+            link: link.clone(),
             name: name.to_owned(),
             state: Mutex::new(State {
                 engine: Engine::new(name, config, random),
@@ -61,13 +75,25 @@ impl Host {
                 outboxes: Vec::new(),
                 now: 0,
                 armed: Millis::MAX,
-                alarm: false,
+                memory_short: false,
+                disk_short: false,
                 changes: 0,
             }),
             sooner: Notify::new(),
             stored: watch::Sender::new(0),
             memory_max,
-        })
+        });
+        if let (Some(durable), Some(link)) = (durable, link) {
+            host.run(|engine, out, now| durable.recover(&link, engine, now, out));
+            let owner: Arc<dyn Owner> = host.clone();
+            durable.own(&link, Arc::downgrade(&owner));
+        }
+        host
+    }
+
+    /// Where durable queues are kept, if anywhere.
+    pub fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -109,22 +135,25 @@ impl Host {
     /// One batch: `work` under the lock, then what came out to where it goes.
     pub fn run<R>(&self, work: impl FnOnce(&mut Engine, &mut Outputs, Millis) -> R) -> R {
         let mut state = self.state();
-        let State { engine, out, outboxes, now, armed, alarm, changes } = &mut *state;
+        let State { engine, out, outboxes, now, armed, memory_short, disk_short, changes } = &mut *state;
         *now = (*now).max(wall_clock());
         let result = work(engine, out, *now);
         engine.finish(out);
         let resident = engine.resident();
-        if *alarm != (resident > self.memory_max) && (!*alarm || resident < self.memory_max / 10 * 9) {
-            *alarm = !*alarm;
-            tracing::warn!(
-                vhost = self.name,
-                resident,
-                "memory is {}",
-                if *alarm { "short" } else { "free again" }
-            );
-            engine.set_alarm(alarm.then_some(LOW_ON_MEMORY), out);
+        let is_short = resident > self.memory_max;
+        if *memory_short != is_short && (!*memory_short || resident < self.memory_max / 10 * 9) {
+            *memory_short = is_short;
+            let what = if is_short { "short" } else { "free again" };
+            tracing::warn!(vhost = self.name, resident, "memory is {what}");
+            engine.set_alarm(reason(is_short, *disk_short), out);
         }
         if !out.is_empty() {
+            *changes += out.changes.len() as u64;
+            if let Some(link) = &self.link {
+                link.submit(engine, out, *changes);
+            } else if !out.changes.is_empty() {
+                self.stored.send_replace(*changes);
+            }
             for lane in out.connections() {
                 if let Some(Some((id, outbox))) = outboxes.get(lane.connection.index())
                     && *id == lane.connection
@@ -161,6 +190,24 @@ impl Host {
                 },
             }
         }
+    }
+}
+
+impl Owner for Host {
+    fn with_engine(&self, work: &mut dyn FnMut(&mut Engine, &mut Outputs, Millis)) {
+        self.run(|engine, out, now| work(engine, out, now));
+    }
+
+    fn definitions_stored(&self, changes: u64) {
+        self.stored.send_if_modified(|stored| std::mem::replace(stored, (*stored).max(changes)) < changes);
+    }
+
+    fn disk_is_short(&self, short: bool) {
+        let mut state = self.state();
+        state.disk_short = short;
+        let reason = reason(state.memory_short, short);
+        drop(state);
+        self.run(|engine, out, _| engine.set_alarm(reason, out));
     }
 }
 

@@ -1,0 +1,204 @@
+//! A log read from its start: what is in the queue, in which order, and how often it came back. No body is kept.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::live::Live;
+use super::record::{self, Entry, Restorer, Stored};
+use crate::mq::engine::{Message, Recovered};
+use crate::storage::{Error, Log};
+
+/// Facts of a message in 32 bits: 30 of size.
+type Fact = u32;
+const EXPIRES: Fact = 1 << 31;
+const LIVE: Fact = 1 << 30;
+/// Bodies are at most 512 MiB.
+const SIZE: Fact = LIVE - 1;
+/// Facts that are allocated at once: large enough to go back to the system when they are freed.
+const CHUNK: usize = 64 * 1024;
+
+/// What a log says.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    start: u64,
+    /// The offset behind the last record.
+    pub end: u64,
+    /// By offset, from the start of the log on.
+    facts: Vec<Box<[Fact]>>,
+    /// Priorities, only of messages that have one.
+    priorities: HashMap<u64, u8>,
+    /// Messages that were moved: where they are by where they first were.
+    moved: BTreeMap<u64, u64>,
+    /// How often messages came back, by the offset of their record.
+    pub returns: HashMap<u64, u32>,
+    /// The highest message that was delivered, by the offset that a DLV names.
+    pub delivered: Option<u64>,
+    pub live: Live,
+}
+
+/// Reads a log.
+pub(crate) fn replay(log: &Log) -> Result<Replayed, Error> {
+    let state = log.state();
+    let mut replayed = Replayed::new(unsigned(state.start));
+    let mut reader = log.reader(state.start, state.end);
+    while let Some(batch) = reader.next_batch()? {
+        let mut last = None;
+        for record in batch.records()? {
+            let record = record?;
+            let offset = unsigned(record.offset);
+            last = Some(offset);
+            if offset < replayed.start {
+                continue;
+            }
+            // Half a header's share is near enough to what a record takes.
+            let bytes = record.value.map_or(0, <[u8]>::len) as u64 + 10;
+            match record::decode(record.key, record.value) {
+                Some(entry) => replayed.take(offset, bytes, entry),
+                // Of a version to come, or a hole: not a message of ours.
+                None => tracing::warn!(log = %log.id(), offset, "a record that this version does not know"),
+            }
+        }
+        replayed.end = last.map_or(replayed.end, |last| last + 1);
+    }
+    replayed.end = unsigned(state.end);
+    Ok(replayed)
+}
+
+fn unsigned(offset: i64) -> u64 {
+    u64::try_from(offset).unwrap_or(0)
+}
+
+impl Replayed {
+    fn new(start: u64) -> Self {
+        Self {
+            start,
+            end: start,
+            facts: Vec::new(),
+            priorities: HashMap::new(),
+            moved: BTreeMap::new(),
+            returns: HashMap::new(),
+            delivered: None,
+            live: Live::from(start),
+        }
+    }
+
+    fn take(&mut self, offset: u64, bytes: u64, entry: Entry<'_>) {
+        let is_message = matches!(entry, Entry::Enqueue(_) | Entry::Move { .. });
+        self.live.written(offset, bytes, is_message);
+        match entry {
+            Entry::Enqueue(stored) => self.note(offset, &stored),
+            Entry::Ack(ranges) => ranges.for_each(|(first, count)| self.gone(first, count)),
+            Entry::Requeue { message, returns } => {
+                if self.fact(message).is_some() {
+                    self.returns.insert(message, returns);
+                }
+            }
+            Entry::Delivered { up_to } => self.delivered = self.delivered.max(Some(up_to)),
+            Entry::Move { first, returns, stored } => {
+                let before = self.moved.insert(first, offset).unwrap_or(first);
+                self.gone(before, 1);
+                self.note(offset, &stored);
+                if returns > 0 {
+                    self.returns.insert(offset, returns);
+                }
+            }
+        }
+    }
+
+    fn slot(&mut self, offset: u64) -> Option<&mut Fact> {
+        let index = usize::try_from(offset.checked_sub(self.start)?).ok()?;
+        self.facts.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
+    }
+
+    /// Facts of a message that is in the queue.
+    fn fact(&self, offset: u64) -> Option<Fact> {
+        let index = usize::try_from(offset.checked_sub(self.start)?).ok()?;
+        let fact = *self.facts.get(index / CHUNK)?.get(index % CHUNK)?;
+        (fact & LIVE != 0).then_some(fact)
+    }
+
+    fn note(&mut self, offset: u64, stored: &Stored<'_>) {
+        let index = (offset - self.start) as usize;
+        while self.facts.len() <= index / CHUNK {
+            self.facts.push(vec![0; CHUNK].into());
+        }
+        let size = Fact::try_from(stored.body.len()).unwrap_or(SIZE).min(SIZE);
+        let expires = if stored.expires == 0 { 0 } else { EXPIRES };
+        if let Some(slot) = self.slot(offset) {
+            *slot = size | expires | LIVE;
+        }
+        if stored.priority > 0 {
+            self.priorities.insert(offset, stored.priority);
+        }
+    }
+
+    fn gone(&mut self, first: u64, count: u64) {
+        // Ranges come from a checked log, and are believed no further than it goes.
+        let (from, to) = (first.max(self.start), first.saturating_add(count).min(self.start + self.room()));
+        for offset in from..to {
+            if let Some(slot) = self.slot(offset).filter(|slot| **slot & LIVE != 0) {
+                *slot = 0;
+                self.live.gone(offset, 1);
+            }
+            if !self.priorities.is_empty() {
+                self.priorities.remove(&offset);
+            }
+            if !self.returns.is_empty() {
+                self.returns.remove(&offset);
+            }
+        }
+    }
+
+    fn room(&self) -> u64 {
+        (self.facts.len() * CHUNK) as u64
+    }
+
+    /// Messages in the order of the queue: that of their first records.
+    pub fn messages(&self) -> impl Iterator<Item = Recovered> {
+        let moved = self.moved.iter().map(|(first, offset)| (*first, *offset));
+        let mut moved = moved.filter(|(_, offset)| self.fact(*offset).is_some()).peekable();
+        let places: std::collections::HashSet<u64> = self.moved.values().copied().collect();
+        let mut plain = (self.start..self.start + self.room())
+            .filter(move |offset| self.fact(*offset).is_some() && !places.contains(offset))
+            .peekable();
+        std::iter::from_fn(move || {
+            let first_moved = match (moved.peek(), plain.peek()) {
+                (Some((first, _)), Some(offset)) => first < offset,
+                (Some(_), None) => true,
+                (None, _) => false,
+            };
+            let offset = if first_moved { moved.next()?.1 } else { plain.next()? };
+            let fact = self.fact(offset).unwrap_or(0);
+            Some(Recovered {
+                offset,
+                priority: self.priorities.get(&offset).copied().unwrap_or(0),
+                size: u64::from(fact & SIZE),
+                // When exactly is read with the message.
+                expires: u64::from(fact & EXPIRES != 0),
+            })
+        })
+    }
+
+    /// Reads the messages themselves: of a delayed exchange, which keeps them in memory.
+    pub fn load_all(&self, log: &Log) -> Result<Vec<(u64, u64, Arc<Message>)>, Error> {
+        let mut restorer = Restorer::default();
+        let mut messages = Vec::new();
+        let mut reader = log.reader(log.state().start, log.end());
+        while let Some(batch) = reader.next_batch()? {
+            for record in batch.records()? {
+                let record = record?;
+                let offset = unsigned(record.offset);
+                if self.fact(offset).is_none() {
+                    continue;
+                }
+                if let Some(Entry::Enqueue(stored) | Entry::Move { stored, .. }) =
+                    record::decode(record.key, record.value)
+                    && let Some(message) = restorer.message(&stored, |body| batch.share(body))
+                {
+                    messages.push((offset, stored.expires, Arc::new(message)));
+                }
+            }
+        }
+        Ok(messages)
+    }
+}

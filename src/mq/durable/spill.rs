@@ -1,0 +1,137 @@
+//! Messages that are in no log and left memory because it is short: files that last as long as they are needed, and no
+//! longer than the process. They are logs of a store of their own, which is opened when the first of them is needed.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::reader::Load;
+use super::{record, storage_options};
+use crate::mq::engine::{Message, Place, QueueId};
+use crate::storage::{BatchBuilder, Durability, Error, Importance, Log, LogConfig, LogId, Options, Store};
+
+/// A batch is written when it is so large, in bytes.
+const BATCH_BYTES_MAX: usize = 128 << 10;
+
+fn folder(dir: &Path) -> PathBuf {
+    dir.join("spill")
+}
+
+/// Removes what the last process left.
+pub(super) fn sweep(dir: &Path) {
+    match std::fs::remove_dir_all(folder(dir)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(%error, "messages that the last process spilled are still there"),
+    }
+}
+
+/// The spill files of all queues.
+pub(super) struct Spills {
+    dir: PathBuf,
+    store: Option<Store>,
+    files: HashMap<(usize, QueueId), Spilled>,
+}
+
+struct Spilled {
+    log: Log,
+    /// The number of the message at offset 0.
+    base: u64,
+    batch: BatchBuilder,
+    head: Vec<u8>,
+}
+
+impl Spilled {
+    fn write(&mut self) -> Result<(), Error> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.log.append_built_as(&mut self.batch, 0, Importance::Normal).map(drop)
+    }
+}
+
+impl Spills {
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: folder(dir), store: None, files: HashMap::new() }
+    }
+
+    fn begin(&mut self, number: u64) -> Result<Spilled, Error> {
+        let store = match self.store.take() {
+            Some(store) => store,
+            // Nothing of it is waited for.
+            None => Store::open(&self.dir, Options { reserve_bytes: 0, ..storage_options(Durability::Os) })?,
+        };
+        let store = self.store.insert(store);
+        let name = LogId::random().map_err(|source| Error::Io {
+            what: "name a file in",
+            path: self.dir.clone(),
+            source: Arc::new(source),
+        })?;
+        let log = store.log(name, LogConfig::default())?;
+        Ok(Spilled { log, base: number, batch: BatchBuilder::new(), head: Vec::new() })
+    }
+
+    /// Keeps a message under its number, which counts up.
+    pub fn put(
+        &mut self,
+        at: (usize, QueueId),
+        number: u64,
+        message: &Message,
+        expires: u64,
+        now: i64,
+    ) -> Result<(), Error> {
+        let spilled = match self.files.remove(&at) {
+            Some(spilled) => Ok(spilled),
+            None => self.begin(number),
+        };
+        let mut spilled =
+            spilled.inspect_err(|error| tracing::error!(%error, "messages cannot be spilled"))?;
+        let expected = spilled.base + spilled.log.end() as u64 + spilled.batch.count() as u64;
+        let mut done = if spilled.batch.len() >= BATCH_BYTES_MAX { spilled.write() } else { Ok(()) };
+        // Full: the caller comes again with the same one.
+        if done.is_ok() && number == expected {
+            spilled.head.clear();
+            let key = record::enqueue(message, expires, &mut spilled.head);
+            done = spilled.batch.push(now, Some(&key), &spilled.head, &message.body).map_err(Error::from);
+        }
+        if let Err(error) = &done {
+            tracing::error!(%error, "messages cannot be spilled");
+        }
+        self.files.insert(at, spilled);
+        done
+    }
+
+    /// What reads messages back.
+    pub fn load(&mut self, at: (usize, QueueId), first: u64, count: u32, place: Place, _now: i64) -> Load {
+        let spilled = self.files.get_mut(&at);
+        let written = spilled.and_then(|spilled| {
+            let offset = first.checked_sub(spilled.base)?;
+            // Nothing before is asked for again, unless priorities make it be read out of order.
+            spilled.write().ok()?;
+            Some((spilled.log.clone(), offset))
+        });
+        let (log, offset) = written.map_or((None, 0), |(log, offset)| (Some(log), offset));
+        Load { host: at.0, queue: at.1, place, log, first: offset, count, past: Arc::default() }
+    }
+
+    /// Nothing of a queue is needed any more.
+    pub fn forget(&mut self, at: (usize, QueueId)) {
+        if let (Some(spilled), Some(store)) = (self.files.remove(&at), &self.store) {
+            let name = spilled.log.id();
+            drop(spilled);
+            if let Err(error) = store.remove(name) {
+                tracing::warn!(%error, "a file of spilled messages is not removed");
+            }
+        }
+    }
+}
+
+impl Drop for Spills {
+    fn drop(&mut self) {
+        self.files.clear();
+        if self.store.take().is_some() {
+            // The next start does it otherwise.
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}
