@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod completions;
+pub mod confirm;
 pub mod connect;
 pub mod context;
 pub mod demo;
@@ -61,7 +62,7 @@ pub struct Cli {
 pub enum Command {
     /// Call a function somewhere else
     Rpc(rpc::RpcArgs),
-    /// Run a message broker for RabbitMQ's clients
+    /// Hand out messages: everybody gets a copy, or one taker each
     Mq(mq::MqArgs),
     /// Run a command with temporary servers
     With(with::WithArgs),

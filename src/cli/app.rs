@@ -141,7 +141,18 @@ impl App {
     where
         F: Future<Output = anyhow::Result<Exit>>,
     {
-        let runtime = self.client_runtime()?;
+        self.client_on(self.client_runtime()?, timeout, work)
+    }
+
+    fn client_on<F>(
+        &self,
+        runtime: tokio::runtime::Runtime,
+        timeout: Option<Duration>,
+        work: F,
+    ) -> anyhow::Result<Exit>
+    where
+        F: Future<Output = anyhow::Result<Exit>>,
+    {
         let result = runtime.block_on(async {
             let work = self.flushing(work);
             let timed = async {
@@ -162,6 +173,38 @@ impl App {
         runtime.shutdown_background();
         self.printer.flush()?;
         result
+    }
+
+    /// The same with a thread of its own for everything that the work spawns, such as the task of a connection:
+    /// it goes on while the work reads, computes, or waits for the reader of its output.
+    ///
+    /// # Errors
+    /// As [`client`](Self::client).
+    pub fn client_with_driver<F>(&self, timeout: Option<Duration>, work: F) -> anyhow::Result<Exit>
+    where
+        F: Future<Output = anyhow::Result<Exit>>,
+    {
+        self.client_on(self.driver_runtime()?, timeout, work)
+    }
+
+    /// The same for work that looks after signals and time itself, because it has to put something in order when
+    /// it is cut short.
+    ///
+    /// # Errors
+    /// The work's own, and output that cannot be written.
+    pub fn client_to_its_end<F>(&self, work: F) -> anyhow::Result<Exit>
+    where
+        F: Future<Output = anyhow::Result<Exit>>,
+    {
+        let runtime = self.driver_runtime()?;
+        let result = runtime.block_on(work);
+        runtime.shutdown_background();
+        self.printer.flush()?;
+        result
+    }
+
+    fn driver_runtime(&self) -> anyhow::Result<tokio::runtime::Runtime> {
+        Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
     }
 
     /// `work`, with the output passed on each time it has nothing more to do at once.

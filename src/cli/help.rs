@@ -107,7 +107,7 @@ pub const TOP: &str = "\
 {usage-heading} {usage}
 
 Talk:      rpc          call a function somewhere else     serve, call, ls, bench
-           mq           hand out messages                 broker
+           mq           hand out messages                 broker, pub, sub, send, recv
 Local:     with         run a command with temporary servers
            wait         until an endpoint answers
            context      keep named sets of endpoints

@@ -11,6 +11,7 @@ use super::connect::ConnectArgs;
 use super::endpoint::{Endpoint, Pillar, Place, Scheme};
 use super::exit::{Exit, Failure};
 use crate::backoff::{Backoff, Delays};
+use crate::mq::wire::PROTOCOL_HEADER;
 use crate::rpc::client::{CallOptions, Cause, Client, Connector};
 use crate::rpc::jsonrpc::Framing;
 use crate::rpc::jsonrpc::client::Carrier;
@@ -33,6 +34,7 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\
 Examples:
   bandy wait rpc                               this user's own rpc server
   bandy wait grpc://localhost:50051 --timeout 5s
+  bandy wait amqp://localhost                  a broker, RabbitMQ too
   bandy rpc serve -l :0 --url-file url & bandy wait --url-file url
 
 Exit: 0 all answer · 124 --timeout passed · see 'bandy help exit-codes'")]
@@ -59,13 +61,13 @@ pub fn run(args: &WaitArgs, app: &App) -> anyhow::Result<Exit> {
     }
     app.client(None, async {
         let deadline = Instant::now() + args.timeout;
-        let all = endpoints.iter().map(|endpoint| answers(endpoint, app, deadline));
+        let all = endpoints.iter().map(|server| answers(server, app, deadline));
         futures_util::future::try_join_all(all).await.map_err(|late| late.failure(args.timeout))?;
         for file in &args.url_file {
             let urls = urls_in(file, deadline).await.map_err(|late| late.failure(args.timeout))?;
             for url in urls.lines() {
-                let endpoint = endpoint(url, app)?;
-                answers(&endpoint, app, deadline).await.map_err(|late| late.failure(args.timeout))?;
+                let server = endpoint(url, app)?;
+                answers(&server, app, deadline).await.map_err(|late| late.failure(args.timeout))?;
             }
         }
         Ok(Exit::Done)
@@ -73,26 +75,33 @@ pub fn run(args: &WaitArgs, app: &App) -> anyhow::Result<Exit> {
 }
 
 /// A pillar's word means its current endpoint; a URL names its pillar by its scheme.
-fn endpoint(text: &str, app: &App) -> anyhow::Result<Endpoint> {
+fn endpoint(text: &str, app: &App) -> anyhow::Result<Server> {
     if let Some(pillar) = Pillar::ALL.into_iter().find(|pillar| pillar.name() == text) {
         built(pillar)?;
-        return Ok(ConnectArgs::default().resolve(app, pillar)?.endpoint);
+        let endpoint = ConnectArgs::default().resolve(app, pillar)?.endpoint;
+        return Ok(Server { pillar, endpoint });
     }
     // Without a scheme it is rpc's: the words of all pillars look alike there.
     let Some(pillar) = Pillar::ALL.into_iter().find(|pillar| Endpoint::parse(*pillar, text).is_ok()) else {
         return Err(Failure::from(Endpoint::parse(Pillar::Rpc, text).expect_err("no pillar takes it")).into());
     };
     built(pillar)?;
-    Ok(Endpoint::parse(pillar, text).map_err(Failure::from)?)
+    Ok(Server { pillar, endpoint: Endpoint::parse(pillar, text).map_err(Failure::from)? })
+}
+
+/// Who is waited for, and what it has to speak.
+struct Server {
+    pillar: Pillar,
+    endpoint: Endpoint,
 }
 
 /// Refuses the pillars that this version does not have.
 pub(super) fn built(pillar: Pillar) -> Result<(), Failure> {
     match pillar {
-        Pillar::Rpc => Ok(()),
-        Pillar::Mq | Pillar::Log | Pillar::Gossip => Err(Failure::new(
+        Pillar::Rpc | Pillar::Mq => Ok(()),
+        Pillar::Log | Pillar::Gossip => Err(Failure::new(
             Exit::Usage,
-            format!("{} is not part of this version of bandy yet; rpc is", pillar.name()),
+            format!("{} is not part of this version of bandy yet; rpc and mq are", pillar.name()),
         )),
     }
 }
@@ -135,9 +144,10 @@ async fn pause(pauses: &mut Delays, deadline: Instant) -> bool {
 }
 
 /// Returns when the server answers in its protocol.
-async fn answers(endpoint: &Endpoint, app: &App, deadline: Instant) -> Result<(), Late> {
+async fn answers(server: &Server, app: &App, deadline: Instant) -> Result<(), Late> {
+    let Server { pillar, endpoint } = server;
     let addresses = match &endpoint.place {
-        Place::Local(name) => vec![Address::Unix(app.home.socket(Pillar::Rpc, name))],
+        Place::Local(name) => vec![Address::Unix(app.home.socket(*pillar, name))],
         Place::Unix(_) | Place::Dir(_) | Place::Hosts(_) => endpoint.addresses(),
     };
     let mut pauses = PAUSE.delays(0);
@@ -145,7 +155,10 @@ async fn answers(endpoint: &Endpoint, app: &App, deadline: Instant) -> Result<()
         let attempt = async {
             let mut result = Err("it has no address".to_owned());
             for address in &addresses {
-                result = greet(address, endpoint.scheme).await;
+                result = match pillar {
+                    Pillar::Mq => greet_broker(address, endpoint.scheme).await,
+                    _ => greet(address, endpoint.scheme).await,
+                };
                 if result.is_ok() {
                     break;
                 }
@@ -164,17 +177,40 @@ async fn answers(endpoint: &Endpoint, app: &App, deadline: Instant) -> Result<()
     }
 }
 
-/// One handshake.
-async fn greet(address: &Address, scheme: Scheme) -> Result<(), String> {
+/// How to reach it.
+fn options(scheme: Scheme, alpn: Vec<Vec<u8>>) -> Result<ConnectOptions, String> {
     let tls = if scheme.is_tls() {
         // Nothing is told to this server but that we are here: whoever it is, it is ready.
-        let alpn = vec![ALPN_H2.to_vec(), ALPN_HTTP11.to_vec()];
         let options = TlsClientOptions { insecure: true, alpn, ..TlsClientOptions::default() };
         Some(TlsClient::new(&options).map_err(|error| error.to_string())?)
     } else {
         None
     };
-    let options = ConnectOptions { timeout: ATTEMPT_TIMEOUT, tls };
+    Ok(ConnectOptions { timeout: ATTEMPT_TIMEOUT, tls })
+}
+
+/// The first words of a broker: it says who it is before anybody logs in.
+async fn greet_broker(address: &Address, scheme: Scheme) -> Result<(), String> {
+    let options = options(scheme, Vec::new())?;
+    let mut stream = Stream::connect_with(address, &options).await.map_err(|error| error.to_string())?;
+    let talk = async {
+        stream.write_all(&PROTOCOL_HEADER).await?;
+        stream.flush().await?;
+        let mut head = [0; 11];
+        stream.read_exact(&mut head).await?;
+        std::io::Result::Ok(head)
+    };
+    let head = talk.await.map_err(|error| format!("no AMQP handshake: {error}"))?;
+    // A method frame of channel 0, with connection.start.
+    if head[..3] == [1, 0, 0] && head[7..] == [0, 10, 0, 10] {
+        return Ok(());
+    }
+    Err("it speaks something else than AMQP 0-9-1".to_owned())
+}
+
+/// One handshake.
+async fn greet(address: &Address, scheme: Scheme) -> Result<(), String> {
+    let options = options(scheme, vec![ALPN_H2.to_vec(), ALPN_HTTP11.to_vec()])?;
     let connector = match scheme {
         Scheme::Tcp => Some(Connector::Compact(address.clone(), options.clone())),
         Scheme::Udp => Some(Connector::CompactDatagrams { address: address.clone(), at_least_once: false }),

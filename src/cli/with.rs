@@ -28,11 +28,12 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(6);
 Examples:
   bandy with rpc -- ./test.sh          servers for one command; its exit code is ours
   bandy with rpc=api.proto -- make check
-  bandy with rpc                       a shell with BANDY_RPC_URL set; 'exit' stops the servers
+  bandy with mq -- pytest              a broker, its URL in BANDY_MQ_URL and AMQP_URL
+  bandy with rpc mq                    a shell with their URLs set; 'exit' stops the servers
 
 Exit: the command's · 125 no servers · 126, 127 the command cannot be run")]
 pub struct WithArgs {
-    /// What to start: rpc, or rpc=FILE.proto to answer its methods with their requests
+    /// What to start: rpc, mq, or rpc=FILE.proto to answer its methods with their requests
     #[arg(value_name = "SERVER", required = true)]
     pub servers: Vec<String>,
     /// What to run; without it, $SHELL
@@ -90,15 +91,21 @@ impl Wanted {
     fn parse(text: &str) -> Result<Self, Failure> {
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
         let Some(pillar) = Pillar::ALL.into_iter().find(|pillar| pillar.name() == name) else {
-            return Err(Failure::new(Exit::SetUp, format!("'{name}' is not a server: rpc is"))
+            return Err(Failure::new(Exit::SetUp, format!("'{name}' is not a server: rpc and mq are"))
                 .tip("a command follows after '--': bandy with rpc -- CMD"));
         };
         built(pillar).map_err(|failure| Failure { exit: Exit::SetUp, ..failure })?;
+        if pillar != Pillar::Rpc && value.is_some_and(|value| !value.is_empty()) {
+            return Err(Failure::new(Exit::SetUp, format!("{name} takes no value: '{text}'")));
+        }
         Ok(Self { pillar, proto: value.filter(|value| !value.is_empty()).map(PathBuf::from) })
     }
 
     fn words(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec![self.pillar.name().into(), "serve".into()];
+        if self.pillar == Pillar::Mq {
+            words.push("--memory".into());
+        }
         if let Some(proto) = &self.proto {
             words.extend(["--echo".into(), "--proto".into(), proto.into()]);
         }
@@ -174,7 +181,9 @@ impl Servers {
                 let address = url.split_once("://").map_or(url.as_str(), |(_, address)| address);
                 self.variables.push(("GRPC_ADDR", address.to_owned()));
             }
-            Pillar::Mq | Pillar::Log | Pillar::Gossip => {}
+            // What clients in other languages look for.
+            Pillar::Mq => self.variables.push(("AMQP_URL", url.clone())),
+            Pillar::Log | Pillar::Gossip => {}
         }
         self.variables.push((server.pillar.variable(), url));
         Ok(())

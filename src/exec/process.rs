@@ -19,6 +19,8 @@ pub const KILL_AFTER: Duration = Duration::from_secs(2);
 pub enum Prints {
     /// To us, through [`Process::stdout`] and [`Process::stderr`].
     ToUs,
+    /// What it says to us, through [`Process::stdout`]; what it complains, wherever we print.
+    StdoutToUs,
     /// Wherever we print.
     Through,
 }
@@ -76,8 +78,11 @@ impl Process {
         // No pre_exec and no uid: std takes posix_spawn, which does not copy our page tables.
         let mut command = Command::new(path);
         command.args(arguments).stdin(Stdio::piped()).process_group(0);
+        if prints != Prints::Through {
+            command.stdout(Stdio::piped());
+        }
         if prints == Prints::ToUs {
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.stderr(Stdio::piped());
         }
         for (name, value) in environment {
             match value {

@@ -3,6 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::record::Verdict;
+
 /// What to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
@@ -42,6 +44,25 @@ impl Program {
     /// An executable file without arguments.
     pub fn from_path(path: impl Into<PathBuf>) -> Self {
         Self { argv: vec![path.into().into_os_string()] }
+    }
+
+    /// Why it cannot be run, whatever it is run for, as far as that shows without running it: a shell command
+    /// may still name something that is not there.
+    pub fn is_missing(&self, search_path: Option<&OsStr>) -> Option<Verdict> {
+        let path = Path::new(self.argv.first()?);
+        let places: Vec<PathBuf> = if path.components().count() > 1 {
+            vec![path.to_owned()]
+        } else {
+            std::env::split_paths(search_path?).map(|folder| folder.join(path)).collect()
+        };
+        if places.iter().any(|place| is_executable(place)) {
+            return None;
+        }
+        Some(if places.iter().any(|place| place.exists()) {
+            Verdict::NotExecutable
+        } else {
+            Verdict::NotFound
+        })
     }
 
     /// Program and arguments; never empty.
@@ -110,6 +131,19 @@ mod tests {
         let words = argv("tr 'a-z' \"A-Z\"");
         assert!(words[0].ends_with("/tr"), "{words:?}");
         assert_eq!(words[1..], ["a-z", "A-Z"]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_known_before_it_is_run() {
+        let path = Some(OsStr::new("/usr/bin:/bin"));
+        let missing = |words: &[&str]| {
+            Program::from_words(words.iter().map(OsString::from).collect(), path).unwrap().is_missing(path)
+        };
+        assert_eq!(missing(&["tr", "a"]), None);
+        assert_eq!(missing(&["no-such-command"]), Some(Verdict::NotFound));
+        assert_eq!(missing(&["/no/such"]), Some(Verdict::NotFound));
+        assert_eq!(missing(&["/etc/passwd"]), Some(Verdict::NotExecutable));
+        assert_eq!(missing(&["no-such | cat"]), None);
     }
 
     #[test]

@@ -14,8 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt as _};
 use serde_json::Value;
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::ChildStdin;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{ChildStdin, ChildStdout};
 
 use super::jobs::{Jobs, Lane};
 use super::process::{Prints, Process};
@@ -27,6 +27,9 @@ use crate::shutdown::Shutdown;
 const VARIABLE_BYTES_MAX: usize = 64 << 10;
 /// All variables of a record together: macOS takes 1 MiB, along with those of the user.
 const VARIABLES_BYTES_MAX: usize = 256 << 10;
+
+/// Longest answer of a command.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// What a command reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,8 +149,18 @@ impl RecordCommand {
     pub async fn run(&self, record: &Record, seed: u64, shutdown: &Shutdown) -> Verdict {
         let mut pauses = self.retries.pauses(seed);
         loop {
-            let verdict = self.attempt(record, shutdown).await;
+            let (verdict, _) = self.attempt(record, Prints::Through, shutdown).await;
             let Some(pause) = pauses.after(verdict) else { return verdict };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// The same, with what the last attempt printed: at most 64 MiB, more is a failure.
+    pub async fn answer(&self, record: &Record, seed: u64, shutdown: &Shutdown) -> (Verdict, Bytes) {
+        let mut pauses = self.retries.pauses(seed);
+        loop {
+            let (verdict, printed) = self.attempt(record, Prints::StdoutToUs, shutdown).await;
+            let Some(pause) = pauses.after(verdict) else { return (verdict, printed) };
             tokio::time::sleep(pause).await;
         }
     }
@@ -194,14 +207,29 @@ impl RecordCommand {
         )
     }
 
-    async fn attempt(&self, record: &Record, shutdown: &Shutdown) -> Verdict {
+    async fn attempt(&self, record: &Record, prints: Prints, shutdown: &Shutdown) -> (Verdict, Bytes) {
+        let mut printed = Vec::new();
+        let verdict = self.attempt_into(record, prints, &mut printed, shutdown).await;
+        if printed.len() > ANSWER_BYTES_MAX {
+            return (Verdict::SetUp(io::ErrorKind::FileTooLarge), Bytes::new());
+        }
+        (verdict, printed.into())
+    }
+
+    async fn attempt_into(
+        &self,
+        record: &Record,
+        prints: Prints,
+        printed: &mut Vec<u8>,
+        shutdown: &Shutdown,
+    ) -> Verdict {
         let stale = self.stale.iter().map(|name| (name.clone(), None));
         let own = variables(record).into_iter().map(|(name, value)| (name, Some(value)));
-        let mut process = match Process::start(&self.program, stale.chain(own), Prints::Through, shutdown) {
+        let mut process = match Process::start(&self.program, stale.chain(own), prints, shutdown) {
             Ok(process) => process,
             Err(error) => return Verdict::of_error(&error),
         };
-        let stdin = process.stdin.take();
+        let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
         let input = self.input(record);
         let work = async {
             // Only the command's end counts. It may end without having read.
@@ -209,9 +237,11 @@ impl RecordCommand {
                 feed(stdin, input).await;
                 std::future::pending::<()>().await;
             };
+            // What it printed is read to the end, which is that of the command.
+            let ending = async { tokio::join!(process.wait(), drain(stdout, printed)).0 };
             tokio::select! {
                 biased;
-                status = process.wait() => status,
+                status = ending => status,
                 () = feeding => unreachable!("it never ends"),
             }
         };
@@ -239,6 +269,13 @@ impl RecordCommand {
                 line.into()
             }
         }
+    }
+}
+
+/// Reads what a command prints, and one byte more than is allowed.
+async fn drain(stdout: Option<ChildStdout>, printed: &mut Vec<u8>) {
+    if let Some(stdout) = stdout {
+        let _ = stdout.take(ANSWER_BYTES_MAX as u64 + 1).read_to_end(printed).await;
     }
 }
 
@@ -350,7 +387,6 @@ mod tests {
     use std::path::Path;
 
     use futures_util::stream;
-    use tokio::io::AsyncReadExt as _;
 
     use super::*;
     use crate::backoff::Backoff;

@@ -107,7 +107,9 @@ impl<'a> Records<'a> {
             (Some(partition), None) => origin.push(format!("p{partition}")),
             (None, _) => {}
         }
-        origin.extend(record.key.as_deref().map(|key| String::from_utf8_lossy(key).into_owned()));
+        let key = record.key.as_deref().map(|key| String::from_utf8_lossy(key).into_owned());
+        // What was published to a topic has it as its key.
+        origin.extend(key.filter(|key| origin.first() != Some(key)));
         self.printer.data(|buffer| {
             if !origin.is_empty() {
                 let style = if self.printer.look.out.colour { DIM } else { Style::new() };

@@ -308,7 +308,7 @@ fn with_gives_a_command_servers_and_returns_its_code() {
 fn with_says_why_there_is_no_command() {
     bandy("with rpc -- /nowhere/cmd").runs().exits(127).complains("cannot run /nowhere/cmd");
     bandy("with rpc -- /etc/passwd").runs().exits(126).complains("cannot run /etc/passwd");
-    bandy("with mq -- true").runs().exits(125).complains("mq is not part of this version");
+    bandy("with log -- true").runs().exits(125).complains("log is not part of this version");
     bandy("with nothing -- true").runs().exits(125).complains("'nothing' is not a server");
     bandy("with rpc=/nowhere.proto -- true").runs().exits(125).complains("did not start");
 }
@@ -357,7 +357,7 @@ fn wait_is_for_the_protocol_and_not_for_the_port() {
         .runs()
         .exits(124)
         .complains("no URL in /nowhere/url");
-    bandy("wait mq").runs().exits(2).complains("mq is not part of this version");
+    bandy("wait log").runs().exits(2).complains("log is not part of this version");
     // An open port that says nothing is no server in any protocol.
     for scheme in ["tcp", "jsonrpc+tcp", "http"] {
         let mute = mute.local_addr().unwrap();

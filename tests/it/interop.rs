@@ -4,6 +4,7 @@ mod amqp_client;
 mod grpc_go;
 mod json_rpc;
 mod mq_broker;
+mod mq_commands;
 mod peers;
 mod rabbitmq;
 mod reflection;

@@ -11,6 +11,7 @@ mod generated;
 mod harness;
 mod interop;
 mod mq_broker;
+mod mq_commands;
 mod mq_durable;
 mod rpc_bench;
 mod rpc_cache;

@@ -32,7 +32,7 @@ const fn row(command: &'static str, flag: &'static str, takes_value: bool, ours:
     Foreign { command, flag, takes_value, ours }
 }
 
-/// grpcurl writes long flags with one dash; ghz and buf curl have names of their own.
+/// grpcurl writes long flags with one dash; ghz and buf curl have names of their own, and so have the clients of queues.
 #[rustfmt::skip]
 const TABLE: &[Foreign] = &[
     row("rpc", "-plaintext", false, Ours::Nothing),
@@ -74,6 +74,40 @@ const TABLE: &[Foreign] = &[
     row("rpc", "--host", true, Ours::Words("-e")),
     row("rpc", "-p", true, Ours::Instead("the port is part of the endpoint: -e HOST:PORT")),
     row("rpc", "--port", true, Ours::Instead("the port is part of the endpoint: -e HOST:PORT")),
+    // mosquitto's, kcat's and amqp-tools'.
+    row("mq", "-t", true, Ours::Words("")),
+    row("mq", "--topic", true, Ours::Words("")),
+    row("mq", "-m", true, Ours::Words("")),
+    row("mq", "--message", true, Ours::Words("")),
+    row("mq", "--body", true, Ours::Words("")),
+    row("mq", "--queue", true, Ours::Words("")),
+    row("mq", "-b", true, Ours::Instead("a broker is -e amqp://HOST; a body stands after the name: bandy mq send QUEUE BODY")),
+    row("mq", "-c", true, Ours::Words("-n")),
+    row("mq", "-C", true, Ours::Instead("-n N stops after N messages; --content-type TYPE says what a body is")),
+    row("mq", "-E", true, Ours::Instead("-p content_encoding=ENCODING")),
+    row("mq", "-W", true, Ours::Words("--timeout")),
+    row("mq", "-F", true, Ours::Words("-o")),
+    row("mq", "-N", false, Ours::Instead("a template that ends in \\c prints no newline: -o '%v\\c'")),
+    row("mq", "-J", false, Ours::Words("--json")),
+    row("mq", "-Z", false, Ours::Words("-0")),
+    row("mq", "-P", false, Ours::Nothing),
+    row("mq", "-l", false, Ours::Nothing),
+    row("mq", "--line-buffered", false, Ours::Nothing),
+    row("mq", "-s", false, Ours::Instead("--whole sends all of stdin as one message; a broker is -e amqp://HOST")),
+    row("mq", "-d", false, Ours::Words("--create")),
+    row("mq", "--declare", false, Ours::Words("--create")),
+    row("mq", "-A", false, Ours::Instead("messages are acknowledged when they were printed; --requeue puts them back")),
+    row("mq", "--no-ack", false, Ours::Instead("messages are acknowledged when they were printed; --requeue puts them back")),
+    row("mq", "--qos", true, Ours::Nothing),
+    row("mq", "-r", true, Ours::Instead("a routing key is the first word of pub, and -k of bind")),
+    row("mq", "--routing-key", true, Ours::Instead("a routing key is the first word of pub, and -k of bind")),
+    row("mq", "--url", true, Ours::Words("-e")),
+    row("mq", "--server", true, Ours::Words("-e")),
+    row("mq", "--host", true, Ours::Words("-e")),
+    row("mq", "--port", true, Ours::Instead("the port is part of the endpoint: -e amqp://HOST:PORT")),
+    row("mq", "--username", true, Ours::Words("-u")),
+    row("mq", "--password", true, Ours::Instead("-u USER:PASSWORD, or --password-file FILE")),
+    row("mq", "--vhost", true, Ours::Instead("the virtual host is part of the endpoint: -e amqp://HOST/VHOST, with %2F for a slash")),
 ];
 
 fn pillar(words: &[OsString]) -> Option<&str> {

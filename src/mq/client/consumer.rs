@@ -6,8 +6,9 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::acks::Acks;
+use super::channel::publish;
 use super::retry::Retry;
-use super::{Channel, Config, Connection, Error, Topology};
+use super::{Channel, Config, Connection, Error, Message, Topology};
 use crate::mq::wire::method::basic;
 use crate::mq::wire::{self, Properties, TableBuf, short};
 use crate::shutdown::Shutdown;
@@ -265,6 +266,23 @@ impl Consumer {
             return Ok(());
         }
         self.acks.take(|ack| wire::method(&mut state.out, live.channel.number, &ack.into()));
+        drop(state);
+        link.wake.notify_one();
+        Ok(())
+    }
+
+    /// Publishes on the channel of the deliveries, without a confirm: what is asked with direct reply-to is answered
+    /// there. Not waited for.
+    ///
+    /// # Errors
+    /// The channel is closed, or the message does not fit the protocol.
+    pub fn send(&mut self, message: &Message) -> Result<(), Error> {
+        short(&message.exchange)?;
+        let Some(live) = &self.live else { return Err(self.failed.clone().unwrap_or(Error::Ended)) };
+        let link = &live.channel.link;
+        let mut state = link.state();
+        state.open(live.channel.number)?;
+        publish(&mut state.out, live.channel.number, message, link.agreed.frame_max);
         drop(state);
         link.wake.notify_one();
         Ok(())

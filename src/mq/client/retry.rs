@@ -16,7 +16,9 @@ pub(super) struct Retry {
 impl Retry {
     /// There is a connection again.
     pub fn over(&mut self) {
-        self.down = None;
+        if self.down.take().is_some() {
+            tracing::warn!("the connection to the broker is back");
+        }
     }
 
     /// Waits until the next attempt is due. May be dropped: the time that has passed counts.
@@ -32,6 +34,7 @@ impl Retry {
         let now = Instant::now();
         if self.down.is_none() {
             self.seed += 1;
+            tracing::warn!("{error}; connecting again");
         }
         let seed = config.seed.wrapping_add(self.seed);
         let (since, delays) = self.down.get_or_insert_with(|| (now, config.backoff.delays(seed)));

@@ -52,6 +52,10 @@ impl RabbitMq {
         started
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn config(&self) -> Config {
         Config::new(Address::tcp("127.0.0.1", self.port))
     }

@@ -1,0 +1,495 @@
+//! What `pub` and `send` share: records from the command line or stdin, published in a row, every one confirmed.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::connect::Broker;
+use super::envelope::Shape;
+use super::header;
+use crate::bench::Rate;
+use crate::cli::app::App;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::feed::{Feed, Item};
+use crate::cli::payload::Payload;
+use crate::cli::records::InputArgs;
+use crate::mq::client::{self, Message, Publisher, Reason};
+use crate::output::{Format, Records, Separators};
+use crate::record::{Embed, Record};
+use crate::units::{parse_count, parse_duration};
+
+/// What is written, and how.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Message")]
+pub struct WriteArgs {
+    /// Key of the application's own, as the header bandy-key
+    #[arg(short, long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Header: NAME=VALUE, 'NAME: VALUE', NAME:=JSON or NAME:TYPE=VALUE (repeatable)
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header::parse)]
+    pub headers: Vec<header::Written>,
+    /// Property of AMQP, such as message_id=7; without a value, none (repeatable)
+    #[arg(short, long = "property", value_name = "NAME=VALUE")]
+    pub properties: Vec<String>,
+    /// MIME type of the body
+    #[arg(long, value_name = "TYPE")]
+    pub content_type: Option<String>,
+    /// 0 to 9 or more: a queue with priorities hands out the highest first
+    #[arg(long, value_name = "N")]
+    pub priority: Option<u8>,
+    /// Drop it if nobody has taken it by then
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub expires: Option<Duration>,
+    /// So many copies of BODY, or at most so many records of the input
+    #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
+    pub count: Option<u64>,
+    /// Fill in {{n}}, {{now}}, {{uuid}} and {{rand 10 100}}
+    #[arg(short = 'T', long)]
+    pub template: bool,
+    /// Not faster than this: 100/s, 60/m
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<Rate>,
+    /// Print what was taken; with -o in that format
+    #[arg(long)]
+    pub tee: bool,
+    /// Where records come from.
+    #[command(flatten)]
+    pub input: InputArgs,
+}
+
+fn usage(message: impl Into<String>) -> Failure {
+    Failure::new(Exit::Usage, message)
+}
+
+impl WriteArgs {
+    /// What the flags say of every message.
+    ///
+    /// # Errors
+    /// Usage: a property that there is not, or a value that it does not take.
+    pub fn shape(&self) -> Result<Shape, Failure> {
+        let key = self.key.as_ref().map(|key| Bytes::copy_from_slice(key.as_bytes()));
+        let mut shape = Shape { headers: self.headers.clone(), key, ..Shape::default() };
+        if let Some(kind) = &self.content_type {
+            shape.property("content_type", kind).map_err(usage)?;
+        }
+        if let Some(priority) = self.priority {
+            shape.property("priority", &priority.to_string()).map_err(usage)?;
+        }
+        if let Some(expires) = self.expires {
+            shape.property("expiration", &expires.as_millis().to_string()).map_err(usage)?;
+        }
+        for text in &self.properties {
+            let (name, value) = text.split_once('=').ok_or_else(|| {
+                usage(format!("'{text}' is not a property")).tip("write NAME=VALUE, such as -p message_id=7")
+            })?;
+            shape.property(name, value).map_err(usage)?;
+        }
+        Ok(shape)
+    }
+
+    /// Where the records come from. `body` is that of the command line.
+    ///
+    /// # Errors
+    /// Usage: two places at once, or a template that is none.
+    pub fn source(&self, body: Option<&str>, app: &App) -> Result<Source, Failure> {
+        let given = body.filter(|body| *body != "-");
+        let template = |text: &str| {
+            Payload::parse(text.as_bytes())
+                .map_err(|error| usage(error.to_string()).tip("without -T text is sent as it is"))
+        };
+        if let Some(body) = given {
+            if !self.input.input.is_empty() {
+                return Err(usage("a body and --input: one of them is enough"));
+            }
+            let left = self.count.unwrap_or(1);
+            if app.global.json {
+                let record = Record::from_json(body.as_bytes()).map_err(|error| {
+                    usage(format!("BODY is not an envelope: {error}"))
+                        .tip("without --json it is sent as it is")
+                })?;
+                return Ok(Source::Given { record, template: None, left });
+            }
+            let template = self.template.then(|| template(body)).transpose()?;
+            return Ok(Source::Given { record: Record::of(body.to_owned()), template, left });
+        }
+        if app.asks && self.input.input.is_empty() && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+            app.printer.status("one record per line, Ctrl-D ends");
+        }
+        let feed = Feed::start(self.input.records(app.global.json));
+        Ok(Source::Feed { feed, template: self.template, left: self.count })
+    }
+}
+
+/// Where records come from.
+#[derive(Debug)]
+pub enum Source {
+    /// The command line.
+    Given {
+        /// It.
+        record: Record,
+        /// Its value, with blanks.
+        template: Option<Payload>,
+        /// Copies to be made.
+        left: u64,
+    },
+    /// stdin or files.
+    Feed {
+        /// Them.
+        feed: Feed,
+        /// Values have blanks.
+        template: bool,
+        /// Records to be taken still.
+        left: Option<u64>,
+    },
+}
+
+/// Copies that are made at once.
+const COPIES_MAX: u64 = 512;
+
+impl Source {
+    /// True if records have lines to be named by.
+    fn has_lines(&self) -> bool {
+        matches!(self, Self::Feed { .. })
+    }
+
+    async fn next(&mut self, number: u64, rng: &mut Rng) -> Option<Vec<Item>> {
+        match self {
+            Self::Given { record, template, left } => {
+                let copies = (*left).min(COPIES_MAX);
+                *left -= copies;
+                let item = |at| {
+                    let mut record = record.clone();
+                    if let Some(template) = template {
+                        record.value = Some(template.fill(number + at + 1, Timestamp::now(), rng).into());
+                    }
+                    Item { line: number + at + 1, record: Ok(record) }
+                };
+                (copies > 0).then(|| (0..copies).map(item).collect())
+            }
+            Self::Feed { left: Some(0), .. } => None,
+            Self::Feed { feed, template, left } => {
+                let mut batch = feed.next().await?;
+                if let Some(left) = left {
+                    batch.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= batch.len() as u64;
+                }
+                if *template {
+                    for (at, item) in batch.iter_mut().enumerate() {
+                        fill(item, number + at as u64 + 1, rng);
+                    }
+                }
+                Some(batch)
+            }
+        }
+    }
+}
+
+fn fill(item: &mut Item, number: u64, rng: &mut Rng) {
+    let Ok(record) = &mut item.record else { return };
+    match Payload::parse(record.value.as_deref().unwrap_or_default()) {
+        Ok(payload) => record.value = Some(payload.fill(number, Timestamp::now(), rng).into()),
+        Err(error) => item.record = Err(usage(format!("line {}: {error}", item.line))),
+    }
+}
+
+/// Where a record goes: its routing key, or why it has none.
+pub type Route<'a> = &'a dyn Fn(&Record) -> Result<Bytes, Failure>;
+
+/// What became of everything.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Confirmed.
+    pub taken: u64,
+    /// No queue wanted them; told once.
+    pub unroutable: u64,
+    /// Anything else.
+    refused: u64,
+    /// The first of those that were refused.
+    first: Option<(Exit, String)>,
+}
+
+impl Tally {
+    /// The exit code, and what is to be said of several.
+    ///
+    /// # Errors
+    /// Some were not taken.
+    pub fn exit(self) -> anyhow::Result<Exit> {
+        let Some((exit, place)) = self.first else { return Ok(Exit::Done) };
+        let exit = if self.taken > 0 { Exit::Partly } else { exit };
+        if self.refused > 1 {
+            let text = format!("{} records were not taken, the first {place}", self.refused);
+            return Err(Failure::new(exit, text).into());
+        }
+        Ok(exit)
+    }
+}
+
+/// Publishes everything of a source.
+pub struct Outgoing<'a> {
+    app: &'a App,
+    broker: &'a Broker,
+    publisher: Publisher,
+    shape: Shape,
+    /// The properties of a record that says nothing of its own.
+    plain: Option<Bytes>,
+    tally: Tally,
+    /// Messages that were sent and not taken.
+    lost: u64,
+    lines: Lines,
+    tee: Option<Tee<'a>>,
+    pace: Option<(Rate, Instant)>,
+    /// What a message that no queue wants is: told by the caller.
+    unroutable: &'a dyn Fn(&Message) -> Option<Failure>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// Through `publisher`, as the flags have it. `unroutable` is asked what to make of a message that came back.
+    pub fn new(
+        app: &'a App,
+        broker: &'a Broker,
+        publisher: Publisher,
+        (args, shape): (&WriteArgs, Shape),
+        unroutable: &'a dyn Fn(&Message) -> Option<Failure>,
+    ) -> Self {
+        let wants_format = app.global.output.is_some();
+        let tee = (args.tee || wants_format).then(|| Tee::new(app, args));
+        let pace = args.rate.clone().map(|rate| (rate, Instant::now()));
+        let (tally, lines) = (Tally::default(), Lines::default());
+        Self { app, broker, publisher, shape, plain: None, tally, lost: 0, lines, tee, pace, unroutable }
+    }
+
+    /// Publishes all records and waits until the broker has answered for each.
+    ///
+    /// # Errors
+    /// The connection is lost for good, or the broker closed the channel.
+    pub async fn run(mut self, mut source: Source, route: Route<'_>) -> anyhow::Result<Tally> {
+        self.lines.named = source.has_lines();
+        let mut rng = Rng::new();
+        let mut number = 0;
+        loop {
+            let batch = tokio::select! {
+                biased;
+                batch = source.next(number, &mut rng) => batch,
+                // Nothing more to send just now: whoever types hears of what was not taken.
+                flushed = self.publisher.flush(), if self.publisher.waiting() > 0 => {
+                    flushed.map_err(|error| self.failed(&error))?;
+                    self.settle()?;
+                    continue;
+                }
+            };
+            let Some(batch) = batch else { break };
+            number += batch.len() as u64;
+            for Item { line, record } in batch {
+                let message = record.and_then(|record| Ok((self.message(&record, route, line)?, record)));
+                match message {
+                    Ok((message, record)) => self.publish(message, record, line).await?,
+                    Err(failure) => self.refuse(failure, line),
+                }
+            }
+            self.settle()?;
+        }
+        let closed = self.publisher.close().await;
+        self.settle()?;
+        closed.map_err(|error| self.failed(&error))?;
+        Ok(self.tally)
+    }
+
+    fn message(&mut self, record: &Record, route: Route<'_>, line: u64) -> Result<Message, Failure> {
+        let routing_key = route(record)?;
+        if Shape::is_plain(record)
+            && let Some(properties) = &self.plain
+        {
+            return Ok(Message {
+                exchange: self.shape.exchange.clone().unwrap_or_default(),
+                routing_key,
+                properties: properties.clone(),
+                body: record.value.clone().unwrap_or_default(),
+                mandatory: self.shape.mandatory,
+            });
+        }
+        let message = self
+            .shape
+            .message(record, routing_key)
+            .map_err(|why| usage(if self.lines.named { format!("line {line}: {why}") } else { why }))?;
+        if Shape::is_plain(record) {
+            self.plain = Some(message.properties.clone());
+        }
+        Ok(message)
+    }
+
+    async fn publish(&mut self, message: Message, record: Record, line: u64) -> anyhow::Result<()> {
+        if let Some((rate, since)) = &self.pace
+            && let Some(start) = rate.start(self.lines.sent)
+        {
+            let due = *since + start;
+            if due > Instant::now() {
+                self.settle()?;
+                tokio::time::sleep_until(due).await;
+            }
+        }
+        match self.publisher.publish(message).await {
+            Ok(id) => {
+                self.lines.note(id, line);
+                if let Some(tee) = &mut self.tee {
+                    tee.waiting.push_back((id, record));
+                }
+                Ok(())
+            }
+            Err(error @ (client::Error::TooLong(_) | client::Error::Properties { .. })) => {
+                let place = if self.lines.named { format!("line {line}: ") } else { String::new() };
+                self.refuse(Failure::new(Exit::Usage, format!("{place}{error}")), line);
+                Ok(())
+            }
+            Err(error) => Err(self.failed(&error).into()),
+        }
+    }
+
+    /// The end of everything, with what is in doubt.
+    fn failed(&self, error: &client::Error) -> Failure {
+        let mut failure = self.broker.failure(error);
+        let settled = self.lines.sent.saturating_sub(self.publisher.waiting() as u64);
+        if self.lines.sent > 1 {
+            failure.message =
+                format!("{}; {settled} of {} records were answered", failure.message, self.lines.sent);
+        }
+        failure
+    }
+
+    /// Says the first of several that are refused.
+    fn refuse(&mut self, failure: Failure, line: u64) {
+        self.tally.refused += 1;
+        if self.tally.first.is_none() {
+            let place =
+                if self.lines.named { format!("at line {line}") } else { format!("was number {line}") };
+            self.tally.first = Some((failure.exit, place));
+            self.app.report(&failure.into());
+        }
+    }
+
+    /// Looks at the answers that have come.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        let settled = self.publisher.settled();
+        for failure in self.publisher.take_failures() {
+            if let Some(tee) = &mut self.tee {
+                tee.waiting.retain(|(id, _)| *id != failure.id);
+            }
+            let line = self.lines.of(failure.id);
+            let told = match &failure.reason {
+                Reason::Unroutable { .. } => {
+                    self.tally.unroutable += 1;
+                    match (self.unroutable)(&failure.message) {
+                        // Nobody there is in order, and need not be said again and again.
+                        None => {
+                            self.shape.mandatory = false;
+                            continue;
+                        }
+                        Some(failure) => failure,
+                    }
+                }
+                Reason::Rejected => {
+                    let place = if self.lines.named { format!("line {line}: ") } else { String::new() };
+                    let why = "the broker did not take the message: the queue is full, most likely";
+                    Failure::new(Exit::Failed, format!("{place}{why}"))
+                }
+            };
+            self.lost += 1;
+            self.refuse(told, line);
+        }
+        self.tally.taken = settled.saturating_sub(self.lost);
+        self.lines.forget(settled);
+        if let Some(tee) = &mut self.tee {
+            tee.write(settled)?;
+        }
+        Ok(())
+    }
+}
+
+/// Which line a message came from: they differ only where lines were empty or refused.
+#[derive(Debug, Default)]
+struct Lines {
+    /// There are lines.
+    named: bool,
+    sent: u64,
+    /// From this message on, the line is so much larger than its number.
+    steps: VecDeque<(u64, u64)>,
+}
+
+impl Lines {
+    fn note(&mut self, id: u64, line: u64) {
+        self.sent = id + 1;
+        let ahead = line.saturating_sub(id);
+        if self.steps.back().is_none_or(|(_, last)| *last != ahead) {
+            self.steps.push_back((id, ahead));
+        }
+    }
+
+    fn of(&self, id: u64) -> u64 {
+        let step = self.steps.iter().rev().find(|(from, _)| *from <= id);
+        id + step.map_or(1, |(_, ahead)| *ahead)
+    }
+
+    /// Messages below are of no interest any more.
+    fn forget(&mut self, settled: u64) {
+        while self.steps.get(1).is_some_and(|(from, _)| *from <= settled) {
+            self.steps.pop_front();
+        }
+    }
+}
+
+/// Prints what was taken.
+struct Tee<'a> {
+    records: Records<'a>,
+    waiting: VecDeque<(u64, Record)>,
+}
+
+impl<'a> Tee<'a> {
+    fn new(app: &'a App, args: &WriteArgs) -> Self {
+        let mut separators = Separators::default();
+        if args.input.null {
+            separators.record = vec![0];
+        } else if let Some(delimiter) = &args.input.delim {
+            separators.record.clone_from(&delimiter.0);
+        }
+        separators.key = args.input.key_delim.as_ref().map(|delimiter| delimiter.0.clone());
+        Self { records: app.printer.records(separators, Embed::Never), waiting: VecDeque::new() }
+    }
+
+    fn write(&mut self, settled: u64) -> anyhow::Result<()> {
+        while self.waiting.front().is_some_and(|(id, _)| *id < settled) {
+            if let Some((_, record)) = self.waiting.pop_front() {
+                self.records.write(&record)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a person is told at the end: `3 messages → jobs`.
+pub fn summary(app: &App, taken: u64, whereto: &str) {
+    if app.printer.look().format != Format::Json {
+        let noun = if taken == 1 { "message" } else { "messages" };
+        app.printer.status(&format!("{taken} {noun} → {whereto}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_found_again_over_gaps() {
+        let mut lines = Lines::default();
+        for (id, line) in [(0, 1), (1, 2), (2, 4), (3, 5), (4, 9)] {
+            lines.note(id, line);
+        }
+        assert_eq!([0, 1, 2, 3, 4].map(|id| lines.of(id)), [1, 2, 4, 5, 9]);
+        assert_eq!(lines.steps.len(), 3);
+        lines.forget(3);
+        assert_eq!([3, 4].map(|id| lines.of(id)), [5, 9]);
+        assert_eq!(lines.steps.len(), 2);
+    }
+}

@@ -1,0 +1,42 @@
+//! A queue that has to be there: whether it is, and who may make it.
+
+use super::connect::Broker;
+use crate::cli::exit::Failure;
+use crate::mq::client::{Error, ErrorKind, Step};
+use crate::mq::wire::{TableBuf, method};
+use crate::shutdown::Shutdown;
+
+/// It exists, whatever it is like.
+pub fn there(name: &str) -> Step {
+    step(name, true)
+}
+
+/// It exists and survives a restart.
+pub fn durable(name: &str) -> Step {
+    step(name, false)
+}
+
+fn step(name: &str, passive: bool) -> Step {
+    let (name, arguments) = (name.to_owned(), TableBuf::new());
+    Step::Queue { name, passive, durable: true, exclusive: false, auto_delete: false, arguments }
+}
+
+/// True if a question failed because a queue is not there.
+pub fn is_missing(error: &Error) -> bool {
+    let (class, number) = method::queue::Declare::ID;
+    let of_declare =
+        matches!(error, Error::Channel { class: c, method: m, .. } if (*c, *m) == (class, number));
+    of_declare && error.kind() == ErrorKind::NotFound
+}
+
+/// True at a broker of one's own: it is there to be tried with.
+///
+/// # Errors
+/// It cannot be reached.
+pub async fn may_create(broker: &Broker, shutdown: &Shutdown) -> Result<bool, Failure> {
+    let connection = broker.open(shutdown).await?;
+    let is_own = broker.is_own(&connection);
+    // It has said what was asked.
+    let _ = connection.close().await;
+    Ok(is_own)
+}
