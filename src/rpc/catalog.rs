@@ -1,10 +1,15 @@
 //! What a server offers: methods by path and by integer id, each with the backend that answers it.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 
-use super::Backend;
+use futures_util::{FutureExt as _, StreamExt as _};
+use http::HeaderMap;
+
+use super::backend::{Backend, Body, Call, Event, Reply};
 use super::schema::{MessageType, Schema};
+use super::{Code, Status};
 
 /// Which sides stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +77,39 @@ pub struct Route {
     pub method: Arc<Method>,
     /// What answers it.
     pub backend: Arc<dyn Backend>,
+}
+
+impl Route {
+    /// Has the backend answer. A defect in it that panics, at once or in the middle of a stream, ends this call as
+    /// INTERNAL, and neither the others of its connection nor the task that polls them.
+    pub async fn answer(&self, call: Call) -> Reply {
+        // The call of the backend too, not only what it returns.
+        let work = async { self.backend.call(call).await };
+        match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(reply) => Reply { body: guarded(reply.body, &self.method), ..reply },
+            Err(_) => Reply::failed(defect(&self.method)),
+        }
+    }
+}
+
+/// A body that ends with a status even if the stream behind it panics.
+fn guarded(body: Body, method: &Arc<Method>) -> Body {
+    match body {
+        Body::Stream(events) => {
+            let method = Arc::clone(method);
+            let events = AssertUnwindSafe(events).catch_unwind().map(move |event| {
+                event.unwrap_or_else(|_| Event::End { status: defect(&method), trailers: HeaderMap::new() })
+            });
+            Body::Stream(events.boxed())
+        }
+        Body::Lost(body) => Body::Lost(Box::new(guarded(*body, method))),
+        body @ (Body::One { .. } | Body::Failed { .. }) => body,
+    }
+}
+
+fn defect(method: &Method) -> Status {
+    tracing::error!(method = method.path, "a backend panicked");
+    Status::new(Code::Internal, "the method's implementation failed unexpectedly")
 }
 
 /// All routes of a server. Built once; replaced whole when handlers or schemas change.

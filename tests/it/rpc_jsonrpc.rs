@@ -61,8 +61,9 @@ fn errors_carry_the_status() {
         datagram(address, divide),
         r#"{"jsonrpc":"2.0","error":{"code":-32602,"message":"cannot divide by zero","data":{"code":3,"status":"INVALID_ARGUMENT"}},"id":"x"}"#
     );
+    let damaged = format!("{{{}", " ".repeat(60));
     assert_eq!(
-        datagram(address, "{"),
+        datagram(address, &damaged),
         r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"the text is not JSON: EOF while parsing an object at line 1 column 1"},"id":null}"#
     );
 }

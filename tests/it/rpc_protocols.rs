@@ -83,7 +83,8 @@ fn json_rpc_with_a_schema_from_a_file_checks_and_streams() {
         message TicksRequest { uint32 count = 1; uint32 interval_ms = 2; } message Tick { uint32 number = 1; } \
         message Number { double value = 1; } message Total { double sum = 1; int64 count = 2; double mean = 3; } \
         service Greeter { rpc Hello(HelloRequest) returns (HelloReply); } \
-        service Calc { rpc Sum(stream Number) returns (Total); }";
+        service Calc { rpc Sum(stream Number) returns (Total); } \
+        service Clock { rpc Ticks(TicksRequest) returns (stream Tick); }";
     let server = serve("");
     let file = server.tcp.home.file("demo.proto", proto);
     for endpoint in server.json_rpc() {
@@ -96,6 +97,10 @@ fn json_rpc_with_a_schema_from_a_file_checks_and_streams() {
         call("Greeter/Hello name=Ada").runs().prints("{\"message\":\"Hello, Ada!\"}\n");
         call("Greeter/Hello nmae=Ada").runs().exits(2).complains("did you mean 'name'");
         call("Calc/Sum").stdin("{\"value\":1}\n{\"value\":2}\n").runs().exits(0).shows("\"sum\":3");
+        call("Clock/Ticks count=3 interval_ms=1")
+            .runs()
+            .prints("{\"number\":1}\n{\"number\":2}\n{\"number\":3}\n");
+        call("Clock/Ticks count=3 interval_ms=1 -n 2").runs().prints("{\"number\":1}\n{\"number\":2}\n");
         let each = call("Greeter/Hello --each").stdin("{\"name\":\"A\"}\n{\"name\":\"B\"}\n").runs();
         each.prints("{\"message\":\"Hello, A!\"}\n{\"message\":\"Hello, B!\"}\n");
     }

@@ -9,9 +9,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use super::discover::DISCOVER;
 use super::error::INVALID_REQUEST;
 use super::framing::{FRAME_SIZE_MAX, Frames, Framing};
 use super::message::{Id, Response, encode_request, parse_responses};
+use super::server::DATAGRAM_GAIN_MAX;
 use super::service::CANCEL;
 use crate::rpc::client::lazy::Lazy;
 use crate::rpc::client::{CallOptions, Cause, Ending, HttpClient, Target, UnaryReply};
@@ -30,6 +32,11 @@ const READ_SIZE: usize = 16 << 10;
 const ENVELOPE_SIZE_MAX: usize = 1 << 10;
 /// Nothing repeats a lost datagram: a call without a deadline waits so long.
 const DATAGRAM_WAIT: Duration = Duration::from_secs(5);
+/// Requests are filled up with spaces to so many bytes, because a server answers a datagram with few times its bytes.
+/// RFC 9000, 14 has the same number: it passes every network in one piece.
+const DATAGRAM_BYTES_MIN: usize = 1200;
+/// The description of a server is long.
+const DISCOVER_BYTES_MIN: usize = DATAGRAM_BYTES_MAX.div_ceil(DATAGRAM_GAIN_MAX);
 
 /// What documents travel on.
 #[derive(Clone, Debug)]
@@ -149,6 +156,10 @@ impl Client {
                         "a request of {size} bytes does not fit into a datagram of {DATAGRAM_BYTES_MAX}: use jsonrpc+tcp://"
                     );
                     return Err(Ending::here(Code::ResourceExhausted, text, Cause::GivenUp));
+                }
+                if matches!(carrier, Carrier::Datagrams(_)) {
+                    let size_min = if method == DISCOVER { DISCOVER_BYTES_MIN } else { DATAGRAM_BYTES_MIN };
+                    document.resize(document.len().max(size_min), b' ');
                 }
                 ask(&link, id, document).await
             }

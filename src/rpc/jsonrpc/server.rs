@@ -16,6 +16,7 @@ use super::service::{Answer, Origin, Service};
 use crate::rpc::backend::Peer;
 use crate::rpc::budget::{Part, Share};
 use crate::shutdown::Shutdown;
+use crate::transport::udp::DATAGRAM_BYTES_MAX;
 
 /// Documents of one connection that run at a time; more wait in the peer's socket.
 const DOCUMENTS_MAX: usize = 128;
@@ -27,6 +28,9 @@ const READ_SIZE: usize = 16 << 10;
 const TICK: Duration = Duration::from_secs(5);
 /// A peer that takes nothing, or that does not end what it began, for so long is gone.
 const STUCK_MAX: Duration = Duration::from_secs(30);
+/// A datagram is answered with at most so many times its bytes: its sender may be forged, and then it is somebody
+/// else who gets the reply. RFC 9000, 8.1 has the same factor.
+pub const DATAGRAM_GAIN_MAX: usize = 3;
 
 /// Serves one stream until the peer leaves, sends something that has no end, or the server stops.
 ///
@@ -147,19 +151,19 @@ fn frame(framing: Framing, reply: &[u8], output: &mut bytes::BytesMut) {
     output.extend_from_slice(&framed);
 }
 
-/// The datagram that answers `datagram` from `from`, if any: one document each way. A reply that does not
-/// fit into `size_max` bytes is replaced by an error that says so.
+/// The datagram that answers `datagram` from `from`, if any: one document each way. A reply that is longer than
+/// a datagram can be, or than [`DATAGRAM_GAIN_MAX`] allows, is replaced by an error that says so.
 pub async fn answer_datagram(
     service: &Service,
     datagram: &[u8],
     from: SocketAddr,
-    size_max: usize,
     share: &Arc<Share>,
 ) -> Option<Vec<u8>> {
     let peer = Arc::new(Peer { address: from.to_string(), tls_subject: None });
+    let size_max = DATAGRAM_BYTES_MAX.min(datagram.len() * DATAGRAM_GAIN_MAX);
     match service.answer(&Origin::new(peer, Arc::clone(share)), datagram).await {
         Answer::Reply(reply) if reply.len() <= size_max => Some(reply),
-        Answer::Reply(reply) => Some(Service::refuse_reply(&reply, size_max)),
+        Answer::Reply(reply) => Service::refuse_reply(&reply, size_max),
         Answer::Silence | Answer::Lost => None,
     }
 }
@@ -260,16 +264,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reply_that_does_not_fit_a_datagram_is_an_error_with_its_id() {
+    async fn a_forged_sender_is_not_sent_much_more_than_was_asked() {
         let catalog = catalog(&[("d.E/Say", TEXT, Kind::Unary)], &echo());
         let service = Service::new(SharedCatalog::new(catalog), Arc::default(), Limits::default());
-        let request =
-            format!(r#"{{"jsonrpc":"2.0","method":"Say","params":["{}"],"id":"x"}}"#, "a".repeat(200));
         let from = "127.0.0.1:1".parse().unwrap();
-        let reply = answer_datagram(&service, request.as_bytes(), from, 200, &share()).await.unwrap();
-        let reply = String::from_utf8(reply).unwrap();
-        assert!(reply.contains("does not fit") && reply.ends_with(r#""id":"x"}"#), "{reply}");
-        let note = br#"{"jsonrpc":"2.0","method":"Say"}"#;
-        assert_eq!(answer_datagram(&service, note, from, 200, &share()).await, None);
+        let share = share();
+        let ask = async |datagram: &str| {
+            let reply = answer_datagram(&service, datagram.as_bytes(), from, &share).await;
+            reply.map(|reply| String::from_utf8(reply).unwrap())
+        };
+        let discover = r#"{"jsonrpc":"2.0","method":"rpc.discover","id":"x"}"#;
+        let reply = ask(discover).await.unwrap();
+        assert!(reply.contains("pad, or use TCP") && reply.ends_with(r#""id":"x"}"#), "{reply}");
+        assert!(reply.len() <= 3 * discover.len());
+        let reply = ask(&format!("{discover}{}", " ".repeat(30))).await.unwrap();
+        assert!(reply.contains("append spaces to the request"), "{reply}");
+        let reply = ask(&format!("{discover}{}", " ".repeat(400))).await.unwrap();
+        assert!(reply.contains("\"openrpc\""), "{reply}");
+        // What is too short for any word about it gets none.
+        assert_eq!(ask("{").await, None);
+        let batch = format!("[{}]", vec!["1"; 500].join(","));
+        assert!(ask(&batch).await.is_none_or(|reply| reply.len() <= 3 * batch.len()));
+        assert_eq!(ask(r#"{"jsonrpc":"2.0","method":"Say"}"#).await, None);
     }
 }

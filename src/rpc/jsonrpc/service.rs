@@ -19,7 +19,7 @@ use super::message::{Document, Id, Incoming, Request, Response, parse_document};
 use super::params::{request_messages, resolve};
 use crate::rpc::backend::{Body, Call, Event, Format, Payload, Peer, Protocol, Reply, Requests};
 use crate::rpc::budget::{CALL_SIZE, Part, Share};
-use crate::rpc::catalog::{Method, Route, SharedCatalog};
+use crate::rpc::catalog::{Method, SharedCatalog};
 use crate::rpc::metrics::Metrics;
 use crate::rpc::status::{Code, Status};
 
@@ -235,10 +235,11 @@ impl Service {
         if request.method == DISCOVER {
             return Ok(Ok(discover(&catalog).to_string()));
         }
-        let Route { method, backend } = match resolve(&catalog, &request.method) {
+        let route = match resolve(&catalog, &request.method) {
             Ok(route) => route,
             Err(error) => return Ok(Err(error.into())),
         };
+        let method = &route.method;
         let mut meter = self.metrics.start(method, Instant::now());
         let call = match self.call(origin, request, Arc::clone(method)) {
             Ok(call) => call,
@@ -249,7 +250,7 @@ impl Service {
         };
         let deadline = call.deadline;
         let answer = async {
-            let reply = backend.call(call).await;
+            let reply = route.answer(call).await;
             if matches!(reply.body, Body::Lost(_)) {
                 return Err(LostReply);
             }
@@ -422,18 +423,27 @@ impl Service {
         out
     }
 
-    /// What to send instead of `reply`, which does not fit into a datagram: its id, and why.
-    pub fn refuse_reply(reply: &[u8], size_max: usize) -> Vec<u8> {
+    /// What to send instead of `reply`, which is over the `size_max` bytes of a datagram: its id, and why. `None` if
+    /// that is too long as well.
+    pub fn refuse_reply(reply: &[u8], size_max: usize) -> Option<Vec<u8>> {
         let id = match super::message::parse_responses(reply).as_deref() {
             Ok([response]) => response.id.clone(),
             Ok(_) | Err(_) => Id::null(),
         };
         let size = reply.len();
-        let text = format!("the reply of {size} bytes does not fit into a datagram of {size_max}: use TCP");
-        let status = Status::new(Code::ResourceExhausted, text);
-        let mut out = Vec::new();
-        Response::error(id, ErrorObject::from_status(&status)).write(&mut out);
-        out
+        let long = format!(
+            "the reply of {size} bytes is over the {size_max} that this datagram may be answered with: \
+             append spaces to the request, or use TCP"
+        );
+        let fitting = |error| {
+            let mut out = Vec::new();
+            Response::error(id.clone(), error).write(&mut out);
+            (out.len() <= size_max).then_some(out)
+        };
+        let error = |text| ErrorObject::from_status(&Status::new(Code::ResourceExhausted, text));
+        // Little room: without `data`, which says the same once more.
+        let short = || ErrorObject { data: None, ..error(format!("{size} B: pad, or use TCP")) };
+        fitting(error(long)).or_else(|| fitting(short()))
     }
 }
 

@@ -1,6 +1,5 @@
 //! One HTTP request: which protocol, which method, on what terms; then the backend; then the response.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -237,21 +236,13 @@ impl Exchange {
                 deadline: terms.deadline,
                 requests,
             };
-            let reply = route.backend.call(call).await;
+            let reply = route.answer(call).await;
             Ok(if route.method.kind.server_streams() { reply } else { collapse(reply).await })
         };
-        // A defect in one backend must not end the other calls of the connection.
-        let work = AssertUnwindSafe(work).catch_unwind();
         let outcome = match terms.deadline {
-            Some(at) => {
-                tokio::time::timeout_at(at, work).await.unwrap_or_else(|_| Ok(Err(deadline_exceeded())))
-            }
+            Some(at) => tokio::time::timeout_at(at, work).await.unwrap_or_else(|_| Err(deadline_exceeded())),
             None => work.await,
         };
-        let outcome = outcome.unwrap_or_else(|_| {
-            tracing::error!(method = route.method.path, "a backend panicked");
-            Err(Status::new(Code::Internal, "the method's implementation failed unexpectedly"))
-        });
         respond(terms, outcome.unwrap_or_else(Reply::failed), Ending { trace, meter, held })
     }
 }

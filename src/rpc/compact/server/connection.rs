@@ -384,10 +384,10 @@ impl Connection {
         let deadline = call.deadline;
         let accepted =
             Accepted { request, method: Arc::clone(&route.method), meter, deadline, inbox: sender, held };
-        let mut reply = route.backend.call(call);
-        if let Some(trace) = trace {
-            reply = Box::pin(async move { told(trace, reply.await) });
-        }
+        let mut reply: BoxFuture<'static, Reply> = match trace {
+            None => Box::pin(async move { route.answer(call).await }),
+            Some(trace) => Box::pin(async move { told(trace, route.answer(call).await) }),
+        };
         // Most calls that only touch memory are done at the first poll: they need no task.
         match poll_once(&mut reply) {
             Poll::Ready(reply) => self.answer_at_once(accepted, reply),

@@ -75,8 +75,7 @@ pub(super) async fn serve(
                         let share = Arc::clone(&share);
                         shutdown.spawn(async move {
                             let _permit = permit;
-                            let size_max = DATAGRAM_BYTES_MAX;
-                            let reply = jsonrpc::server::answer_datagram(&service, &datagram, from, size_max, &share).await;
+                            let reply = jsonrpc::server::answer_datagram(&service, &datagram, from, &share).await;
                             if let Some(reply) = reply {
                                 send(&socket, &reply, from).await;
                             }
@@ -196,7 +195,7 @@ impl Server {
         let deadline = call.deadline;
         let size_max = self.limits.message_size_max;
         let answer = async {
-            let reply = route.backend.call(call).await;
+            let reply = route.answer(call).await;
             let Reply { headers, body } = match trace {
                 Some(trace) => told(trace, reply),
                 None => reply,
