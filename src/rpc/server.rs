@@ -15,6 +15,7 @@ mod exchange;
 mod index;
 mod json_rpc;
 mod leftover;
+mod pace;
 mod refusal;
 mod reply;
 mod request;
@@ -58,7 +59,7 @@ pub struct Limits {
     pub header_size_max: u32,
     /// Calls at a time on one HTTP/2 connection.
     pub streams_max: u32,
-    /// Time until the first bytes tell the protocol, and until the headers of an HTTP/1.1 request are complete.
+    /// Time until the first bytes tell the protocol, and from the first to the last byte of an HTTP/1.1 request's headers.
     pub first_bytes_wait_max: Duration,
     /// Time until the single message of a unary request is complete.
     pub request_wait_max: Duration,

@@ -19,6 +19,7 @@ mod rpc_client;
 mod rpc_compact;
 mod rpc_complete;
 mod rpc_handlers;
+mod rpc_idle;
 mod rpc_info;
 mod rpc_jsonrpc;
 mod rpc_memory;

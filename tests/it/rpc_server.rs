@@ -32,6 +32,7 @@ const PROTO: &str = r#"
         rpc Each(stream M) returns (stream M);
         rpc Never(M) returns (M);
         rpc Panic(M) returns (M);
+        rpc PanicLater(M) returns (stream M);
     }
     message M { string text = 1; }
 "#;
@@ -84,6 +85,11 @@ impl Backend for Methods {
                     std::future::pending().await
                 }
                 ("Panic", _) => panic!("on purpose"),
+                ("PanicLater", Requests::One(message)) => {
+                    let first = stream::iter([Event::Message(message)]);
+                    let then = stream::once(async { panic!("on purpose, in a stream") });
+                    Reply::stream(first.chain(then).boxed())
+                }
                 (name, _) => Reply::failed(Status::new(Code::Internal, format!("{name} came otherwise"))),
             }
         })
@@ -101,7 +107,8 @@ async fn serve() -> Served {
     serve_with(Limits::default()).await
 }
 
-pub async fn serve_with(limits: Limits) -> Served {
+/// A server that nobody has connected to, and what its methods tell.
+pub fn server_with(limits: Limits) -> (Arc<Server>, Shutdown, mpsc::Receiver<&'static str>) {
     let input = Input::Text { name: "t.proto".to_owned(), text: PROTO.to_owned() };
     let schema = Arc::new(Schema::compile_inputs(&[input], &[]).unwrap());
     let mut catalog = Catalog::new(Arc::clone(&schema));
@@ -112,7 +119,11 @@ pub async fn serve_with(limits: Limits) -> Served {
     }
     let shutdown = Shutdown::new();
     let options = Options { limits, ..Options::default() };
-    let server = Server::new(SharedCatalog::new(catalog), options, shutdown.clone());
+    (Server::new(SharedCatalog::new(catalog), options, shutdown.clone()), shutdown, events)
+}
+
+pub async fn serve_with(limits: Limits) -> Served {
+    let (server, shutdown, events) = server_with(limits);
     let listener = Listener::bind(&Address::tcp("127.0.0.1", 0)).await.unwrap();
     let Address::Tcp { host, port } = listener.address().unwrap() else { panic!("TCP was asked for") };
     let serving = Arc::clone(&server);
@@ -471,6 +482,32 @@ async fn a_panicking_method_fails_alone() {
     let (bad, good) = tokio::join!(bad, good);
     assert_eq!(Answer::read(bad.unwrap()).await.grpc_status().0, "13");
     assert_eq!(Answer::read(good.unwrap()).await.grpc_status().0, "0");
+}
+
+#[tokio::test]
+async fn a_method_that_panics_in_its_stream_fails_alone() {
+    let mut server = serve().await;
+    let mut client = server.http2().await;
+    let ask = |method| request(method, "application/grpc", envelope::encode(0, ADA), &[]);
+    let waits = server.shutdown.spawn(client.send_request(ask("Never")));
+    assert_eq!(server.events.recv().await, Some("called"));
+    let bad = Answer::read(client.send_request(ask("PanicLater")).await.unwrap()).await;
+    assert_eq!((bad.grpc_status().0, &bad.body[..]), ("13", &envelope::encode(0, ADA)[..]));
+    let good = Answer::read(client.send_request(ask("Echo")).await.unwrap()).await;
+    assert_eq!(good.grpc_status().0, "0");
+    assert!(!waits.is_finished(), "a call that has nothing to do with it has ended");
+    waits.abort();
+    // One connection, two documents: the second is answered.
+    let call = |method: &str, id| {
+        format!(
+            "{{\"jsonrpc\":\"2.0\",\"method\":\"t.T/{method}\",\"params\":{{\"text\":\"a\"}},\"id\":{id}}}\n"
+        )
+    };
+    let replies = server.raw_text(&(call("PanicLater", 1) + &call("Panic", 2) + &call("Echo", 3))).await;
+    let mut replies: Vec<&str> = replies.lines().collect();
+    replies.sort_unstable();
+    assert!(replies[0].contains("-32603") && replies[1].contains("-32603"), "{replies:?}");
+    assert_eq!(replies[2], r#"{"jsonrpc":"2.0","result":{"text":"a"},"id":3}"#);
 }
 
 #[tokio::test]

@@ -10,12 +10,13 @@ use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service as _, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exchange::{self, Answer};
+use super::pace::{Pace, Phase, Timed};
 use super::reply::{LostReply, ReplyBody};
 use super::{Peer, Server};
 use crate::rpc::budget::Share;
@@ -120,24 +121,51 @@ where
 {
     let limits = server.limits();
     let header_size_max = usize::try_from(limits.header_size_max).unwrap_or(usize::MAX);
+    let pace = Pace::new();
+    let calls = service(server, &peer, &share);
+    let timed = service_fn(|request| {
+        let (calling, answer) = (pace.call(), calls.call(request));
+        async move { answer.await.map(|response| response.map(|body| Timed::new(body, calling))) }
+    });
     let mut connection = pin!(
         http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.first_bytes_wait_max)
+            .header_read_timeout(None)
             // hyper's own lower bound.
             .max_buf_size(header_size_max.max(8192))
             .pipeline_flush(true)
-            .serve_connection(TokioIo::new(stream), service(server, &peer, &share))
+            .serve_connection(TokioIo::new(pace.watch(stream)), timed)
     );
+    let mut draining = pin!(server.shutdown.draining());
     let mut stopped = pin!(server.shutdown.stopped());
-    tokio::select! {
-        ended = connection.as_mut() => return report(&peer, ended),
-        () = server.shutdown.draining() => connection.as_mut().graceful_shutdown(),
-    }
-    tokio::select! {
-        ended = connection => report(&peer, ended),
-        () = stopped.as_mut() => {}
-    }
+    let mut late = pin!(tokio::time::sleep(limits.first_bytes_wait_max));
+    let mut told = false;
+    let ended = poll_fn(|cx| {
+        if stopped.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if !told && draining.as_mut().poll(cx).is_ready() {
+            told = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        let phase = pace.phase();
+        let Some(deadline) = phase.deadline(limits.first_bytes_wait_max, limits.idle_max) else {
+            return Poll::Pending;
+        };
+        if late.deadline() != deadline {
+            late.as_mut().reset(deadline);
+        }
+        if late.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if let Phase::Head(_) = phase {
+            tracing::debug!(peer = peer.address, "headers were not complete in time");
+        }
+        Poll::Ready(Ok(()))
+    });
+    report(&peer, ended.await);
 }
 
 fn service(

@@ -1,0 +1,119 @@
+//! Connections that rest: kept, closed after --max-idle, and told from peers that begin a request and do not end it.
+//! In memory, under a clock that jumps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bandy::rpc::backend::Peer;
+use bandy::rpc::server::{Limits, Server};
+use bandy::transport::{Address, Listener, Stream, mem};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::rpc_server::server_with;
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A connection to the server.
+async fn connect(server: &Arc<Server>, network: &mem::Network) -> Stream {
+    let address = Address::Mem(network.name("server"));
+    let listener = Listener::bind(&address).await.unwrap();
+    let near = Stream::connect(&address).await.unwrap();
+    let far = listener.accept().await.unwrap();
+    let server = Arc::clone(server);
+    tokio::spawn(async move {
+        let peer = Arc::new(Peer { address: "peer".to_owned(), tls_subject: None });
+        server.serve_connection(far, peer).await;
+    });
+    near
+}
+
+/// Reads until this text has come.
+async fn read_until(stream: &mut Stream, end: &str) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(end.as_bytes()) {
+        text.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// How long it takes until the server closes the connection.
+async fn until_closed(stream: &mut Stream) -> Duration {
+    let (begun, mut rest) = (Instant::now(), Vec::new());
+    timeout(LONG, stream.read_to_end(&mut rest)).await.expect("it is never closed").unwrap();
+    begun.elapsed()
+}
+
+const POST: &str = "POST /t.T/Echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 14\r\n\r\n\
+    {\"text\":\"Ada\"}";
+
+async fn echo_over_http1(stream: &mut Stream) {
+    stream.write_all(POST.as_bytes()).await.unwrap();
+    let reply = read_until(stream, r#"{"text":"Ada"}"#).await;
+    assert!(reply.starts_with("HTTP/1.1 200 OK"), "{reply}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http1_connection_may_rest_between_requests() {
+    let (server, _shutdown, _events) = server_with(Limits::default());
+    let network = mem::Network::new(1);
+    let mut stream = connect(&server, &network).await;
+    for _ in 0..3 {
+        echo_over_http1(&mut stream).await;
+        sleep(LONG).await;
+    }
+    // But not in the middle of one.
+    stream.write_all(POST[..40].as_bytes()).await.unwrap();
+    assert_eq!(until_closed(&mut stream).await, Limits::default().first_bytes_wait_max);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_trickle_do_not_make_a_head_take_longer() {
+    let (server, _shutdown, _events) = server_with(Limits::default());
+    let mut stream = connect(&server, &mem::Network::new(1)).await;
+    echo_over_http1(&mut stream).await;
+    let begun = Instant::now();
+    for byte in POST.bytes() {
+        if stream.write_all(&[byte]).await.is_err() {
+            break;
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_if_that_is_wanted_in_every_protocol() {
+    let idle_max = Duration::from_secs(30);
+    let (server, _shutdown, _events) = server_with(Limits { idle_max: Some(idle_max), ..Limits::default() });
+    let network = mem::Network::new(1);
+
+    let mut http1 = connect(&server, &network).await;
+    echo_over_http1(&mut http1).await;
+    assert_eq!(until_closed(&mut http1).await, idle_max);
+
+    // What has work to do is no idle connection.
+    let busy = "POST /t.T/Never HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        connect-timeout-ms: 120000\r\ncontent-length: 2\r\n\r\n{}";
+    let mut http1 = connect(&server, &network).await;
+    http1.write_all(busy.as_bytes()).await.unwrap();
+    assert_eq!(until_closed(&mut http1).await, Duration::from_secs(120) + idle_max);
+
+    let mut http2 = connect(&server, &network).await;
+    http2.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let took = until_closed(&mut http2).await;
+    assert!((idle_max..idle_max * 2).contains(&took), "{took:?}");
+
+    let mut lines = connect(&server, &network).await;
+    let call = "{\"jsonrpc\":\"2.0\",\"method\":\"Echo\",\"params\":{\"text\":\"a\"},\"id\":1}\n";
+    for _ in 0..3 {
+        lines.write_all(call.as_bytes()).await.unwrap();
+        assert_eq!(
+            read_until(&mut lines, "\n").await,
+            "{\"jsonrpc\":\"2.0\",\"result\":{\"text\":\"a\"},\"id\":1}\n"
+        );
+        sleep(idle_max / 2).await;
+    }
+    let took = until_closed(&mut lines).await;
+    assert!((idle_max / 2..idle_max).contains(&took), "{took:?}");
+}
