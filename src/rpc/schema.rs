@@ -32,7 +32,7 @@ pub use compile::Input;
 pub use error::{Diagnostic, SchemaError};
 pub use json::{ConvertError, JsonOptions};
 pub use merge::RawFile;
-pub use standard::well_known_file;
+pub use standard::{is_well_known_file, well_known_file};
 
 /// A set of linked descriptors. Cheap to clone: clones share it.
 #[derive(Clone, Default)]

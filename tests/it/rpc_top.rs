@@ -191,6 +191,8 @@ fn the_service_is_described_but_not_listed() {
     let listed = bandy("rpc ls").endpoint(&server).runs().exits(0).out();
     assert!(!listed.contains("Stats"), "{listed}");
     bandy("rpc call bandy.Stats/Get -o json").endpoint(&server).runs().shows("boundsNs");
+    bandy("rpc info bandy.Stats").endpoint(&server).runs().shows("rpc Get(");
+    bandy("rpc info bandy.Stats/Get").endpoint(&server).runs().shows("rpc Get(");
 }
 
 #[test]

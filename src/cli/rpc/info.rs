@@ -139,7 +139,13 @@ async fn load(args: &Args, app: &App) -> anyhow::Result<Loaded> {
             None => Loaded::Document(Document::fetch(client, &remote).await?),
         });
     }
-    let fetched = lookup::everything(&remote).await?.schema;
+    let mut fetched = lookup::everything(&remote).await?.schema;
+    if let Some(symbol) = &args.symbol
+        && find(&fetched, symbol).is_err()
+        && let Some(more) = lookup::unlisted(&remote, symbol).await
+    {
+        fetched = Schema::merge(&[fetched, more]).map_err(super::schema::failure)?;
+    }
     Ok(Loaded::Schema(match files {
         Some(files) => super::schema::merge(&[files, fetched], app)?,
         None => fetched,

@@ -118,6 +118,14 @@ pub async fn everything(remote: &Remote) -> anyhow::Result<Fetched> {
     }
 }
 
+/// The types around a symbol of which the server speaks only if it is asked by its full name; `None` if it knows none.
+pub async fn unlisted(remote: &Remote, symbol: &str) -> Option<Schema> {
+    let Client::Http(client) = &remote.client else { return None };
+    let symbol = symbol.split('/').next().unwrap_or(symbol).trim_start_matches('.');
+    let fetched = client.reflect(Fetch::symbols([symbol]), &reflect_options(&remote.options), |_| {}).await;
+    fetched.ok().filter(|fetched| fetched.missing.is_empty()).map(|fetched| fetched.schema)
+}
+
 /// What methods are kept under: no service has such a name.
 const EVERYTHING: &str = "*";
 

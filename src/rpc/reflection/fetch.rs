@@ -11,7 +11,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::{Answer, Question, Refusal, Request, Response, SERVICE_V1, SERVICE_V1ALPHA};
-use crate::rpc::schema::{RawFile, Schema, SchemaError, well_known_file};
+use crate::rpc::schema::{RawFile, Schema, SchemaError, is_well_known_file};
 use crate::rpc::{Code, Status};
 
 /// More files than this are refused.
@@ -295,13 +295,17 @@ impl Fetch {
             return Err(FetchError::TooLarge);
         }
         let raw = RawFile::decode(bytes)?;
+        // Of these, many are the same or ours: what is missing is bounded below.
+        if raw.file.dependency.len() > FILES_MAX {
+            return Err(FetchError::TooLarge);
+        }
         let name = raw.name().to_owned();
         if self.files.contains_key(&name) {
             return Ok(());
         }
         for import in &raw.file.dependency {
             // Its own copy of a well-known file is never better than ours.
-            let is_there = self.files.contains_key(import) || well_known_file(import).is_some();
+            let is_there = self.files.contains_key(import) || is_well_known_file(import);
             if !is_there {
                 if self.known.len() > FILES_MAX {
                     return Err(FetchError::TooLarge);

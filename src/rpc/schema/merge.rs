@@ -57,8 +57,30 @@ impl RawFile {
 /// # Errors
 /// Bytes that are not one.
 pub fn split(set: &Bytes) -> Result<Vec<RawFile>, SchemaError> {
-    let broken = || SchemaError::NotADescriptorSet("truncated or not protobuf".to_owned());
+    // One after the other: what is broken is refused before what follows it takes memory.
     let mut files = Vec::new();
+    pieces_of(set, |bytes| {
+        files.push(RawFile::decode(bytes)?);
+        Ok(())
+    })?;
+    Ok(files)
+}
+
+/// The encoded files of an encoded FileDescriptorSet.
+///
+/// # Errors
+/// Bytes that are not one.
+pub fn pieces(set: &Bytes) -> Result<Vec<Bytes>, SchemaError> {
+    let mut files = Vec::new();
+    pieces_of(set, |bytes| {
+        files.push(bytes);
+        Ok(())
+    })?;
+    Ok(files)
+}
+
+fn pieces_of(set: &Bytes, mut take: impl FnMut(Bytes) -> Result<(), SchemaError>) -> Result<(), SchemaError> {
+    let broken = || SchemaError::NotADescriptorSet("truncated or not protobuf".to_owned());
     let mut rest = set.clone();
     while !rest.is_empty() {
         let (tag, length) = prost::encoding::decode_varint(&mut rest)
@@ -69,9 +91,9 @@ pub fn split(set: &Bytes) -> Result<Vec<RawFile>, SchemaError> {
         if tag != 0x0a || length > rest.len() {
             return Err(broken());
         }
-        files.push(RawFile::decode(rest.split_to(length))?);
+        take(rest.split_to(length))?;
     }
-    Ok(files)
+    Ok(())
 }
 
 /// The encoded FileDescriptorSet of these files.

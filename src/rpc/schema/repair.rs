@@ -62,10 +62,11 @@ pub fn repair(files: Vec<RawFile>) -> Vec<RawFile> {
     let merged = merge::merge(vec![google, ours]);
     let mut files = merge::merge(vec![merged, first_of_each(theirs)]);
     let symbols = symbols(&files);
+    let declaring: HashSet<&str> = symbols.values().map(|symbol| symbol.file.as_str()).collect();
     for raw in &mut files {
         if raw.file.package.as_deref() != Some("google.protobuf") {
             let mut file = std::mem::take(&mut raw.file);
-            Repair { symbols: &symbols, used: HashSet::new() }.file(&mut file);
+            Repair { symbols: &symbols, declaring: &declaring, used: HashSet::new() }.file(&mut file);
             *raw = RawFile::encode(file);
         }
     }
@@ -123,6 +124,8 @@ fn join(scope: &str, name: &str) -> String {
 
 struct Repair<'a> {
     symbols: &'a HashMap<String, Symbol>,
+    /// Files that declare any of them.
+    declaring: &'a HashSet<&'a str>,
     /// Files whose types this one uses.
     used: HashSet<String>,
 }
@@ -145,9 +148,9 @@ impl Repair<'_> {
             }
         }
         let own = file.name.clone().unwrap_or_default();
-        let known: HashSet<&str> = self.symbols.values().map(|symbol| symbol.file.as_str()).collect();
-        let all_there = file.dependency.iter().all(|import| known.contains(import.as_str()));
-        let nothing_lacks = self.used.iter().all(|used| *used == own || file.dependency.contains(used));
+        let imported: HashSet<&str> = file.dependency.iter().map(String::as_str).collect();
+        let all_there = imported.iter().all(|import| self.declaring.contains(import));
+        let nothing_lacks = self.used.iter().all(|used| *used == own || imported.contains(used.as_str()));
         if !(all_there && nothing_lacks) {
             let mut imports: Vec<String> = self.used.drain().filter(|used| *used != own).collect();
             imports.sort();
