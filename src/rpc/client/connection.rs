@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use futures_util::FutureExt as _;
 use http::Version;
 use hyper_util::rt::TokioIo;
@@ -71,7 +71,7 @@ impl H2Connection {
         let (future, mut stream) =
             self.sender.send_request(head, ends).map_err(|error| HttpError::from_h2(&error, &self.peer))?;
         let request = match body {
-            FirstBody::Pieces => RequestHalf::H2(stream),
+            FirstBody::Pieces => RequestHalf::H2 { stream, began: false },
             FirstBody::Whole(bytes) => {
                 if !ends {
                     // Refused at once only if the stream is already reset: the response tells.
@@ -148,7 +148,7 @@ impl Pool {
     pub(crate) async fn dial_h2(&self) -> Result<H2Connection, OpenError> {
         let stream = self.dialer.dial(HttpVersion::H2).await?;
         let peer = Arc::new(Peer::default());
-        let watched = Watched { stream, peer: Arc::clone(&peer) };
+        let watched = Watched { stream, peer: Arc::clone(&peer), held: Bytes::new(), began: false };
         let (sender, connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -214,9 +214,50 @@ impl Pool {
 }
 
 /// A stream that remembers how its peer began, and that it has closed it before anyone who reads can know.
+///
+/// It keeps back what h2 writes first, the preface, until the frames that must follow it: one packet, and one time
+/// that the server is woken up, less.
 struct Watched<S> {
     stream: S,
     peer: Arc<Peer>,
+    /// What is kept back.
+    held: Bytes,
+    /// Something was written, or kept back.
+    began: bool,
+}
+
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    /// Writes what was kept back and `slices`; the number of bytes of `slices` that were written.
+    fn poll_write_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let (false, Some(first)) = (self.began, slices.first()) {
+            self.began = true;
+            self.held = Bytes::copy_from_slice(first);
+            return Poll::Ready(Ok(self.held.len()));
+        }
+        while !self.held.is_empty() {
+            let mut all = Vec::with_capacity(1 + slices.len());
+            all.push(io::IoSlice::new(&self.held));
+            all.extend(slices.iter().map(|slice| io::IoSlice::new(slice)));
+            let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &all))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let more = written.checked_sub(self.held.len());
+            self.held.advance(written.min(self.held.len()));
+            if let Some(more @ 1..) = more {
+                return Poll::Ready(Ok(more));
+            }
+        }
+        match slices {
+            [] => Poll::Ready(Ok(0)),
+            [one] => Pin::new(&mut self.stream).poll_write(cx, one),
+            several => Pin::new(&mut self.stream).poll_write_vectored(cx, several),
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -240,12 +281,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        let result = ready!(self.poll_write_all(cx, &[io::IoSlice::new(bytes)]));
         Poll::Ready(result.inspect_err(|error| self.peer.broke(error)))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        let this = &mut *self;
+        let result = match this.poll_write_all(cx, &[]) {
+            Poll::Ready(Ok(_)) => ready!(Pin::new(&mut this.stream).poll_flush(cx)),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => return Poll::Pending,
+        };
         Poll::Ready(result.inspect_err(|error| self.peer.broke(error)))
     }
 
@@ -258,7 +304,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
+        let result = ready!(self.poll_write_all(cx, slices));
         Poll::Ready(result.inspect_err(|error| self.peer.broke(error)))
     }
 

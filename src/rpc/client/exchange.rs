@@ -15,6 +15,9 @@ use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
+/// The first piece of a request, if it is no larger, does not wait for room: so it leaves together with the headers.
+const FIRST_PIECE_BYTES_MAX: usize = 16 << 10;
+
 /// Why an exchange ended before its response did.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum HttpError {
@@ -124,7 +127,12 @@ pub(crate) struct SendClosed;
 /// The side of the request.
 pub(crate) enum RequestHalf {
     /// An HTTP/2 stream.
-    H2(h2::SendStream<Bytes>),
+    H2 {
+        /// Where pieces go.
+        stream: h2::SendStream<Bytes>,
+        /// Any has been sent.
+        began: bool,
+    },
     /// A chunked HTTP/1.1 body.
     H1(H1Sender),
     /// All of it is sent.
@@ -135,11 +143,13 @@ impl RequestHalf {
     /// Sends a piece, waiting until the peer grants room for some of it.
     pub(crate) async fn send(&mut self, bytes: Bytes, last: bool) -> Result<(), SendClosed> {
         match self {
-            Self::H2(stream) => {
+            Self::H2 { stream, began } => {
                 if bytes.is_empty() {
                     if last {
                         stream.send_data(bytes, true).map_err(|_| SendClosed)?;
                     }
+                } else if !std::mem::replace(began, true) && bytes.len() <= FIRST_PIECE_BYTES_MAX {
+                    stream.send_data(bytes, last).map_err(|_| SendClosed)?;
                 } else {
                     stream.reserve_capacity(bytes.len());
                     if stream.capacity() == 0 {
@@ -169,7 +179,7 @@ impl RequestHalf {
 
     /// Gives up: the peer sees a cancelled stream.
     pub(crate) fn cancel(&mut self) {
-        if let Self::H2(stream) = self {
+        if let Self::H2 { stream, .. } = self {
             stream.send_reset(Reason::CANCEL);
         }
         // An HTTP/1.1 body that is dropped unfinished closes the connection.
