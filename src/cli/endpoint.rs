@@ -37,6 +37,16 @@ impl Pillar {
         }
     }
 
+    /// The same as a part of speech: by the sound of the letters, `an mq`.
+    fn with_article(self) -> &'static str {
+        match self {
+            Self::Rpc => "an rpc",
+            Self::Mq => "an mq",
+            Self::Log => "a log",
+            Self::Gossip => "a gossip",
+        }
+    }
+
     /// The environment variable that holds its endpoint.
     pub fn variable(self) -> &'static str {
         match self {
@@ -352,7 +362,11 @@ impl Parser<'_> {
         }
         let right = row.pillars.first().expect("every scheme has a pillar: tested");
         Err(EndpointError {
-            message: format!("{lower}:// is a {} endpoint, not one of {}", right.name(), self.pillar.name()),
+            message: format!(
+                "{lower}:// is {} endpoint, not one of {}",
+                right.with_article(),
+                self.pillar.name()
+            ),
             tip: Some(format!("{} -e {}", right.example(), mask(self.text))),
         })
     }

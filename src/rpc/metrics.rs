@@ -111,26 +111,59 @@ impl Metrics {
     /// For a person: a line for all calls, and one for each method that was called, the busiest first.
     pub fn status(&self) -> String {
         let methods = self.methods.read().unwrap_or_else(PoisonError::into_inner);
-        let mut rows: Vec<(&str, i64, u64, u64)> = methods
-            .values()
-            .map(|tally| {
-                let ended: Vec<u64> =
-                    tally.by_code.iter().map(|code| code.get().map_or(0, Counter::value)).collect();
-                let (all, ok) = (ended.iter().sum(), ended[usize::from(Code::Ok.number())]);
-                (tally.path.as_str(), tally.in_flight.value(), all, all - ok)
-            })
-            .collect();
-        rows.sort_by(|a, b| (b.2, a.0).cmp(&(a.2, b.0)));
-        let total = rows.iter().fold((0, 0, 0), |sum, row| (sum.0 + row.1, sum.1 + row.2, sum.2 + row.3));
-        let mut text = format!("calls in flight {}  ended {}  failed {}\n", total.0, total.1, total.2);
-        for (path, in_flight, ended, failed) in rows {
-            let _ = writeln!(text, "  {path}  in flight {in_flight}  ended {ended}  failed {failed}");
+        let mut rows: Vec<(&str, Sums)> =
+            methods.values().map(|tally| (tally.path.as_str(), tally.sums())).collect();
+        rows.sort_by(|a, b| (b.1.ended, a.0).cmp(&(a.1.ended, b.0)));
+        let total = rows.iter().fold(Sums::default(), |sum, (_, row)| sum.plus(row));
+        let mut text = format!("calls {total}\n");
+        for (path, sums) in rows {
+            let _ = writeln!(text, "  {path}  {sums}");
         }
         text
     }
 }
 
+/// Calls of one method or of all.
+#[derive(Default)]
+struct Sums {
+    in_flight: i64,
+    ended: u64,
+    /// That their caller wanted no longer.
+    cancelled: u64,
+    failed: u64,
+}
+
+impl Sums {
+    fn plus(&self, other: &Self) -> Self {
+        Self {
+            in_flight: self.in_flight + other.in_flight,
+            ended: self.ended + other.ended,
+            cancelled: self.cancelled + other.cancelled,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
+impl std::fmt::Display for Sums {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { in_flight, ended, cancelled, failed } = self;
+        write!(f, "in flight {in_flight}  ended {ended}  cancelled {cancelled}  failed {failed}")
+    }
+}
+
 impl Tally {
+    fn sums(&self) -> Sums {
+        let count = |code: Code| self.by_code[usize::from(code.number())].get().map_or(0, Counter::value);
+        let ended = Code::ALL.iter().copied().map(count).sum();
+        let cancelled = count(Code::Canceled);
+        Sums {
+            in_flight: self.in_flight.value(),
+            ended,
+            cancelled,
+            failed: ended - count(Code::Ok) - cancelled,
+        }
+    }
+
     fn counted(&self) -> Counted {
         let ended = Code::ALL.iter().zip(&self.by_code);
         Counted {
@@ -193,7 +226,8 @@ mod tests {
         assert_eq!(metrics.in_flight(), 1);
         assert_eq!(
             metrics.status(),
-            "calls in flight 1  ended 3  failed 2\n  d.E/Say  in flight 1  ended 3  failed 2\n"
+            "calls in flight 1  ended 3  cancelled 1  failed 1\n  \
+             d.E/Say  in flight 1  ended 3  cancelled 1  failed 1\n"
         );
         drop(running);
         assert_eq!(metrics.in_flight(), 0);

@@ -37,7 +37,7 @@ fn wrong_urls_and_schemes_are_bad_usage() {
         ("grpc://[::1", "']' is missing"),
         ("tcp:x", "the port is not a number"),
         ("kafka://h:1", "kafka:// is a log endpoint"),
-        ("amqp://h", "amqp:// is a mq endpoint"),
+        ("amqp://h", "amqp:// is an mq endpoint"),
     ] {
         bandy("rpc call upper x -e").arg(url).runs().exits(2).complains(text);
     }

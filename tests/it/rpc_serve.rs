@@ -183,7 +183,13 @@ fn mistakes_are_explained() {
         .runs()
         .exits(2)
         .complains("the reply for shop.Greeter/Hello is");
-    bandy("rpc serve -l :0 --proto /nowhere.proto -- cat").runs().exits(5).complains("/nowhere.proto");
+    bandy("rpc serve -l :0 --proto /nowhere.proto -- cat").runs().exits(1).complains("/nowhere.proto");
+    let compiled = home.path("greeter.binpb");
+    std::fs::write(&compiled, b"\x0a\xff").unwrap();
+    for verb in ["serve -l :0", "call -e :1 Greeter/Hello", "ls -e :1", "info Greeter"] {
+        let run = bandy(&format!("rpc {verb} --proto")).arg(&compiled).runs().exits(2);
+        run.complains("valid UTF-8").complains("tip: if it is a compiled descriptor set: --protoset");
+    }
 }
 
 #[test]
@@ -201,6 +207,19 @@ fn a_call_without_an_address_finds_the_server_of_its_function() {
     upper.ends().exits(0);
     bandy("rpc call upper hello").home(&home).runs().exits(3).complains("nothing listens at local:");
     assert_eq!(std::fs::read_dir(home.path("run/services")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_server_that_was_killed_is_told_from_one_that_cannot_be_reached() {
+    let home = Home::new();
+    let server = bandy("rpc serve upper='tr a-z A-Z'").home(&home).starts();
+    server.signal(Signal::KILL);
+    server.ends().exits(137);
+    let told = bandy("rpc call upper hello").home(&home).runs().exits(3);
+    told.complains("nothing listens at local: (rpc) any more").complains("tip: bandy rpc serve");
+    // The next one takes its place.
+    let _server = bandy("rpc serve upper='tr a-z A-Z'").home(&home).starts();
+    bandy("rpc call upper hello").home(&home).runs().prints("HELLO\n");
 }
 
 #[test]
@@ -269,6 +288,6 @@ fn calls_are_counted_whatever_they_speak() {
         assert!(page.contains(line), "{line}{page}");
     }
     server.signal(Signal::USR1);
-    server.says("\n  demo.Greeter/Hello  in flight 0  ended 3  failed 0\n");
+    server.says("\n  demo.Greeter/Hello  in flight 0  ended 3  cancelled 0  failed 0\n");
     assert!(server.stderr().contains("\ncalls in flight 0  ended "), "{}", server.stderr());
 }

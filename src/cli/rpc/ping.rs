@@ -78,6 +78,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 /// Says the summary however the command ends: Ctrl-C drops it where it waits.
 struct Tally<'a> {
     app: &'a App,
+    /// Without the colon of `local:`: another follows.
     url: String,
     sent: u64,
     times: Vec<f64>,
@@ -119,7 +120,8 @@ async fn ping(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let json = app.printer.look().format == Format::Json;
     let started = Instant::now();
     let until = args.duration.and_then(|duration| started.checked_add(duration));
-    let mut tally = Tally { app, url: remote.url.clone(), sent: 0, times: Vec::new() };
+    let mut tally =
+        Tally { app, url: remote.url.trim_end_matches(':').to_owned(), sent: 0, times: Vec::new() };
     let mut next = started;
     let mut last_failure = None;
     while args.count.is_none_or(|count| tally.sent < count) && until.is_none_or(|until| next < until) {
@@ -139,7 +141,7 @@ async fn ping(args: &Args, app: &App) -> anyhow::Result<Exit> {
                     app.printer.line(&format!(
                         "{} from {}: seq={seq} time={time_ms:.3} ms",
                         health.name(),
-                        remote.url
+                        tally.url
                     ))?;
                 }
                 if health == Health::NotFound {
@@ -150,7 +152,7 @@ async fn ping(args: &Args, app: &App) -> anyhow::Result<Exit> {
                 if json {
                     app.printer.json(&Row { seq, status: "UNREACHABLE", time_ms: None })?;
                 } else {
-                    app.printer.line(&format!("no answer from {}: seq={seq}", remote.url))?;
+                    app.printer.line(&format!("no answer from {}: seq={seq}", tally.url))?;
                 }
                 last_failure = Some(failure);
             }

@@ -275,6 +275,10 @@ impl Remote {
             }
             Cause::Deadline => Failure::new(Exit::Timeout, format!("{what} at {url}: {}", status.message)),
             Cause::GivenUp => Failure::new(Exit::Failed, format!("{what} at {url}: {}", status.message)),
+            // A server that was killed leaves its socket and its entry behind.
+            Cause::Unreachable if self.is_local && ending.untouched => {
+                nobody(&format!("nothing listens at {url} (rpc) any more — {}", status.message))
+            }
             Cause::Unreachable => {
                 let failure =
                     Failure::new(Exit::Unreachable, format!("cannot reach {url} — {}", status.message));
@@ -472,12 +476,16 @@ fn local(name: &str, wanted: Wanted<'_>, app: &App) -> anyhow::Result<(Endpoint,
             Ok((Endpoint::parse(Pillar::Rpc, &instance.url).map_err(Failure::from)?, services))
         }
         Ok(None) if socket.exists() => Ok((unix()?, Vec::new())),
-        Ok(None) => Err(Failure::new(Exit::Unreachable, "nothing listens at local: (rpc)")
-            .tip("bandy rpc serve                start one in another terminal")
-            .tip("bandy rpc call -e HOST:PORT …  call another server")
-            .into()),
+        Ok(None) => Err(nobody("nothing listens at local: (rpc)").into()),
         Err(error) => Err(registry_failure(&error).into()),
     }
+}
+
+/// There is no server at `local:`.
+fn nobody(message: &str) -> Failure {
+    Failure::new(Exit::Unreachable, message)
+        .tip("bandy rpc serve                start one in another terminal")
+        .tip("bandy rpc call -e HOST:PORT …  call another server")
 }
 
 /// The URLs of this user's servers on this machine, if it is `local:` that is asked and there are several.

@@ -1,6 +1,6 @@
 //! Where message types come from: the flags that every rpc command shares.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -94,7 +94,11 @@ fn read_protoset(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// The error of a schema, with its exit code and what to do about it.
 pub fn failure(error: SchemaError) -> Failure {
-    let exit = if matches!(error, SchemaError::Read { .. }) { Exit::Failed } else { Exit::Usage };
+    let exit = match &error {
+        // What is no text can be read: it is another kind of file.
+        SchemaError::Read { source, .. } if source.kind() != ErrorKind::InvalidData => Exit::Failed,
+        _ => Exit::Usage,
+    };
     let failure = Failure::new(exit, error.to_string());
     match error {
         SchemaError::ImportNotFound { .. } => {
@@ -103,6 +107,9 @@ pub fn failure(error: SchemaError) -> Failure {
         SchemaError::Source(Diagnostic { edition: true, .. }) => failure.tip(
             "if protoc or buf takes it: protoc --include_imports -o set.binpb FILE, then --protoset set.binpb",
         ),
+        SchemaError::Read { source, path } if source.kind() == ErrorKind::InvalidData => {
+            failure.tip(format!("if it is a compiled descriptor set: --protoset {}", path.display()))
+        }
         SchemaError::Conflict(_) => failure.tip("leave out --proto or --protoset to use the server's own schema"),
         SchemaError::Source(_)
         | SchemaError::Read { .. }

@@ -27,7 +27,7 @@ use crate::rpc::client::resolve::is_standard;
 use crate::rpc::handler::{Answer, Faults, Host, Limits, Named, Offer, OfferError, Rest, Workers};
 use crate::rpc::health::HealthState;
 use crate::rpc::registry::RegistryUrl;
-use crate::rpc::schema::{Input, SchemaError};
+use crate::rpc::schema::Input;
 use crate::rpc::server::Server;
 use crate::rpc::stats::{self, Stats};
 use crate::rpc::{Catalog, Method, Metrics};
@@ -344,9 +344,7 @@ fn explain(error: OfferError) -> anyhow::Error {
             .tip("bandy rpc serve --proto api.proto -- COMMAND    the methods of a schema")
             .tip("bandy rpc serve NAME -- COMMAND                 a function: text in, text out")
             .into(),
-        OfferError::Schema(SchemaError::Read { .. }) | OfferError::Read { .. } => {
-            Failure { exit: Exit::NotFound, ..failure }.into()
-        }
+        OfferError::Read { .. } => Failure { exit: Exit::Failed, ..failure }.into(),
         OfferError::Schema(error) => super::schema::failure(error).into(),
         OfferError::Ambiguous { .. } | OfferError::Reply { .. } => failure.into(),
     }

@@ -39,10 +39,15 @@ pub(super) fn title_line(frame: &mut Frame<'_>, area: Rect, title: &Title<'_>, t
     ]);
     let room = usize::from(area.width).saturating_sub(left.width() + 1);
     frame.render_widget(Paragraph::new(left), area);
-    let figures = Line::from(format!("{} ", title.figures));
-    // Numbers that do not fit give way to the title.
-    if figures.width() <= room {
-        frame.render_widget(Paragraph::new(figures).alignment(Alignment::Right), area);
+    // What does not fit gives way to the title, the first group first: the last one is the clock.
+    let mut rest = Some(title.figures);
+    while let Some(figures) = rest {
+        let line = Line::from(format!("{figures} "));
+        if line.width() <= room {
+            frame.render_widget(Paragraph::new(line).alignment(Alignment::Right), area);
+            return;
+        }
+        rest = figures.split_once("   ").map(|(_, later)| later.trim_start());
     }
 }
 

@@ -12,7 +12,7 @@ use bandy::shutdown::Shutdown;
 use crate::support::bandy;
 
 /// A peer that is killed at the end of its test.
-struct Peer(Child);
+pub struct Peer(Child);
 
 impl Drop for Peer {
     fn drop(&mut self) {
@@ -187,9 +187,9 @@ async fn consul_wants_its_token() {
     until(&mut watch(&url), &["grpc://127.0.0.1:1"]).await;
 }
 
-#[tokio::test]
-#[ignore = "needs dnsmasq"]
-async fn srv_records_of_a_dns_server_are_followed() {
+/// A name server that knows what `flags` of dnsmasq say about `.test`, and its port.
+#[track_caller]
+pub fn name_server(flags: &[String]) -> (Peer, u16) {
     let port = free_port();
     let mut command = Command::new("dnsmasq");
     command
@@ -201,11 +201,21 @@ async fn srv_records_of_a_dns_server_are_followed() {
             "--no-hosts",
             "--local-ttl=1",
         ])
-        .args(["--user=", "--host-record=one.test,127.0.0.1,::1", "--host-record=two.test,127.0.0.2"])
-        .args(["--local=/test/", "--srv-host=_grpc._tcp.greeter.test,one.test,5001,10,60"])
-        .args(["--srv-host=_grpc._tcp.greeter.test,two.test,5002,20,40"])
+        .args(["--user=", "--local=/test/"])
+        .args(flags)
         .arg(format!("--port={port}"));
-    let _peer = start(&mut command, "started");
+    (start(&mut command, "started"), port)
+}
+
+#[tokio::test]
+#[ignore = "needs dnsmasq"]
+async fn srv_records_of_a_dns_server_are_followed() {
+    let (_peer, port) = name_server(&[
+        "--host-record=one.test,127.0.0.1,::1".to_owned(),
+        "--host-record=two.test,127.0.0.2".to_owned(),
+        "--srv-host=_grpc._tcp.greeter.test,one.test,5001,10,60".to_owned(),
+        "--srv-host=_grpc._tcp.greeter.test,two.test,5002,20,40".to_owned(),
+    ]);
     let srv = open(&format!("srv://greeter.test?server=127.0.0.1:{port}")).resolve(None).await.unwrap();
     assert_eq!(urls(&srv), ["grpc://127.0.0.1:5001", "grpc://127.0.0.2:5002", "grpc://[::1]:5001"]);
     let two = srv.iter().find(|instance| instance.url.contains("5002")).unwrap();

@@ -24,6 +24,8 @@ impl Certificates {
         for (name, subject, names, authority, days) in [
             ("server", "/CN=server", "IP:127.0.0.1,DNS:localhost", "ca", "30"),
             ("elsewhere", "/CN=elsewhere", "DNS:elsewhere.example", "ca", "30"),
+            ("one", "/CN=one", "DNS:one.test", "ca", "30"),
+            ("two", "/CN=two", "DNS:two.test", "ca", "30"),
             ("expired", "/CN=expired", "IP:127.0.0.1", "ca", "-1"),
             ("ada", "/CN=ada", "DNS:ada", "ca", "30"),
             ("stranger", "/CN=stranger", "DNS:stranger", "other-ca", "30"),
@@ -262,4 +264,38 @@ fn a_server_refuses_certificates_that_nobody_would_take() {
         .runs()
         .exits(0);
     serve(file("server.p12"), file("server.key")).complains("holds no certificate");
+}
+
+#[test]
+#[ignore = "needs openssl and dnsmasq"]
+fn each_instance_behind_a_registry_is_expected_to_have_its_own_name() {
+    let made = Certificates::new();
+    let serve = |name: &str| made.serve(name, &format!("who='echo {name}'"));
+    let (one, two) = (serve("one"), serve("two"));
+    let port = |address: &str| address.rsplit(':').next().unwrap().to_owned();
+    let dns = |first: &str, second: &str| {
+        let words = [
+            "--host-record=one.test,127.0.0.1".to_owned(),
+            "--host-record=two.test,127.0.0.1".to_owned(),
+            format!("--srv-host=_grpc._tcp.who.test,{first},{},10,1", port(&one.1)),
+            format!("--srv-host=_grpc._tcp.who.test,{second},{},10,1", port(&two.1)),
+        ];
+        super::registry::name_server(&words)
+    };
+    let call = |port: u16| {
+        bandy(&format!("rpc call {} --each who", made.ca()))
+            .arg("-e")
+            .arg(format!("srv://who.test?server=127.0.0.1:{port}&scheme=grpcs"))
+            .home(&made.0)
+            .stdin("\"\"\n".repeat(4))
+            .runs()
+    };
+    let (_right, at) = dns("one.test", "two.test");
+    let told = call(at).exits(0).out();
+    let mut answers: Vec<&str> = told.lines().collect();
+    answers.sort_unstable();
+    assert_eq!(answers, ["one", "one", "two", "two"]);
+    // A registry that mixes them up leads to servers that are not who they should be.
+    let (_wrong, at) = dns("two.test", "one.test");
+    call(at).exits(3).complains("another name");
 }
