@@ -24,6 +24,7 @@ mod rpc_info;
 mod rpc_jsonrpc;
 mod rpc_memory;
 mod rpc_mistakes;
+mod rpc_panic;
 mod rpc_peers;
 mod rpc_protocols;
 mod rpc_registry;

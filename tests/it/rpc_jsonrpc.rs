@@ -64,7 +64,7 @@ fn errors_carry_the_status() {
     let damaged = format!("{{{}", " ".repeat(60));
     assert_eq!(
         datagram(address, &damaged),
-        r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"the text is not JSON: EOF while parsing an object at line 1 column 1"},"id":null}"#
+        r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"the text is not JSON: EOF while parsing an object at line 1 column 61"},"id":null}"#
     );
 }
 

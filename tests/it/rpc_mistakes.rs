@@ -11,7 +11,7 @@ fn proto_files_with_errors_and_cycles_are_shown_with_their_place() {
     home.file("self.proto", "syntax = \"proto3\"; import \"self.proto\"; message A {}\n");
     home.file("cut.proto", "syntax = \"proto3\"; message M { string a = 1;\n");
     let bytes = home.file("bytes.proto", b"\xff\xfe\x00");
-    bandy("rpc ls --proto").arg(bytes).runs().exits(1).complains("valid UTF-8");
+    bandy("rpc ls --proto").arg(bytes).runs().exits(2).complains("valid UTF-8");
     for (file, text) in [
         ("broken.proto", "broken.proto:1:32: name 'strin' is not defined"),
         ("a.proto", "import cycle: a.proto -> b.proto -> a.proto"),

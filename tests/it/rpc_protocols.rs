@@ -97,10 +97,14 @@ fn json_rpc_with_a_schema_from_a_file_checks_and_streams() {
         call("Greeter/Hello name=Ada").runs().prints("{\"message\":\"Hello, Ada!\"}\n");
         call("Greeter/Hello nmae=Ada").runs().exits(2).complains("did you mean 'name'");
         call("Calc/Sum").stdin("{\"value\":1}\n{\"value\":2}\n").runs().exits(0).shows("\"sum\":3");
-        call("Clock/Ticks count=3 interval_ms=1")
-            .runs()
-            .prints("{\"number\":1}\n{\"number\":2}\n{\"number\":3}\n");
-        call("Clock/Ticks count=3 interval_ms=1 -n 2").runs().prints("{\"number\":1}\n{\"number\":2}\n");
+        let ticks = |flags: &str| {
+            let out = call(&format!("Clock/Ticks count=3 interval_ms=1 {flags}")).runs().exits(0).out();
+            let number =
+                |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["number"].clone();
+            out.lines().map(number).collect::<Vec<_>>()
+        };
+        assert_eq!(ticks(""), ["1", "2", "3"], "{endpoint}");
+        assert_eq!(ticks("-n 2"), ["1", "2"], "{endpoint}");
         let each = call("Greeter/Hello --each").stdin("{\"name\":\"A\"}\n{\"name\":\"B\"}\n").runs();
         each.prints("{\"message\":\"Hello, A!\"}\n{\"message\":\"Hello, B!\"}\n");
     }

@@ -186,7 +186,7 @@ fn mistakes_are_explained() {
     bandy("rpc serve -l :0 --proto /nowhere.proto -- cat").runs().exits(1).complains("/nowhere.proto");
     let compiled = home.path("greeter.binpb");
     std::fs::write(&compiled, b"\x0a\xff").unwrap();
-    for verb in ["serve -l :0", "call -e :1 Greeter/Hello", "ls -e :1", "info Greeter"] {
+    for verb in ["serve -l :0", "call -e :1 Greeter/Hello", "ls", "info Greeter"] {
         let run = bandy(&format!("rpc {verb} --proto")).arg(&compiled).runs().exits(2);
         run.complains("valid UTF-8").complains("tip: if it is a compiled descriptor set: --protoset");
     }
