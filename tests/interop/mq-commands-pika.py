@@ -1,5 +1,6 @@
 """Takes what `bandy mq send` sent to the queue `to-pika`, prints it, and sends to `from-pika` what pika can."""
 
+import calendar
 import datetime
 import decimal
 import sys
@@ -10,7 +11,10 @@ connection = pika.BlockingConnection(pika.ConnectionParameters("localhost", int(
 channel = connection.channel()
 method, properties, body = channel.basic_get("to-pika", auto_ack=True)
 print(body, properties.content_type, properties.priority, properties.delivery_mode, properties.timestamp)
-print({name: properties.headers[name] for name in sorted(properties.headers)})
+headers = properties.headers
+# Versions of pika differ in the time zone.
+headers["t"] = calendar.timegm(headers["t"].utctimetuple())
+print({name: headers[name] for name in sorted(headers)})
 
 channel.queue_declare("from-pika", durable=True)
 headers = {

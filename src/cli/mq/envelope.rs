@@ -188,7 +188,7 @@ pub struct Shape {
     pub mandatory: bool,
     /// The routing key is what a message is about: a key that says the same says nothing more.
     pub is_topic: bool,
-    /// 1 transient, 2 persistent, unless a record says something else.
+    /// 1 transient, 2 persistent, for records that have no properties of their own.
     pub delivery_mode: Option<u8>,
 }
 
@@ -248,7 +248,9 @@ impl Shape {
                 decoded.push((*name, bytes?));
             }
         }
-        let mut fields = Fields { delivery_mode: self.delivery_mode, ..Fields::default() };
+        // A message that says nothing of it was not to be kept.
+        let delivery_mode = self.delivery_mode.filter(|_| given.is_none());
+        let mut fields = Fields { delivery_mode, ..Fields::default() };
         if !headers.as_table().is_empty() {
             fields.headers = Some(headers.as_table());
         }

@@ -27,9 +27,10 @@ Examples:
   journalctl -f | bandy mq pub logs.$HOSTNAME    one message per line
   bandy mq sub --json | bandy mq pub --json -e amqp://other
 
-Every message is confirmed by the broker before the command ends; it may be that nobody is subscribed.
+Every message is confirmed by the broker before the command ends; maybe nobody is subscribed.
 
-Exit: 0 all published · 6 nobody subscribed (--require-route) · 7 some were refused · see 'bandy help exit-codes'")]
+Exit: 0 all published · 6 nobody subscribed (--require-route) · 7 some were refused
+      see 'bandy help exit-codes'")]
 pub struct Args {
     /// What it is about: words with dots; with --json, that of the record if left out
     pub topic: Option<String>,
@@ -67,7 +68,9 @@ async fn publish(args: &Args, app: &App) -> anyhow::Result<Exit> {
     }
     let exchange = args.exchange.as_deref().unwrap_or(TOPIC_EXCHANGE);
     let mut shape = args.write.shape()?;
-    shape.delivery_mode = args.persistent.then_some(2);
+    if args.persistent {
+        shape.property("delivery_mode", "2").map_err(|why| Failure::new(Exit::Usage, why))?;
+    }
     shape.exchange = Some(exchange.into());
     shape.is_topic = true;
     shape.mandatory = true;

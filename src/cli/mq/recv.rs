@@ -25,8 +25,8 @@ Examples:
 A message is acknowledged when it was printed and passed on, or when its command has ended with 0.
 Everything else goes back to the queue.
 
-Exit: 0 taken · 5 no such queue · 6 nothing there (--no-wait), or fewer than -n · 7 some commands failed
-      124 --timeout · see 'bandy help exit-codes'")]
+Exit: 0 taken · 5 no such queue · 6 nothing there (--no-wait), or fewer than -n
+      7 some commands failed · 124 --timeout · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Queue to take from
     pub queue: String,

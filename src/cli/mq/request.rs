@@ -35,7 +35,7 @@ Examples:
 
 The answer is awaited for 30 seconds unless --timeout says otherwise.
 
-Exit: 0 answered · 1 the command of the other side failed · 5 no such queue · 124 no answer in time
+Exit: 0 answered · 1 the other side's command failed · 5 no such queue · 124 no answer in time
       see 'bandy help exit-codes'")]
 pub struct Args {
     /// Queue of whoever answers

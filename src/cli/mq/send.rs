@@ -65,7 +65,10 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 async fn send(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let mut shape = args.write.shape()?;
-    shape.delivery_mode = (!args.transient).then_some(2);
+    shape.delivery_mode = Some(2);
+    if args.transient {
+        shape.property("delivery_mode", "1").map_err(|why| Failure::new(Exit::Usage, why))?;
+    }
     shape.mandatory = args.delay.is_none();
     if let Some(delay) = args.delay {
         shape.exchange = Some(DELAY_EXCHANGE.into());

@@ -250,7 +250,7 @@ fn value(text: &str) -> &str {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  bandy mq bind amq.topic audit -k 'orders.#'    what is published to orders.… goes to the queue audit, too
+  bandy mq bind amq.topic audit -k 'orders.#'    topics below orders go to the queue audit, too
   bandy mq bind orders audit                     everything of a topic or fanout exchange
   bandy mq bind a b --to-exchange                messages of the exchange a go to the exchange b
   bandy mq unbind amq.topic audit -k 'orders.#'
