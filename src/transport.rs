@@ -8,12 +8,14 @@
 //! connect  Address -> Stream          deadline, several addresses at once, TLS
 //! accept   Listener -> Stream ...     permit first, handshake deadline, back-off, drain on stop
 //! framed   Stream -> whole messages   bounded buffers
+//! http     Stream -> requests         HTTP/1.1 for what servers offer beside their protocol
 //! ```
 
 pub mod accept;
 mod address;
 mod connect;
 pub mod framed;
+pub mod http;
 mod listener;
 pub mod mem;
 mod route;

@@ -30,6 +30,7 @@ use crate::transport::{Acceptor, Address, Datagrams, Listener, Stream, accept};
 use announce::{Notice, ReadyFd};
 pub use listen::Listen;
 use listen::Sockets;
+pub use metrics::resident_bytes;
 
 /// After a stop that took longer than the grace, what still runs gets this long to fall.
 const FALL_TIME: Duration = Duration::from_millis(200);
@@ -207,6 +208,8 @@ pub struct Service {
     status: Option<Box<dyn Fn() -> String + Send>>,
     top: Option<Top>,
     end: Option<Box<dyn FnOnce() -> anyhow::Result<()>>>,
+    /// Of listeners beside those of the protocol.
+    urls: Vec<String>,
 }
 
 /// A live view of the server in its own terminal, opened when it is ready.
@@ -216,6 +219,12 @@ impl Service {
     /// With lines of its own for the status that SIGUSR1 asks for.
     pub fn with_status(status: impl Fn() -> String + Send + 'static) -> Self {
         Self { status: Some(Box::new(status)), ..Self::default() }
+    }
+
+    /// With URLs that are told behind those of the protocol.
+    #[must_use]
+    pub fn with_urls(self, urls: Vec<String>) -> Self {
+        Self { urls, ..self }
     }
 
     /// With a live view in its terminal; the server stops when the view ends.
@@ -277,7 +286,7 @@ where
     let started = Instant::now();
     let acceptor = Acceptor::new(args.max_connections).with_tls(args.tls.server(&role)?);
     let sockets = open(args, app, &role, &acceptor).await?;
-    let urls = sockets.urls.clone();
+    let mut urls = sockets.urls.clone();
     warn_if_exposed(args, app, &role, &sockets);
 
     let shutdown = Shutdown::new();
@@ -300,6 +309,7 @@ where
         service = start(harness) => service?,
         _ = signals.stop() => return Ok(Exit::Done),
     };
+    urls.append(&mut service.urls);
     let notices = announce_ready(args, app, role.pillar, ready_fd, &urls)?;
 
     let mut top = service.top.take().map(|open| open());

@@ -115,7 +115,7 @@ pub use self::ready::{Loaded, Place};
 pub use self::settings::{Overflow, QueueKind, Settings};
 pub use self::storage::Recovered;
 pub use self::view::{
-    BindingView, ChannelView, ConnectionView, ConsumerView, ExchangeView, QueueView, Totals,
+    BindingView, ChannelView, Churn, ConnectionView, ConsumerView, ExchangeView, QueueView, Totals,
 };
 
 /// Random bits: for names of queues and consumers, and for reply addresses, which must not be guessed.
@@ -163,6 +163,9 @@ pub struct Engine {
     alarm: Option<Arc<str>>,
     /// Bytes of messages in memory, each divided among the queues it is in.
     resident: u64,
+    /// What happened on channels that are closed.
+    past: Counts,
+    churn: Churn,
     /// Changes with everything that can change where a message goes.
     generation: u64,
     /// The last message that was routed.
@@ -209,6 +212,8 @@ impl Engine {
             timers: Timers::default(),
             alarm: None,
             resident: 0,
+            past: Counts::default(),
+            churn: Churn::default(),
             generation: 0,
             stamp: 0,
             opened: 0,

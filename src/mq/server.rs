@@ -11,17 +11,23 @@
 //!
 //! Whoever accepts streams (with permits, TLS and a limit on connections) gives each to [`Broker::serve`].
 
+mod change;
 mod connection;
+mod definitions;
 mod encode;
 mod handshake;
 mod host;
+mod live;
+mod management;
 mod outbox;
+mod rule;
+mod session;
 mod users;
 mod writer;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use crate::mq::durable::Durable;
@@ -30,7 +36,12 @@ use crate::mq::wire::FRAME_SIZE_DEFAULT;
 use crate::shutdown::Shutdown;
 use crate::transport::Stream;
 use host::Host;
+use live::Live;
 
+pub use change::{Change, PermissionDefinition, TopicPermissionDefinition, UserDefinition, VhostDefinition};
+pub use definitions::ImportError;
+pub use management::{Facts, ListenerFact, Management};
+pub use rule::ChangeError;
 pub use users::{Users, UsersError};
 
 /// What the broker accepts and offers.
@@ -87,37 +98,121 @@ impl Counts {
 #[derive(Debug)]
 pub struct Broker {
     limits: Limits,
-    users: Users,
-    hosts: HashMap<String, Arc<Host>>,
+    config: Config,
+    users: RwLock<Users>,
+    hosts: RwLock<HashMap<String, Arc<Host>>>,
+    live: Live,
+    /// What others keep here under names of theirs.
+    parameters: Mutex<BTreeMap<String, serde_json::Value>>,
+    /// One change at a time, until it is on disk: the last one is to be the last there too.
+    changing: tokio::sync::Mutex<()>,
+    durable: Option<Arc<Durable>>,
+    /// What there was at the start without any change: letting go of that has to be remembered.
+    given: HashSet<String>,
     counts: Arc<Counts>,
     shutdown: Shutdown,
 }
 
 impl Broker {
-    /// A broker with the virtual hosts of `users`: as `durable` has them, or empty and in memory.
+    /// A broker with the virtual hosts of `users`, and with what `durable` has of users, rules and queues; in memory
+    /// without it.
     pub fn new(
-        users: Users,
+        mut users: Users,
         limits: Limits,
         config: &Config,
-        durable: Option<&Durable>,
+        durable: Option<Arc<Durable>>,
         shutdown: Shutdown,
     ) -> Arc<Self> {
         let is_kept = durable.is_some();
         let config = Config { durable: is_kept, spills: is_kept, ..config.clone() };
-        let hosts: HashMap<_, _> = users
-            .vhosts()
-            .map(|name| (name.to_owned(), Host::new(name, config.clone(), limits.memory_max, durable)))
-            .collect();
-        for host in hosts.values() {
-            let (host, leaving) = (Arc::clone(host), shutdown.clone());
-            shutdown.spawn(async move {
-                tokio::select! {
-                    () = host.keep_time() => {}
-                    () = leaving.draining() => {}
-                }
-            });
+        let given = rule::keys_of(&users);
+        let kept = durable.as_deref().map(rule::kept).unwrap_or_default();
+        for change in &kept {
+            if let Err(error) = users.apply(change) {
+                tracing::error!(%error, "a change of the last run is left alone");
+            }
         }
-        Arc::new(Self { limits, users, hosts, counts: Arc::default(), shutdown })
+        let names: Vec<String> = users.vhosts().map(|vhost| vhost.name.clone()).collect();
+        let broker = Arc::new(Self {
+            limits,
+            config,
+            durable,
+            given,
+            users: RwLock::new(users),
+            hosts: RwLock::default(),
+            live: Live::default(),
+            parameters: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            counts: Arc::default(),
+            shutdown,
+        });
+        names.iter().for_each(|name| broker.open_host(name));
+        // Those of users are there; these are about what has just been opened.
+        kept.iter().for_each(|change| broker.take_effect(change));
+        broker
+    }
+
+    /// Whether a connection that has just come in may stay: its user and its virtual host may have gone meanwhile.
+    fn may_stay(&self, host: &Arc<Host>, user: &str) -> bool {
+        let is_there = self.host(host.name()).is_some_and(|held| Arc::ptr_eq(&held, host));
+        is_there && self.users().user(user).is_some()
+    }
+
+    /// Why a user may have no more connections, in RabbitMQ's words.
+    fn too_many(&self, user: &str, vhost: &str) -> Option<String> {
+        let users = self.users();
+        let (of_user, of_vhost) =
+            (users.user_limit(user, "max-connections"), users.vhost_limit(vhost, "max-connections"));
+        drop(users);
+        if let Some(max) = of_vhost
+            && self.live.count(|link| link.host.name() == vhost) as u64 >= max
+        {
+            let limit = format!("connection limit ({max}) is reached");
+            return Some(format!("access to vhost '{vhost}' refused for user '{user}': {limit}"));
+        }
+        if let Some(max) = of_user
+            && self.live.count(|link| *link.terms.user == *user) as u64 >= max
+        {
+            return Some(format!(
+                "Connection refused for user '{user}': user connection limit ({max}) is reached"
+            ));
+        }
+        None
+    }
+
+    /// Opens an empty virtual host, unless it is there.
+    fn open_host(&self, name: &str) {
+        let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
+        if hosts.contains_key(name) {
+            return;
+        }
+        let host = Host::new(name, self.config.clone(), self.limits.memory_max, self.durable.as_deref());
+        hosts.insert(name.to_owned(), Arc::clone(&host));
+        let leaving = self.shutdown.clone();
+        self.shutdown.spawn(async move {
+            tokio::select! {
+                () = host.keep_time() => {}
+                () = host.closed() => {}
+                () = leaving.draining() => {}
+            }
+        });
+    }
+
+    fn host(&self, name: &str) -> Option<Arc<Host>> {
+        self.hosts.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// All virtual hosts, in no order.
+    fn hosts(&self) -> Vec<Arc<Host>> {
+        self.hosts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn parameters(&self) -> MutexGuard<'_, BTreeMap<String, serde_json::Value>> {
+        self.parameters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn users(&self) -> RwLockReadGuard<'_, Users> {
+        self.users.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Serves one stream until the peer leaves, breaks the protocol, or the broker stops.
@@ -132,10 +227,9 @@ impl Broker {
 
     /// Sums over all virtual hosts.
     pub fn totals(&self) -> Totals {
-        let mut sum = Totals::default();
-        for host in self.hosts.values() {
+        let mut sum = Totals { connections: self.live.count(|_| true), ..Totals::default() };
+        for host in self.hosts() {
             let one = host.totals();
-            sum.connections += one.connections;
             sum.channels += one.channels;
             sum.exchanges += one.exchanges;
             sum.queues += one.queues;

@@ -105,6 +105,17 @@ impl Acceptor {
         self
     }
 
+    /// For listeners of another kind beside: with the same TLS and a count of its own.
+    #[must_use]
+    pub fn beside(&self, connections_max: usize) -> Self {
+        Self::new(connections_max).with_tls(self.tls.clone())
+    }
+
+    /// When the certificate that is shown runs out, in seconds since 1970.
+    pub fn certificate_expires(&self) -> Option<i64> {
+        Some(self.tls.as_ref()?.expires()?.as_second())
+    }
+
     /// True if its TCP listeners speak TLS.
     pub fn speaks_tls(&self) -> bool {
         self.tls.is_some()

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -226,6 +226,7 @@ const REFUSED_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct TlsServer {
     config: Arc<ServerConfig>,
+    expires: Option<jiff::Timestamp>,
 }
 
 impl TlsServer {
@@ -251,21 +252,32 @@ impl TlsServer {
                 )
             }
         };
-        let mut config = match &options.identity {
+        let expires = |shown: Option<&CertificateDer<'_>>| Some(Certificate::read(shown?)?.not_after);
+        let (mut config, expires) = match &options.identity {
             Identity::Files(identity) => {
                 let (chain, key) = files::identity(identity)?;
+                let expires = expires(chain.first());
                 files::in_time(&chain, &identity.certificate)?;
-                builder
+                let config = builder
                     .with_single_cert(chain, key)
-                    .map_err(|error| files::explain_identity(error, identity))?
+                    .map_err(|error| files::explain_identity(error, identity))?;
+                (config, expires)
             }
             Identity::SelfSigned(directory) => {
                 let made = SelfSigned::get(directory.as_deref())?;
-                builder.with_single_cert(vec![made.certificate], made.key).map_err(TlsError::from)?
+                let expires = expires(Some(&made.certificate));
+                let config =
+                    builder.with_single_cert(vec![made.certificate], made.key).map_err(TlsError::from)?;
+                (config, expires)
             }
         };
         config.alpn_protocols.clone_from(&options.alpn);
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), expires })
+    }
+
+    /// When the certificate runs out.
+    pub fn expires(&self) -> Option<jiff::Timestamp> {
+        self.expires
     }
 
     /// Answers a client's handshake. Give it a deadline: a client may be silent for ever.

@@ -1,6 +1,7 @@
 //! `bandy mq broker` through the binary, spoken to in frames made by the wire layer.
 
 mod golden;
+mod management;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

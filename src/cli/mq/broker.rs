@@ -1,5 +1,7 @@
 //! `bandy mq broker`: queues for RabbitMQ's clients.
 
+mod admin;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +17,7 @@ use crate::mq::engine::{Compat, Config, Totals};
 use crate::mq::server::{Broker, Counts, Limits, Users};
 use crate::storage;
 use crate::units::parse_size;
+use admin::Admin;
 
 /// Waiting messages in memory, in bytes, above which stored ones are kept on disk only: enough for a fast queue.
 const PAGE_ABOVE: u64 = 64 << 20;
@@ -31,6 +34,7 @@ Examples:
   bandy mq broker                        at 127.0.0.1:5672 if it is free, and for this user at local:
   bandy mq broker -l :5673 --memory      nothing on disk; user guest, password guest, from this machine only
   bandy mq broker --dir /var/lib/queues  durable queues and persistent messages are there
+  bandy mq broker -l :0 --admin :0       with RabbitMQ's management API at a port of its own, its URL printed second
   bandy mq broker -l 0.0.0.0:5671 --tls-cert cert.pem --tls-key key.pem --user-file users.json
 
 Exit: 0 stopped by a signal · 1 the directory is in use · 2 wrong words or user file · see 'bandy help exit-codes'")]
@@ -60,6 +64,13 @@ pub struct Args {
     /// Users, virtual hosts and permissions: JSON as rabbitmqctl export_definitions writes it
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     pub user_file: Option<PathBuf>,
+    /// What is defined at the start: queues, users, policies, …: JSON as rabbitmqctl export_definitions writes it
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub definitions: Option<PathBuf>,
+    /// Serve RabbitMQ's management API there: HOST:PORT, :PORT, https://HOST:PORT, or none [default: 127.0.0.1:15672
+    /// if it is free and the broker listens at 5672]
+    #[arg(long, value_name = "ADDR", value_parser = Admin::parse, help_heading = "Server")]
+    pub admin: Option<Admin>,
     /// Which RabbitMQ to be like where versions differ
     #[arg(long, value_name = "MAJOR", default_value = "3", value_parser = ["3", "4"], help_heading = "Access")]
     pub compat: String,
@@ -75,7 +86,9 @@ pub struct Args {
 /// A wrong user file; an address that cannot be had.
 pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
     let dir = data_dir(&args, app)?;
+    let definitions = args.definitions.as_deref().map(read_definitions).transpose()?;
     let users = match &args.user_file {
+        None if has_users(definitions.as_ref()) => Users::nobody(),
         None => Users::default(),
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| {
@@ -105,12 +118,22 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
     // It lets in only whom it knows; guest only from this machine.
     let role = Role { guarded: true, ..Role::from(Pillar::Mq) };
     serve::run(args.server, app, role, async |harness| {
-        let durable = keeping.map(open).transpose()?;
-        let broker = Broker::new(users, limits, &config, durable.as_ref(), harness.shutdown.clone());
+        let opened = admin::open(args.admin.as_ref(), &harness, app).await?;
+        let urls = opened.as_ref().map(admin::Opened::url);
+        let durable = keeping.map(open).transpose()?.map(Arc::new);
+        let broker = Broker::new(users, limits, &config, durable.clone(), harness.shutdown.clone());
         if let Some(durable) = &durable {
             durable.start()?;
         }
-        let service = start(&broker, harness);
+        if let Some(definitions) = &definitions {
+            let path = args.definitions.unwrap_or_default();
+            let imported = broker.import(definitions, None).await;
+            imported.map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?;
+        }
+        if let Some(opened) = opened {
+            admin::serve(opened, &broker, &harness);
+        }
+        let service = start(&broker, harness).with_urls(urls.into_iter().collect());
         Ok(match durable {
             None => service,
             Some(durable) => service.with_end(move || Ok(durable.close()?)),
@@ -170,6 +193,20 @@ fn start(broker: &Arc<Broker>, mut harness: Harness) -> Service {
             ready {ready}  unacked {unacked}\n"
         )
     })
+}
+
+fn read_definitions(path: &Path) -> Result<serde_json::Value, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(Exit::NotFound, format!("cannot read {}: {error}", path.display())))?;
+    serde_json::from_str(&text).map_err(|error| {
+        Failure::new(Exit::Usage, format!("{}: not a file of definitions: {error}", path.display()))
+    })
+}
+
+/// Who defines users wants no other: RabbitMQ makes no guest then.
+fn has_users(definitions: Option<&serde_json::Value>) -> bool {
+    let users = definitions.and_then(|file| file.get("users")?.as_array());
+    users.is_some_and(|users| !users.is_empty())
 }
 
 /// Under RabbitMQ's names where the meaning is the same.

@@ -1,24 +1,16 @@
 //! `--metrics ADDR`: the numbers as a page for Prometheus, and `/healthz` for everybody else.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
+use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::metrics::{Kind, Registry};
 use crate::shutdown::{Phase, Shutdown};
-use crate::transport::{Acceptor, Address, Error, Listener};
+use crate::transport::{Acceptor, Address, Error, Listener, http};
 
 /// Scrapers at the same time: a person and two Prometheus servers are three.
 const CONNECTIONS_MAX: usize = 64;
-
-/// A request's head must have come by then.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves the page until the server stops; returns where.
 pub async fn serve(address: &Address, registry: Registry, shutdown: &Shutdown) -> Result<Address, Error> {
@@ -28,19 +20,8 @@ pub async fn serve(address: &Address, registry: Registry, shutdown: &Shutdown) -
     let accepting = Acceptor::new(CONNECTIONS_MAX).run(listener, shutdown.clone(), move |stream| {
         let (registry, shutdown) = (registry.clone(), phase.clone());
         async move {
-            let answer = service_fn(|request| {
-                let response = answer(&request, &registry, shutdown.phase());
-                async { Ok::<_, Infallible>(response) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), answer);
-            tokio::select! {
-                // A scraper that speaks something else, or leaves: nothing to do about it.
-                _ = connection => {}
-                () = shutdown.draining() => {}
-            }
+            let answer = |request| std::future::ready(answer(&request, &registry, shutdown.phase()));
+            http::serve(stream, &shutdown, answer).await;
         }
     });
     shutdown.spawn(accepting);

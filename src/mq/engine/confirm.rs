@@ -20,6 +20,8 @@ pub(crate) struct Confirms {
     refused: Vec<u64>,
     /// Up to here everything was answered.
     answered: u64,
+    /// Refused since the beginning.
+    refusals: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +32,14 @@ struct Waiting {
 
 impl Default for Confirms {
     fn default() -> Self {
-        Self { base: 1, waiting: VecDeque::new(), early: Vec::new(), refused: Vec::new(), answered: 0 }
+        Self {
+            base: 1,
+            waiting: VecDeque::new(),
+            early: Vec::new(),
+            refused: Vec::new(),
+            answered: 0,
+            refusals: 0,
+        }
     }
 }
 
@@ -73,6 +82,7 @@ impl Confirms {
         }
         if waiting.refused {
             self.refused.push(seq);
+            self.refusals += 1;
         } else if seq != base {
             self.early.push(seq);
         }
@@ -85,6 +95,11 @@ impl Confirms {
     /// How many publishes are not settled.
     pub fn waiting(&self) -> usize {
         self.waiting.iter().filter(|waiting| waiting.queues > 0).count()
+    }
+
+    /// How many publishes were confirmed, those not counted that wait for one before them.
+    pub fn confirmed(&self) -> u64 {
+        (self.base - 1).saturating_sub(self.refusals)
     }
 
     /// Whether everything is settled.

@@ -7,6 +7,7 @@ use super::access::Access;
 use super::confirm::Confirms;
 use super::id::{ConnectionId, ConsumerId, ExchangeId, QueueId};
 use super::message::Message;
+use super::queue::Counts;
 use super::unacked::{Unacked, UnackedList};
 use super::view::ChannelView;
 
@@ -68,6 +69,7 @@ pub(crate) struct Channel {
     pub last_queue: Arc<str>,
     pub reply_to: Option<ReplyTo>,
     pub route: Route,
+    pub counts: Counts,
     /// A synchronous method that is not answered yet.
     pub awaiting: bool,
     /// In the list of channels with answers to publishers due.
@@ -144,6 +146,10 @@ pub(crate) struct Route {
     pub targets: Vec<QueueId>,
     /// Whether the above can be used for a message without headers.
     pub is_known: bool,
+    /// The exchange.
+    pub from: Option<ExchangeId>,
+    /// How often it was gone since the exchange was told.
+    pub uses: u64,
 }
 
 impl Route {
@@ -171,6 +177,7 @@ impl Channel {
             last_queue: "".into(),
             reply_to: None,
             route: Route::default(),
+            counts: Counts::default(),
             awaiting: false,
             answers_due: false,
         }
@@ -180,6 +187,15 @@ impl Channel {
     pub fn tag(&mut self) -> u64 {
         self.next_tag += 1;
         self.next_tag
+    }
+
+    /// What happened on it so far.
+    pub fn counts(&self) -> Counts {
+        let confirmed = match &self.mode {
+            Mode::Confirm(confirms) => confirms.confirmed(),
+            Mode::Plain | Mode::Transaction(_) => 0,
+        };
+        Counts { confirmed, ..self.counts }
     }
 
     /// Whether consumers may get more.
@@ -214,6 +230,16 @@ impl Channel {
                 Mode::Confirm(confirms) => confirms.waiting(),
                 Mode::Transaction(transaction) => transaction.confirms.waiting(),
             },
+            uncommitted: match &self.mode {
+                Mode::Transaction(transaction) => transaction.publishes.len(),
+                Mode::Plain | Mode::Confirm(_) => 0,
+            },
+            acks_uncommitted: match &self.mode {
+                Mode::Transaction(transaction) => transaction.settlements.len(),
+                Mode::Plain | Mode::Confirm(_) => 0,
+            },
+            is_closing: self.state == State::Closing,
+            counts: self.counts(),
             consumers: self.consumers.len(),
             prefetch: self.prefetch,
             global_prefetch: self.global_prefetch,

@@ -288,11 +288,15 @@ impl Engine {
         let channel = connections.get_mut(connection).and_then(|held| held.channel_mut(number));
         let (Some(queue), Some(channel)) = (queues.get_mut(id), channel) else { return };
         let Some(entry) = queue.ready.pop() else {
+            queue.counts.got_nothing += 1;
+            channel.counts.got_nothing += 1;
             out.reply(connection, number, Reply::BasicGetEmpty);
             return;
         };
-        queue.counts.got += 1;
-        queue.counts.redelivered += u64::from(entry.redelivered);
+        for counts in [&mut queue.counts, &mut channel.counts] {
+            *(if no_ack { &mut counts.got_no_ack } else { &mut counts.got }) += 1;
+            counts.redelivered += u64::from(entry.redelivered);
+        }
         if let Some(offset) = entry.place.as_log() {
             deliver::note_delivery(queue, offset, now, timers);
         }
@@ -305,6 +309,7 @@ impl Engine {
             self.let_go_of(id, &entry, Gone::Acked, at.now, out);
         } else {
             queue.unacked += 1;
+            queue.unacked_bytes += entry.message.body_len();
             channel.unacked.push(Unacked { tag, queue: id, consumer: None, entry, since: now });
         }
         self.expire(id, now);

@@ -64,6 +64,7 @@ impl Engine {
             let found = Reply::QueueDeclareOk { queue: name.as_str().into(), messages: 0, consumers: 1 };
             return if alive { Ok(found) } else { Err(self.no_queue(&name)) };
         }
+        self.churn.queues_declared += u64::from(!method.passive);
         let id = if method.passive {
             self.find_declared(at, &name)?
         } else {
@@ -200,6 +201,7 @@ impl Engine {
         let single_active =
             new.arguments.get("x-single-active-consumer").and_then(|value| value.as_bool()) == Some(true);
         let has_log = new.durable && new.exclusive.is_none() && self.config.durable;
+        self.churn.queues_created += 1;
         let id = self.queues.insert_with(|id| Queue {
             id,
             name: new.name.clone(),
@@ -214,6 +216,7 @@ impl Engine {
             settings: Settings::default(),
             ready: Ready::new(priority_max),
             unacked: 0,
+            unacked_bytes: 0,
             consumers: Consumers::default(),
             log: has_log.then(Log::default),
             spilled: 0,
@@ -341,6 +344,7 @@ impl Engine {
     /// Deletes a queue, its bindings and consumers. What was not stored yet counts as confirmed, as with RabbitMQ.
     pub(crate) fn delete_queue(&mut self, id: QueueId, now: u64, out: &mut Outputs) {
         let Some(mut queue) = self.queues.remove(id) else { return };
+        self.churn.queues_deleted += 1;
         self.queue_names.remove(&queue.name);
         self.generation += 1;
         let mut freed = 0;

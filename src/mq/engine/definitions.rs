@@ -240,13 +240,18 @@ impl PolicyDefinition {
 }
 
 impl Engine {
-    /// Everything that is defined, exclusive queues left out.
-    pub fn definitions(&self) -> Definitions {
-        let mut definitions = Definitions {
+    /// The policies of both kinds, and nothing else.
+    pub fn rules(&self) -> Definitions {
+        Definitions {
             policies: self.policies.iter().map(PolicyDefinition::of).collect(),
             operator_policies: self.operator_policies.iter().map(PolicyDefinition::of).collect(),
             ..Definitions::default()
-        };
+        }
+    }
+
+    /// Everything that is defined, exclusive queues left out.
+    pub fn definitions(&self) -> Definitions {
+        let mut definitions = self.rules();
         let exported = |id: &QueueId| {
             self.queues.get(*id).is_some_and(|queue| queue.exclusive.is_none() && !queue.hidden)
         };

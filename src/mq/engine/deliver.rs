@@ -175,8 +175,10 @@ impl Engine {
             let delivery = Delivery { channel: number, redelivered, tag, consumer: consumer_tag, message };
             out.deliver(consumer.connection, delivery, cost);
             queue.counts.redelivered += u64::from(redelivered);
+            channel.counts.redelivered += u64::from(redelivered);
             if consumer.no_ack {
                 queue.counts.delivered_no_ack += 1;
+                channel.counts.delivered_no_ack += 1;
                 *resident = resident.saturating_sub(entry.message.cost());
                 if queue.release(entry.place, 1, Gone::Acked, &mut out.journal) {
                     timers.set(now + ACKS_EVERY_MS, Timer::Acks);
@@ -184,9 +186,11 @@ impl Engine {
                 }
             } else {
                 queue.counts.delivered += 1;
+                channel.counts.delivered += 1;
                 consumer.unacked += 1;
                 channel.global_unacked += 1;
                 queue.unacked += 1;
+                queue.unacked_bytes += entry.message.body_len();
                 channel.unacked.push(Unacked {
                     tag,
                     queue: id,

@@ -29,6 +29,8 @@ pub(crate) struct Exchange {
     pub bindings: Bindings,
     /// Exchanges that have bindings to it.
     pub bound: Vec<ExchangeId>,
+    /// Messages published to it, and what came of them: one for each queue. Channels tell late: see `Route::uses`.
+    pub passed: (u64, u64),
     /// Number of the last message that came by, so that it comes by once.
     pub stamp: u64,
     /// What a delayed exchange holds back, by time, then in order.

@@ -65,6 +65,27 @@ impl Engine {
         self.generation += 1;
     }
 
+    /// Deletes every queue and every exchange that was declared.
+    pub fn delete_all(&mut self, now: u64, out: &mut Outputs) {
+        for id in self.queues.ids() {
+            if self.queues.get(id).is_some_and(|queue| !queue.hidden) {
+                self.delete_queue(id, now, out);
+            }
+        }
+        for id in self.exchanges.ids() {
+            let own = |name: &str| !name.is_empty() && !name.starts_with("amq.");
+            if self.exchanges.get(id).is_some_and(|exchange| own(&exchange.name)) {
+                self.delete_exchange(id, now, out);
+            }
+        }
+        self.bury(now, out);
+    }
+
+    /// How many queues there may be.
+    pub fn set_queues_max(&mut self, queues: Option<usize>) {
+        self.config.queues_max = queues;
+    }
+
     /// So many bytes of deliveries were written to the socket: [`super::OutLane::cost`].
     pub fn written(&mut self, now: u64, id: ConnectionId, cost: u64, out: &mut Outputs) {
         let Some(connection) = self.connections.get_mut(id) else { return };
@@ -125,6 +146,7 @@ impl Engine {
         }
         connection.channels[number] = Some(Box::new(Channel::new(opened)));
         connection.channel_count += 1;
+        self.churn.channels_opened += 1;
         Ok(Reply::ChannelOpenOk)
     }
 
@@ -157,6 +179,11 @@ impl Engine {
 
     fn drop_channel(&mut self, at: At, out: &mut Outputs) -> Vec<QueueId> {
         let stirred = self.return_all(at, out);
+        self.tell_exchange(at);
+        if let Some(counts) = self.channel(at).map(Channel::counts) {
+            self.past += counts;
+            self.churn.channels_closed += 1;
+        }
         if let Some(connection) = self.connections.get_mut(at.connection)
             && let Some(slot) = connection.channels.get_mut(usize::from(at.channel))
             && slot.take().is_some()

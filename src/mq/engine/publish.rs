@@ -61,6 +61,7 @@ impl Engine {
         else {
             return Ok(());
         };
+        channel.counts.published += 1;
         let route = &mut channel.route;
         let is_known = route.is_known
             && route.generation == self.generation
@@ -69,6 +70,7 @@ impl Engine {
             && !publish.immediate
             && publish.body.len() as u64 <= self.config.message_size_max;
         if is_known && !matches!(channel.mode, Mode::Transaction(_)) {
+            route.uses += 1;
             let (exchange, key) = (route.exchange.clone(), route.key.clone());
             let targets = std::mem::take(&mut route.targets);
             let message = self.build(at, exchange, key, publish.properties, publish.body)?;
@@ -80,6 +82,10 @@ impl Engine {
         }
         let Checked { exchange, message, keys } = self.check(at, publish)?;
         let targets = self.targets(at, exchange, &message, &keys);
+        if let Some(held) = self.exchanges.get_mut(exchange) {
+            held.passed.0 += 1;
+            held.passed.1 += targets.queues.len() as u64;
+        }
         let Some(channel) = self.channel_mut(at) else { return Ok(()) };
         if let Mode::Transaction(transaction) = &mut channel.mode {
             transaction.publishes.push(Gathered { message, targets, mandatory });
@@ -190,6 +196,9 @@ impl Engine {
         let by_key = self.route(exchange, message, keys);
         targets.queues.extend_from_slice(&self.found);
         let generation = self.generation;
+        if by_key {
+            self.tell_exchange(at);
+        }
         if let Some(channel) = self.channel_mut(at)
             && by_key
         {
@@ -206,9 +215,21 @@ impl Engine {
                 key: message.routing_key.clone(),
                 targets: std::mem::take(&mut known.targets),
                 is_known: true,
+                from: Some(exchange),
+                uses: 0,
             };
         }
         targets
+    }
+
+    /// Tells an exchange how often the last way of a channel was gone.
+    pub(crate) fn tell_exchange(&mut self, at: At) {
+        let Some(channel) = self.channel_mut(at) else { return };
+        let (uses, out) = (std::mem::take(&mut channel.route.uses), channel.route.targets.len() as u64);
+        if let Some(exchange) = channel.route.from.and_then(|id| self.exchanges.get_mut(id)) {
+            exchange.passed.0 += uses;
+            exchange.passed.1 += uses * out;
+        }
     }
 
     /// When a delayed exchange lets a message go, if it holds it back.
@@ -326,6 +347,9 @@ impl Engine {
         let message = Arc::new(message);
         let seq = self.open_publish(at);
         if queues.is_empty() {
+            if let Some(channel) = self.channel_mut(at) {
+                *(if mandatory { &mut channel.counts.returned } else { &mut channel.counts.dropped }) += 1;
+            }
             if mandatory {
                 // NO_ROUTE goes out before the acknowledgement.
                 let message = message.clone();

@@ -24,21 +24,47 @@ pub(crate) enum Waiter {
     Transfer(TransferId),
 }
 
-/// What happened in a queue since it was made.
+/// What happened in a queue or a channel since it was made, or on a whole virtual host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Messages published to it.
     pub published: u64,
+    /// Publishes confirmed; of channels only, as the next two.
+    pub confirmed: u64,
+    /// Publishes that no queue took, returned.
+    pub returned: u64,
+    /// Publishes that no queue took, dropped.
+    pub dropped: u64,
     /// Messages handed to consumers that acknowledge.
     pub delivered: u64,
     /// Messages handed to consumers that do not.
     pub delivered_no_ack: u64,
-    /// Messages taken by `basic.get`, acknowledged or not.
+    /// Messages taken by `basic.get`, to be acknowledged.
     pub got: u64,
+    /// Messages taken by `basic.get` for good.
+    pub got_no_ack: u64,
+    /// Answers to `basic.get` that there was none.
+    pub got_nothing: u64,
     /// Deliveries acknowledged.
     pub acked: u64,
     /// Deliveries of messages that had been delivered before.
     pub redelivered: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.published += other.published;
+        self.confirmed += other.confirmed;
+        self.returned += other.returned;
+        self.dropped += other.dropped;
+        self.delivered += other.delivered;
+        self.delivered_no_ack += other.delivered_no_ack;
+        self.got += other.got;
+        self.got_no_ack += other.got_no_ack;
+        self.got_nothing += other.got_nothing;
+        self.acked += other.acked;
+        self.redelivered += other.redelivered;
+    }
 }
 
 /// The log of a durable queue, as far as the engine knows it.
@@ -116,6 +142,8 @@ pub(crate) struct Queue {
     pub settings: Settings,
     pub ready: Ready,
     pub unacked: u64,
+    /// Bytes of the bodies of those.
+    pub unacked_bytes: u64,
     pub consumers: Consumers,
     /// Present when persistent messages are stored.
     pub log: Option<Log>,

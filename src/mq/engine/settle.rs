@@ -28,6 +28,7 @@ impl Engine {
                 transaction.settlements.push(Settled { unacked, verdict });
                 return Ok(());
             }
+            channel.counts.acked += u64::from(verdict == Verdict::Ack);
             let queue = unacked.queue;
             if self.settle_one(at, unacked, verdict, out) {
                 self.serve(queue, at.now, out);
@@ -46,6 +47,7 @@ impl Engine {
                 transaction.settlements.push(Settled { unacked, verdict });
                 continue;
             }
+            channel.counts.acked += u64::from(verdict == Verdict::Ack);
             let queue = unacked.queue;
             if self.settle_one(at, unacked, verdict, out) {
                 stirred.add(queue);
@@ -84,6 +86,7 @@ impl Engine {
             stirs = queue.ready.len() > 0;
         }
         queue.unacked = queue.unacked.saturating_sub(1);
+        queue.unacked_bytes = queue.unacked_bytes.saturating_sub(entry.message.body_len());
         match verdict {
             Verdict::Ack => {
                 queue.counts.acked += 1;
@@ -224,6 +227,10 @@ impl Engine {
         let settlements = std::mem::take(&mut transaction.settlements);
         transaction.committing = true;
         transaction.refused = false;
+        let acked = settlements.iter().filter(|settled| settled.verdict == Verdict::Ack).count() as u64;
+        if let Some(channel) = self.channel_mut(at) {
+            channel.counts.acked += acked;
+        }
         for publish in publishes {
             self.deliver_all(at, publish.message, publish.targets, publish.mandatory, out);
         }

@@ -1,5 +1,6 @@
 //! What there is, for the management API and metrics: snapshots, read at leisure.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::mq::wire::TableBuf;
@@ -7,8 +8,10 @@ use crate::mq::wire::TableBuf;
 use super::Engine;
 use super::bindings::Destination;
 use super::consumer::Turn;
-use super::id::{ConnectionId, QueueId};
+use super::id::{ConnectionId, ConsumerId, ExchangeId, QueueId};
+use super::message::OVERHEAD;
 use super::queue::{Counts, Queue};
+use super::ready::Front;
 use super::settings::{QueueKind, Settings};
 
 /// A queue.
@@ -40,8 +43,18 @@ pub struct QueueView {
     pub ready_bytes: u64,
     /// Messages delivered and not acknowledged.
     pub unacked: u64,
+    /// Bytes of the bodies of those.
+    pub unacked_bytes: u64,
+    /// About how many bytes of memory its messages take.
+    pub memory: u64,
+    /// The property `timestamp` of the message at the front, in seconds since 1970.
+    pub head_timestamp: Option<u64>,
+    /// When it was last declared or asked for a message, or lost its last consumer, in milliseconds since 1970.
+    pub used: u64,
     /// Consumers.
     pub consumers: usize,
+    /// The tag of the consumer that has it for itself.
+    pub consumers_exclusive: Option<Arc<str>>,
     /// The tag of the single active consumer.
     pub active_consumer: Option<Arc<str>>,
     /// What happened since it was made.
@@ -69,6 +82,8 @@ pub struct ExchangeView {
     pub policy: Option<String>,
     /// Messages held back.
     pub delayed: usize,
+    /// Messages published to it, and what came of them: one for each queue.
+    pub passed: (u64, u64),
 }
 
 /// A binding.
@@ -126,6 +141,14 @@ pub struct ChannelView {
     pub unacked: usize,
     /// Publishes not confirmed.
     pub unconfirmed: usize,
+    /// Publishes of the transaction.
+    pub uncommitted: usize,
+    /// Acknowledgements of the transaction.
+    pub acks_uncommitted: usize,
+    /// Whether the broker has closed it.
+    pub is_closing: bool,
+    /// What happened on it.
+    pub counts: Counts,
     /// Consumers.
     pub consumers: usize,
     /// Limit for each new consumer; 0 for none.
@@ -166,7 +189,37 @@ pub struct Totals {
     pub unacked: u64,
 }
 
+/// How much has come and gone since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Churn {
+    /// Channels opened.
+    pub channels_opened: u64,
+    /// Channels closed.
+    pub channels_closed: u64,
+    /// Queues declared, those that were there counted too.
+    pub queues_declared: u64,
+    /// Queues made.
+    pub queues_created: u64,
+    /// Queues deleted.
+    pub queues_deleted: u64,
+}
+
+impl std::ops::AddAssign for Churn {
+    fn add_assign(&mut self, other: Self) {
+        self.channels_opened += other.channels_opened;
+        self.channels_closed += other.channels_closed;
+        self.queues_declared += other.queues_declared;
+        self.queues_created += other.queues_created;
+        self.queues_deleted += other.queues_deleted;
+    }
+}
+
 impl Engine {
+    /// How much has come and gone.
+    pub fn churn(&self) -> Churn {
+        self.churn
+    }
+
     /// All queues, in no order.
     pub fn queues(&self) -> impl Iterator<Item = QueueView> {
         self.queues.iter().filter(|(_, queue)| !queue.hidden).map(|(_, queue)| self.view(queue))
@@ -177,13 +230,22 @@ impl Engine {
         self.queues.get(*self.queue_names.get(name)?).map(|queue| self.view(queue))
     }
 
+    /// Whether there is an exchange of that name.
+    pub fn has_exchange(&self, name: &str) -> bool {
+        self.exchange_names.contains_key(name)
+    }
+
     /// The id of a queue.
     pub fn queue_id(&self, name: &str) -> Option<QueueId> {
         self.queue_names.get(name).copied()
     }
 
     fn view(&self, queue: &Queue) -> QueueView {
-        let active = queue.consumers.active.and_then(|id| self.consumers.get(id));
+        let tag = |id: Option<ConsumerId>| Some(self.consumers.get(id?)?.tag.clone());
+        let head = match queue.ready.front() {
+            Front::Here(entry) => entry.message.properties().timestamp(),
+            Front::Absent | Front::Nothing => None,
+        };
         QueueView {
             id: queue.id,
             name: queue.name.clone(),
@@ -198,16 +260,55 @@ impl Engine {
             ready: queue.ready.len() as u64,
             ready_bytes: queue.ready.bytes(),
             unacked: queue.unacked,
+            unacked_bytes: queue.unacked_bytes,
+            memory: self.memory_of(queue),
+            head_timestamp: head,
+            used: queue.used,
+            consumers_exclusive: tag(queue.consumers.exclusive),
             consumers: queue.consumers.len(),
-            active_consumer: active.map(|consumer| consumer.tag.clone()),
+            active_consumer: tag(queue.consumers.active),
             counts: queue.counts,
             failed: queue.log.as_ref().is_some_and(|log| log.failed),
         }
     }
 
+    /// About how many bytes its messages take: never more than those of all queues, for bodies may be on disk.
+    fn memory_of(&self, queue: &Queue) -> u64 {
+        let (waiting, bytes) = (queue.ready.len() as u64 + queue.unacked, queue.ready.bytes());
+        (waiting * OVERHEAD as u64 + bytes + queue.unacked_bytes).min(self.resident)
+    }
+
+    /// What happened on all channels so far.
+    pub fn counts(&self) -> Counts {
+        let mut sum = self.past;
+        for channel in self.connections.iter().flat_map(|(_, held)| held.channels.iter().flatten()) {
+            sum += channel.counts();
+        }
+        sum
+    }
+
+    /// What channels have not told their exchanges yet.
+    fn passing(&self) -> HashMap<ExchangeId, (u64, u64)> {
+        let mut passing: HashMap<ExchangeId, (u64, u64)> = HashMap::new();
+        for channel in self.connections.iter().flat_map(|(_, held)| held.channels.iter().flatten()) {
+            let route = &channel.route;
+            if let (Some(from), 1..) = (route.from, route.uses) {
+                let passed = passing.entry(from).or_default();
+                passed.0 += route.uses;
+                passed.1 += route.uses * route.targets.len() as u64;
+            }
+        }
+        passing
+    }
+
     /// All exchanges, in no order.
     pub fn exchanges(&self) -> impl Iterator<Item = ExchangeView> {
-        self.exchanges.iter().map(|(_, exchange)| ExchangeView {
+        let passing = self.passing();
+        self.exchanges.iter().map(move |(id, exchange)| ExchangeView {
+            passed: {
+                let (into, out) = passing.get(&id).copied().unwrap_or_default();
+                (exchange.passed.0 + into, exchange.passed.1 + out)
+            },
             name: exchange.name.clone(),
             kind: exchange.kind.name(),
             durable: exchange.durable,

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::handshake::{Client, handshake};
 use super::host::Host;
+use super::live::{Ends, Entry, Terms, Traffic};
 use super::outbox::{Last, Outbox};
 use super::writer::{Writer, Written};
 use super::{Broker, Counts};
@@ -45,28 +46,34 @@ pub(super) async fn serve(broker: &Broker, mut stream: Stream) {
             return;
         }
     };
-    let Client {
-        host,
-        user,
-        access,
-        channel_max,
-        frame_max,
-        heartbeat,
-        cancel_notify,
-        blocked_notify,
-        ahead,
-    } = client;
-    tracing::debug!(peer, %user, "connected");
+    let Client { host, access, terms, cancel_notify, blocked_notify, ahead } = client;
+    let Terms { frame_max, channel_max, heartbeat, .. } = terms;
+    let heartbeat = (heartbeat > 0).then(|| Duration::from_secs(heartbeat.into()));
+    tracing::debug!(peer, user = %terms.user, "connected");
     let outbox = Arc::new(Outbox::default());
+    let user = Arc::clone(&terms.user);
     let id = host.connect(Peer { user, access, channel_max, cancel_notify }, Arc::clone(&outbox));
     // Whatever ends this future, what the connection holds goes back.
     let _held = Held { host: &host, id };
+    let traffic = Arc::new(Traffic::default());
+    let listed = broker.live.enter(Entry {
+        ends: Ends::of(&stream),
+        terms,
+        host: Arc::clone(&host),
+        id,
+        outbox: Arc::clone(&outbox),
+        traffic: Arc::clone(&traffic),
+    });
+    if !broker.may_stay(&host, listed.user()) {
+        listed.close("user or vhost is gone");
+    }
     let (mut read, mut write) = tokio::io::split(stream);
     let reader = Reader {
         host: &host,
         id,
         outbox: &outbox,
         counts: &broker.counts,
+        traffic: &traffic,
         shutdown: &broker.shutdown,
         frame_max,
         silence_max: heartbeat.map(|interval| interval * 2),
@@ -76,6 +83,7 @@ pub(super) async fn serve(broker: &Broker, mut stream: Stream) {
         id,
         outbox: &outbox,
         counts: &broker.counts,
+        traffic: &traffic,
         frame_max,
         heartbeat,
         blocked_notify,
@@ -155,6 +163,7 @@ struct Reader<'a> {
     id: ConnectionId,
     outbox: &'a Outbox,
     counts: &'a Counts,
+    traffic: &'a Traffic,
     shutdown: &'a Shutdown,
     frame_max: u32,
     silence_max: Option<Duration>,
@@ -204,6 +213,7 @@ impl Reader<'_> {
             };
             match read {
                 Some(Ok(count)) if count > 0 => {
+                    Traffic::count(&self.traffic.received, &self.traffic.reads, count);
                     // As much at a time as comes at a time.
                     room = if count >= room { (room * 2).min(READ_SIZE_MAX) } else { room };
                     if count < room / 8 {

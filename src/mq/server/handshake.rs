@@ -1,12 +1,12 @@
 //! From the first byte to `connection.open`: protocol header, SASL, limits, virtual host. AMQP 0-9-1, 2.2.4.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::host::Host;
+use super::host::{Host, wall_clock};
+use super::live::Terms;
 use super::users::{Mechanism, Origin};
 use super::{Broker, encode};
 use crate::mq::engine::Access;
@@ -25,11 +25,8 @@ const READ_SIZE: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Client {
     pub host: Arc<Host>,
-    pub user: Arc<str>,
     pub access: Arc<Access>,
-    pub channel_max: u16,
-    pub frame_max: u32,
-    pub heartbeat: Option<Duration>,
+    pub terms: Terms,
     pub cancel_notify: bool,
     pub blocked_notify: bool,
     /// What it has sent beyond.
@@ -92,6 +89,7 @@ struct Talk<'a> {
 struct Introduction {
     mechanism: String,
     response: Vec<u8>,
+    properties: TableBuf,
     failure_close: bool,
     cancel_notify: bool,
     blocked_notify: bool,
@@ -128,7 +126,7 @@ impl Talk<'_> {
         let Some(mechanism) = Mechanism::of(&said.mechanism).filter(|_| offered) else {
             return Err(Refused::Silently(format!("unknown authentication mechanism '{}'", said.mechanism)));
         };
-        let Some(user) = broker.users.authenticate(mechanism, &said.response, &origin) else {
+        let Some(user) = broker.users().authenticate(mechanism, &said.response, &origin) else {
             let text = format!(
                 "Login was refused using authentication mechanism {}. For details see the broker logfile.",
                 said.mechanism
@@ -166,19 +164,27 @@ impl Talk<'_> {
             let code = ReplyCode::NotAllowed;
             Refused::With { code, text: code.reply_text(text), method: connection::Open::ID }
         };
-        let host = broker.hosts.get(&vhost).ok_or_else(|| refuse(format!("vhost {vhost} not found")))?;
+        let host = broker.host(&vhost).ok_or_else(|| refuse(format!("vhost {vhost} not found")))?;
         let access = broker
-            .users
+            .users()
             .access(&user, &vhost)
             .ok_or_else(|| refuse(format!("access to vhost '{vhost}' refused for user '{user}'")))?;
+        if let Some(text) = broker.too_many(&user, &vhost) {
+            return Err(refuse(text));
+        }
         self.say(&connection::OpenOk { known_hosts: "" }.into()).await?;
         Ok(Client {
-            host: Arc::clone(host),
-            user,
+            host,
             access,
-            channel_max: tuned.channel_max,
-            frame_max: tuned.frame_max,
-            heartbeat: (tuned.heartbeat > 0).then(|| Duration::from_secs(tuned.heartbeat.into())),
+            terms: Terms {
+                user,
+                mechanism: mechanism.name(),
+                client_properties: said.properties,
+                channel_max: tuned.channel_max,
+                frame_max: tuned.frame_max,
+                heartbeat: tuned.heartbeat,
+                connected_at: wall_clock(),
+            },
             cancel_notify: said.cancel_notify,
             blocked_notify: said.blocked_notify,
             ahead: std::mem::take(&mut self.buffer),
@@ -288,6 +294,7 @@ fn introduction(ok: &connection::StartOk<'_>) -> Introduction {
     Introduction {
         mechanism: ok.mechanism.to_owned(),
         response: ok.response.0.to_vec(),
+        properties: ok.client_properties.into(),
         failure_close: can("authentication_failure_close"),
         cancel_notify: can("consumer_cancel_notify"),
         blocked_notify: can("connection.blocked"),

@@ -30,6 +30,8 @@ pub(super) struct Host {
     memory_max: u64,
     /// Where durable queues are kept, if anywhere.
     link: Option<Link>,
+    /// Nothing comes in any more.
+    closed: watch::Sender<bool>,
 }
 
 struct State {
@@ -82,6 +84,7 @@ impl Host {
             sooner: Notify::new(),
             stored: watch::Sender::new(0),
             memory_max,
+            closed: watch::Sender::new(false),
         });
         if let (Some(durable), Some(link)) = (durable, link) {
             host.run(|engine, out, now| durable.recover(&link, engine, now, out));
@@ -105,8 +108,41 @@ impl Host {
         self.stored.subscribe()
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn totals(&self) -> Totals {
         self.state().engine.totals()
+    }
+
+    /// Ends it with everything on it: it was deleted.
+    pub fn close(&self) {
+        self.run(|engine, out, now| engine.delete_all(now, out));
+        self.closed.send_replace(true);
+    }
+
+    /// Returns when it was.
+    pub async fn closed(&self) {
+        // The sender lives in self, so this cannot fail while we are borrowed.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
+    /// Returns when every change of definitions so far is on disk.
+    pub async fn settled(&self) {
+        let changes = self.state().changes;
+        // The sender lives in self, so this cannot fail while we are borrowed.
+        let _ = self.stored.subscribe().wait_for(|stored| *stored >= changes).await;
+    }
+
+    /// Looks at what there is.
+    pub fn look<R>(&self, at: impl FnOnce(&Engine) -> R) -> R {
+        at(&self.state().engine)
+    }
+
+    /// Whether memory is short.
+    pub fn is_short(&self) -> bool {
+        self.state().memory_short
     }
 
     /// Takes in a connection.
@@ -212,7 +248,7 @@ impl Owner for Host {
 }
 
 /// Milliseconds since 1970.
-fn wall_clock() -> Millis {
+pub(super) fn wall_clock() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(Millis::MAX)
 }

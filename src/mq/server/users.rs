@@ -3,27 +3,30 @@
 //! The file is RabbitMQ's definitions: `rabbitmqctl export_definitions` writes one, with the members `users`, `vhosts`,
 //! `permissions` and `topic_permissions` that are read here. A user may have a `password` instead of a `password_hash`.
 
-use std::collections::{BTreeSet, HashMap};
+mod hash;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use ring::digest;
 use serde::Deserialize;
+use serde_json::Value as Json;
 
+use super::change::{
+    Change, PermissionDefinition, SHA256, TopicPermissionDefinition, UserDefinition, VhostDefinition,
+};
 use crate::mq::engine::{Access, Pattern, PatternError};
 use crate::mq::wire::{Table, Value};
+use crate::transport::sasl::{EXTERNAL, Plain};
+use hash::Hash;
+pub(crate) use hash::hashed;
 
-/// The virtual host that every broker has.
-const DEFAULT_VHOST: &str = "/";
+/// The virtual host that every broker has at its start.
+pub(crate) const DEFAULT_VHOST: &str = "/";
 
 /// Lets in from this machine only: RabbitMQ's `loopback_users`.
 const LOCAL_USER: &str = "guest";
 
-/// Bytes of salt before a hash: RabbitMQ's.
-const SALT_SIZE: usize = 4;
-
-/// Why the file of users cannot be used.
+/// Why users and permissions cannot be as somebody wants them.
 #[derive(Debug, thiserror::Error)]
 pub enum UsersError {
     /// It is not JSON of that form.
@@ -51,19 +54,26 @@ pub enum UsersError {
         /// Where.
         vhost: String,
     },
+    /// Of somebody who is not defined.
+    #[error("user '{0}' is not defined")]
+    NoUser(String),
+    /// Of a virtual host that is not defined.
+    #[error("virtual host '{0}' is not defined")]
+    NoVhost(String),
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct File {
     users: Vec<FileUser>,
-    vhosts: Vec<FileVhost>,
-    permissions: Vec<FilePermission>,
-    topic_permissions: Vec<FileTopicPermission>,
+    vhosts: Vec<VhostDefinition>,
+    permissions: Vec<PermissionDefinition>,
+    topic_permissions: Vec<TopicPermissionDefinition>,
 }
 
+/// A user as a file may define one.
 #[derive(Debug, Deserialize)]
-struct FileUser {
+pub(crate) struct FileUser {
     name: String,
     #[serde(default)]
     password: Option<String>,
@@ -72,66 +82,26 @@ struct FileUser {
     #[serde(default)]
     hashing_algorithm: Option<String>,
     #[serde(default)]
-    tags: serde_json::Value,
+    tags: Json,
+    #[serde(default)]
+    limits: Json,
 }
 
-#[derive(Debug, Deserialize)]
-struct FileVhost {
-    name: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct FilePermission {
-    user: String,
-    vhost: String,
-    configure: String,
-    write: String,
-    read: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct FileTopicPermission {
-    user: String,
-    vhost: String,
-    exchange: String,
-    write: String,
-    read: String,
-}
-
-/// A salted hash; nobody has one to be let in by certificate only.
-#[derive(Clone)]
-struct Hash {
-    algorithm: &'static digest::Algorithm,
-    salt: Vec<u8>,
-    hash: Vec<u8>,
-}
-
-impl std::fmt::Debug for Hash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl Hash {
-    fn of(password: &str) -> Self {
-        let mut salt = vec![0; SALT_SIZE];
-        fastrand::fill(&mut salt);
-        let hash = Self::digest(&digest::SHA256, &salt, password.as_bytes());
-        Self { algorithm: &digest::SHA256, salt, hash }
-    }
-
-    fn digest(algorithm: &'static digest::Algorithm, salt: &[u8], password: &[u8]) -> Vec<u8> {
-        let mut context = digest::Context::new(algorithm);
-        context.update(salt);
-        context.update(password);
-        context.finish().as_ref().to_vec()
-    }
-
-    fn matches(&self, password: &[u8]) -> bool {
-        let given = Self::digest(self.algorithm, &self.salt, password);
-        // All of it is compared whatever differs, so that the time tells nothing.
-        given.len() == self.hash.len()
-            && given.iter().zip(&self.hash).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+impl From<FileUser> for UserDefinition {
+    fn from(user: FileUser) -> Self {
+        let limits = user.limits.as_object().into_iter().flatten();
+        let (password_hash, hashing_algorithm) = match (user.password_hash, user.password) {
+            (Some(hash), _) if !hash.is_empty() => (hash, user.hashing_algorithm),
+            (_, Some(password)) if !password.is_empty() => (hashed(&password), None),
+            _ => (String::new(), None),
+        };
+        Self {
+            name: user.name,
+            password_hash,
+            hashing_algorithm,
+            tags: super::change::tags_of(&user.tags),
+            limits: limits.filter_map(|(name, value)| Some((name.clone(), value.as_i64()?))).collect(),
+        }
     }
 }
 
@@ -139,7 +109,36 @@ impl Hash {
 struct User {
     name: Arc<str>,
     hash: Option<Hash>,
-    access: HashMap<String, Arc<Access>>,
+    definition: UserDefinition,
+    /// By virtual host.
+    permissions: BTreeMap<String, PermissionDefinition>,
+    /// By virtual host and exchange.
+    topics: BTreeMap<(String, String), TopicPermissionDefinition>,
+    /// The above, compiled.
+    access: BTreeMap<String, Arc<Access>>,
+}
+
+impl User {
+    /// Compiles what the user may do on a virtual host.
+    fn compile(&mut self, vhost: &str) -> Result<(), PatternError> {
+        let Some(permission) = self.permissions.get(vhost) else {
+            self.access.remove(vhost);
+            return Ok(());
+        };
+        let mut access = Access {
+            configure: Pattern::new(&permission.configure)?,
+            write: Pattern::new(&permission.write)?,
+            read: Pattern::new(&permission.read)?,
+            topics: Default::default(),
+            impersonates: self.definition.tags.iter().any(|tag| tag == "impersonator"),
+        };
+        for topic in self.topics.values().filter(|topic| topic.vhost == vhost) {
+            let patterns = (Pattern::new(&topic.write)?, Pattern::new(&topic.read)?);
+            access.topics.insert(topic.exchange.as_str().into(), patterns);
+        }
+        self.access.insert(vhost.to_owned(), Arc::new(access));
+        Ok(())
+    }
 }
 
 /// What is known of who wants to come in, beside what is said.
@@ -162,86 +161,251 @@ pub(super) enum Mechanism {
 impl Mechanism {
     pub fn of(name: &str) -> Option<Self> {
         match name {
-            "PLAIN" => Some(Self::Plain),
+            Plain::NAME => Some(Self::Plain),
             "AMQPLAIN" => Some(Self::AmqPlain),
-            "EXTERNAL" => Some(Self::External),
+            EXTERNAL => Some(Self::External),
             _ => None,
         }
     }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => Plain::NAME,
+            Self::AmqPlain => "AMQPLAIN",
+            Self::External => EXTERNAL,
+        }
+    }
+}
+
+/// Why somebody with a password is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// No such user, or another password.
+    Credentials,
+    /// Right, but from another machine.
+    NotLocal,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Users {
-    users: HashMap<String, User>,
-    vhosts: BTreeSet<String>,
+    users: BTreeMap<String, User>,
+    vhosts: BTreeMap<String, VhostDefinition>,
+    /// Limits by virtual host and name.
+    limits: BTreeMap<(String, String), i64>,
 }
 
 impl Default for Users {
-    /// The user `guest` with the password `guest`, for this machine.
+    /// What RabbitMQ has at its first start: `guest` with the password `guest`, from this machine only.
     fn default() -> Self {
-        let access = HashMap::from([(DEFAULT_VHOST.to_owned(), Arc::new(Access::full()))]);
-        let guest = User { name: LOCAL_USER.into(), hash: Some(Hash::of(LOCAL_USER)), access };
-        Self {
-            users: HashMap::from([(LOCAL_USER.to_owned(), guest)]),
-            vhosts: BTreeSet::from([DEFAULT_VHOST.to_owned()]),
+        let mut users = Self::nobody();
+        let guest = UserDefinition {
+            name: LOCAL_USER.to_owned(),
+            password_hash: hashed(LOCAL_USER),
+            tags: vec!["administrator".to_owned()],
+            ..UserDefinition::default()
+        };
+        let all = || ".*".to_owned();
+        let everything = PermissionDefinition {
+            user: LOCAL_USER.to_owned(),
+            vhost: DEFAULT_VHOST.to_owned(),
+            configure: all(),
+            write: all(),
+            read: all(),
+        };
+        for change in [Change::User(guest), Change::Permission(everything)] {
+            users.apply(&change).expect("made of what is there");
         }
+        users
     }
 }
 
 impl Users {
-    /// Those of a file; nobody else.
-    ///
-    /// # Errors
-    /// It is none, or says what makes no sense.
-    pub fn parse(json: &str) -> Result<Self, UsersError> {
-        // A structure may be written as a list for serde; these are not.
-        serde_json::from_str::<HashMap<String, serde::de::IgnoredAny>>(json)?;
-        let file: File = serde_json::from_str(json)?;
-        let mut vhosts: BTreeSet<String> = file.vhosts.into_iter().map(|vhost| vhost.name).collect();
-        vhosts.insert(DEFAULT_VHOST.to_owned());
-        let mut users = HashMap::new();
-        let mut impersonators = BTreeSet::new();
-        for user in file.users {
-            let hash = match (&user.password_hash, &user.password) {
-                (Some(hash), _) if !hash.is_empty() => Some(read_hash(&user, hash)?),
-                (_, Some(password)) => Some(Hash::of(password)),
-                _ => None,
-            };
-            if has_tag(&user.tags, "impersonator") {
-                impersonators.insert(user.name.clone());
-            }
-            let known = User { name: user.name.as_str().into(), hash, access: HashMap::new() };
-            users.insert(user.name, known);
-        }
-        for permission in file.permissions {
-            let user = users.get_mut(&permission.user).filter(|_| vhosts.contains(&permission.vhost));
-            let Some(user) = user else {
-                return Err(UsersError::Unknown { user: permission.user, vhost: permission.vhost });
-            };
-            let access = Access {
-                configure: Pattern::new(&permission.configure)?,
-                write: Pattern::new(&permission.write)?,
-                read: Pattern::new(&permission.read)?,
-                topics: HashMap::new(),
-                impersonates: impersonators.contains(&permission.user),
-            };
-            user.access.insert(permission.vhost, Arc::new(access));
-        }
-        for topic in file.topic_permissions {
-            let access = users.get_mut(&topic.user).and_then(|user| user.access.get_mut(&topic.vhost));
-            let Some(access) = access else {
-                return Err(UsersError::Unknown { user: topic.user, vhost: topic.vhost });
-            };
-            let patterns = (Pattern::new(&topic.write)?, Pattern::new(&topic.read)?);
-            Arc::make_mut(access).topics.insert(topic.exchange.as_str().into(), patterns);
-        }
-        Ok(Self { users, vhosts })
+    /// The default virtual host, and nobody to use it.
+    pub fn nobody() -> Self {
+        let vhost = VhostDefinition {
+            name: DEFAULT_VHOST.to_owned(),
+            description: "Default virtual host".to_owned(),
+            ..VhostDefinition::default()
+        };
+        let vhosts = BTreeMap::from([(DEFAULT_VHOST.to_owned(), vhost)]);
+        Self { users: BTreeMap::new(), vhosts, limits: BTreeMap::new() }
     }
 
-    /// The virtual hosts there are.
-    pub fn vhosts(&self) -> impl Iterator<Item = &str> {
-        self.vhosts.iter().map(String::as_str)
+    /// Reads a file of definitions.
+    ///
+    /// # Errors
+    /// It has another form, hashes that are none, or permissions of somebody who is not defined.
+    pub fn parse(text: &str) -> Result<Self, UsersError> {
+        // A structure may be written as a list for serde; these are not.
+        serde_json::from_str::<BTreeMap<String, serde::de::IgnoredAny>>(text)?;
+        let file: File = serde_json::from_str(text)?;
+        let mut users = Self::nobody();
+        let vhosts = file.vhosts.into_iter().map(Change::Vhost);
+        let people = file.users.into_iter().map(|user| Change::User(user.into()));
+        let permissions = file.permissions.into_iter().map(Change::Permission);
+        let topics = file.topic_permissions.into_iter().map(Change::TopicPermission);
+        for change in vhosts.chain(people).chain(permissions).chain(topics) {
+            users.apply(&change)?;
+        }
+        Ok(users)
+    }
+
+    /// Takes a change over, as far as it is about users, virtual hosts and limits. A change that makes no sense
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// It is about somebody or something that is not defined, or no pattern or hash.
+    pub(super) fn apply(&mut self, change: &Change) -> Result<(), UsersError> {
+        match change {
+            Change::User(definition) => self.set_user(definition)?,
+            Change::UserDeleted(name) => {
+                self.users.remove(name);
+            }
+            Change::Vhost(definition) => {
+                self.vhosts.insert(definition.name.clone(), definition.clone());
+            }
+            Change::VhostDeleted(name) => {
+                self.vhosts.remove(name);
+                self.limits.retain(|(vhost, _), _| vhost != name);
+                for user in self.users.values_mut() {
+                    user.permissions.remove(name);
+                    user.topics.retain(|(vhost, _), _| vhost != name);
+                    user.access.remove(name);
+                }
+            }
+            Change::Permission(permission) => {
+                for pattern in [&permission.configure, &permission.write, &permission.read] {
+                    Pattern::new(pattern)?;
+                }
+                let user = self.user_on(&permission.user, &permission.vhost)?;
+                user.permissions.insert(permission.vhost.clone(), permission.clone());
+                user.compile(&permission.vhost)?;
+            }
+            Change::PermissionDeleted { user, vhost } => {
+                let user = self.user_on(user, vhost)?;
+                user.permissions.remove(vhost);
+                user.compile(vhost)?;
+            }
+            Change::TopicPermission(topic) => {
+                for pattern in [&topic.write, &topic.read] {
+                    Pattern::new(pattern)?;
+                }
+                let user = self.user_on(&topic.user, &topic.vhost)?;
+                user.topics.insert((topic.vhost.clone(), topic.exchange.clone()), topic.clone());
+                user.compile(&topic.vhost)?;
+            }
+            Change::TopicPermissionDeleted { user, vhost, exchange } => {
+                let user = self.user_on(user, vhost)?;
+                user.topics.retain(|(held, name), _| {
+                    held != vhost || exchange.as_ref().is_some_and(|exchange| exchange != name)
+                });
+                user.compile(vhost)?;
+            }
+            Change::VhostLimit { vhost, name, value } => {
+                if !self.vhosts.contains_key(vhost) {
+                    return Err(UsersError::NoVhost(vhost.clone()));
+                }
+                self.limits.insert((vhost.clone(), name.clone()), *value);
+            }
+            Change::VhostLimitDeleted { vhost, name } => {
+                self.limits.remove(&(vhost.clone(), name.clone()));
+            }
+            Change::UserLimit { user, name, value } => {
+                let held = self.users.get_mut(user).ok_or_else(|| UsersError::NoUser(user.clone()))?;
+                held.definition.limits.insert(name.clone(), *value);
+            }
+            Change::UserLimitDeleted { user, name } => {
+                if let Some(held) = self.users.get_mut(user) {
+                    held.definition.limits.remove(name);
+                }
+            }
+            Change::Policy { .. }
+            | Change::PolicyDeleted { .. }
+            | Change::OperatorPolicy { .. }
+            | Change::OperatorPolicyDeleted { .. }
+            | Change::GlobalParameter { .. }
+            | Change::GlobalParameterDeleted(_) => {}
+        }
+        Ok(())
+    }
+
+    fn set_user(&mut self, definition: &UserDefinition) -> Result<(), UsersError> {
+        let hash = Hash::read(definition)?;
+        let mut definition = definition.clone();
+        definition.hashing_algorithm.get_or_insert_with(|| SHA256.to_owned());
+        match self.users.get_mut(&definition.name) {
+            Some(held) => {
+                held.hash = hash;
+                held.definition = definition;
+                // Who has become an impersonator may be one.
+                let vhosts: Vec<String> = held.permissions.keys().cloned().collect();
+                vhosts.iter().try_for_each(|vhost| held.compile(vhost))?;
+            }
+            None => {
+                let user = User {
+                    name: definition.name.as_str().into(),
+                    hash,
+                    permissions: BTreeMap::new(),
+                    topics: BTreeMap::new(),
+                    access: BTreeMap::new(),
+                    definition,
+                };
+                self.users.insert(user.definition.name.clone(), user);
+            }
+        }
+        Ok(())
+    }
+
+    fn user_on(&mut self, user: &str, vhost: &str) -> Result<&mut User, UsersError> {
+        let known = self.users.get_mut(user).filter(|_| self.vhosts.contains_key(vhost));
+        known.ok_or_else(|| UsersError::Unknown { user: user.to_owned(), vhost: vhost.to_owned() })
+    }
+
+    /// The virtual hosts there are, by name.
+    pub fn vhosts(&self) -> impl Iterator<Item = &VhostDefinition> {
+        self.vhosts.values()
+    }
+
+    /// One of them.
+    pub(super) fn vhost(&self, name: &str) -> Option<&VhostDefinition> {
+        self.vhosts.get(name)
+    }
+
+    /// Everybody, by name.
+    pub(super) fn users(&self) -> impl Iterator<Item = &UserDefinition> {
+        self.users.values().map(|user| &user.definition)
+    }
+
+    /// One user.
+    pub(super) fn user(&self, name: &str) -> Option<&UserDefinition> {
+        self.users.get(name).map(|user| &user.definition)
+    }
+
+    /// Who may do what where.
+    pub(super) fn permissions(&self) -> impl Iterator<Item = &PermissionDefinition> {
+        self.users.values().flat_map(|user| user.permissions.values())
+    }
+
+    /// Who may use which topics.
+    pub(super) fn topic_permissions(&self) -> impl Iterator<Item = &TopicPermissionDefinition> {
+        self.users.values().flat_map(|user| user.topics.values())
+    }
+
+    /// Limits of virtual hosts: the host, which limit, how many.
+    pub(super) fn vhost_limits(&self) -> impl Iterator<Item = (&str, &str, i64)> {
+        self.limits.iter().map(|((vhost, name), value)| (vhost.as_str(), name.as_str(), *value))
+    }
+
+    /// A limit of a virtual host.
+    pub(super) fn vhost_limit(&self, vhost: &str, name: &str) -> Option<u64> {
+        let value = self.limits.get(&(vhost.to_owned(), name.to_owned()))?;
+        u64::try_from(*value).ok()
+    }
+
+    /// A limit of a user.
+    pub(super) fn user_limit(&self, user: &str, name: &str) -> Option<u64> {
+        u64::try_from(*self.user(user)?.limits.get(name)?).ok()
     }
 
     /// Who it is, if the response proves it.
@@ -251,58 +415,48 @@ impl Users {
         response: &[u8],
         origin: &Origin,
     ) -> Option<Arc<str>> {
+        let by_password = |name: &str, password: &[u8]| self.login(name, password, origin.is_local).ok();
         let user = match mechanism {
-            Mechanism::Plain => self.by_password(plain(response)?)?,
-            Mechanism::AmqPlain => self.by_password(amqplain(response)?)?,
+            // The identity that is asked for is ignored, as RabbitMQ does.
+            Mechanism::Plain => {
+                let plain = Plain::parse(response).ok()?;
+                by_password(&plain.user, plain.password.expose().as_bytes())?
+            }
+            Mechanism::AmqPlain => {
+                let (name, password) = amqplain(response)?;
+                by_password(std::str::from_utf8(name).ok()?, password)?
+            }
             Mechanism::External => {
                 let (common, subject) = origin.certificate.as_ref()?;
                 let common = common.as_ref().and_then(|name| self.users.get(name));
-                common.or_else(|| self.users.get(subject))?
+                let user = common.or_else(|| self.users.get(subject))?;
+                return (&*user.name != LOCAL_USER || origin.is_local).then(|| user.name.clone());
             }
         };
-        (&*user.name != LOCAL_USER || origin.is_local).then(|| user.name.clone())
+        Some(user)
     }
 
-    fn by_password(&self, (name, password): (&[u8], &[u8])) -> Option<&User> {
-        let user = self.users.get(std::str::from_utf8(name).ok()?)?;
-        user.hash.as_ref()?.matches(password).then_some(user)
+    /// Who knows the password.
+    ///
+    /// # Errors
+    /// Nobody does, or from this machine only.
+    pub(super) fn login(&self, name: &str, password: &[u8], is_local: bool) -> Result<Arc<str>, Denied> {
+        let user = self.users.get(name).ok_or(Denied::Credentials)?;
+        if !user.hash.as_ref().is_some_and(|hash| hash.matches(password)) {
+            return Err(Denied::Credentials);
+        }
+        if &*user.name == LOCAL_USER && !is_local { Err(Denied::NotLocal) } else { Ok(user.name.clone()) }
     }
 
     /// What a user may do on a virtual host; none if nothing at all.
     pub(super) fn access(&self, user: &str, vhost: &str) -> Option<Arc<Access>> {
         self.users.get(user)?.access.get(vhost).cloned()
     }
-}
 
-fn has_tag(tags: &serde_json::Value, wanted: &str) -> bool {
-    match tags {
-        // RabbitMQ before 3.9 wrote them with commas between them.
-        serde_json::Value::String(text) => text.split(',').any(|tag| tag == wanted),
-        serde_json::Value::Array(tags) => tags.iter().any(|tag| tag == wanted),
-        _ => false,
+    /// Virtual hosts on which a user may do anything.
+    pub(super) fn vhosts_of(&self, user: &str) -> BTreeSet<String> {
+        self.users.get(user).into_iter().flat_map(|user| user.access.keys().cloned()).collect()
     }
-}
-
-fn read_hash(user: &FileUser, text: &str) -> Result<Hash, UsersError> {
-    let algorithm = match user.hashing_algorithm.as_deref() {
-        None | Some("rabbit_password_hashing_sha256") => &digest::SHA256,
-        Some("rabbit_password_hashing_sha512") => &digest::SHA512,
-        Some(other) => {
-            let algorithm = other.to_owned();
-            return Err(UsersError::Algorithm { user: user.name.clone(), algorithm });
-        }
-    };
-    let bytes = STANDARD.decode(text).ok().filter(|bytes| bytes.len() == SALT_SIZE + algorithm.output_len());
-    let Some(bytes) = bytes else { return Err(UsersError::Hash(user.name.clone())) };
-    let (salt, hash) = bytes.split_at(SALT_SIZE);
-    Ok(Hash { algorithm, salt: salt.to_vec(), hash: hash.to_vec() })
-}
-
-/// RFC 4616: an authorization identity that is ignored as RabbitMQ does, NUL, the name, NUL, the password.
-fn plain(response: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut parts = response.splitn(3, |byte| *byte == 0);
-    let (_, name, password) = (parts.next()?, parts.next()?, parts.next()?);
-    Some((name, password))
 }
 
 /// AMQP 0-9's own: a field table without its length, with `LOGIN` and `PASSWORD`.

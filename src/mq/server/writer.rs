@@ -6,6 +6,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::host::Host;
+use super::live::Traffic;
 use super::outbox::{Batch, Last, Outbox};
 use super::{Counts, encode};
 use crate::mq::engine::{ConnectionId, Send as Out};
@@ -40,6 +41,7 @@ pub(super) struct Writer<'a> {
     pub id: ConnectionId,
     pub outbox: &'a Outbox,
     pub counts: &'a Counts,
+    pub traffic: &'a Traffic,
     /// Agreed on; 0 for no limit.
     pub frame_max: u32,
     /// Agreed on; none for no heartbeats.
@@ -159,6 +161,9 @@ impl Writer<'_> {
                 Ok(count) if count > 0 => rest = &rest[count..],
                 Ok(_) | Err(_) => return false,
             }
+        }
+        if !buffer.is_empty() {
+            Traffic::count(&self.traffic.sent, &self.traffic.writes, buffer.len());
         }
         buffer.clear();
         socket.flush().await.is_ok()

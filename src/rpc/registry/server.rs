@@ -1,15 +1,12 @@
 //! Consul's HTTP API over an [`Engine`]: agent, health, catalog and status, with blocking queries.
 
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
@@ -18,13 +15,11 @@ use super::definition;
 use super::engine::{Check, Engine, Refused, Service, Status};
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
-use crate::transport::Stream;
+use crate::transport::http::{Answer, BodyError, Query};
+use crate::transport::{self, Stream};
 
 /// A registration with all it may hold.
 const BODY_SIZE_MAX: usize = 256 * 1024;
-/// A peer that has sent half a request is dropped after this.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Consul's default and bound for `?wait=`.
 const WAIT_DEFAULT: Duration = Duration::from_secs(300);
 const WAIT_MAX: Duration = Duration::from_secs(600);
@@ -42,8 +37,6 @@ struct Inner {
     host: String,
     token: Option<Secret>,
 }
-
-type Answer = Response<Full<Bytes>>;
 
 impl Server {
     /// An empty registry. With a token, only requests that carry it are answered.
@@ -92,27 +85,11 @@ impl Server {
 
     /// Answers on one connection until its end, or until `shutdown` drains and the answer under way is given.
     pub async fn serve_connection(&self, stream: Stream, shutdown: &Shutdown) {
-        let service =
-            service_fn(|request| async move { Ok::<_, Infallible>(self.answer(request, shutdown).await) });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let result = tokio::select! {
-            result = connection.as_mut() => result,
-            () = shutdown.draining() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = result {
-            tracing::debug!("connection ended: {error}");
-        }
+        transport::http::serve(stream, shutdown, |request| self.answer(request, shutdown)).await;
     }
 
     async fn answer(&self, request: Request<Incoming>, shutdown: &Shutdown) -> Answer {
-        let query = Query::new(request.uri());
+        let query = Query::new(request.uri().query());
         if self.0.token.as_ref().is_some_and(|token| !carries(request.headers(), &query, token)) {
             return self.refusal(StatusCode::FORBIDDEN, "Permission denied: this registry wants its token");
         }
@@ -121,18 +98,16 @@ impl Server {
         let path: Vec<&str> = segments.iter().map(String::as_str).collect();
         match parts.method {
             Method::GET | Method::HEAD => self.read(&path, &query, shutdown).await,
-            Method::PUT | Method::POST => {
-                let body = Limited::new(body, BODY_SIZE_MAX).collect();
-                match tokio::time::timeout(BODY_TIMEOUT, body).await {
-                    Ok(Ok(body)) => self.write(&path, &query, &body.to_bytes()),
-                    Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => self.refusal(
-                        StatusCode::PAYLOAD_TOO_LARGE,
-                        &format!("the body is over the limit of {BODY_SIZE_MAX} bytes"),
-                    ),
-                    Ok(Err(error)) => self.refusal(StatusCode::BAD_REQUEST, &error.to_string()),
-                    Err(_) => self.refusal(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+            Method::PUT | Method::POST => match transport::http::body(body, BODY_SIZE_MAX).await {
+                Ok(body) => self.write(&path, &query, &body),
+                Err(error @ BodyError::TooLarge(_)) => {
+                    self.refusal(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string())
                 }
-            }
+                Err(error @ BodyError::Broken(_)) => {
+                    self.refusal(StatusCode::BAD_REQUEST, &error.to_string())
+                }
+                Err(error @ BodyError::Late) => self.refusal(StatusCode::REQUEST_TIMEOUT, &error.to_string()),
+            },
             method => self.refusal(StatusCode::METHOD_NOT_ALLOWED, &format!("method {method} not allowed")),
         }
     }
@@ -375,29 +350,6 @@ fn update(body: &[u8]) -> Result<(Status, String), String> {
 
 fn decode(segment: &str) -> String {
     percent_decode_str(segment).decode_utf8_lossy().into_owned()
-}
-
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn new(uri: &Uri) -> Self {
-        let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        let decoded = |text: &str| decode(&text.replace('+', " "));
-        Self(
-            pairs
-                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-                .map(|(n, v)| (decoded(n), decoded(v)))
-                .collect(),
-        )
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    fn all<'a>(&'a self, name: &'static str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
 }
 
 fn carries(headers: &HeaderMap, query: &Query, token: &Secret) -> bool {
