@@ -1,19 +1,30 @@
 //! The mq commands.
 
+mod api;
+pub mod apply;
 pub mod broker;
+mod complete;
 pub mod connect;
+mod definitions;
 pub mod envelope;
 mod get;
 pub mod header;
 mod incoming;
+pub mod info;
+pub mod ls;
+mod objects;
 mod outgoing;
 mod ping;
 mod publish;
 mod queue;
+pub mod recording;
 mod recv;
+pub mod relocate;
 mod request;
 mod send;
 mod sub;
+pub mod tap;
+pub mod top;
 mod topology;
 mod work;
 
@@ -23,8 +34,7 @@ use super::app::App;
 use super::exit::{Exit, Failure};
 
 /// Verbs that this version does not have yet.
-const LATER: &[&str] =
-    &["ls", "list", "info", "top", "bench", "demo", "tap", "move", "record", "replay", "apply"];
+const LATER: &[&str] = &["bench", "demo"];
 
 /// Arguments of `bandy mq`.
 #[derive(Debug, clap::Args)]
@@ -67,6 +77,25 @@ pub enum MqCommand {
     Ping(Box<ping::Args>),
     /// Wait for a broker, or for what is in a queue
     Wait(Box<topology::WaitArgs>),
+    /// List queues, exchanges, bindings, consumers, connections, channels, virtual hosts, users
+    #[command(visible_alias = "list")]
+    Ls(Box<ls::Args>),
+    /// Show everything about a queue or an exchange
+    Info(Box<info::Args>),
+    /// Watch queues: what waits, what comes in and goes out
+    Top(Box<top::Args>),
+    /// Make a broker have what definitions say: queues, exchanges, bindings, users, policies
+    Apply(Box<apply::ApplyArgs>),
+    /// Write what a broker has as definitions
+    Export(Box<apply::ExportArgs>),
+    /// Watch messages as they pass, without taking them from anybody
+    Tap(Box<tap::Args>),
+    /// Move messages from one queue to another, or dead letters back to where they came from
+    Move(Box<relocate::Args>),
+    /// Write messages with their times into a file as they pass
+    Record(Box<recording::RecordArgs>),
+    /// Publish the messages of a recording again, with their pauses
+    Replay(Box<recording::ReplayArgs>),
 }
 
 /// A verb's command without the others'; `None` for one that is not called often.
@@ -79,6 +108,8 @@ pub fn verb(name: &str) -> Option<clap::Command> {
         "recv" => recv::Args::augment_args,
         "peek" => get::PeekArgs::augment_args,
         "request" => request::Args::augment_args,
+        "ls" => ls::Args::augment_args,
+        "info" => info::Args::augment_args,
         _ => return None,
     };
     Some(augment(clap::Command::new(name.to_owned())))
@@ -112,5 +143,14 @@ pub fn run(args: MqArgs, app: &App) -> anyhow::Result<Exit> {
         MqCommand::Rm(args) => topology::remove(&args, app),
         MqCommand::Ping(args) => ping::run(&args, app),
         MqCommand::Wait(args) => topology::wait(&args, app),
+        MqCommand::Ls(args) => ls::run(&args, app),
+        MqCommand::Info(args) => info::run(&args, app),
+        MqCommand::Top(args) => top::run(&args, app),
+        MqCommand::Apply(args) => apply::apply(&args, app),
+        MqCommand::Export(args) => apply::export(&args, app),
+        MqCommand::Tap(args) => tap::run(&args, app),
+        MqCommand::Move(args) => relocate::run(&args, app),
+        MqCommand::Record(args) => recording::record(&args, app),
+        MqCommand::Replay(args) => recording::replay(&args, app),
     }
 }

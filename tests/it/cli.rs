@@ -82,7 +82,7 @@ fn what_was_mistyped_is_guessed() {
 
 #[test]
 fn a_pillar_that_is_not_there_yet_says_so() {
-    for pillar in ["mq", "log", "gossip"] {
+    for pillar in ["log", "gossip"] {
         bandy(pillar).arg("ls").runs().exits(2).complains("not in this version yet");
     }
 }

@@ -5,6 +5,7 @@ mod grpc_go;
 mod json_rpc;
 mod mq_broker;
 mod mq_commands;
+mod mq_look;
 mod peers;
 mod rabbitmq;
 mod reflection;

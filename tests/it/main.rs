@@ -13,6 +13,7 @@ mod interop;
 mod mq_broker;
 mod mq_commands;
 mod mq_durable;
+mod mq_look;
 mod rpc_bench;
 mod rpc_cache;
 mod rpc_client;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cli::app::App;
-use crate::cli::connect::{ConnectArgs, Credentials as Given, Tls};
+use crate::cli::connect::{Connect, ConnectArgs, Credentials as Given, Tls};
 use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place, Scheme};
 use crate::cli::exit::{Exit, Failure};
 use crate::mq::client::{Config, Connection, Credentials, Error, ErrorKind};
@@ -35,7 +35,14 @@ impl Broker {
     /// # Errors
     /// No endpoint of mq, words that contradict each other, files that cannot be read.
     pub fn resolve(args: &ConnectArgs, app: &App, verb: &str) -> anyhow::Result<Self> {
-        let connect = args.resolve(app, Pillar::Mq)?;
+        Self::of(args.resolve(app, Pillar::Mq)?, app, verb)
+    }
+
+    /// The same of arguments that are resolved already: a password is asked for once.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn of(connect: Connect, app: &App, verb: &str) -> anyhow::Result<Self> {
         let endpoint = connect.endpoint;
         let url = endpoint.to_string();
         let address = match &endpoint.place {
@@ -237,7 +244,11 @@ fn is_encrypted(endpoint: &Endpoint, tls: &Tls) -> Result<bool, Failure> {
     Ok(false)
 }
 
-fn tls_client(tls: &Tls) -> anyhow::Result<TlsClient> {
+/// What TLS is to look like.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn tls_client(tls: &Tls) -> anyhow::Result<TlsClient> {
     let options = TlsClientOptions {
         ca: tls.cacert.clone(),
         identity: tls.identity.clone().map(|(certificate, key)| IdentityFiles { certificate, key }),

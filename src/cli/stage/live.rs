@@ -59,6 +59,11 @@ pub trait View {
         "quit"
     }
 
+    /// True while text is typed into it: then every key is its own, but for Ctrl-C and Ctrl-Z.
+    fn is_typing(&self) -> bool {
+        false
+    }
+
     /// A key was pressed that is not one of all views.
     fn key(&mut self, key: KeyCode);
 
@@ -182,6 +187,7 @@ impl State {
         match key.code {
             KeyCode::Char('c') if control => return Wish::Leave(Exit::Signal(2)),
             KeyCode::Char('z') if control => return Wish::Suspend,
+            code if view.is_typing() => view.key(code),
             KeyCode::Char('?' | 'h') => self.help = !self.help,
             KeyCode::Esc if self.help => self.help = false,
             KeyCode::Char('q') | KeyCode::Esc => return Wish::Leave(Exit::Done),

@@ -33,6 +33,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// A message that came in another way than by a consumer: there is nothing to acknowledge.
+    pub fn new(exchange: Arc<str>, routing_key: Bytes, properties: Bytes, body: Bytes) -> Self {
+        Self { tag: 0, epoch: 0, redelivered: false, exchange, routing_key, properties, body }
+    }
+
     /// One that no broker sent, for tests.
     #[cfg(test)]
     pub(crate) fn example(routing_key: &'static str, properties: Bytes, body: &'static [u8]) -> Self {

@@ -22,6 +22,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(180);
 pub struct RabbitMq {
     directory: tempfile::TempDir,
     port: u16,
+    /// Of its management API; 0 without.
+    management: u16,
     ports: [u16; 2],
     /// Erlang's name server: ours alone, for a node that starts one itself leaves it behind.
     names: Child,
@@ -35,9 +37,26 @@ fn free_port() -> u16 {
 impl RabbitMq {
     /// Starts one and waits until it lets guest in.
     pub async fn start() -> Self {
-        assert!(Path::new(SERVER).exists(), "{SERVER} is missing: apt-get install rabbitmq-server");
+        Self::start_in(tempfile::tempdir().unwrap(), 0).await
+    }
+
+    /// The same with its management API, whose figures are a second old at most.
+    pub async fn start_with_management() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("plugins"), "[].").unwrap();
+        let management = free_port();
+        let settings = format!(
+            "management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\ncollect_statistics_interval = 1000\n"
+        );
+        std::fs::write(directory.path().join("rabbitmq.conf"), settings).unwrap();
+        let started = Self::start_in(directory, management).await;
+        until("the management API answers", || TcpStream::connect(("127.0.0.1", management)).is_ok());
+        started
+    }
+
+    async fn start_in(directory: tempfile::TempDir, management: u16) -> Self {
+        assert!(Path::new(SERVER).exists(), "{SERVER} is missing: apt-get install rabbitmq-server");
+        let plugins = if management > 0 { "[rabbitmq_management]." } else { "[]." };
+        std::fs::write(directory.path().join("plugins"), plugins).unwrap();
         let (port, ports) = (free_port(), [free_port(), free_port()]);
         let names = Command::new("epmd")
             .args(["-port", &ports[1].to_string()])
@@ -47,13 +66,18 @@ impl RabbitMq {
             .unwrap();
         until("epmd listens", || TcpStream::connect(("127.0.0.1", ports[1])).is_ok());
         let child = spawn(directory.path(), port, ports);
-        let started = Self { directory, port, ports, names, child };
+        let started = Self { directory, port, management, ports, names, child };
         started.ready().await;
         started
     }
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Its endpoint, with its management API.
+    pub fn url(&self) -> String {
+        format!("amqp://127.0.0.1:{}/?admin=http://127.0.0.1:{}", self.port, self.management)
     }
 
     pub fn config(&self) -> Config {

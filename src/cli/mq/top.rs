@@ -1,0 +1,277 @@
+//! `bandy mq top`: what the queues of a broker do, live or as a table.
+
+mod board;
+mod draw;
+
+use std::cell::RefCell;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::api::{Api, VhostArgs};
+use super::complete;
+use super::ls::{passive, rows};
+use super::objects::{Kind, Row, column};
+use crate::cli::app::App;
+use crate::cli::completions;
+use crate::cli::connect::ConnectArgs;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::stage::live::{self, Pace};
+use crate::cli::stage::theme::Theme;
+use crate::mq::client::{Connection, ErrorKind};
+use crate::output::{Column, Format};
+use crate::shutdown::Shutdown;
+use crate::units::parse_duration;
+use board::{Board, Reading, number};
+use draw::Picture;
+
+/// Arguments of `mq top`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Only these queues [default: all]
+    #[arg(value_name = "QUEUE", add = completions::remote(complete::queues))]
+    pub queues: Vec<String>,
+    /// Print one table and stop
+    #[arg(long)]
+    pub once: bool,
+    /// Time between two refreshes
+    #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
+    pub interval: Duration,
+    /// Stop after N refreshes
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "once", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Stop after this long
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Plain ASCII instead of symbols
+    #[arg(long)]
+    pub ascii: bool,
+    #[command(flatten)]
+    vhosts: VhostArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bandy mq top                             queues of the URL's virtual host, live
+  bandy mq top --all-vhosts -i 5s
+  bandy mq top --once                      one table
+  bandy mq top -n 10 --json | jq -c '[.timestamp, .name, .ready]'
+  bandy mq top jobs -e amqp://HOST         one queue, also where there is no management API
+
+Into a pipe, or with -o, tables follow each other instead of the live view. Figures are those of the management API,
+which RabbitMQ gathers every five seconds; without it, AMQP tells ready and consumers of queues that are named.
+
+Exit: 0 shown · 3 unreachable · 4 denied · 5 no such queue · see 'bandy help exit-codes'";
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text).map_err(|error| error.to_string())?;
+    if interval < Duration::from_millis(100) {
+        return Err(format!("{text:?} is too short: at least 100ms"));
+    }
+    Ok(interval)
+}
+
+const COLUMNS: &[&str] = &["name", "ready", "unacked", "consumers", "in", "out", "vhost"];
+
+/// Runs the command.
+///
+/// # Errors
+/// The endpoint's, no such queue, output that cannot be written.
+pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    app.client(args.connect.timeout, top(args, app))
+}
+
+async fn top(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    let shutdown = Shutdown::new();
+    let api = Api::resolve(&args.connect, &args.vhosts, app, "top", &shutdown)?;
+    // Where its management API is would take the room of what one wants to see.
+    let url = api.url.split('?').next().unwrap_or_default();
+    let mut board = Board::new(url, api.vhost.clone());
+    let source = Source { api, names: args.queues.clone(), amqp: RefCell::default(), shutdown };
+    board.take(Ok(source.first().await?));
+    let pace =
+        Pace { interval: args.interval, count: args.count.map(|count| count - 1), duration: args.duration };
+    if args.once || app.printer.look().format != Format::Auto || !std::io::stdout().is_terminal() {
+        return tables(args, app, &source, board, pace).await;
+    }
+    let theme = if args.ascii { Theme::ascii() } else { Theme::unicode() };
+    let theme = theme.coloured(app.printer.look().out.colour);
+    let read = async || source.read().await.map_err(|failure| failure.message);
+    live::show(&mut Picture { board }, read, pace, &theme).await
+}
+
+/// Where the figures come from.
+struct Source {
+    api: Api,
+    names: Vec<String>,
+    /// Where there is no API: the way by AMQP, once it is there.
+    amqp: RefCell<Amqp>,
+    shutdown: Shutdown,
+}
+
+#[derive(Default)]
+enum Amqp {
+    #[default]
+    Unused,
+    Open(Connection),
+    Lost,
+}
+
+impl Source {
+    /// The first answer decides which way is taken.
+    async fn first(&self) -> Result<Reading, Failure> {
+        let reading = match self.by_api().await {
+            Ok(reading) => reading,
+            Err(error) if error.is_absent() && self.api.broker.is_some() && !self.names.is_empty() => {
+                self.amqp.replace(Amqp::Lost);
+                self.read().await?
+            }
+            Err(error) => {
+                let failure = self.api.failure(&error, "show the queues");
+                return Err(match self.api.broker.is_some() && error.is_absent() {
+                    true => failure.tip(
+                        "bandy mq top QUEUE…                            AMQP tells of queues that are named",
+                    ),
+                    false => failure,
+                });
+            }
+        };
+        let missing = self.names.iter().find(|name| !reading.queues.iter().any(|row| row["name"] == **name));
+        match missing {
+            Some(name) => Err(super::connect::no_queue(name, &self.api.url)),
+            None => Ok(reading),
+        }
+    }
+
+    async fn read(&self) -> Result<Reading, Failure> {
+        let known = self.amqp.replace(Amqp::Lost);
+        match known {
+            Amqp::Unused => {
+                self.amqp.replace(Amqp::Unused);
+                self.by_api().await.map_err(|error| self.api.failure(&error, "show the queues"))
+            }
+            Amqp::Open(connection) if connection.ended().is_none() => self.by_amqp(connection).await,
+            Amqp::Open(_) | Amqp::Lost => {
+                let broker = self.api.broker.as_ref().expect("looked at first");
+                let connection = broker.open(&self.shutdown).await?;
+                self.by_amqp(connection).await
+            }
+        }
+    }
+
+    async fn by_api(&self) -> Result<Reading, crate::mq::client::management::Error> {
+        let mut queues = rows(&self.api, Kind::Queues).await?;
+        if !self.names.is_empty() {
+            queues.retain(|row| self.names.iter().any(|name| row["name"] == **name));
+        }
+        // Who may see queues need not see these.
+        let overview = self.api.management.get("/overview").await.unwrap_or_else(|_| json!({}));
+        let nodes = self.api.management.list("/nodes").await.unwrap_or_default();
+        Ok(Reading { queues, overview: Some(overview), nodes })
+    }
+
+    async fn by_amqp(&self, connection: Connection) -> Result<Reading, Failure> {
+        let broker = self.api.broker.as_ref().expect("looked at first");
+        let mut queues = Vec::new();
+        for name in &self.names {
+            let channel = connection.channel().await.map_err(|error| broker.failure(&error))?;
+            match channel.queue_declare(passive(name)).await {
+                Ok(declared) => {
+                    let mut row = Kind::Queues
+                        .row(&json!({"name": name, "messages_ready": declared.messages,
+                        "consumers": declared.consumers, "vhost": broker.config.vhost}));
+                    for key in ["in", "out", "type", "exclusive", "features"] {
+                        row.insert(key.to_owned(), Value::Null);
+                    }
+                    queues.push(row);
+                }
+                // It may be there again later.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(broker.failure(&error)),
+            }
+        }
+        self.amqp.replace(Amqp::Open(connection));
+        Ok(Reading { queues, overview: None, nodes: Vec::new() })
+    }
+}
+
+/// Tables one after the other.
+async fn tables(
+    args: &Args,
+    app: &App,
+    source: &Source,
+    mut board: Board,
+    pace: Pace,
+) -> anyhow::Result<Exit> {
+    let mut tick = tokio::time::interval_at(Instant::now() + pace.interval, pace.interval);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = pace.duration.and_then(|duration| Instant::now().checked_add(duration));
+    let mut left = if args.once { Some(0) } else { pace.count };
+    let mut partly = false;
+    for number in 0.. {
+        table(app, &board, number)?;
+        partly |= board.lost.is_some();
+        if left == Some(0) {
+            break;
+        }
+        left = left.map(|left| left - 1);
+        tokio::select! {
+            biased;
+            () = async { match end {
+                Some(end) => tokio::time::sleep_until(end).await,
+                None => std::future::pending().await,
+            } } => break,
+            _ = tick.tick() => {}
+        }
+        board.take(source.read().await.map_err(|failure| failure.message));
+    }
+    Ok(if partly { Exit::Partly } else { Exit::Done })
+}
+
+/// Writes one table of what is known, `number` counting from 0.
+fn table(app: &App, board: &Board, number: u64) -> anyhow::Result<()> {
+    let printer = &app.printer;
+    if let Some(reason) = &board.lost {
+        printer.note(reason);
+        return Ok(());
+    }
+    let for_people = match printer.look().format {
+        Format::Table => true,
+        Format::Auto => printer.is_terminal(),
+        Format::Plain | Format::Value | Format::Json | Format::Csv | Format::Template(_) => false,
+    };
+    if number > 0 && for_people {
+        printer.line("")?;
+    }
+    let sum = |key: &str| board.sum(key).map_or_else(|| "-".to_owned(), |sum| format!("{sum:.0}"));
+    printer.status(&format!(
+        "ready {}  unacked {}  queues {}",
+        sum("ready"),
+        sum("unacked"),
+        board.now.queues.len()
+    ));
+    let names = if for_people && board.vhost.is_some() { &COLUMNS[..COLUMNS.len() - 1] } else { COLUMNS };
+    let columns: Vec<Column> = names.iter().map(|name| column(name)).collect();
+    let mut list = printer.list(&columns);
+    let timestamp = jiff::Timestamp::now().as_millisecond();
+    let mut rows: Vec<&Row> = board.rows();
+    // The busiest first, so that head shows what matters.
+    let busy = |row: &Row| number_of(row, "in") + number_of(row, "out");
+    rows.sort_by(|a, b| busy(b).total_cmp(&busy(a)));
+    for row in rows {
+        let mut row = row.clone();
+        row.insert("timestamp".to_owned(), json!(timestamp));
+        list.row(&row)?;
+    }
+    list.finish()?;
+    Ok(())
+}
+
+fn number_of(row: &Row, key: &str) -> f64 {
+    number(row, key).unwrap_or(0.0)
+}

@@ -1,0 +1,435 @@
+//! Draws the board of `mq top`: totals, graphs, the table of queues.
+
+use crossterm::event::KeyCode;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Cell, Row as Cells, Table, TableState};
+use serde_json::Value;
+
+use super::board::{Board, Reading, Sort, id, is_busy, number};
+use crate::cli::figures::per_second;
+use crate::cli::mq::objects::Row;
+use crate::cli::stage::live::{Key, View};
+use crate::cli::stage::theme::Theme;
+use crate::cli::stage::widgets::{Figures, ending, graph, panel};
+
+/// The smallest screen.
+const SIZE_MIN: (u16, u16) = (60, 12);
+
+/// Screens from here on have room for memory and state, and for two graphs.
+const WIDE: u16 = 100;
+/// Screens from here on have room for everything.
+const WIDER: u16 = 140;
+
+/// What is looked at.
+pub struct Picture {
+    /// What is known.
+    pub board: Board,
+}
+
+impl View for Picture {
+    type News = Result<Reading, String>;
+
+    fn news(&mut self, news: Self::News) {
+        self.board.take(news);
+    }
+
+    fn title(&self) -> String {
+        let vhost = self
+            .board
+            .vhost
+            .as_deref()
+            .map_or_else(|| "all virtual hosts".to_owned(), |vhost| format!("vhost {vhost}"));
+        format!("mq · top  {}  {vhost}", self.board.url)
+    }
+
+    fn figures(&self) -> String {
+        let Some(overview) = &self.board.now.overview else { return String::new() };
+        let text = |key: &str| overview[key].as_str().unwrap_or_default();
+        let product = if text("product_name").is_empty() { "RabbitMQ" } else { text("product_name") };
+        format!("{product} {}", text("rabbitmq_version"))
+    }
+
+    fn keys(&self, theme: &Theme) -> Vec<Key> {
+        let [across, along] = theme.keys_arrow;
+        vec![
+            Key { name: across, short: "sort", long: "order by the next column" },
+            Key { name: "/", short: "filter", long: "only queues with a text in their name; Enter keeps it" },
+            Key { name: along, short: "select", long: "look at a queue: its settings are below the table" },
+            Key { name: "b", short: "busy", long: "only queues in which something is or happens" },
+            Key { name: "o", short: "", long: "the other order" },
+            Key { name: "n r u", short: "", long: "order by name, ready, unacked" },
+            Key { name: "c i t", short: "", long: "order by consumers, messages in, messages out" },
+            Key { name: "PgUp PgDn", short: "", long: "ten queues up or down; Home, End" },
+        ]
+    }
+
+    fn is_typing(&self) -> bool {
+        self.board.typing
+    }
+
+    fn key(&mut self, key: KeyCode) {
+        let board = &mut self.board;
+        if board.typing {
+            match key {
+                KeyCode::Enter => board.typing = false,
+                KeyCode::Esc => {
+                    board.typing = false;
+                    board.filter.clear();
+                }
+                KeyCode::Backspace => drop(board.filter.pop()),
+                KeyCode::Char(letter) => board.filter.push(letter),
+                _ => {}
+            }
+            return;
+        }
+        match key {
+            KeyCode::Right => board.sort = board.sort.step(1),
+            KeyCode::Left => board.sort = board.sort.step(-1),
+            KeyCode::Down => board.select(1),
+            KeyCode::Up => board.select(-1),
+            KeyCode::PageDown => board.select(10),
+            KeyCode::PageUp => board.select(-10),
+            KeyCode::Home => board.select(isize::MIN),
+            KeyCode::End => board.select(isize::MAX),
+            KeyCode::Char('/') => board.typing = true,
+            KeyCode::Char('b') => board.busy = !board.busy,
+            KeyCode::Char('o') => board.reversed = !board.reversed,
+            KeyCode::Char(letter) => {
+                if let Some((_, sort)) = SORT_KEYS.iter().find(|(key, _)| *key == letter) {
+                    board.sort = *sort;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn size_min(&self) -> (u16, u16) {
+        SIZE_MIN
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
+        let board = &self.board;
+        let rows = board.rows();
+        let remark = remark(board, theme);
+        let height = if area.height < 18 { 0 } else { (area.height / 5).clamp(4, 10) };
+        let [totals, graphs, table, detail, note] = Layout::vertical([
+            Constraint::Length(1),
+            Constraint::Length(height),
+            Constraint::Min(4),
+            Constraint::Length(1),
+            Constraint::Length(u16::from(remark.is_some())),
+        ])
+        .areas(area);
+        frame.render_widget(totals_line(board, totals.width, theme), totals);
+        if height > 0 {
+            draw_graphs(frame, graphs, board, theme);
+        }
+        draw_queues(frame, table, board, &rows, theme);
+        frame.render_widget(detail_line(board, &rows, detail.width, theme), detail);
+        if let Some(remark) = remark {
+            frame.render_widget(remark, note);
+        }
+    }
+}
+
+const SORT_KEYS: [(char, Sort); 6] = [
+    ('n', Sort::Name),
+    ('r', Sort::Ready),
+    ('u', Sort::Unacked),
+    ('c', Sort::Consumers),
+    ('i', Sort::In),
+    ('t', Sort::Out),
+];
+
+/// A count with at most seven characters.
+fn count(number: Option<f64>) -> String {
+    match number {
+        None => "-".to_owned(),
+        Some(number) if number < 1e6 => format!("{number:.0}"),
+        Some(number) if number < 1e9 => format!("{:.2}M", number / 1e6),
+        Some(number) => format!("{:.2}G", number / 1e9),
+    }
+}
+
+fn rate(rate: Option<f64>) -> String {
+    rate.map_or_else(|| "-".to_owned(), per_second)
+}
+
+fn bytes(bytes: Option<f64>) -> String {
+    match bytes {
+        None => "-".to_owned(),
+        Some(bytes) if bytes < 1024.0 => format!("{bytes:.0} B"),
+        Some(bytes) if bytes < 1024.0 * 1024.0 => format!("{:.0} KiB", bytes / 1024.0),
+        Some(bytes) if bytes < 1024.0 * 1024.0 * 1024.0 => format!("{:.1} MiB", bytes / 1024.0 / 1024.0),
+        Some(bytes) => format!("{:.1} GiB", bytes / 1024.0 / 1024.0 / 1024.0),
+    }
+}
+
+fn totals_line(board: &Board, width: u16, theme: &Theme) -> Line<'static> {
+    let mut figures = Figures::new(width, theme);
+    let plain = Style::new();
+    figures.add("in", rate(board.sum("in")), theme.strong());
+    figures.add("out", rate(board.sum("out")), theme.strong());
+    figures.add("ready", count(board.sum("ready")), plain);
+    figures.add("unacked", count(board.sum("unacked")), plain);
+    figures.add("queues", board.now.queues.len().to_string(), plain);
+    figures.add("consumers", count(board.sum("consumers")), plain);
+    for (name, what) in [("conns", "connections"), ("channels", "channels")] {
+        if let Some(number) = board.count(what) {
+            figures.add(name, number.to_string(), plain);
+        }
+    }
+    if let Some(memory) = board.memory() {
+        figures.add("memory", bytes(Some(memory as f64)), plain);
+    }
+    figures.line
+}
+
+fn draw_graphs(frame: &mut Frame<'_>, area: Rect, board: &Board, theme: &Theme) {
+    let most = |history: &std::collections::VecDeque<u64>| history.iter().copied().max().unwrap_or(0) as f64;
+    let rates = format!("messages in per second, at most {}", per_second(most(&board.rates)));
+    let backlog = format!("messages ready, at most {}", count(Some(most(&board.backlog))));
+    if area.width < WIDE {
+        return graph(frame, area, &rates, &board.rates, theme);
+    }
+    let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(area);
+    graph(frame, left, &rates, &board.rates, theme);
+    graph(frame, right, &backlog, &board.backlog, theme);
+}
+
+/// A column of the table: what stands above it, how wide it is, from which width on, what it orders by, its text.
+struct Column {
+    title: &'static str,
+    width: u16,
+    from: u16,
+    sort: Option<Sort>,
+    text: fn(&Row) -> String,
+}
+
+const COLUMNS: [Column; 7] = [
+    Column {
+        title: "READY",
+        width: 8,
+        from: 0,
+        sort: Some(Sort::Ready),
+        text: |row| count(number(row, "ready")),
+    },
+    Column {
+        title: "UNACKED",
+        width: 8,
+        from: 0,
+        sort: Some(Sort::Unacked),
+        text: |row| count(number(row, "unacked")),
+    },
+    Column {
+        title: "CONS",
+        width: 6,
+        from: 0,
+        sort: Some(Sort::Consumers),
+        text: |row| count(number(row, "consumers")),
+    },
+    Column { title: "IN", width: 8, from: 0, sort: Some(Sort::In), text: |row| rate(number(row, "in")) },
+    Column { title: "OUT", width: 8, from: 0, sort: Some(Sort::Out), text: |row| rate(number(row, "out")) },
+    Column { title: "MEMORY", width: 9, from: WIDE, sort: None, text: |row| bytes(number(row, "memory")) },
+    Column { title: "BYTES", width: 9, from: WIDER, sort: None, text: |row| bytes(number(row, "bytes")) },
+];
+
+/// Columns of words: key, title, width, from which width on.
+const WORDS: [(&str, &str, u16, u16); 3] =
+    [("vhost", "VHOST", 12, WIDE), ("type", "TYPE", 8, WIDER), ("state", "STATE", 9, WIDER)];
+
+fn word(row: &Row, key: &str) -> String {
+    row.get(key).and_then(Value::as_str).unwrap_or("-").to_owned()
+}
+
+fn draw_queues(frame: &mut Frame<'_>, area: Rect, board: &Board, rows: &[&Row], theme: &Theme) {
+    let hidden = board.now.queues.len() - rows.len();
+    let title = match (board.typing, board.filter.as_str(), hidden) {
+        (true, filter, _) => format!("queues  /{filter}_"),
+        (false, "", 0) => "queues".to_owned(),
+        (false, "", hidden) => format!("queues, {hidden} idle ones hidden"),
+        (false, filter, hidden) => format!("queues with '{filter}', {hidden} hidden"),
+    };
+    let inner = panel(frame, area, &title, theme, if board.typing { theme.accent() } else { theme.dim() });
+    let columns: Vec<&Column> = COLUMNS.iter().filter(|column| area.width >= column.from).collect();
+    let words: Vec<_> = WORDS
+        .iter()
+        .filter(|(key, .., from)| area.width >= *from && (*key != "vhost" || board.vhost.is_none()))
+        .collect();
+    let mark = theme.order[usize::from(board.reversed)];
+    let head = |title: &str, sort: Option<Sort>| {
+        if sort == Some(board.sort) { format!("{title}{mark}") } else { title.to_owned() }
+    };
+    let mut header = vec![Line::raw(head("QUEUE", Some(Sort::Name)))];
+    let mut widths = vec![Constraint::Fill(1)];
+    for (_, title, width, _) in &words {
+        header.push(Line::raw(*title));
+        widths.push(Constraint::Length(*width));
+    }
+    for column in &columns {
+        header.push(Line::raw(head(column.title, column.sort)).right_aligned());
+        widths.push(Constraint::Length(column.width));
+    }
+    let fixed: u16 = columns.iter().map(|column| column.width + 1).sum::<u16>()
+        + words.iter().map(|(_, _, width, _)| width + 1).sum::<u16>();
+    let room = usize::from(inner.width.saturating_sub(fixed));
+    let row = |row: &&Row| {
+        let mut cells = vec![Line::raw(ending(&word(row, "name"), room, theme))];
+        for (key, _, width, _) in &words {
+            cells.push(Line::raw(ending(&word(row, key), usize::from(*width), theme)));
+        }
+        for column in &columns {
+            // What waits without anybody to take it is what one looks for.
+            let stuck = column.sort == Some(Sort::Ready)
+                && number(row, "consumers") == Some(0.0)
+                && number(row, "ready").is_some_and(|ready| ready > 0.0);
+            let style = if stuck { theme.warn() } else { Style::new() };
+            cells.push(Line::styled((column.text)(row), style).right_aligned());
+        }
+        let style = if is_busy(row) { Style::new() } else { theme.dim() };
+        Cells::new(cells.into_iter().map(Cell::from)).style(style)
+    };
+    let selected = rows.iter().position(|row| board.selected.as_ref() == Some(&id(row)));
+    let mut state = TableState::new().with_selected(selected);
+    let table = Table::new(rows.iter().map(row), widths)
+        .header(Cells::new(header.into_iter().map(Cell::from)).style(theme.strong()))
+        .row_highlight_style(Style::new().reversed())
+        .column_spacing(1);
+    frame.render_stateful_widget(table, inner, &mut state);
+}
+
+/// The settings of the queue that is looked at.
+fn detail_line(board: &Board, rows: &[&Row], width: u16, theme: &Theme) -> Line<'static> {
+    let Some(row) = rows.iter().find(|row| board.selected.as_ref() == Some(&id(row))) else {
+        return Line::raw("");
+    };
+    let mut figures = Figures::new(width, theme);
+    figures.line.push_span(Span::styled(format!("{}  ", id(row).0), theme.strong()));
+    let features = row.get("features").and_then(Value::as_array).cloned().unwrap_or_default();
+    for (name, value) in
+        [("vhost", word(row, "vhost")), ("type", word(row, "type")), ("state", word(row, "state"))]
+    {
+        figures.add(name, value, Style::new());
+    }
+    for feature in features.iter().filter_map(Value::as_str) {
+        let (name, value) = feature.split_once('=').unwrap_or(("", feature));
+        figures.add(name, value.to_owned(), Style::new());
+    }
+    figures.line
+}
+
+/// What the viewer should know besides: a broker that does not answer, an alarm, that nobody tells more.
+fn remark(board: &Board, theme: &Theme) -> Option<Line<'static>> {
+    if let Some(reason) = &board.lost {
+        return Some(Line::styled(format!(" {reason}"), theme.bad()));
+    }
+    if let Some(alarm) = board.alarm() {
+        return Some(Line::styled(format!(" {alarm}"), theme.bad()));
+    }
+    let text = " without a management API: ready and consumers of the queues that were named";
+    board.now.overview.is_none().then(|| Line::styled(text, theme.warn()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::board::tests::queue;
+    use super::*;
+    use crate::cli::stage::live::tests::{picture, picture_with_help};
+
+    fn looked_at() -> Picture {
+        let mut board = Board::new("amqp://h:5672", Some("/".to_owned()));
+        let mut stuck = queue("a.very.long.name.of.a.queue.in.which.letters.lie.dead", 1_234_567, 0.0);
+        stuck.insert("consumers".to_owned(), json!(0));
+        let overview = json!({"product_name": "RabbitMQ", "rabbitmq_version": "3.10.8",
+            "object_totals": {"connections": 3, "channels": 4}});
+        let nodes = vec![json!({"name": "rabbit@h", "mem_used": 150 << 20, "mem_alarm": false})];
+        let queues = vec![queue("jobs", 7, 12.5), stuck];
+        board.take(Ok(Reading { queues, overview: Some(overview), nodes }));
+        Picture { board }
+    }
+
+    #[test]
+    fn queues_totals_and_the_graph_are_drawn() {
+        let drawn = picture(&looked_at(), 80, 24, &Theme::unicode());
+        let lines: Vec<&str> = drawn.lines().collect();
+        assert!(lines[0].starts_with(" mq · top  amqp://h:5672  vhost /"), "{drawn}");
+        assert!(lines[0].ends_with("RabbitMQ 3.10.8  every 1s"), "{drawn}");
+        assert!(lines[1].starts_with(" in 12.5/s  out 12.5/s  ready 1.23M  unacked 2  queues 2"), "{drawn}");
+        assert!(drawn.contains("messages in per second, at most 13.0/s"), "{drawn}");
+        let header = lines.iter().position(|line| line.contains("QUEUE")).unwrap();
+        assert!(lines[header].contains("READY▼") && !lines[header].contains("MEMORY"), "{drawn}");
+        assert!(lines[header + 1].contains("…f.a.queue.in.which.letters.lie.dead"), "{drawn}");
+        assert!(lines[header + 1].contains("1.23M        1      0"), "{drawn}");
+        assert!(lines[header + 2].starts_with("│jobs"), "{drawn}");
+        assert!(lines[23].contains("←→ sort  / filter"), "{drawn}");
+    }
+
+    #[test]
+    fn wider_screens_tell_more() {
+        let drawn = picture(&looked_at(), 100, 30, &Theme::unicode());
+        assert!(drawn.contains("MEMORY") && drawn.contains("messages ready, at most 1.23M"), "{drawn}");
+        assert!(!drawn.contains("VHOST") && !drawn.contains("STATE"), "{drawn}");
+        let mut all = looked_at();
+        all.board.vhost = None;
+        let drawn = picture(&all, 200, 50, &Theme::unicode());
+        assert!(
+            drawn.contains("VHOST") && drawn.contains("STATE") && drawn.contains("all virtual hosts"),
+            "{drawn}"
+        );
+    }
+
+    #[test]
+    fn ascii_is_ascii_at_every_size() {
+        let mut looked_at = looked_at();
+        looked_at.key(KeyCode::Down);
+        for (columns, rows) in [(60, 12), (80, 24), (100, 30), (200, 50)] {
+            let drawn = picture(&looked_at, columns, rows, &Theme::ascii());
+            assert!(drawn.is_ascii(), "{drawn}");
+            assert!(picture_with_help(&looked_at, columns, rows, &Theme::ascii()).is_ascii());
+            assert!(drawn.contains("jobs") && drawn.contains("READYv"), "{drawn}");
+        }
+    }
+
+    #[test]
+    fn a_filter_is_typed_and_letters_are_no_keys_meanwhile() {
+        let mut looked_at = looked_at();
+        looked_at.key(KeyCode::Char('/'));
+        assert!(looked_at.is_typing());
+        for letter in "job".chars() {
+            looked_at.key(KeyCode::Char(letter));
+        }
+        let drawn = picture(&looked_at, 80, 24, &Theme::unicode());
+        assert!(drawn.contains("queues  /job_") && !drawn.contains("lie.dead"), "{drawn}");
+        looked_at.key(KeyCode::Enter);
+        assert!(!looked_at.is_typing());
+        let drawn = picture(&looked_at, 80, 24, &Theme::unicode());
+        assert!(drawn.contains("queues with 'job', 1 hidden"), "{drawn}");
+        looked_at.key(KeyCode::Down);
+        let drawn = picture(&looked_at, 80, 24, &Theme::unicode());
+        assert!(drawn.contains(" jobs  vhost /  type classic  state running"), "{drawn}");
+    }
+
+    #[test]
+    fn a_loss_and_an_alarm_are_told() {
+        let mut looked_at = looked_at();
+        looked_at.board.now.nodes[0]["mem_alarm"] = json!(true);
+        let drawn = picture(&looked_at, 80, 24, &Theme::unicode());
+        assert!(drawn.contains("rabbit@h is short of memory: publishers have to wait"), "{drawn}");
+        looked_at.news(Err("cannot reach it".to_owned()));
+        let drawn = picture(&looked_at, 80, 24, &Theme::unicode());
+        assert!(drawn.contains("cannot reach it") && drawn.contains("jobs"), "{drawn}");
+    }
+
+    #[test]
+    fn names_of_others_cannot_drive_the_terminal() {
+        let mut looked_at = looked_at();
+        looked_at.board.now.queues.push(queue("\u{1b}[2J", 99_999_999, 0.0));
+        looked_at.key(KeyCode::Down);
+        assert!(!picture(&looked_at, 80, 24, &Theme::unicode()).contains('\u{1b}'));
+    }
+}
