@@ -69,6 +69,12 @@ impl<T> Mailbox<T> {
         true
     }
 
+    /// Takes what is there, without waiting.
+    #[cfg(test)]
+    pub fn take_now(&self, into: &mut Vec<T>) {
+        std::mem::swap(&mut self.inner().content, into);
+    }
+
     /// Nothing more will be left.
     pub fn close(&self) {
         self.inner().closed = true;
