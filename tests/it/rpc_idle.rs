@@ -77,7 +77,7 @@ async fn an_http1_connection_may_rest_between_requests() {
         sleep(LONG).await;
     }
     // But not in the middle of one.
-    stream.write_all(POST[..40].as_bytes()).await.unwrap();
+    stream.write_all(&POST.as_bytes()[..40]).await.unwrap();
     assert_eq!(until_closed(&mut stream).await, Limits::default().first_bytes_wait_max);
 }
 
