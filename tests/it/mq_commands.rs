@@ -392,6 +392,62 @@ fn messages_that_wait_survive_a_broker_that_went_away_for_a_moment() {
 }
 
 #[test]
+fn a_broker_that_is_killed_twice_loses_no_message() {
+    const COUNT: u32 = 6000;
+    let home = Home::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let broker = || bandy(&format!("mq broker -l :{port}")).home(&home).starts();
+    let at = |words: &str| bandy(&format!("mq {words} -e :{port}"));
+    let ready = |count: u32| at(&format!("wait jobs --count {count}")).runs().exits(0);
+    let first = broker();
+    at("create jobs").runs().exits(0);
+    let lines: String = (1..=COUNT).map(|n| format!("{n}\n")).collect();
+    let mut send = at("send jobs --rate 4000").stdin(lines).spawns();
+    send.stdin = None;
+    ready(1000);
+    first.signal(Signal::KILL);
+    first.ends();
+    let second = broker();
+    send.ends().exits(0).complains("connecting again");
+    ready(COUNT);
+    let mut recv = at("recv jobs -f --prefetch 10").spawns();
+    let mut taken = std::collections::BTreeSet::new();
+    let mut take = |count: usize| {
+        while taken.len() < count {
+            taken.insert(recv.line().parse::<u32>().unwrap());
+        }
+    };
+    take(500);
+    second.signal(Signal::KILL);
+    second.ends();
+    let _third = broker();
+    // Each of them has come, some twice.
+    take(COUNT as usize);
+    assert!(taken.iter().copied().eq(1..=COUNT));
+    recv.says("is back");
+    recv.signal(Signal::INT);
+    recv.ends().dies_by(Signal::INT);
+}
+
+#[test]
+fn flags_of_other_tools_are_said_in_ours() {
+    for (theirs, ours) in [
+        ("mq sub -t orders", "bandy mq sub orders"),
+        ("mq pub -t orders -m hello", "bandy mq pub orders hello"),
+        ("mq recv --url amqp://h -c 3 jobs", "bandy mq recv -e amqp://h -n 3 jobs"),
+        ("mq send -J jobs", "bandy mq send --json jobs"),
+        ("mq sub -b h -t orders", "a broker is -e amqp://HOST"),
+        ("mq recv jobs --vhost x", "%2F for a slash"),
+        ("mq recv jobs -A", "--requeue puts them back"),
+        ("mq send jobs --password x y", "--password-file FILE"),
+        ("mq sub orders -W 3", "bandy mq sub orders --timeout 3"),
+    ] {
+        bandy(theirs).runs().exits(2).complains(ours);
+    }
+    bandy("mq pbu news x").runs().exits(2).complains("did you mean 'bandy mq pub'?");
+}
+
+#[test]
 fn a_command_can_have_a_broker_of_its_own() {
     bandy("with mq -- sh -c 'bandy mq send jobs x && bandy mq recv jobs && test \"$AMQP_URL\" = \"$BANDY_MQ_URL\"'")
         .in_path(std::path::Path::new(env!("CARGO_BIN_EXE_bandy")).parent().unwrap())
