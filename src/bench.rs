@@ -11,6 +11,7 @@
 //! (coordinated omission). The loop knows no protocol, opens no socket and starts no thread: whoever
 //! calls [`Load::drive`] does, once per thread, all on one shared `Load`.
 
+mod meter;
 mod report;
 mod schedule;
 mod threshold;
@@ -18,18 +19,16 @@ mod threshold;
 use std::borrow::Cow;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
-pub use report::{Bin, Report, Sample};
+pub use meter::Meter;
+pub use report::{Bin, Report, Sample, Tally};
 pub use schedule::{Rate, Schedule};
 pub use threshold::Threshold;
-
-use report::Tally;
 
 /// Tokio's timers wake up to a millisecond late. That is the generator's fault and is not counted;
 /// more than that is.
@@ -65,26 +64,13 @@ pub struct Load {
     stop: Stop,
     begin: Instant,
     next: AtomicU64,
-    // One per thread, so that nobody waits for a lock but once a second.
-    lanes: Vec<Mutex<Tally>>,
-    total: Mutex<Tally>,
-}
-
-fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
-    tally.lock().unwrap_or_else(PoisonError::into_inner)
+    meter: Meter,
 }
 
 impl Load {
     /// A run that begins at `begin`, driven by `lanes` threads.
     pub fn new(schedule: Schedule, stop: Stop, lanes: usize, begin: Instant) -> Self {
-        Self {
-            schedule,
-            stop,
-            begin,
-            next: AtomicU64::new(0),
-            lanes: (0..lanes.max(1)).map(|_| Mutex::default()).collect(),
-            total: Mutex::default(),
-        }
+        Self { schedule, stop, begin, next: AtomicU64::new(0), meter: Meter::new(lanes, begin) }
     }
 
     /// Runs the operation in `workers` loops until the run is over or `interrupt` ends. A call that is
@@ -101,8 +87,7 @@ impl Load {
     ) where
         O: AsyncFn(u64) -> Outcome,
     {
-        let tally = &self.lanes[lane];
-        let mut loops: FuturesUnordered<_> = (0..workers).map(|_| self.repeat(tally, &operation)).collect();
+        let mut loops: FuturesUnordered<_> = (0..workers).map(|_| self.repeat(lane, &operation)).collect();
         let all = async { while loops.next().await.is_some() {} };
         tokio::select! {
             () = all => {}
@@ -110,7 +95,7 @@ impl Load {
         }
     }
 
-    async fn repeat<O>(&self, tally: &Mutex<Tally>, operation: &O)
+    async fn repeat<O>(&self, lane: usize, operation: &O)
     where
         O: AsyncFn(u64) -> Outcome,
     {
@@ -119,7 +104,7 @@ impl Load {
         while let Some((number, start)) = self.next_call(now).await {
             let outcome = operation(number).await;
             now = Instant::now();
-            lock(tally).add(now - start, outcome, now - self.begin);
+            self.meter.lane(lane).add(now - start, outcome, now - self.begin);
         }
     }
 
@@ -146,19 +131,12 @@ impl Load {
 
     /// What happened since the last time this was called.
     pub fn sample(&self) -> Sample {
-        let mut interval = Tally::default();
-        for lane in &self.lanes {
-            interval.merge(std::mem::take(&mut *lock(lane)));
-        }
-        let sample = Sample::new(self.begin.elapsed(), &interval);
-        lock(&self.total).merge(interval);
-        sample
+        self.meter.sample()
     }
 
     /// Everything until now. The run's time is that of its last call.
     pub fn report(&self) -> Report {
-        self.sample();
-        Report::new(&lock(&self.total))
+        self.meter.report()
     }
 }
 

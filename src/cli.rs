@@ -1,6 +1,7 @@
 //! The command line: what can be said, and who does it.
 
 pub mod app;
+pub mod bench;
 pub mod completions;
 pub mod confirm;
 pub mod connect;

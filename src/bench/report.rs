@@ -19,7 +19,7 @@ const OTHER: &str = "other";
 
 /// Counts of one thread, or of an interval, or of all.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub struct Tally {
     calls: u64,
     messages: u64,
     bytes: u64,
@@ -45,6 +45,7 @@ impl Default for Tally {
 }
 
 impl Tally {
+    /// One call: how long it took, how it ended, and when, from the begin of the run.
     pub fn add(&mut self, latency: Duration, outcome: Outcome, elapsed: Duration) {
         self.calls += 1;
         self.elapsed = self.elapsed.max(elapsed);
@@ -58,13 +59,36 @@ impl Tally {
         }
     }
 
+    /// Messages that came at once, each counted as a call, with the bytes of all of them. Their latencies are
+    /// told one by one.
+    pub fn add_messages(&mut self, count: u64, bytes: u64, elapsed: Duration) {
+        self.calls += count;
+        self.messages += count;
+        self.bytes += bytes;
+        self.elapsed = self.elapsed.max(elapsed);
+    }
+
+    /// The latency of a message, in nanoseconds.
+    #[inline]
+    pub fn add_latency(&mut self, nanos: u64) {
+        self.latency.saturating_record(nanos);
+    }
+
+    /// Messages that failed, by class.
+    pub fn add_failures(&mut self, class: &'static str, count: u64) {
+        if count > 0 {
+            self.calls += count;
+            self.add_errors(class.into(), count);
+        }
+    }
+
     fn add_errors(&mut self, class: Cow<'static, str>, count: u64) {
         let known = self.errors.contains_key(&class) || self.errors.len() < CLASSES_MAX;
         let class = if known { class } else { Cow::Borrowed(OTHER) };
         *self.errors.entry(class).or_default() += count;
     }
 
-    pub fn merge(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, other: Self) {
         self.calls += other.calls;
         self.messages += other.messages;
         self.bytes += other.bytes;

@@ -95,11 +95,6 @@ fn explained(error: &clap::Error, command: &Command, words: &[OsString]) -> Opti
             if let Some(failure) = later(name, given) {
                 return Some(failure);
             }
-            if name == "bandy mq"
-                && let Some(failure) = super::mq::later(given)
-            {
-                return Some(failure);
-            }
             let failure = Failure::new(Exit::Usage, format!("'{given}' is not a command of {name}"));
             if let Some(pillar) =
                 command.get_subcommands().find(|pillar| pillar.find_subcommand(given).is_some())

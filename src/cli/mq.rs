@@ -2,10 +2,12 @@
 
 mod api;
 pub mod apply;
+pub mod bench;
 pub mod broker;
 mod complete;
 pub mod connect;
 mod definitions;
+pub mod demo;
 pub mod envelope;
 mod get;
 pub mod header;
@@ -31,10 +33,7 @@ mod work;
 use clap::Args as _;
 
 use super::app::App;
-use super::exit::{Exit, Failure};
-
-/// Verbs that this version does not have yet.
-const LATER: &[&str] = &["bench", "demo"];
+use super::exit::Exit;
 
 /// Arguments of `bandy mq`.
 #[derive(Debug, clap::Args)]
@@ -96,6 +95,10 @@ pub enum MqCommand {
     Record(Box<recording::RecordArgs>),
     /// Publish the messages of a recording again, with their pauses
     Replay(Box<recording::ReplayArgs>),
+    /// Measure a broker: rates, and latencies from end to end
+    Bench(Box<bench::Args>),
+    /// See it: workers, topics, dead letters
+    Demo(demo::Args),
 }
 
 /// A verb's command without the others'; `None` for one that is not called often.
@@ -113,14 +116,6 @@ pub fn verb(name: &str) -> Option<clap::Command> {
         _ => return None,
     };
     Some(augment(clap::Command::new(name.to_owned())))
-}
-
-/// What to say of a verb that is not there yet.
-pub fn later(given: &str) -> Option<Failure> {
-    LATER.contains(&given).then(|| {
-        Failure::new(Exit::Usage, format!("'bandy mq {given}' is not in this version yet"))
-            .tip("bandy mq broker    run a broker; RabbitMQ's clients and amqp-tools can use it")
-    })
 }
 
 /// Runs a verb.
@@ -152,5 +147,7 @@ pub fn run(args: MqArgs, app: &App) -> anyhow::Result<Exit> {
         MqCommand::Move(args) => relocate::run(&args, app),
         MqCommand::Record(args) => recording::record(&args, app),
         MqCommand::Replay(args) => recording::replay(&args, app),
+        MqCommand::Bench(args) => bench::run(&args, app),
+        MqCommand::Demo(args) => demo::run(&args, app),
     }
 }

@@ -69,6 +69,14 @@ pub trait Scene {
     /// One of its own keys was pressed.
     fn key(&mut self, _key: char) {}
 
+    /// True while letters are text for [`Scene::typed`], and no keys.
+    fn is_typing(&self) -> bool {
+        false
+    }
+
+    /// A letter; Enter is a line feed, Esc and backspace are what ASCII has for them.
+    fn typed(&mut self, _letter: char) {}
+
     /// Draws this moment into `area`, which has at least [`SIZE_MIN`] less two rows.
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme);
 }

@@ -22,6 +22,7 @@ mod link;
 mod login;
 pub mod management;
 mod publisher;
+pub mod raw;
 mod retry;
 mod topology;
 mod window;

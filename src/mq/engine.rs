@@ -72,6 +72,7 @@ mod policy;
 mod publish;
 mod queue;
 mod ready;
+mod routes;
 mod settings;
 mod settle;
 mod storage;
@@ -94,6 +95,7 @@ use self::fault::Fault;
 use self::id::Slab;
 use self::policy::Policies;
 use self::queue::Queue;
+use self::routes::Routes;
 use crate::mq::wire::Table;
 
 pub use self::access::{Access, Pattern, PatternError, Permission, regex};
@@ -168,6 +170,7 @@ pub struct Engine {
     churn: Churn,
     /// Changes with everything that can change where a message goes.
     generation: u64,
+    routes: Routes,
     /// The last message that was routed.
     stamp: u64,
     /// Channels opened so far.
@@ -215,6 +218,7 @@ impl Engine {
             past: Counts::default(),
             churn: Churn::default(),
             generation: 0,
+            routes: Routes::default(),
             stamp: 0,
             opened: 0,
             watching: false,

@@ -31,7 +31,7 @@ pub use frame::{Frame, Kind, PROTOCOL_HEADER};
 pub use method::Method;
 pub use properties::{Fields, Properties};
 pub use table::{Array, ArrayBuf, Table, TableBuf, Value};
-pub use write::{Output, content, frame_header, heartbeat, method};
+pub use write::{Output, content, frame_header, header, heartbeat, method};
 
 /// The smallest `frame_max` that may be agreed on, in bytes: AMQP 0-9-1, `frame-min-size`.
 pub const FRAME_SIZE_MIN: u32 = 4096;

@@ -10,7 +10,10 @@ use std::process::Command;
 const PICTURED: &str = "rpc-call";
 
 /// Name of the recording and the arguments that make it.
-const CASTS: [(&str, &[&str]); 4] = [
+const CASTS: [(&str, &[&str]); 7] = [
+    ("mq-dead-letter", &["mq", "demo", "dead-letter"]),
+    ("mq-topics", &["mq", "demo", "topics"]),
+    ("mq-work", &["mq", "demo", "work"]),
     ("rpc-call", &["rpc", "demo", "call"]),
     ("rpc-deadline", &["rpc", "demo", "deadline"]),
     ("rpc-lost-reply", &["rpc", "demo", "lost-reply"]),

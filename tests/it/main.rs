@@ -10,6 +10,7 @@ mod fuzz;
 mod generated;
 mod harness;
 mod interop;
+mod mq_bench;
 mod mq_broker;
 mod mq_commands;
 mod mq_durable;

@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("storage", &["units"]),
     ("metrics", &["transport", "shutdown", "units"]),
     ("rpc", &["transport", "exec", "bench", "metrics", "shutdown", "spelling", "units", "secret"]),
-    ("mq", &["transport", "storage", "backoff", "shutdown", "units", "secret"]),
+    ("mq", &["transport", "storage", "bench", "backoff", "shutdown", "units", "secret"]),
     ("output", &["record", "units"]),
 ];
 

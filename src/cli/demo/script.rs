@@ -81,4 +81,7 @@ pub(super) const DEMOS: &[Demo] = &[
     demo("bandy rpc demo lost-reply", "a reply is lost: was the account debited twice?"),
     demo("bandy rpc demo deadline", "a deadline that travels, and one that does not"),
     demo("bandy rpc demo streams", "the four kinds of call"),
+    demo("bandy mq demo work", "workers share a queue; one is killed, and nothing is lost"),
+    demo("bandy mq demo topics", "a topic exchange: which queues does a routing key reach?"),
+    demo("bandy mq demo dead-letter", "a message that no worker can do: tried again, then put aside"),
 ];

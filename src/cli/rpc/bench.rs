@@ -4,7 +4,6 @@ mod caller;
 mod request;
 mod show;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +12,9 @@ use super::complete;
 use super::lookup::{self, Found};
 use super::remote::{ProtocolArgs, Remote, Wanted};
 use super::schema::SchemaArgs;
-use crate::bench::{Load, Rate, Report, Schedule, Stop, Threshold};
+use crate::bench::{Load, Rate, Report, Schedule, Stop};
 use crate::cli::app::App;
+use crate::cli::bench::{Progress, ResultArgs, Series};
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
@@ -23,7 +23,6 @@ use crate::rpc::client::resolve::MethodName;
 use crate::units::{parse_count, parse_duration, parse_size};
 use caller::{Crew, Plan};
 use request::{Request, Template};
-use show::Progress;
 
 /// Arguments of `rpc bench`.
 #[derive(Debug, clap::Args)]
@@ -85,20 +84,6 @@ struct LoadArgs {
     call_timeout: Duration,
 }
 
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Result")]
-struct ResultArgs {
-    /// Exit with 7 if this holds: p99>20ms, errors>1%, rate<1000
-    #[arg(long, value_name = "CONDITION")]
-    fail_if: Vec<Threshold>,
-    /// Write what every second measured to a file, one JSON object per line
-    #[arg(long, value_name = "FILE")]
-    series: Option<PathBuf>,
-    /// Write the latencies to a file in HdrHistogram's percentile format
-    #[arg(long, value_name = "FILE")]
-    hgrm: Option<PathBuf>,
-}
-
 const EXAMPLES: &str = "\
 Examples:
   bandy rpc bench upper hello                                  ten seconds, fifty calls at a time
@@ -152,12 +137,10 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         runtime.block_on(measure(args, app, crew))
     })?;
     show::report(app, &plan, &report)?;
-    if let Some(path) = &args.result.hgrm {
-        write(path, report.hgrm().as_bytes())?;
-    }
+    args.result.write_hgrm(&report)?;
     match signal {
         Some(signal) => Ok(Exit::Signal(signal)),
-        None => verdict(&args.result.fail_if, &report),
+        None => args.result.verdict(&report, "no call succeeded"),
     }
 }
 
@@ -212,10 +195,10 @@ async fn prepare(args: &Args, app: &App) -> anyhow::Result<Plan> {
 
 /// Warms up, measures, and shows how it goes; with the signal that cut it short.
 async fn measure(args: &Args, app: &App, mut crew: Crew) -> anyhow::Result<(Report, Option<u8>)> {
-    let mut series = args.result.series.as_deref().map(create).transpose()?;
+    let mut series = Series::create(&args.result)?;
     let mut signal = std::pin::pin!(signals::interrupted());
     crew.connected().await?;
-    let mut progress = Progress::new(app);
+    let mut progress = Progress::new(app, "calls");
     if let Some((schedule, stop)) = args.load.warm_up() {
         let load = crew.begin(schedule, stop);
         tokio::select! {
@@ -239,40 +222,14 @@ async fn measure(args: &Args, app: &App, mut crew: Crew) -> anyhow::Result<(Repo
             _ = second.tick() => {
                 let sample = load.sample();
                 progress.show(&sample);
-                if let Some(file) = &mut series {
-                    show::series(file, &sample)?;
-                }
+                series.write(&sample)?;
             }
         }
     };
     progress.clear();
     let rest = load.sample();
-    if let (Some(file), true) = (&mut series, rest.calls > 0) {
-        show::series(file, &rest)?;
+    if rest.calls > 0 {
+        series.write(&rest)?;
     }
     Ok((load.report(), interrupted))
-}
-
-fn verdict(thresholds: &[Threshold], report: &Report) -> anyhow::Result<Exit> {
-    let violated: Vec<String> =
-        thresholds.iter().filter_map(|threshold| threshold.violated(report)).collect();
-    if !violated.is_empty() {
-        return Err(Failure::new(Exit::Partly, violated.join("; ")).into());
-    }
-    if report.calls > 0 && report.latency.is_empty() {
-        return Err(Failure::new(Exit::Partly, "no call succeeded").into());
-    }
-    Ok(Exit::Done)
-}
-
-fn create(path: &std::path::Path) -> anyhow::Result<std::fs::File> {
-    std::fs::File::create(path).map_err(|error| {
-        Failure::new(Exit::Failed, format!("cannot write {}: {error}", path.display())).into()
-    })
-}
-
-fn write(path: &std::path::Path, bytes: &[u8]) -> anyhow::Result<()> {
-    std::fs::write(path, bytes).map_err(|error| {
-        Failure::new(Exit::Failed, format!("cannot write {}: {error}", path.display())).into()
-    })
 }

@@ -66,6 +66,7 @@ struct Player<'a> {
 
 enum Wish {
     Nothing,
+    Draw,
     Step,
     Redraw,
     Leave(Exit),
@@ -85,6 +86,7 @@ impl Player<'_> {
                 Wish::Leave(exit) => return Ok(exit),
                 Wish::Step => self.step(),
                 Wish::Redraw => terminal.clear()?,
+                Wish::Draw => {}
                 Wish::Nothing if self.paused || self.over() => {}
                 Wish::Nothing => self.tick(),
             }
@@ -148,6 +150,17 @@ impl Player<'_> {
             KeyCode::Char('z') if key.modifiers.contains(KeyModifiers::CONTROL) => {
                 suspend();
                 return Wish::Redraw;
+            }
+            code if self.scene.is_typing() => {
+                match code {
+                    KeyCode::Enter => self.scene.typed('\n'),
+                    KeyCode::Esc => self.scene.typed('\x1b'),
+                    KeyCode::Backspace => self.scene.typed('\x08'),
+                    KeyCode::Char(letter) => self.scene.typed(letter),
+                    _ => {}
+                }
+                // What is typed is seen at once, also while time stands still.
+                return Wish::Draw;
             }
             KeyCode::Char('q') | KeyCode::Esc => return Wish::Leave(Exit::Done),
             KeyCode::Char(' ') => self.paused = !self.paused,

@@ -136,7 +136,7 @@ pub(crate) struct ReplyTo {
 }
 
 /// Where the last publish of a channel went: most go where the last one went.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Route {
     pub generation: u64,
     pub exchange: Arc<str>,

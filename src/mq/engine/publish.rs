@@ -56,20 +56,24 @@ impl Engine {
             self.block(at.connection, reason, out);
         }
         let mandatory = publish.mandatory;
+        let Some(connection) = self.connections.get_mut(at.connection) else { return Ok(()) };
+        let access = &connection.peer.access;
         let Some(channel) =
-            self.connections.get_mut(at.connection).and_then(|held| held.channel_mut(at.channel))
+            connection.channels.get_mut(usize::from(at.channel)).and_then(|slot| slot.as_deref_mut())
         else {
             return Ok(());
         };
         channel.counts.published += 1;
+        let may_be_known = !message::has_headers(&publish.properties)
+            && !publish.immediate
+            && publish.body.len() as u64 <= self.config.message_size_max
+            && !matches!(channel.mode, Mode::Transaction(_));
         let route = &mut channel.route;
-        let is_known = route.is_known
+        if may_be_known
+            && route.is_known
             && route.generation == self.generation
             && route.is_for(publish.exchange, publish.routing_key)
-            && !message::has_headers(&publish.properties)
-            && !publish.immediate
-            && publish.body.len() as u64 <= self.config.message_size_max;
-        if is_known && !matches!(channel.mode, Mode::Transaction(_)) {
+        {
             route.uses += 1;
             let (exchange, key) = (route.exchange.clone(), route.key.clone());
             let targets = std::mem::take(&mut route.targets);
@@ -78,6 +82,24 @@ impl Engine {
             if let Some(channel) = self.channel_mut(at) {
                 channel.route.targets = targets;
             }
+            return Ok(());
+        }
+        if may_be_known
+            && let Some(place) =
+                self.routes.find(self.generation, access, publish.exchange, publish.routing_key)
+        {
+            let route = self.routes.at(place);
+            let (exchange, key) = (route.exchange.clone(), route.key.clone());
+            let message = self.build(at, exchange, key, publish.properties, publish.body)?;
+            let route = self.routes.at(place);
+            let targets = std::mem::take(&mut route.targets);
+            if let Some(exchange) = route.from.and_then(|id| self.exchanges.get_mut(id)) {
+                exchange.passed.0 += 1;
+                exchange.passed.1 += targets.len() as u64;
+            }
+            self.deliver_to(at, message, &targets, mandatory, out);
+            // Nothing is routed while a message is delivered, so that the place is still its own.
+            self.routes.at(place).targets = targets;
             return Ok(());
         }
         let Checked { exchange, message, keys } = self.check(at, publish)?;
@@ -199,9 +221,13 @@ impl Engine {
         if by_key {
             self.tell_exchange(at);
         }
-        if let Some(channel) = self.channel_mut(at)
-            && by_key
+        if by_key
+            && let Some(connection) = self.connections.get_mut(at.connection)
+            && let Some(channel) =
+                connection.channels.get_mut(usize::from(at.channel)).and_then(|slot| slot.as_deref_mut())
         {
+            // A channel that has published elsewhere before will do so again.
+            let is_second = channel.route.is_known;
             let known = &mut channel.route;
             known.targets.clone_from(&targets.queues);
             let mut asked = std::mem::take(&mut known.asked);
@@ -218,6 +244,9 @@ impl Engine {
                 from: Some(exchange),
                 uses: 0,
             };
+            if is_second {
+                self.routes.keep(&connection.peer.access, known);
+            }
         }
         targets
     }
