@@ -31,8 +31,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use crate::mq::durable::Durable;
-use crate::mq::engine::{Config, Totals};
-use crate::mq::wire::FRAME_SIZE_DEFAULT;
+use crate::mq::engine::{Compat, Config, Totals};
+use crate::mq::wire::{FRAME_SIZE_DEFAULT, FRAME_SIZE_MIN};
 use crate::shutdown::Shutdown;
 use crate::transport::Stream;
 use host::Host;
@@ -51,7 +51,7 @@ pub struct Limits {
     pub handshake_wait_max: Duration,
     /// Bytes of a frame, offered and enforced.
     pub frame_max: u32,
-    /// Bytes of a frame before anybody has said who it is. RabbitMQ 4.1's: tokens have to fit.
+    /// Bytes of a frame before anybody has said who it is: RabbitMQ's; since 4.1 twice as many, so that tokens fit.
     pub frame_max_first: u32,
     /// Channels of a connection; RabbitMQ's.
     pub channel_max: u16,
@@ -61,14 +61,23 @@ pub struct Limits {
     pub close_wait_max: Duration,
     /// Bytes of waiting messages in memory above which connections that publish are not read.
     pub memory_max: u64,
+    /// The version of RabbitMQ that clients are told of: some act by it, and by the name of the product. Celery counts
+    /// prefetch otherwise with what is not called RabbitMQ.
+    pub version: &'static str,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    /// As the RabbitMQ that the broker is to be like.
+    pub fn like(compat: Compat) -> Self {
+        let (frame_max_first, version) = match compat {
+            Compat::V3 => (FRAME_SIZE_MIN, "3.10.8"),
+            Compat::V4 => (2 * FRAME_SIZE_MIN, "4.3.0"),
+        };
         Self {
+            frame_max_first,
+            version,
             handshake_wait_max: Duration::from_secs(10),
             frame_max: FRAME_SIZE_DEFAULT,
-            frame_max_first: 8192,
             channel_max: 2047,
             heartbeat: 60,
             close_wait_max: Duration::from_secs(10),

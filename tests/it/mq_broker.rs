@@ -1,6 +1,7 @@
 //! `bandy mq broker` through the binary, spoken to in frames made by the wire layer.
 
 mod golden;
+mod hostile;
 mod management;
 
 use std::io::{ErrorKind, Read, Write};
@@ -15,8 +16,8 @@ use rustix::process::Signal;
 
 use crate::support::{DEADLINE, Home, Running, bandy, until};
 
-pub trait Socket: Read + Write {}
-impl<T: Read + Write> Socket for T {}
+pub trait Socket: Read + Write + Send {}
+impl<T: Read + Write + Send> Socket for T {}
 
 /// A client that sends what it is told and shows every answer as a line.
 pub struct Client {
@@ -50,7 +51,7 @@ pub const GUEST: Login = Login {
 };
 
 impl Client {
-    pub fn over(socket: impl Read + Write + 'static) -> Self {
+    pub fn over(socket: impl Read + Write + Send + 'static) -> Self {
         let assembler = Assembler::new(FRAME_SIZE_DEFAULT, BODY_SIZE_MAX);
         let mut client = Self { socket: Box::new(socket), assembler, buffer: Vec::new(), exact: false };
         client.socket.write_all(&wire::PROTOCOL_HEADER).unwrap();

@@ -98,8 +98,8 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
                 .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?
         }
     };
-    let limits = Limits { memory_max: args.memory_max.unwrap_or_else(memory_max), ..Limits::default() };
     let compat = if args.compat == "4" { Compat::V4 } else { Compat::V3 };
+    let limits = Limits { memory_max: args.memory_max.unwrap_or_else(memory_max), ..Limits::like(compat) };
     let config = Config {
         compat,
         page_above: PAGE_ABOVE.min(limits.memory_max / 4),

@@ -104,7 +104,7 @@ impl Broker {
 
     /// True for a broker of this program on this machine: somebody's own, where queues may be made unasked.
     pub fn is_own(&self, connection: &Connection) -> bool {
-        self.is_near() && connection.server().product == "bandy"
+        self.is_near() && connection.server().platform.starts_with("bandy ")
     }
 
     /// What an error of the client means for whoever typed.

@@ -7,6 +7,7 @@ use crate::mq::wire::{Table, TableBuf, Value, method::exchange as method};
 
 use super::access::Permission;
 use super::bindings::{Bindings, Destination, Inner, Kind};
+use super::config::Compat;
 use super::consumer::Consumers;
 use super::declare::without_breaks;
 use super::definitions::{BindingDefinition, ExchangeDefinition};
@@ -87,7 +88,11 @@ impl Engine {
             return self.exchange(&name).map(|_| Reply::ExchangeDeclareOk);
         }
         let Some(kind) = Kind::from_name(method.kind) else {
-            return Err(Fault::command_invalid(format_args!("invalid exchange type '{}'", method.kind)));
+            let text = format!("invalid exchange type '{}'", method.kind);
+            return Err(match self.config.compat {
+                Compat::V3 => Fault::command_invalid(text),
+                Compat::V4 => Fault::precondition_failed(text),
+            });
         };
         not_default(&name)?;
         self.permit(at, Permission::Configure, &name, resource)?;

@@ -1,6 +1,6 @@
 //! Connections and their channels: what each has open, owes and is owed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::access::Access;
@@ -63,6 +63,8 @@ pub(crate) struct Channel {
     pub global_prefetch: u32,
     /// Unacknowledged deliveries to consumers, not those of basic.get.
     pub global_unacked: u32,
+    /// Consumers that the limit of the channel holds up, the one that waits longest first.
+    pub limited: VecDeque<ConsumerId>,
     pub consumers: HashMap<Arc<str>, ConsumerId>,
     pub mode: Mode,
     /// The queue that an empty name stands for.
@@ -172,6 +174,7 @@ impl Channel {
             prefetch: 0,
             global_prefetch: 0,
             global_unacked: 0,
+            limited: VecDeque::new(),
             consumers: HashMap::new(),
             mode: Mode::Plain,
             last_queue: "".into(),

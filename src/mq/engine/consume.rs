@@ -148,6 +148,12 @@ impl Engine {
     /// Takes a consumer off its queue, which may go with it.
     pub(crate) fn remove_consumer(&mut self, id: ConsumerId, at: At, out: &mut Outputs) {
         let Some(consumer) = self.consumers.remove(id) else { return };
+        if consumer.turn == Turn::Limited
+            && let Some(channel) =
+                self.channel_mut(At { connection: consumer.connection, channel: consumer.channel, ..at })
+        {
+            channel.limited.retain(|held| *held != id);
+        }
         let Some(queue) = self.queues.get_mut(consumer.queue) else { return };
         queue.consumers.remove(id, consumer.priority);
         if queue.consumers.active == Some(id) {
@@ -229,6 +235,7 @@ impl Engine {
             channel.prefetch = method.prefetch_count.into();
             channel.global_prefetch = 0;
         }
+        channel.limited.clear();
         // A limit that rose or went lets consumers on that it held up.
         let consumers: Vec<ConsumerId> = channel.consumers.values().copied().collect();
         for id in consumers {

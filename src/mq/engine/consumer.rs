@@ -31,6 +31,8 @@ pub(crate) enum Turn {
     Ready,
     /// It has all it may have; an acknowledgement brings it back.
     Full,
+    /// Its channel has all it may have; it stands in line there.
+    Limited,
     /// Its connection has not written what it was given.
     Starved,
     /// Another is the single active consumer.

@@ -1,5 +1,6 @@
 //! Dead letters: where messages go that expired, were rejected or did not fit, and the record of it that they carry.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::mq::wire::{Array, ArrayBuf, Table, TableBuf, Value};
@@ -179,32 +180,62 @@ fn deaths(headers: Table<'_>) -> impl Iterator<Item = Table<'_>> {
     })
 }
 
+/// What tells deaths apart: queue and reason.
+fn event<'a>(death: &Table<'a>) -> (Option<&'a [u8]>, Option<&'a [u8]>) {
+    let text = |name: &str| match death.get(name) {
+        Some(Value::Text(text)) => Some(text),
+        _ => None,
+    };
+    (text("queue"), text("reason"))
+}
+
+/// The deaths in headers, each event once with its count. RabbitMQ before 3.6 wrote one for each time, without a count.
+fn grouped(headers: Table<'_>) -> Vec<(Table<'_>, i64)> {
+    let mut places = HashMap::new();
+    let mut known: Vec<(Table<'_>, i64)> = Vec::new();
+    for death in deaths(headers) {
+        let at = *places.entry(event(&death)).or_insert(known.len());
+        match known.get_mut(at) {
+            Some((_, times)) => *times += 1,
+            None => known.push((death, 1)),
+        }
+    }
+    for (death, times) in &mut known {
+        let count = death.get("count").and_then(|value| value.as_integer()).filter(|count| *count > 0);
+        *times = count.unwrap_or(*times);
+    }
+    known
+}
+
+fn counted(death: Table<'_>, count: i64) -> TableBuf {
+    let mut death = TableBuf::from(death);
+    death.set("count", Value::I64(count));
+    death
+}
+
 /// The headers of a message with one more death: the latest first, one entry for each queue and reason.
 fn headers(dead: &Dead, now: Millis, compat: Compat) -> TableBuf {
     let message = &dead.entry.message;
     let old = message.headers();
     let reason = word(dead.reason);
-    let is_this = |death: &Table<'_>| {
-        death.get("queue").and_then(|value| value.as_str()) == Some(&*dead.name)
-            && death.get("reason").and_then(|value| value.as_str()) == Some(reason)
-    };
     // Since 4.0 what a publisher wrote into x-death counts for nothing.
     let trusted = compat == Compat::V3 || message.is_dead();
-    let known: Vec<Table<'_>> = if trusted { deaths(old).collect() } else { Vec::new() };
+    let mut known = if trusted { grouped(old) } else { Vec::new() };
+    let this = (Some(dead.name.as_bytes()), Some(reason.as_bytes()));
     let mut list = ArrayBuf::new();
-    match known.iter().find(|death| is_this(death)) {
-        Some(death) => {
-            let count = death.get("count").and_then(|value| value.as_integer()).unwrap_or(0);
-            let mut again = TableBuf::from(*death);
-            again.set("count", Value::I64(count.saturating_add(1)));
-            list.push(Value::Table(again.as_table()));
+    match known.iter().position(|(death, _)| event(death) == this) {
+        Some(at) => {
+            let (death, count) = known.remove(at);
+            list.push(Value::Table(counted(death, count.saturating_add(1)).as_table()));
         }
         None => {
             let death = first_death(dead, reason, now);
             list.push(Value::Table(death.as_table()));
         }
     }
-    known.iter().filter(|death| !is_this(death)).for_each(|death| list.push(Value::Table(*death)));
+    for (death, count) in known {
+        list.push(Value::Table(counted(death, count).as_table()));
+    }
     let mut headers = TableBuf::from(old);
     headers.set("x-death", Value::Array(list.as_array()));
     let is_first = !trusted || old.get("x-first-death-reason").is_none();

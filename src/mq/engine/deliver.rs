@@ -52,6 +52,7 @@ impl Engine {
             return Pushed::Refused;
         }
         queue.counts.published += 1;
+        self.pushed += 1;
         let lane = queue.ready.lane_of(message.priority());
         let ttl = match (queue.settings.message_ttl, message.expiration()) {
             (Some(queue), Some(own)) => Some(queue.min(own)),
@@ -151,9 +152,14 @@ impl Engine {
                 queue.consumers.park();
                 continue;
             };
-            if !consumer.no_ack
-                && (channel.is_full() || (consumer.prefetch > 0 && consumer.unacked >= consumer.prefetch))
-            {
+            if channel.is_full() {
+                // Those too that acknowledge nothing wait, though they do not count: as in RabbitMQ.
+                consumer.turn = Turn::Limited;
+                channel.limited.push_back(consumer_id);
+                queue.consumers.park();
+                continue;
+            }
+            if !consumer.no_ack && consumer.prefetch > 0 && consumer.unacked >= consumer.prefetch {
                 consumer.turn = Turn::Full;
                 queue.consumers.park();
                 continue;

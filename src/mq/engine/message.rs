@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::mq::wire::{self, Fields, Properties, Table, Value};
+use crate::mq::wire::{self, Fields, Properties, Table, TableBuf, Value};
 
 /// Bytes that a message costs beside its properties and body: itself, its names, its place in a queue.
 pub(crate) const OVERHEAD: usize = 192;
@@ -217,8 +217,13 @@ impl Message {
         key: Option<&Arc<[u8]>>,
         headers: Table<'a>,
     ) -> Self {
+        let mut headers = TableBuf::from(headers);
+        if key.is_some() {
+            // A key of the queue stands for all that the message had.
+            headers.remove("CC");
+        }
         let mut message = self.rewritten(|fields| {
-            (fields.headers, fields.expiration) = (headers_or_none(headers), None);
+            (fields.headers, fields.expiration) = (headers_or_none(headers.as_table()), None);
         });
         message.exchange = exchange.clone();
         message.dead = true;

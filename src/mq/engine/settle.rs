@@ -66,8 +66,7 @@ impl Engine {
         let mut joins = None;
         if let Some(consumer) = consumer {
             consumer.unacked = consumer.unacked.saturating_sub(1);
-            if consumer.turn == Turn::Full && (consumer.prefetch == 0 || consumer.unacked < consumer.prefetch)
-            {
+            if consumer.turn == Turn::Full && consumer.unacked < consumer.prefetch {
                 consumer.turn = Turn::Ready;
                 joins = Some(consumer.priority);
             }
@@ -160,26 +159,25 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets the consumers of a channel take part again that its limit held up.
+    /// Lets the consumers of a channel take part again that its limit held up: in line, for as long as there is room,
+    /// so that no consumer and no queue is left behind.
     pub(crate) fn unlimit(&mut self, at: At, out: &mut Outputs) {
-        let Some(channel) = self.channel(at) else { return };
-        if channel.global_prefetch == 0 || channel.is_full() {
-            return;
-        }
-        let mut stirred = Stirred::default();
-        for id in channel.consumers.values().copied().collect::<Vec<_>>() {
+        while let Some(channel) = self.channel_mut(at)
+            && !channel.is_full()
+            && let Some(id) = channel.limited.pop_front()
+        {
             if let Some(queue) = self.rejoin(id) {
-                stirred.add(queue);
+                self.serve(queue, at.now, out);
             }
         }
-        stirred.list.into_iter().for_each(|queue| self.serve(queue, at.now, out));
     }
 
     /// Lets a consumer that had enough take part again; its queue, if it has something for it.
     pub(crate) fn rejoin(&mut self, id: super::ConsumerId) -> Option<QueueId> {
         let consumer = self.consumers.get_mut(id)?;
-        if consumer.turn != Turn::Full && consumer.turn != Turn::Starved {
-            return None;
+        match consumer.turn {
+            Turn::Full | Turn::Starved | Turn::Limited => {}
+            Turn::Ready | Turn::Waiting => return None,
         }
         consumer.turn = Turn::Ready;
         let queue = self.queues.get_mut(consumer.queue)?;
@@ -231,7 +229,9 @@ impl Engine {
         if let Some(channel) = self.channel_mut(at) {
             channel.counts.acked += acked;
         }
-        for publish in publishes {
+        for mut publish in publishes {
+            // Queues that have gone since: a mandatory message that has none left comes back.
+            publish.targets.queues.retain(|id| self.queues.get(*id).is_some());
             self.deliver_all(at, publish.message, publish.targets, publish.mandatory, out);
         }
         let mut stirred = Stirred::default();

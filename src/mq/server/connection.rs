@@ -24,6 +24,10 @@ const READ_SIZE_MIN: usize = 4 * 1024;
 /// What is asked of a socket that always has more.
 const READ_SIZE_MAX: usize = 256 * 1024;
 
+/// Messages that one batch puts into queues before others have their turn: what is read at once can be thousands of
+/// publishes, and each can go to thousands of queues.
+const PUSHES_MAX: u64 = 4096;
+
 /// A body of this size or more shares the memory it was read into; smaller ones would keep all of it for little.
 const SHARE_SIZE: usize = 16 * 1024;
 
@@ -88,13 +92,18 @@ pub(super) async fn serve(broker: &Broker, mut stream: Stream) {
         heartbeat,
         blocked_notify,
     };
+    let mut lingers = false;
     let ended = {
         let mut reading = std::pin::pin!(reader.run(&mut read, ahead));
         let mut writing = std::pin::pin!(writer.run(&mut write));
         tokio::select! {
             end = &mut reading => Some(end),
             written = &mut writing => match written {
-                Written::CloseOk | Written::Gone => None,
+                Written::CloseOk => {
+                    lingers = true;
+                    None
+                }
+                Written::Gone => None,
                 // What the connection held is free at once, not when the client has understood.
                 Written::Close => {
                     host.disconnect(id);
@@ -109,6 +118,12 @@ pub(super) async fn serve(broker: &Broker, mut stream: Stream) {
         let _ = write.write_all(&bytes).await;
     }
     let _ = write.shutdown().await;
+    if lingers {
+        // Clients may have sent more behind their close; to hang up on that would reset the socket, and the answer to
+        // the close could get lost. RabbitMQ waits as well.
+        let _ =
+            timeout(broker.limits.close_wait_max, tokio::io::copy(&mut read, &mut tokio::io::sink())).await;
+    }
     tracing::debug!(peer, ?ended, "connection ended");
 }
 
@@ -151,6 +166,8 @@ enum Fed {
 /// What one batch came to.
 enum Step {
     Done,
+    /// There is more of it, after others had their turn.
+    More,
     /// A method has to wait for one before it.
     Later,
     CloseOk,
@@ -274,6 +291,7 @@ impl Reader<'_> {
         loop {
             match self.step(&events, &mut next, &mut contents) {
                 Step::Done => break,
+                Step::More => tokio::task::yield_now().await,
                 Step::CloseOk => return Fed::End(End::CloseOk),
                 Step::Close => {
                     self.host.disconnect(self.id);
@@ -312,7 +330,11 @@ impl Reader<'_> {
         }
         let id = self.id;
         self.host.run(|engine, out, now| {
+            let enough = engine.pushed() + PUSHES_MAX;
             while let Some(event) = events.get(*next) {
+                if engine.pushed() >= enough {
+                    return Step::More;
+                }
                 let at = |channel: &u16| At { now, connection: id, channel: *channel };
                 match event {
                     Event::Heartbeat => {}

@@ -103,7 +103,7 @@ impl Talk<'_> {
         if origin.certificate.is_some() {
             mechanisms.push_str(" EXTERNAL");
         }
-        let properties = server_properties();
+        let properties = server_properties(broker.limits.version);
         let start = connection::Start {
             version_major: 0,
             version_minor: 9,
@@ -301,8 +301,9 @@ fn introduction(ok: &connection::StartOk<'_>) -> Introduction {
     }
 }
 
-/// What RabbitMQ announces, as far as it is there.
-fn server_properties() -> TableBuf {
+/// What RabbitMQ announces, as far as it is there; under its name, for clients act by it. What it really is stands under
+/// `platform`.
+fn server_properties(version: &str) -> TableBuf {
     let mut capabilities = TableBuf::new();
     for name in [
         "publisher_confirms",
@@ -322,7 +323,7 @@ fn server_properties() -> TableBuf {
         .with("cluster_name", Value::text("bandy"))
         .with("copyright", Value::text("The authors of bandy"))
         .with("information", Value::text("Licensed under the Apache License 2.0 or the MIT license."))
-        .with("platform", Value::text("bandy"))
-        .with("product", Value::text("bandy"))
-        .with("version", Value::text(env!("CARGO_PKG_VERSION")))
+        .with("platform", Value::text(concat!("bandy ", env!("CARGO_PKG_VERSION"))))
+        .with("product", Value::text("RabbitMQ"))
+        .with("version", Value::text(version))
 }
