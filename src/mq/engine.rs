@@ -68,6 +68,7 @@ mod lifecycle;
 mod message;
 mod methods;
 mod output;
+mod pace;
 mod policy;
 mod publish;
 mod queue;
@@ -93,6 +94,7 @@ use self::dead::{Dead, Transfer};
 use self::exchange::Exchange;
 use self::fault::Fault;
 use self::id::Slab;
+use self::pace::Pace;
 use self::policy::Policies;
 use self::queue::Queue;
 use self::routes::Routes;
@@ -165,6 +167,7 @@ pub struct Engine {
     alarm: Option<Arc<str>>,
     /// Bytes of messages in memory, each divided among the queues it is in.
     resident: u64,
+    pace: Pace,
     /// What happened on channels that are closed.
     past: Counts,
     churn: Churn,
@@ -217,6 +220,7 @@ impl Engine {
             timers: Timers::default(),
             alarm: None,
             resident: 0,
+            pace: Pace::default(),
             past: Counts::default(),
             churn: Churn::default(),
             generation: 0,
@@ -264,7 +268,23 @@ impl Engine {
         self.resident
     }
 
-    /// The same, counted message by message.
+    /// Grows by every message that goes to a queue which is behind its consumers. Whoever publishes those is to wait
+    /// for [`Engine::pace`] to come this far.
+    pub fn ran_ahead(&self) -> u64 {
+        self.pace.owed()
+    }
+
+    /// How long a publisher that ran ahead so far should wait, in milliseconds; none if it may go on. One at a time.
+    pub fn pace(&mut self, ran_ahead: u64, now: Millis) -> Option<Millis> {
+        self.pace.wait(ran_ahead, now)
+    }
+
+    /// Whether the publisher that waits may go on, since the last question.
+    pub fn take_paced(&mut self) -> bool {
+        self.pace.take_reached()
+    }
+
+    /// [`Engine::resident`], counted message by message.
     #[cfg(test)]
     fn resident_counted(&self) -> u64 {
         let mut sum = 0;

@@ -9,6 +9,7 @@ use super::dead::{self, Dead};
 use super::id::QueueId;
 use super::message::Message;
 use super::output::{Delivery, Gone, Journal, Outputs, delivery_cost};
+use super::pace;
 use super::publish::Pushed;
 use super::queue::{Queue, Waiter};
 use super::ready::{Entry, Front, Place};
@@ -105,6 +106,9 @@ impl Engine {
             self.run(id, now, out);
         }
         let Some(queue) = self.queues.get(id) else { return pushed };
+        if pace::is_behind(queue.ready.len(), self.resident) && queue.consumers.len() > 0 {
+            self.pace.owe(now);
+        }
         if queue.expiring {
             self.expire(id, now);
         }
@@ -129,7 +133,7 @@ impl Engine {
 
     /// Hands out what is ready to whose turn it is.
     pub(crate) fn run(&mut self, id: QueueId, now: Millis, out: &mut Outputs) {
-        let Self { queues, consumers, connections, resident, dead, timers, acks_due, .. } = self;
+        let Self { queues, consumers, connections, resident, pace, dead, timers, acks_due, .. } = self;
         let Some(queue) = queues.get_mut(id) else { return };
         while queue.ready.len() > 0 {
             let Some(consumer_id) = queue.consumers.next() else { break };
@@ -205,6 +209,7 @@ impl Engine {
                     since: now,
                 });
             }
+            pace.pay(1);
             queue.consumers.pass();
         }
         want(queue, out);

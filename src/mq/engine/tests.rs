@@ -2,6 +2,7 @@
 
 mod golden;
 mod model;
+mod pace;
 mod peers;
 mod routing;
 mod rules;

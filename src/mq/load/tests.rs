@@ -16,8 +16,13 @@ async fn broker() -> Config {
     let address = Address::Mem(mem::Network::new(1).name("broker"));
     let listener = Listener::bind(&address).await.unwrap();
     let shutdown = Shutdown::new();
-    let broker =
-        Broker::new(Users::default(), Limits::default(), &engine::Config::default(), None, shutdown.clone());
+    let broker = Broker::new(
+        Users::default(),
+        Limits::like(engine::Compat::V3),
+        &engine::Config::default(),
+        None,
+        shutdown.clone(),
+    );
     let tasks = shutdown.clone();
     shutdown.spawn(async move {
         while let Ok(stream) = listener.accept().await {

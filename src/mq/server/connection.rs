@@ -31,6 +31,9 @@ const PUSHES_MAX: u64 = 4096;
 /// A body of this size or more shares the memory it was read into; smaller ones would keep all of it for little.
 const SHARE_SIZE: usize = 16 * 1024;
 
+/// A publisher that ran ahead of consumers waits no longer than this before more is read: it may be a consumer too.
+const PACE_WAIT_MAX: Duration = Duration::from_secs(5);
+
 /// `connection.close-ok` as a frame.
 const CLOSE_OK: [u8; 12] = [1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, frame::END];
 
@@ -156,8 +159,10 @@ enum End {
 enum Fed {
     /// Read on.
     On,
-    /// There were publishes: read on when the disk has kept up.
-    Published,
+    /// There were publishes: read on when the disk has kept up, and consumers too if these ran ahead of them.
+    Published {
+        ahead: Option<u64>,
+    },
     /// Nothing behind it matters any more.
     Closing,
     End(End),
@@ -195,7 +200,14 @@ impl Reader<'_> {
             if let Some(chunk) = whole_frames(&mut buffer, self.frame_max) {
                 match self.feed(&chunk, &mut assembler).await {
                     Fed::On => {}
-                    Fed::Published => self.wait_for_the_disk().await,
+                    Fed::Published { ahead } => {
+                        // Whoever takes messages has its turn before more of them come.
+                        tokio::task::yield_now().await;
+                        if let Some(ahead) = ahead {
+                            self.wait_for_consumers(ahead).await;
+                        }
+                        self.wait_for_the_disk().await;
+                    }
                     Fed::Closing => break,
                     Fed::End(end) => return end,
                 }
@@ -244,6 +256,15 @@ impl Reader<'_> {
         discard(socket, &mut buffer).await
     }
 
+    /// Publishers are read no faster than consumers are served, on a machine that cannot do both.
+    async fn wait_for_consumers(&self, ahead: u64) {
+        tokio::select! {
+            () = within(Some(PACE_WAIT_MAX), self.host.keep_pace(ahead)) => {}
+            () = self.outbox.reader.notified() => {}
+            () = self.shutdown.draining() => {}
+        }
+    }
+
     /// Publishers are read no faster than the disk writes.
     async fn wait_for_the_disk(&self) {
         let Some(link) = self.host.link().filter(|link| link.is_behind()) else { return };
@@ -288,8 +309,9 @@ impl Reader<'_> {
         Counts::add(&self.counts.received, contents.len() as u64);
         let published = !contents.is_empty();
         let (mut next, mut contents) = (0, contents.into_iter().peekable());
+        let mut ahead = None;
         loop {
-            match self.step(&events, &mut next, &mut contents) {
+            match self.step(&events, &mut next, &mut contents, &mut ahead) {
                 Step::Done => break,
                 Step::More => tokio::task::yield_now().await,
                 Step::CloseOk => return Fed::End(End::CloseOk),
@@ -311,19 +333,20 @@ impl Reader<'_> {
                 }
             }
         }
-        let Some(error) = broken else { return if published { Fed::Published } else { Fed::On } };
+        let Some(error) = broken else { return if published { Fed::Published { ahead } } else { Fed::On } };
         self.host.disconnect(self.id);
         let (code, text) = (error.code().number(), error.reply_text());
         self.outbox.finish(Last::Close { code, text, method: error.failing_method() });
         Fed::Closing
     }
 
-    /// One batch under the lock, from `next` on.
+    /// One batch under the lock, from `next` on. `ahead` becomes how far its publishes ran ahead of consumers, if they did.
     fn step(
         &self,
         events: &[Event<'_>],
         next: &mut usize,
         contents: &mut std::iter::Peekable<impl Iterator<Item = Content>>,
+        ahead: &mut Option<u64>,
     ) -> Step {
         if *next >= events.len() {
             return Step::Done;
@@ -331,6 +354,7 @@ impl Reader<'_> {
         let id = self.id;
         self.host.run(|engine, out, now| {
             let enough = engine.pushed() + PUSHES_MAX;
+            let before = engine.ran_ahead();
             while let Some(event) = events.get(*next) {
                 if engine.pushed() >= enough {
                     return Step::More;
@@ -355,6 +379,10 @@ impl Reader<'_> {
                         // A publish is never put off, so that no content is needed twice.
                         let given = contents.next();
                         let _ = engine.handle(at(channel), &content.method(), given, out);
+                        let after = engine.ran_ahead();
+                        if after > before {
+                            *ahead = Some(after);
+                        }
                     }
                     Event::Oversized { channel, body_size } => engine.oversized(at(channel), *body_size, out),
                 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 use super::outbox::Outbox;
 use crate::mq::durable::{Durable, Link, Owner};
@@ -30,6 +31,9 @@ pub(super) struct Host {
     memory_max: u64,
     /// Where durable queues are kept, if anywhere.
     link: Option<Link>,
+    /// The publisher whose turn it is to wait for consumers may go on.
+    caught_up: Notify,
+    turn: tokio::sync::Mutex<()>,
     /// Nothing comes in any more.
     closed: watch::Sender<bool>,
 }
@@ -84,6 +88,8 @@ impl Host {
             sooner: Notify::new(),
             stored: watch::Sender::new(0),
             memory_max,
+            caught_up: Notify::new(),
+            turn: tokio::sync::Mutex::default(),
             closed: watch::Sender::new(false),
         });
         if let (Some(durable), Some(link)) = (durable, link) {
@@ -199,10 +205,25 @@ impl Host {
             }
             out.clear();
         }
+        if engine.take_paced() {
+            self.caught_up.notify_waiters();
+        }
         if engine.deadline().is_some_and(|deadline| deadline < *armed) {
             self.sooner.notify_one();
         }
         result
+    }
+
+    /// Waits until consumers have taken what `ran_ahead` of them, or would have if they were not slow. Cancel safe.
+    pub async fn keep_pace(&self, ran_ahead: u64) {
+        // First come, first served.
+        let _turn = self.turn.lock().await;
+        loop {
+            let caught_up = self.caught_up.notified();
+            let Some(wait) = self.run(|engine, _, now| engine.pace(ran_ahead, now)) else { return };
+            // Whichever comes first is looked at again.
+            let _ = timeout(Duration::from_millis(wait), caught_up).await;
+        }
     }
 
     /// Gives the engine the time whenever it asked for it. Never ends.
