@@ -17,6 +17,7 @@ pub mod logging;
 pub mod mq;
 mod password;
 pub mod payload;
+pub mod ping;
 pub mod pipe;
 pub mod records;
 pub mod rpc;

@@ -312,7 +312,7 @@ fn a_delayed_message_comes_later() {
 #[test]
 fn pinging_a_broker() {
     let mq = Mq::starts();
-    let ran = mq.mq("ping -n 2 -i 0.01s").runs().exits(0).complains("2 sent, 2 came back, 0 % lost");
+    let ran = mq.mq("ping -n 2 -i 0.01s").runs().exits(0).complains("2 sent, 2 answered, 0 % lost");
     assert_eq!(ran.out().lines().filter(|line| line.starts_with("OK from amqp://")).count(), 2);
     bandy("mq ping -n 1 -e :1").runs().exits(3).complains("connection refused");
 }
