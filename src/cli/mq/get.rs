@@ -1,10 +1,12 @@
 //! Messages that are in a queue now: `recv --no-wait` and `peek`, which do not wait for others to come.
 
+use super::complete;
 use super::connect::{Broker, no_queue};
 use super::envelope::Mode;
 use super::incoming::{self, Bounds, ReadArgs};
 use super::recv;
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::mq::client::{Channel, Connection, Delivery};
@@ -26,6 +28,7 @@ they were delivered before. While it looks, others are handed the messages behin
 Exit: 0 shown · 5 no such queue · 6 it is empty · see 'bandy help exit-codes'")]
 pub struct PeekArgs {
     /// Queue to look into
+    #[arg(add = completions::remote(complete::queues))]
     pub queue: String,
     /// Show N messages
     #[arg(short = 'n', long, value_name = "N", default_value = "10", value_parser = parse_count, help_heading = "Taking")]

@@ -5,9 +5,11 @@ use std::cell::Cell;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
+use super::complete;
 use super::connect::Broker;
 use super::outgoing::{self, Outgoing, WriteArgs};
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::mq::client::{Message, PublishOptions, Publisher, Step, Topology};
@@ -37,7 +39,7 @@ pub struct Args {
     /// What to publish; without it, or with -, each line of stdin
     pub body: Option<String>,
     /// Exchange instead of amq.topic
-    #[arg(short = 'x', long, value_name = "NAME", help_heading = "Message")]
+    #[arg(short = 'x', long, value_name = "NAME", add = completions::remote(complete::exchanges), help_heading = "Message")]
     pub exchange: Option<String>,
     /// Fail if nobody is subscribed
     #[arg(long, help_heading = "Message")]

@@ -1,5 +1,6 @@
 //! `bandy mq recv`: messages out of a queue, one taker for each.
 
+use super::complete;
 use super::connect::{Broker, no_queue};
 use super::envelope::Mode;
 use super::get;
@@ -7,6 +8,7 @@ use super::incoming::{Bounds, Fate, ReadArgs, Writing};
 use super::queue;
 use super::work::{Work, WorkArgs};
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::mq::client::{ConsumeOptions, Consumer, Topology};
@@ -29,6 +31,7 @@ Exit: 0 taken · 5 no such queue · 6 nothing there (--no-wait), or fewer than -
       7 some commands failed · 124 --timeout · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Queue to take from
+    #[arg(add = completions::remote(complete::queues))]
     pub queue: String,
     /// Run once per message: body on stdin, exit 0 acknowledges
     #[arg(last = true, value_name = "COMMAND")]

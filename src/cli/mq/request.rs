@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::complete;
 use super::connect::{Broker, no_queue};
 use super::envelope::Mode;
 use super::header;
@@ -12,6 +13,7 @@ use super::incoming::{self, Bounds, End, Next, ReadArgs};
 use super::queue;
 use super::work::EXIT_HEADER;
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::records::RECORD_BYTES_MAX;
@@ -39,6 +41,7 @@ Exit: 0 answered · 1 the other side's command failed · 5 no such queue · 124 
       see 'bandy help exit-codes'")]
 pub struct Args {
     /// Queue of whoever answers
+    #[arg(add = completions::remote(complete::queues))]
     pub queue: String,
     /// What to ask; without it, or with -, all of stdin
     pub body: Option<String>,

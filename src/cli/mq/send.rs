@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::complete;
 use super::connect::{Broker, no_queue};
 use super::header::Written;
 use super::outgoing::{self, Outgoing, WriteArgs};
 use super::queue;
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::mq::client::{Error, Message, PublishOptions, Publisher, Step, Topology};
@@ -37,6 +39,7 @@ Every message is confirmed by the broker before the command ends.
 Exit: 0 all taken · 5 no such queue · 7 some were not · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Queue to send to
+    #[arg(add = completions::remote(complete::queues))]
     pub queue: String,
     /// What to send; without it, or with -, each line of stdin
     pub body: Option<String>,

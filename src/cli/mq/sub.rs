@@ -1,11 +1,13 @@
 //! `bandy mq sub`: a copy of everything that is published to topics.
 
+use super::complete;
 use super::connect::Broker;
 use super::envelope::Mode;
 use super::incoming::{Bounds, Fate, ReadArgs, Writing};
 use super::publish::{TOPIC_EXCHANGE, exchange_there};
 use super::work::{Work, WorkArgs};
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::Exit;
 use crate::mq::client::{ConsumeOptions, Consumer, Step, Topology};
@@ -38,7 +40,7 @@ pub struct Args {
     #[arg(short, long, value_name = "NAME", help_heading = "Taking")]
     pub group: Option<String>,
     /// Exchange instead of amq.topic
-    #[arg(short = 'x', long, value_name = "NAME", help_heading = "Taking")]
+    #[arg(short = 'x', long, value_name = "NAME", add = completions::remote(complete::exchanges), help_heading = "Taking")]
     pub exchange: Option<String>,
     /// Messages to have at hand before the first of them is acknowledged
     #[arg(long, value_name = "N", help_heading = "Taking")]

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use super::complete;
 use super::connect::{Broker, word};
 use super::header;
 use crate::backoff::Backoff;
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::mq::client::{Channel, Connection, Declared, Error};
@@ -258,8 +260,10 @@ Examples:
 Exit: 0 done · 5 no such queue or exchange · see 'bandy help exit-codes'")]
 pub struct BindArgs {
     /// Exchange whose messages are wanted
+    #[arg(add = completions::remote(complete::exchanges))]
     pub exchange: String,
     /// Queue that they go to
+    #[arg(add = completions::remote(complete::queues))]
     pub queue: String,
     /// Which ones: a routing key, or a pattern at a topic exchange
     #[arg(short, long, value_name = "PATTERN", default_value = "#")]
@@ -377,6 +381,7 @@ Messages that somebody has taken and not acknowledged stay.
 Exit: 0 done · 5 no such queue · see 'bandy help exit-codes'")]
 pub struct PurgeArgs {
     /// Queue to empty
+    #[arg(add = completions::remote(complete::queues))]
     pub queue: String,
     #[command(flatten)]
     sure: SureArgs,
@@ -424,10 +429,10 @@ Examples:
 Exit: 0 it is gone · 5 no such queue or exchange · see 'bandy help exit-codes'")]
 pub struct RemoveArgs {
     /// Queue to remove
-    #[arg(required_unless_present = "exchange", conflicts_with = "exchange")]
+    #[arg(required_unless_present = "exchange", conflicts_with = "exchange", add = completions::remote(complete::queues))]
     pub queue: Option<String>,
     /// Remove an exchange instead
-    #[arg(short = 'x', long, value_name = "NAME")]
+    #[arg(short = 'x', long, value_name = "NAME", add = completions::remote(complete::exchanges))]
     pub exchange: Option<String>,
     /// Only if there is no message in it
     #[arg(long, conflicts_with = "exchange")]
@@ -489,6 +494,7 @@ Examples:
 Exit: 0 it is so · 4 denied · 124 --timeout passed · see 'bandy help exit-codes'")]
 pub struct WaitArgs {
     /// Queue to wait for
+    #[arg(add = completions::remote(complete::queues))]
     pub queue: Option<String>,
     /// Until no message is ready
     #[arg(long, requires = "queue")]
