@@ -22,9 +22,9 @@ pub struct ContextArgs {
 
 const EXAMPLES: &str = "Examples:
   bandy context add prod --rpc grpcs://api.example.org --user bob --password-file ~/.p
-  bandy context use prod                 from now on
-  bandy rpc call --context prod …        once
-  bandy context use -                    back to the one before
+  bandy context use prod           from now on
+  bandy rpc call --context prod …  once
+  bandy context use -              back to the one before
 
 A command takes its endpoint from -e, else from BANDY_RPC_URL, else from the context that
 --context or BANDY_CONTEXT names, else from the current one, else it is local:.";

@@ -26,10 +26,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(6);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  bandy with rpc -- ./test.sh          servers for one command; its exit code is ours
+  bandy with rpc -- ./test.sh  servers for one command; its exit code is ours
   bandy with rpc=api.proto -- make check
-  bandy with mq -- pytest              a broker, its URL in BANDY_MQ_URL and AMQP_URL
-  bandy with rpc mq                    a shell with their URLs set; 'exit' stops the servers
+  bandy with mq -- pytest      a broker, its URL in BANDY_MQ_URL and AMQP_URL
+  bandy with rpc mq            a shell with their URLs; 'exit' stops them
 
 Exit: the command's · 125 no servers · 126, 127 the command cannot be run")]
 pub struct WithArgs {

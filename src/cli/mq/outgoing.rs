@@ -47,7 +47,7 @@ pub struct WriteArgs {
     /// So many copies of BODY, or at most so many records of the input
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
     pub count: Option<u64>,
-    /// Fill in {{n}}, {{now}}, {{uuid}} and {{rand 10 100}}
+    /// Fill in {{ n }}, {{now}}, {{uuid}} and {{rand 10 100}}
     #[arg(short = 'T', long)]
     pub template: bool,
     /// Not faster than this: 100/s, 60/m

@@ -40,7 +40,7 @@ pub struct Args {
     /// Fill the request's text or bytes, or its first such field, with this many bytes
     #[arg(short, long, value_name = "SIZE", value_parser = parse_size)]
     pub size: Option<u64>,
-    /// Fill in {{n}}, {{now}}, {{uuid}} and {{rand LOW HIGH}} anew for each call
+    /// Fill in {{ n }}, {{now}}, {{uuid}} and {{rand LOW HIGH}} anew for each call
     #[arg(short = 'T', long, conflicts_with = "size")]
     pub template: bool,
     /// Request messages of each call that streams them
@@ -86,10 +86,10 @@ struct LoadArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy rpc bench upper hello                                  ten seconds, fifty calls at a time
+  bandy rpc bench upper hello                           10 s, 50 at a time
   bandy rpc bench -e :50051 Greeter/Hello name=Ada -n 100k
-  bandy rpc bench Greeter/Hello 'name=user{{n}}' -T            another request each time
-  bandy rpc bench -e consul://:8500 demo.Greeter/Hello         all instances in turn
+  bandy rpc bench Greeter/Hello 'name=user{{ n }}' -T   a new request each time
+  bandy rpc bench -e consul://:8500 demo.Greeter/Hello  all instances in turn
   bandy rpc bench Greeter/Hello --rate 1000/s --for 1m --fail-if 'p99>20ms' --fail-if 'errors>0'
   bandy rpc bench Greeter/Hello --rate 100..2000@30s --series rates.ndjson
 

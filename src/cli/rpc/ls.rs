@@ -38,10 +38,10 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy rpc ls                          all methods of your servers on this machine
-  bandy rpc ls -e :50051                those of a server
-  bandy rpc ls -e :50051 Greeter        those of one service
-  bandy rpc ls --proto api.proto        those of a file; no server is asked
+  bandy rpc ls                    all methods of your servers on this machine
+  bandy rpc ls -e :50051          those of a server
+  bandy rpc ls -e :50051 Greeter  those of one service
+  bandy rpc ls --proto api.proto  those of a file; no server is asked
   bandy rpc ls --json | jq -r .method
 
 Exit: 0 listed · 3 unreachable · 5 no such service, or no reflection · see 'bandy help exit-codes'";
@@ -85,28 +85,31 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 }
 
 async fn list(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let nowhere = !args.schema.is_given();
-    if nowhere && let Some(servers) = remote::local_servers(&args.connect, app)? {
+    // Files that are wrong are told of before any server is asked.
+    let local = args.schema.load()?;
+    if local.is_none()
+        && let Some(servers) = remote::local_servers(&args.connect, app)?
+    {
         return everywhere(args, &servers, app).await;
     }
-    let (schema, services, by) = if args.schema.is_given() && args.connect.endpoint.is_none() {
-        (args.schema.load()?.unwrap_or_default(), Vec::new(), "the schema files".to_owned())
-    } else {
-        let remote =
-            Remote::open(&args.connect, &args.protocol, Wanted::service(args.service.as_deref()), app)
-                .await?;
-        if let Client::JsonRpc(client) = &remote.client
-            && !args.schema.is_given()
-        {
-            return discovered(args, client, &remote, app).await;
+    let (schema, services, by) = match local {
+        Some(files) if args.connect.endpoint.is_none() => (files, Vec::new(), "the schema files".to_owned()),
+        local => {
+            let wanted = Wanted::service(args.service.as_deref());
+            let remote = Remote::open(&args.connect, &args.protocol, wanted, app).await?;
+            if let Client::JsonRpc(client) = &remote.client
+                && local.is_none()
+            {
+                return discovered(args, client, &remote, app).await;
+            }
+            let fetched = lookup::everything(&remote).await?;
+            // What the server offers, as its own schema or the files describe it.
+            let schema = match local {
+                Some(files) => super::schema::merge(&[files, fetched.schema], app)?,
+                None => fetched.schema,
+            };
+            (schema, fetched.services, remote.url)
         }
-        let fetched = lookup::everything(&remote).await?;
-        // What the server offers, as its own schema or the files describe it.
-        let schema = match args.schema.load()? {
-            Some(files) => super::schema::merge(&[files, fetched.schema], app)?,
-            None => fetched.schema,
-        };
-        (schema, fetched.services, remote.url)
     };
     let mut methods: Vec<Method> = schema.methods().collect();
     if !services.is_empty() {

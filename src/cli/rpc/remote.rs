@@ -284,6 +284,8 @@ impl Remote {
                     Failure::new(Exit::Unreachable, format!("cannot reach {url} — {}", status.message));
                 if self.is_local || !ending.untouched {
                     failure
+                } else if ending.unresolved {
+                    failure.tip("is the name right? 'getent hosts NAME' asks the same resolver")
                 } else {
                     failure.tip(format!("wait for it: bandy rpc wait -e {url}"))
                 }

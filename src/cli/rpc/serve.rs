@@ -40,11 +40,11 @@ use reload::Offering;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  bandy rpc serve                                 the built-in services: demo.Greeter, demo.Calc, …
+  bandy rpc serve                                 demo.Greeter, demo.Calc, …
   bandy rpc serve upper='tr a-z A-Z' load=uptime  functions: text in, text out
-  bandy rpc serve --proto api.proto -- ./handle   every method: request JSON on stdin, reply on stdout
+  bandy rpc serve --proto api.proto -- ./handle   every method, by JSON on stdin
   bandy rpc serve --proto api.proto Greeter/Hello='jq {message:.name}'
-  bandy rpc serve ./handlers                      files named pkg.Service.Method, and .proto files
+  bandy rpc serve ./handlers                      files named pkg.Service.Method
   bandy rpc serve --proto api.proto --workers 4 -- ./worker.py
 
 Exit: 0 stopped by a signal · 2 wrong words, handlers or schema · see 'bandy help exit-codes'")]

@@ -38,6 +38,8 @@ pub struct Ending {
     pub untouched: bool,
     /// What was wrong in the TLS handshake, if that is why there is no connection.
     pub tls: Option<tls::Fault>,
+    /// True if there is no connection because the host's name leads to no address.
+    pub unresolved: bool,
     /// True if there was a connection all the same.
     pub(super) refused: bool,
 }
@@ -50,31 +52,29 @@ impl Ending {
 
     /// The server's own status.
     pub(crate) fn answered(status: Status, trailers: HeaderMap) -> Self {
-        Self { status, trailers, cause: Cause::Answered, untouched: false, tls: None, refused: false }
+        Self { trailers, ..Self::decided(status, Cause::Answered) }
     }
 
     /// Decided here, not by the server.
     pub(crate) fn here(code: Code, message: impl Into<String>, cause: Cause) -> Self {
+        Self::decided(Status::new(code, message), cause)
+    }
+
+    fn decided(status: Status, cause: Cause) -> Self {
         Self {
-            status: Status::new(code, message),
+            status,
             trailers: HeaderMap::new(),
             cause,
             untouched: false,
             tls: None,
+            unresolved: false,
             refused: false,
         }
     }
 
     /// The caller gave up.
     pub fn given_up(status: Status) -> Self {
-        Self {
-            status,
-            trailers: HeaderMap::new(),
-            cause: Cause::GivenUp,
-            untouched: false,
-            tls: None,
-            refused: false,
-        }
+        Self::decided(status, Cause::GivenUp)
     }
 
     /// The deadline passed here.
@@ -117,7 +117,9 @@ impl Ending {
             transport::Error::Tls { source, .. } => tls::fault(source),
             _ => None,
         };
-        Self { untouched: true, tls: fault, ..Self::here(Code::Unavailable, message, Cause::Unreachable) }
+        let unresolved = matches!(error, transport::Error::Resolve { .. });
+        let ending = Self::here(Code::Unavailable, message, Cause::Unreachable);
+        Self { untouched: true, tls: fault, unresolved, ..ending }
     }
 
     /// Nobody listens there.
