@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bandy::mq::wire::method::{basic, channel, confirm, connection, queue};
@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use super::{broker_at, publish_bytes};
 use crate::mq_broker::Client;
-use crate::support::{DEADLINE, Home, Running};
+use crate::support::{DEADLINE, Home, Running, until};
 
 /// Queues: one that is consumed all the time, one that nobody looks at until the end, one whose messages die after a
 /// moment, and where those go.
@@ -24,6 +24,8 @@ const GRAVE: &str = "grave";
 const WINDOW: u64 = 400;
 /// Deliveries without an acknowledgement.
 const PREFETCH: u16 = 100;
+/// Confirmed messages of each queue before most lives end: from few to far more than the window.
+const CONFIRMED: std::ops::Range<u64> = 10..600;
 /// Acknowledgements that may be forgotten: those of the last moments.
 const FORGOTTEN_MAX: usize = 4000;
 
@@ -127,8 +129,23 @@ impl History {
     }
 }
 
+/// What the publisher of one life and whoever kills the broker tell each other.
+#[derive(Default)]
+struct Load {
+    stop: AtomicBool,
+    /// Confirmed in this life, by queue.
+    confirmed: [AtomicU64; 3],
+}
+
+impl Load {
+    /// So many messages of each queue are confirmed.
+    fn has_confirmed(&self, goal: u64) -> bool {
+        self.confirmed.iter().all(|confirmed| confirmed.load(Ordering::Relaxed) >= goal)
+    }
+}
+
 /// Publishes to all queues, as many at a time as the window takes, until the broker is gone.
-fn publishes(url: &str, first: [u64; 3], stop: &AtomicBool) -> ([u64; 3], Vec<(usize, u64)>) {
+fn publishes(url: &str, first: [u64; 3], load: &Load) -> ([u64; 3], Vec<(usize, u64)>) {
     let mut sent = first;
     let mut confirmed = Vec::new();
     let Some(mut wire) = Wire::open(url) else { return (sent, confirmed) };
@@ -138,7 +155,7 @@ fn publishes(url: &str, first: [u64; 3], stop: &AtomicBool) -> ([u64; 3], Vec<(u
     let mut order: Vec<(usize, u64)> = Vec::new();
     let mut answered = vec![false; 1];
     let (mut open, mut all_before) = (0, 1);
-    while !stop.load(Ordering::Relaxed) {
+    while !load.stop.load(Ordering::Relaxed) {
         let mut bytes = Vec::new();
         while open < WINDOW {
             let which = order.len() % QUEUES.len();
@@ -159,6 +176,7 @@ fn publishes(url: &str, first: [u64; 3], stop: &AtomicBool) -> ([u64; 3], Vec<(u
             for tag in from..=tag {
                 if !std::mem::replace(&mut answered[tag], true) {
                     confirmed.push(order[tag - 1]);
+                    load.confirmed[order[tag - 1].0].fetch_add(1, Ordering::Relaxed);
                     open -= 1;
                 }
             }
@@ -259,13 +277,17 @@ fn live_and_die(lives: u64, flags: &str, seed: u64) {
             declare_all(&server);
         }
         let first = QUEUES.map(|name| histories[name].published);
-        let (url, stop) = (server.url.clone(), AtomicBool::new(false));
+        let (url, load) = (server.url.clone(), Load::default());
+        // Most lives are long enough to promise something, however slow the machine is; some end at any moment.
+        let goal = if random.u32(0..5) == 0 { 0 } else { random.u64(CONFIRMED) };
+        let moment = Duration::from_millis(random.u64(0..120));
         let (published, consumed) = std::thread::scope(|scope| {
-            let publisher = scope.spawn(|| publishes(&url, first, &stop));
+            let publisher = scope.spawn(|| publishes(&url, first, &load));
             let consumer = scope.spawn(|| consumes(&url, "worked"));
-            std::thread::sleep(Duration::from_millis(random.u64(20..120)));
+            until("enough is confirmed", || load.has_confirmed(goal) || publisher.is_finished());
+            std::thread::sleep(moment);
             server.signal(Signal::KILL);
-            stop.store(true, Ordering::Relaxed);
+            load.stop.store(true, Ordering::Relaxed);
             (publisher.join().unwrap(), consumer.join().unwrap())
         });
         server.ends().dies_by(Signal::KILL);
