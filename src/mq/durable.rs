@@ -16,6 +16,7 @@
 //! declarations after the definition is; nothing that an engine let go of is needed to read what it kept.
 
 mod cursor;
+mod definition;
 mod keeper;
 mod live;
 mod mailbox;
@@ -69,6 +70,8 @@ pub trait Owner: Send + Sync {
     fn with_engine(&self, work: &mut dyn FnMut(&mut Engine, &mut Outputs, Millis));
     /// So many changes of definitions are on disk.
     fn definitions_stored(&self, changes: u64);
+    /// Definitions cannot be stored any more: nothing that waits for that is going to be answered.
+    fn definitions_failed(&self);
     /// The disk is short of space, or no more.
     fn disk_is_short(&self, short: bool);
 }
@@ -124,6 +127,8 @@ struct Shared {
     closing: AtomicBool,
     /// The disk is short of space.
     short: AtomicBool,
+    /// Why definitions cannot be stored any more.
+    failure: watch::Sender<Option<storage::Error>>,
 }
 
 impl Shared {
@@ -154,6 +159,21 @@ impl Shared {
         let left = self.waiting.fetch_sub(bytes, Ordering::AcqRel) - bytes;
         if left < INBOX_BYTES_MAX / 2 {
             self.behind.send_if_modified(|behind| std::mem::replace(behind, false));
+        }
+    }
+
+    /// Definitions cannot be stored any more. The first reason counts.
+    fn fail(&self, error: &storage::Error) {
+        let mut is_first = false;
+        // Whoever waits for it is woken once the hosts have heard.
+        self.failure.send_if_modified(|failure| {
+            is_first = failure.is_none();
+            failure.get_or_insert_with(|| error.clone());
+            false
+        });
+        if is_first {
+            tracing::error!(%error, "definitions cannot be stored: the broker stops");
+            self.told.push(Told::DefinitionsFailed);
         }
     }
 
@@ -277,6 +297,7 @@ impl Durable {
             hosts: Mutex::default(),
             closing: AtomicBool::new(false),
             short: AtomicBool::new(false),
+            failure: watch::Sender::new(None),
         });
         let writer = Writer::new(&shared)?;
         Ok(Self {
@@ -320,6 +341,17 @@ impl Durable {
         self.shared.waiting.fetch_add(OPERATION_SIZE, Ordering::AcqRel);
         self.shared.inbox.push(Batch { host: usize::MAX, edits: vec![edit], ..Batch::default() });
         stored.await.is_ok()
+    }
+
+    /// Returns when definitions cannot be stored any more, which no more than a new start can change.
+    pub async fn failed(&self) {
+        // The sender lives in self, so this cannot fail while we are borrowed.
+        let _ = self.shared.failure.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Why definitions cannot be stored any more, if that is so.
+    pub fn failure(&self) -> Option<storage::Error> {
+        self.shared.failure.borrow().clone()
     }
 
     /// Starts the threads, once every host that there is has been recovered.

@@ -1,6 +1,7 @@
 //! Durable queues through the binary: what survives an orderly stop, `kill -9`, a full or damaged disk.
 
 mod crash;
+mod failure;
 
 use bandy::mq::wire::method::{basic, confirm, queue};
 use bandy::mq::wire::{self, FRAME_SIZE_DEFAULT, Fields, Table, TableBuf, Value};

@@ -124,6 +124,7 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
         let broker = Broker::new(users, limits, &config, durable.clone(), harness.shutdown.clone());
         if let Some(durable) = &durable {
             durable.start()?;
+            stop_on_failure(durable, &harness);
         }
         if let Some(definitions) = &definitions {
             let path = args.definitions.unwrap_or_default();
@@ -136,7 +137,7 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
         let service = start(&broker, harness).with_urls(urls.into_iter().collect());
         Ok(match durable {
             None => service,
-            Some(durable) => service.with_end(move || Ok(durable.close()?)),
+            Some(durable) => service.with_end(move || end(&durable)),
         })
     })
 }
@@ -158,6 +159,28 @@ fn data_dir(args: &Args, app: &App) -> anyhow::Result<Option<PathBuf>> {
             .map_err(|error| Failure::new(Exit::Failed, format!("cannot use {}: {error}", dir.display())))?;
     }
     Ok(Some(dir))
+}
+
+/// A broker that cannot keep what is declared makes no promises: it stops.
+fn stop_on_failure(durable: &Arc<Durable>, harness: &Harness) {
+    let (durable, shutdown) = (Arc::clone(durable), harness.shutdown.clone());
+    harness.shutdown.spawn(async move {
+        tokio::select! {
+            () = durable.failed() => shutdown.drain(),
+            () = shutdown.draining() => {}
+        }
+    });
+}
+
+fn end(durable: &Durable) -> anyhow::Result<()> {
+    let closed = durable.close();
+    if let Some(error) = durable.failure() {
+        let dir = durable.dir().display();
+        return Err(Failure::new(Exit::Failed, format!("definitions cannot be stored: {error}"))
+            .tip(format!("look at the disk of {dir} first (dmesg), then start the broker anew"))
+            .into());
+    }
+    Ok(closed?)
 }
 
 fn open(options: durable::Options) -> anyhow::Result<Durable> {

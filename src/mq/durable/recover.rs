@@ -4,18 +4,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+use super::definition;
 use super::keeper::Chore;
 use super::metadata::Metadata;
 use super::reader::Past;
 use super::replay::{Replayed, replay};
 use super::writer::{Kept, Writer};
 use super::{Durable, Link};
-use crate::mq::engine::{
-    BindingDefinition, Definitions, Engine, ExchangeDefinition, Millis, Outputs, QueueDefinition, QueueId,
-};
+use crate::mq::engine::{Definitions, Engine, Millis, Outputs, QueueId};
 use crate::storage::{Error, Log, LogConfig, LogId};
 
 /// What the definitions of a virtual host say, and which log belongs to what.
@@ -24,16 +22,6 @@ struct Found {
     definitions: Definitions,
     queues: Vec<(String, LogId)>,
     exchanges: Vec<(String, LogId)>,
-}
-
-fn parsed<T: DeserializeOwned>(value: &Json, names: &[String]) -> Option<T> {
-    match serde_json::from_value(value.clone()) {
-        Ok(parsed) => Some(parsed),
-        Err(error) => {
-            tracing::error!(%error, ?names, "a definition that this version cannot read is left alone");
-            None
-        }
-    }
 }
 
 fn log_of(value: &Json) -> Option<LogId> {
@@ -45,19 +33,17 @@ impl Found {
         let mut found = Self::default();
         let here = |names: &[String]| names.first().is_some_and(|first| first == vhost);
         for (names, value) in metadata.of_kind("queue").filter(|(names, _)| here(names)) {
-            let Some(definition) = parsed::<QueueDefinition>(&value["definition"], &names) else { continue };
+            let Some(definition) = definition::queue(value, &names) else { continue };
             found.queues.extend(log_of(value).map(|log| (definition.name.clone(), log)));
             found.definitions.queues.push(definition);
         }
         for (names, value) in metadata.of_kind("exchange").filter(|(names, _)| here(names)) {
-            let Some(definition) = parsed::<ExchangeDefinition>(&value["definition"], &names) else {
-                continue;
-            };
+            let Some(definition) = definition::exchange(value, &names) else { continue };
             found.exchanges.extend(log_of(value).map(|log| (definition.name.clone(), log)));
             found.definitions.exchanges.push(definition);
         }
         for (names, value) in metadata.of_kind("binding").filter(|(names, _)| here(names)) {
-            found.definitions.bindings.extend(parsed::<BindingDefinition>(value, &names));
+            found.definitions.bindings.extend(definition::binding(value, &names));
         }
         found
     }

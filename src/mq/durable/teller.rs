@@ -61,9 +61,9 @@ impl Observer for DefinitionsTold {
         }
     }
 
-    fn failed(&self, _log: LogId, _error: &Error) {
+    fn failed(&self, _log: LogId, error: &Error) {
         if let Some(shared) = self.0.upgrade() {
-            shared.told.push(Told::DefinitionsFailed);
+            shared.fail(error);
         }
     }
 }
@@ -82,7 +82,10 @@ pub(super) fn tell(shared: &Shared, told: &mut Vec<Told>) {
         match one {
             Told::Definitions(end) => definitions(shared, *end),
             Told::DefinitionsFailed => {
-                tracing::error!("definitions cannot be stored: what is declared from now on is not answered");
+                // Whoever waits for his word hears that it is not kept.
+                shared.lock(&shared.definitions).clear();
+                shared.owners().iter().for_each(|owner| owner.definitions_failed());
+                shared.failure.send_modify(|_| {});
             }
             _ => {}
         }

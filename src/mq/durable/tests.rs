@@ -70,6 +70,8 @@ impl Owner for Held {
         self.0.lock().unwrap().stored = changes;
     }
 
+    fn definitions_failed(&self) {}
+
     fn disk_is_short(&self, _short: bool) {}
 }
 

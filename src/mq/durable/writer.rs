@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use serde_json::{Value as Json, json};
 
 use super::cursor::Cursors;
+use super::definition::{self, binding_key};
 use super::keeper::Chore;
 use super::live::Live;
 use super::metadata::{Metadata, key};
@@ -16,7 +16,7 @@ use super::reader::{Load, Past};
 use super::spill::Spills;
 use super::teller::{DefinitionsTold, QueueTold, Told};
 use super::{Batch, Edit, Shared, Waiting, cost, record};
-use crate::mq::engine::{BindingDefinition, Change, Journal, QueueId};
+use crate::mq::engine::{Change, Journal, QueueId};
 use crate::storage::{Appended, BatchBuilder, Durability, Error, Importance, Log, LogConfig, LogId};
 
 /// The leader epoch of every batch, until there are several brokers.
@@ -185,17 +185,16 @@ impl Writer {
             Change::QueueDeclared(id, definition) => {
                 let log = self.begin(host, id);
                 let key = key("queue", &[&vhost, &definition.name]);
-                self.metadata.set(key, Some(json!({"log": log, "definition": definition})));
+                self.metadata.set(key, Some(definition::of_queue(log, &definition)));
             }
             Change::QueueDeleted(id, name) => {
                 self.end(host, id, &key("queue", &[&vhost, &name]));
                 self.metadata.remove_under("binding", &[&vhost, "queue", &name]);
             }
             Change::ExchangeDeclared(definition) => {
-                let log = delayed.map(|id| self.begin(host, id));
+                let log = delayed.and_then(|id| self.begin(host, id));
                 let key = key("exchange", &[&vhost, &definition.name]);
-                let value = json!({"log": log, "definition": definition});
-                self.metadata.set(key, Some(value));
+                self.metadata.set(key, Some(definition::of_exchange(log, &definition)));
             }
             Change::ExchangeDeleted(name) => {
                 let key = key("exchange", &[&vhost, &name]);
@@ -214,7 +213,7 @@ impl Writer {
                 self.metadata.remove_if("binding", &vhost, |held| held["source"] == *name);
             }
             Change::Bound(binding) => {
-                let value = serde_json::to_value(&binding).unwrap_or_default();
+                let value = definition::of_binding(&binding);
                 self.metadata.set(binding_key(&vhost, &binding), Some(value));
             }
             Change::Unbound(binding) => self.metadata.set(binding_key(&vhost, &binding), None),
@@ -263,8 +262,13 @@ impl Writer {
                 Ok(appended) => break appended,
                 Err(Error::Full { .. }) if self.waits_for_space() => {}
                 Err(error) => {
-                    tracing::error!(%error, "definitions cannot be stored");
-                    self.shared.told.push(Told::DefinitionsFailed);
+                    self.changes.clear();
+                    self.done.clear();
+                    // Logs of queues whose end is not on disk stay.
+                    self.doomed.clear();
+                    if !self.shared.is_closing() {
+                        self.shared.fail(&error);
+                    }
                     return;
                 }
             }
@@ -476,16 +480,6 @@ impl Writer {
         }
         self.trims = later;
     }
-}
-
-/// Bindings are told apart by everything about them.
-fn binding_key(vhost: &str, binding: &BindingDefinition) -> String {
-    let BindingDefinition { source, destination, destination_type, routing_key, arguments } = binding;
-    let mut sorted: Vec<_> = arguments.iter().collect();
-    sorted.sort_by_key(|(name, _)| name.as_str());
-    let arguments: Vec<Json> = sorted.into_iter().map(|(name, value)| json!([name, value])).collect();
-    let arguments = Json::from(arguments).to_string();
-    key("binding", &[vhost, destination_type, destination, source, routing_key, &arguments])
 }
 
 fn now_ms() -> i64 {

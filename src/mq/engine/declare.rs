@@ -267,8 +267,14 @@ impl Engine {
         queue.expiring |= queue.settings.message_ttl.is_some();
     }
 
-    /// `queue.purge`
-    pub(crate) fn purge(&mut self, at: At, name: &str, out: &mut Outputs) -> Result<Reply, Fault> {
+    /// `queue.purge`; no reply yet if it has to be stored first.
+    pub(crate) fn purge(
+        &mut self,
+        at: At,
+        name: &str,
+        nowait: bool,
+        out: &mut Outputs,
+    ) -> Result<Option<Reply>, Fault> {
         let last = self.channel(at).map(|channel| channel.last_queue.clone()).unwrap_or_default();
         let name = if name.is_empty() { &*last } else { name };
         if name.is_empty() {
@@ -276,8 +282,39 @@ impl Engine {
         }
         self.permit(at, Permission::Read, name, || queue::resource(name, &self.vhost))?;
         let id = self.open_queue(at, name)?;
-        let messages = self.empty(id, at.now, out);
-        Ok(Reply::QueuePurgeOk { messages: u32::try_from(messages).unwrap_or(u32::MAX) })
+        let messages = u32::try_from(self.empty(id, at.now, out)).unwrap_or(u32::MAX);
+        if nowait {
+            return Ok(None);
+        }
+        if self.answers_when_purged(at, id, messages, out)? {
+            return Ok(None);
+        }
+        Ok(Some(Reply::QueuePurgeOk { messages }))
+    }
+
+    /// Whether the answer to a purge waits for the disk: it does if anything of it is to be written.
+    fn answers_when_purged(
+        &mut self,
+        at: At,
+        id: QueueId,
+        messages: u32,
+        out: &mut Outputs,
+    ) -> Result<bool, Fault> {
+        let opened = self.channel(at).map_or(0, |channel| channel.opened);
+        let Some(log) = self.queues.get_mut(id).and_then(|queue| queue.log.as_mut()) else {
+            return Ok(false);
+        };
+        let Some(offset) = log.acks(id, &mut out.journal) else { return Ok(false) };
+        if log.failed {
+            return Err(not_purged());
+        }
+        let Some(channel) = self.channel_mut(at) else { return Ok(false) };
+        channel.awaiting = true;
+        let waiter = Waiter::Purge { connection: at.connection, channel: at.channel, opened, messages };
+        if let Some(log) = self.queues.get_mut(id).and_then(|queue| queue.log.as_mut()) {
+            log.waiters.push_back((offset, waiter));
+        }
+        Ok(true)
     }
 
     /// Drops everything that is ready and tells how much that was.
@@ -389,8 +426,27 @@ impl Engine {
                     self.settle_publish(at, seq, done, out);
                 }
             }
+            Waiter::Purge { connection, channel, opened, messages } => {
+                let at = At { now, connection, channel };
+                if self.channel(at).is_none_or(|channel| channel.opened != opened) {
+                    return;
+                }
+                self.answered(at, out);
+                if done {
+                    out.reply(connection, channel, Reply::QueuePurgeOk { messages });
+                } else {
+                    self.fail(at, not_purged(), QUEUE_PURGE, out);
+                }
+            }
         }
     }
+}
+
+/// Class and number of `queue.purge`.
+const QUEUE_PURGE: (u16, u16) = (50, 30);
+
+fn not_purged() -> Fault {
+    Fault::internal_error("the queue cannot be stored: what was purged may come back")
 }
 
 /// RabbitMQ's answer for a queue that does not start.

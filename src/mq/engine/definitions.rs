@@ -31,6 +31,9 @@ pub struct QueueDefinition {
     /// Its arguments.
     #[serde(default)]
     pub arguments: Map<String, Json>,
+    /// Its arguments as they were given, if JSON does not say all of it. Not exported.
+    #[serde(skip)]
+    pub exact: Option<TableBuf>,
 }
 
 /// An exchange.
@@ -53,6 +56,9 @@ pub struct ExchangeDefinition {
     /// Its arguments.
     #[serde(default)]
     pub arguments: Map<String, Json>,
+    /// Its arguments as they were given, if JSON does not say all of it. Not exported.
+    #[serde(skip)]
+    pub exact: Option<TableBuf>,
 }
 
 /// A binding.
@@ -70,6 +76,9 @@ pub struct BindingDefinition {
     /// Its arguments.
     #[serde(default)]
     pub arguments: Map<String, Json>,
+    /// Its arguments as they were given, if JSON does not say all of it. Not exported.
+    #[serde(skip)]
+    pub exact: Option<TableBuf>,
 }
 
 /// A policy.
@@ -128,6 +137,7 @@ impl QueueDefinition {
             durable: new.durable,
             auto_delete: new.auto_delete,
             arguments: json_of(new.arguments),
+            exact: exact(new.arguments),
         }
     }
 }
@@ -141,6 +151,7 @@ impl ExchangeDefinition {
             auto_delete: new.auto_delete,
             internal: new.internal,
             arguments: json_of(new.arguments),
+            exact: exact(new.arguments),
         }
     }
 }
@@ -157,8 +168,20 @@ impl BindingDefinition {
             destination_type: destination_type.to_owned(),
             routing_key: String::from_utf8_lossy(key).into_owned(),
             arguments: json_of(arguments),
+            exact: exact(arguments),
         }
     }
+}
+
+/// The arguments, if their JSON would be read as others.
+fn exact(arguments: Table<'_>) -> Option<TableBuf> {
+    let given = TableBuf::from(arguments);
+    (table_of(&json_of(arguments)) != given).then_some(given)
+}
+
+/// The arguments that are defined.
+fn given(json: &Map<String, Json>, exact: Option<&TableBuf>) -> TableBuf {
+    exact.cloned().unwrap_or_else(|| table_of(json))
 }
 
 /// A table as JSON. Types that JSON does not have are lost, as in RabbitMQ's export.
@@ -261,6 +284,7 @@ impl Engine {
                 durable: queue.durable,
                 auto_delete: queue.auto_delete,
                 arguments: json_of(queue.arguments.as_table()),
+                exact: None,
             });
         }
         for (_, exchange) in self.exchanges.iter() {
@@ -272,6 +296,7 @@ impl Engine {
                     auto_delete: exchange.auto_delete,
                     internal: exchange.internal,
                     arguments: json_of(exchange.arguments.as_table()),
+                    exact: None,
                 });
             }
             for (to, key, arguments) in exchange.bindings.iter() {
@@ -331,7 +356,7 @@ impl Engine {
     ) -> Result<(), DefinitionError> {
         let error =
             |reason: String| DefinitionError { what: "exchange", name: exchange.name.clone(), reason };
-        let arguments = table_of(&exchange.arguments);
+        let arguments = given(&exchange.arguments, exchange.exact.as_ref());
         let kind = Kind::from_name(&exchange.kind)
             .ok_or_else(|| error(format!("invalid exchange type '{}'", exchange.kind)))?;
         if self.exchange_names.contains_key(&*exchange.name) {
@@ -369,7 +394,7 @@ impl Engine {
         if queue.name.is_empty() {
             return Err(error("a queue needs a name".to_owned()));
         }
-        let arguments = table_of(&queue.arguments);
+        let arguments = given(&queue.arguments, queue.exact.as_ref());
         let resource = super::queue::resource(&queue.name, &self.vhost);
         super::arguments::check_queue(arguments.as_table(), &resource, self.config.compat)
             .map_err(|fault| error(fault.text))?;
@@ -410,7 +435,7 @@ impl Engine {
             other => return Err(error(format!("unknown destination_type '{other}'"))),
         };
         let key: Arc<[u8]> = binding.routing_key.as_bytes().into();
-        let arguments = table_of(&binding.arguments);
+        let arguments = given(&binding.arguments, binding.exact.as_ref());
         self.change_binding(Action::Add, from, to, &key, arguments.as_table(), now, out);
         Ok(())
     }

@@ -194,9 +194,7 @@ impl Engine {
             Method::QueueDelete(method) => {
                 self.queue_delete(at, method, out).map(|reply| unless(method.nowait, reply))
             }
-            Method::QueuePurge(method) => {
-                self.purge(at, method.queue, out).map(|reply| unless(method.nowait, reply))
-            }
+            Method::QueuePurge(method) => self.purge(at, method.queue, method.nowait, out),
             Method::QueueBind(method) => {
                 let binding = Binding {
                     source: method.exchange,

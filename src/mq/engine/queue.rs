@@ -15,13 +15,15 @@ use super::settings::{QueueKind, Settings};
 /// Acknowledgements that are gathered before they are written.
 const ACKS_GATHERED_MAX: u64 = 1000;
 
-/// Who waits until a message is stored.
+/// Who waits until a record is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waiter {
     /// A publisher: the so many-th publish of a channel.
     Publish { connection: ConnectionId, channel: u16, opened: u32, seq: u64 },
     /// A dead letter, whose old queue keeps it until then.
     Transfer(TransferId),
+    /// Who purged so many messages: what is said to be gone does not come back.
+    Purge { connection: ConnectionId, channel: u16, opened: u32, messages: u32 },
 }
 
 /// What happened in a queue or a channel since it was made, or on a whole virtual host.
@@ -116,13 +118,14 @@ impl Log {
         is_first
     }
 
-    /// Writes what was gathered.
-    pub fn acks(&mut self, queue: QueueId, out: &mut Vec<Journal>) {
-        let Some(reason) = self.acks_reason.take() else { return };
+    /// Writes what was gathered, and says at which offset if there was something.
+    pub fn acks(&mut self, queue: QueueId, out: &mut Vec<Journal>) -> Option<u64> {
+        let reason = self.acks_reason.take()?;
         self.acks_count = 0;
         let ranges = std::mem::take(&mut self.acks);
         let offset = self.offset();
         out.push(Journal::Ack { queue, offset, reason, ranges });
+        Some(offset)
     }
 }
 

@@ -41,7 +41,7 @@ impl Engine {
         log.failed = true;
         for (_, waiter) in std::mem::take(&mut log.waiters) {
             // A dead letter that is not stored anew stays with its old queue: after a restart it is there.
-            if let super::queue::Waiter::Publish { .. } = waiter {
+            if !matches!(waiter, super::queue::Waiter::Transfer(_)) {
                 self.stored_one(waiter, false, now, out);
             }
         }

@@ -35,6 +35,9 @@ pub enum ImportError {
         /// The one that is missing.
         vhost: String,
     },
+    /// They are in force, and not on disk.
+    #[error("definitions cannot be stored")]
+    NotStored,
     /// One that makes no sense.
     #[error(transparent)]
     Change(#[from] ChangeError),
@@ -133,7 +136,9 @@ impl Broker {
                 return Err(ImportError::Vhost { member: "queues, exchanges or bindings", vhost });
             };
             host.run(|engine, out, now| engine.define(now, &definitions, out))?;
-            host.settled().await;
+            if !host.settled().await {
+                return Err(ImportError::NotStored);
+            }
         }
         Ok(())
     }

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::outbox::Outbox;
+use super::outbox::{Last, Outbox};
 use crate::mq::durable::{Durable, Link, Owner};
 use crate::mq::engine::{Config, ConnectionId, Engine, Id as _, Millis, Outputs, Peer, Totals};
+use crate::mq::wire::ReplyCode;
 
 /// What is short, as `connection.blocked` says it: RabbitMQ's words.
 fn reason(memory: bool, disk: bool) -> Option<&'static str> {
@@ -134,11 +135,14 @@ impl Host {
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
-    /// Returns when every change of definitions so far is on disk.
-    pub async fn settled(&self) {
+    /// Returns when every change of definitions so far is on disk; false if that is not to be.
+    pub async fn settled(&self) -> bool {
         let changes = self.state().changes;
-        // The sender lives in self, so this cannot fail while we are borrowed.
-        let _ = self.stored.subscribe().wait_for(|stored| *stored >= changes).await;
+        let mut stored = self.stored.subscribe();
+        tokio::select! {
+            stored = stored.wait_for(|stored| *stored >= changes) => stored.is_ok(),
+            () = self.closed() => false,
+        }
     }
 
     /// Looks at what there is.
@@ -257,6 +261,19 @@ impl Owner for Host {
 
     fn definitions_stored(&self, changes: u64) {
         self.stored.send_if_modified(|stored| std::mem::replace(stored, (*stored).max(changes)) < changes);
+    }
+
+    fn definitions_failed(&self) {
+        let code = ReplyCode::InternalError;
+        let last = Last::Close {
+            code: code.number(),
+            text: code.reply_text("definitions cannot be stored: the broker stops"),
+            method: (0, 0),
+        };
+        let state = self.state();
+        state.outboxes.iter().flatten().for_each(|(_, outbox)| outbox.give_up(last.clone()));
+        drop(state);
+        self.closed.send_replace(true);
     }
 
     fn disk_is_short(&self, short: bool) {

@@ -48,6 +48,8 @@ struct Inner {
     unread: usize,
     secrets: u32,
     last: Option<Last>,
+    /// What comes now is not sent.
+    mute: bool,
 }
 
 /// What may be sent once so many changes of definitions are on disk.
@@ -93,6 +95,10 @@ impl Outbox {
         let unread: usize = sends.iter().map(answer_size).sum();
         {
             let mut inner = self.inner();
+            if inner.mute {
+                sends.clear();
+                return;
+            }
             inner.unread += unread;
             match inner.parts.back_mut() {
                 Some(part) if part.after == after => {
@@ -116,6 +122,16 @@ impl Outbox {
         self.inner().last.get_or_insert(last);
         self.close();
         self.filled.notify_one();
+    }
+
+    /// Ends the connection with nothing of what it waits for.
+    pub fn give_up(&self, last: Last) {
+        {
+            let mut inner = self.inner();
+            inner.parts.clear();
+            inner.mute = true;
+        }
+        self.finish(last);
     }
 
     /// What may be sent now that so many changes are on disk. `spare` is where the next sends are gathered.
