@@ -181,12 +181,17 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &Path, size_max: u64) -> io::Resu
 
 /// Replaces a small file so that after a power cut it is the old or the new one, whole.
 pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+    put_file(disk, path, content)?;
+    disk.sync_dir(path.parent().unwrap_or(Path::new("/")))
+}
+
+/// The same, but for a sync of the directory: without it a power cut may bring the old one back.
+pub(crate) fn put_file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("tmp");
     let file = disk.open(&new, Mode::Truncate)?;
     write_all(&*file, &mut [IoSlice::new(content)], 0)?;
     file.sync()?;
-    disk.rename(&new, path)?;
-    disk.sync_dir(path.parent().unwrap_or(Path::new("/")))
+    disk.rename(&new, path)
 }
 
 /// Names in a directory, none when it is not there.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Disk, Mode, list_or_none, read_file, replace_file};
+use super::disk::{Disk, Mode, list_or_none, put_file, read_file, replace_file};
 use super::error::{Error, Result};
 use super::id::LogId;
 
@@ -40,7 +40,8 @@ pub(crate) struct Held {
     _lock: Box<dyn Any + Send + Sync>,
 }
 
-/// Takes a directory, makes it if need be, and removes the mark of an orderly stop.
+/// Takes a directory, makes it if need be, and removes the mark of an orderly stop. A new `node.json` is on disk once
+/// the caller has synced the directory.
 pub(crate) fn take(disk: &dyn Disk, root: &Path) -> Result<Held> {
     create_root(disk, root)?;
     let path = root.join("lock");
@@ -89,7 +90,7 @@ fn create_root(disk: &dyn Disk, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads or writes `node.json`.
+/// Reads or writes `node.json`; the directory is not synced.
 fn node(disk: &dyn Disk, root: &Path) -> Result<NodeInfo> {
     let path = root.join("node.json");
     let format = |why: String| Error::Format { path: path.clone(), why };
@@ -104,7 +105,7 @@ fn node(disk: &dyn Disk, root: &Path) -> Result<NodeInfo> {
     let node = NodeInfo { cluster_id: random()?, node_id: 1, disk_uuid: random()?, format: FORMAT };
     let mut text = serde_json::to_vec_pretty(&node).map_err(|error| format(error.to_string()))?;
     text.push(b'\n');
-    replace_file(disk, &path, &text).map_err(Error::io("write", &path))?;
+    put_file(disk, &path, &text).map_err(Error::io("write", &path))?;
     Ok(node)
 }
 

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use super::cache::Cache;
 use super::checkpoint::{self, Checkpoint, Flushed};
 use super::disk::memory::MemoryDisk;
-use super::disk::{Disk, DiskFile, Mode, OsDisk, list_or_none, read_file, replace_file};
+use super::disk::{Disk, DiskFile, Mode, OsDisk, list_or_none, put_file, read_file, replace_file};
 use super::error::{Error, Result};
 use super::flush::{self, Flusher};
 use super::id::LogId;
@@ -277,13 +277,14 @@ impl Store {
         for dir in [paths.logs(), paths.trash()] {
             disk.create_dir(&dir).map_err(Error::io("create", &dir))?;
         }
-        disk.sync_dir(root).map_err(Error::io("sync", root))?;
         let path = paths.flushed();
         let file = read_file(&*disk, &path, checkpoint::FILE_LEN_MAX).map_err(Error::io("read", &path))?;
         if file.is_none() && held.is_new {
             let empty = checkpoint::to_file(&Checkpoint::new());
-            replace_file(&*disk, &path, &empty).map_err(Error::io("write", &path))?;
+            put_file(&*disk, &path, &empty).map_err(Error::io("write", &path))?;
         }
+        // Once for all that is new: a start waits for every sync.
+        disk.sync_dir(root).map_err(Error::io("sync", root))?;
         let found_checkpoint = file.is_some() || held.is_new;
         let logs = file.map_or(Ok(Checkpoint::new()), |bytes| {
             let why = || "it is damaged; without it, every log is checked from its start".to_owned();
