@@ -22,6 +22,9 @@ use place::Place;
 /// Deliveries that do not come for so long are lost.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
+/// What a run that measured nothing ends with.
+const NOTHING_CAME: &str = "no message arrived";
+
 /// Arguments of `mq bench`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -141,7 +144,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     match end {
         End::Signal(signal) => Ok(Exit::Signal(signal)),
         End::Failed(failure) => Err(failure.into()),
-        End::Complete => args.verdict(&report),
+        End::Complete => args.verdict(&report, measured.0.sent_ever()),
     }
 }
 
@@ -190,12 +193,15 @@ impl Args {
         if self.load.fan_out { self.load.queues.into() } else { 1 }
     }
 
-    fn verdict(&self, report: &Report) -> anyhow::Result<Exit> {
+    fn verdict(&self, report: &Report, sent: u64) -> anyhow::Result<Exit> {
         if self.load.consumers == 0 && self.message.confirms.is_none() && self.result.fail_if.is_empty() {
             // What is only sent has no latency.
             return Ok(Exit::Done);
         }
-        let exit = self.result.verdict(report, "no message arrived")?;
+        let exit = self.result.verdict(report, NOTHING_CAME)?;
+        if sent > 0 && report.messages == 0 {
+            return Err(Failure::new(Exit::Partly, NOTHING_CAME).into());
+        }
         if let (0, Some(lost)) = (self.result.fail_if.len(), report.errors.get("lost")) {
             return Err(Failure::new(Exit::Partly, format!("{lost} deliveries did not come")).into());
         }
@@ -290,5 +296,33 @@ async fn sleep_until(instant: Option<tokio::time::Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::bench::Meter;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_arrived_has_failed() {
+        let report = Meter::new(1, Instant::now().into()).report();
+        let verdict = |line: &[&str], sent| Line::parse_from(line).args.verdict(&report, sent);
+        let error = verdict(&["bench"], 1000).unwrap_err();
+        assert_eq!(error.to_string(), NOTHING_CAME);
+        assert!(
+            verdict(&["bench", "--consumers", "0", "--confirms", "1"], 1).is_err(),
+            "nothing was confirmed"
+        );
+        assert!(verdict(&["bench"], 0).is_ok(), "nothing was sent");
+        assert!(verdict(&["bench", "--consumers", "0"], 1000).is_ok(), "nobody was to take anything");
     }
 }
