@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 
 use super::support::*;
-use crate::mq::engine::{At, Compat, Config, ConnectionId, Content, Journal, Loaded, Place, Send};
+use crate::mq::engine::{At, Compat, Config, ConnectionId, Content, Journal, Loaded, Place, Reply, Send};
 use crate::mq::wire::{Fields, Method, Table};
 
 /// A generator of random numbers: the same seed, the same history.
@@ -53,6 +53,8 @@ struct Play {
     taker: ConnectionId,
     /// The queue of the basic.get that is being answered.
     asked: Option<(&'static str, bool)>,
+    /// How many messages the queue.purge drops that is being answered.
+    purging: Option<u32>,
 }
 
 const PREFETCH: u16 = 7;
@@ -65,7 +67,7 @@ impl Play {
         world.tell(publisher, 1, declare("transient"));
         world.tell(publisher, 1, queue::Declare { durable: true, ..declare("served") });
         world.tell(publisher, 1, confirm::Select { nowait: false });
-        let mut play = Self { world, model: Model::default(), publisher, taker, asked: None };
+        let mut play = Self { world, model: Model::default(), publisher, taker, asked: None, purging: None };
         play.consume();
         play
     }
@@ -131,9 +133,13 @@ impl Play {
                 assert_eq!(remaining as usize + 1, self.model.ready[queue].len(), "remaining in {queue}");
                 (queue, tag, redelivered, message, !no_ack)
             }
-            Send::Reply { reply: crate::mq::engine::Reply::BasicGetEmpty, .. } => {
+            Send::Reply { reply: Reply::BasicGetEmpty, .. } => {
                 let (queue, _) = self.asked.take().expect("somebody asked");
                 assert!(self.model.ready.get(queue).is_none_or(BTreeMap::is_empty), "{queue} is not empty");
+                return;
+            }
+            Send::Reply { reply: Reply::QueuePurgeOk { messages }, .. } => {
+                assert_eq!(self.purging.take(), Some(messages), "what a purge drops");
                 return;
             }
             Send::CloseChannel { text, .. } => panic!("{text}"),
@@ -187,6 +193,19 @@ impl Play {
         self.watch();
     }
 
+    fn purge(&mut self, queue: &'static str) {
+        self.purging = Some(self.model.ready.remove(queue).map_or(0, |ready| ready.len() as u32));
+        self.world.tell(self.taker, 1, queue::Purge { ticket: 0, queue, nowait: false });
+        self.watch();
+        if self.purging.is_some() {
+            // Something of it has to be stored first.
+            let id = self.world.engine.queue_id(queue).unwrap();
+            self.world.stored(id, self.world.records(id));
+            self.watch();
+        }
+        assert!(self.purging.is_none(), "queue.purge was answered");
+    }
+
     fn return_all(&mut self) {
         for (queue, seq, known) in std::mem::take(&mut self.model.unacked).into_values() {
             let known = Known { redelivered: true, ..known };
@@ -212,9 +231,7 @@ impl Play {
             }
             17 if dice.below(4) == 0 => {
                 let queue = dice.pick(&QUEUES);
-                self.model.ready.remove(queue);
-                self.world.tell(self.taker, 1, queue::Purge { ticket: 0, queue, nowait: false });
-                self.watch();
+                self.purge(queue);
             }
             18 if dice.below(4) == 0 => {
                 self.return_all();

@@ -236,6 +236,11 @@ impl World {
         self.keep();
     }
 
+    /// How many records the log of a queue has, stored or not.
+    pub fn records(&self, queue: QueueId) -> u64 {
+        self.journal.iter().filter(|op| is_record_of(op, queue)).count() as u64
+    }
+
     pub fn disconnect(&mut self, connection: ConnectionId) {
         self.out.clear();
         self.engine.disconnect(self.now, connection, &mut self.out);
@@ -370,7 +375,7 @@ impl World {
         for name in queues {
             let id = self.engine.queue_id(name).unwrap();
             let live = self.live(id);
-            let end = self.journal.iter().filter(|op| is_record_of(op, id)).count() as u64;
+            let end = self.records(id);
             let recovered: Vec<Recovered> = live
                 .iter()
                 .map(|(offset, message)| Recovered {
