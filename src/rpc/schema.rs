@@ -86,8 +86,8 @@ impl Schema {
         absent: &[(String, String)],
     ) -> Result<Self, SchemaError> {
         let files = repair::add_well_known(files);
-        match Self::link(files.clone()) {
-            Ok(schema) => Ok(schema),
+        match Self::pool_of(&files) {
+            Ok(pool) => Ok(Self::new(pool, files)),
             Err(error) => {
                 Self::link(repair::repair(files.clone())).map_err(|_| explained(error, &files, absent))
             }
@@ -95,9 +95,15 @@ impl Schema {
     }
 
     fn link(files: Vec<RawFile>) -> Result<Self, SchemaError> {
-        let pool = DescriptorPool::new(merge::to_set(&files))
-            .map_err(|error| SchemaError::Link(error.to_string()))?;
-        Ok(Self { pool: Arc::new(pool), files: files.into(), conflicts: Arc::default() })
+        Ok(Self::new(Self::pool_of(&files)?, files))
+    }
+
+    fn pool_of(files: &[RawFile]) -> Result<DescriptorPool, SchemaError> {
+        DescriptorPool::new(merge::to_set(files)).map_err(|error| SchemaError::Link(error.to_string()))
+    }
+
+    fn new(pool: DescriptorPool, files: Vec<RawFile>) -> Self {
+        Self { pool: Arc::new(pool), files: files.into(), conflicts: Arc::default() }
     }
 
     /// Compiles `.proto` files or directories of them.

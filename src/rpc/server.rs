@@ -9,6 +9,7 @@
 //! Whoever accepts streams (with permits, TLS and a limit on connections) gives each to
 //! [`Server::serve_connection`].
 
+mod again;
 mod connection;
 mod cors;
 mod exchange;

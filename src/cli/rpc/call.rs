@@ -153,12 +153,14 @@ struct Invocation<'a> {
 
 async fn call(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let name = MethodName::parse(&args.method);
-    let remote = Remote::open(&args.connect, &args.protocol, Wanted::Method(&name), app).await?;
+    // Each stage in a box of its own: together they are so large that the pages they take on the stack are felt.
+    let remote = Box::pin(Remote::open(&args.connect, &args.protocol, Wanted::Method(&name), app)).await?;
     if args.raw {
-        return raw(args, app, &name, &remote).await;
+        return Box::pin(raw(args, app, &name, &remote)).await;
     }
     let policy = args.policy();
-    let found = wait_ready(&policy, || lookup::method(&name, &args.schema, &remote)).await?;
+    let found =
+        Box::pin(wait_ready(&policy, || Box::pin(lookup::method(&name, &args.schema, &remote)))).await?;
     warn_of_conflicts(&found.schema, app);
     let show = Show::new(app, &found, args.json.clone(), remote.options.format);
     let invocation = Invocation { args, app, remote, found: &found, show };
@@ -166,16 +168,16 @@ async fn call(args: &Args, app: &App) -> anyhow::Result<Exit> {
         invocation.remote.follow()?;
     }
     if args.each {
-        return each::run(&invocation).await;
+        return Box::pin(each::run(&invocation)).await;
     }
     if args.trace {
-        return trace::run(&invocation).await;
+        return Box::pin(trace::run(&invocation)).await;
     }
     let kind = invocation.found.method.kind;
     match (kind.client_streams(), kind.server_streams()) {
-        (false, false) => invocation.unary().await,
-        (false, true) => invocation.server_stream().await,
-        (true, _) => invocation.client_stream().await,
+        (false, false) => Box::pin(invocation.unary()).await,
+        (false, true) => Box::pin(invocation.server_stream()).await,
+        (true, _) => Box::pin(invocation.client_stream()).await,
     }
 }
 

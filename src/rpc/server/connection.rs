@@ -15,6 +15,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::again::Again;
 use super::exchange::{self, Answer};
 use super::pace::{Pace, Phase, Timed};
 use super::reply::{LostReply, ReplyBody};
@@ -72,7 +73,7 @@ where
             .keep_alive_timeout(limits.keepalive_wait_max)
             .serve_connection(TokioIo::new(stream), service(server, &peer, &share))
     );
-    let mut calls = FuturesUnordered::new();
+    let (mut calls, again) = (FuturesUnordered::new(), Again::new());
     let mut draining = pin!(server.shutdown.draining());
     let mut stopped = pin!(server.shutdown.stopped());
     let mut idle = pin!(tokio::time::sleep(limits.idle_max.unwrap_or_default()));
@@ -85,18 +86,23 @@ where
             told = true;
             connection.as_mut().graceful_shutdown();
         }
-        loop {
-            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                return Poll::Ready(ended);
+        let polled = again.poll(cx, |cx| {
+            loop {
+                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(ended);
+                }
+                tasks.take(&mut calls);
+                let before = calls.len();
+                while let Poll::Ready(Some(())) = calls.poll_next_unpin(cx) {}
+                if calls.len() == before {
+                    return Poll::Pending;
+                }
+                // Calls have ended: their replies leave now, all in one write, and not after a trip of this
+                // task through the scheduler. Tokio's budget ends this loop even under a flood of requests.
             }
-            tasks.take(&mut calls);
-            let before = calls.len();
-            while let Poll::Ready(Some(())) = calls.poll_next_unpin(cx) {}
-            if calls.len() == before {
-                break;
-            }
-            // Calls have ended: their replies leave now, all in one write, and not after a trip of this
-            // task through the scheduler. Tokio's budget ends this loop even under a flood of requests.
+        });
+        if polled.is_ready() {
+            return polled;
         }
         if let Some(idle_max) = limits.idle_max {
             if calls.is_empty() && !was_idle {
