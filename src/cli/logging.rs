@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Dispatch, Event, Metadata, Subscriber, dispatcher};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::app::App;
 
@@ -35,17 +35,78 @@ pub fn start(app: &App) {
     // What h2 warns of is what a peer does, such as a PING that nobody asked for: nothing a user could mend.
     let of_h2 = if verbose { level } else { LevelFilter::ERROR };
     let targets = Targets::new().with_default(level).with_target("h2", of_h2);
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(|| Line)
-        .with_ansi(app.printer.look().err.colour)
-        .with_target(verbose);
+    let late =
+        Late { level, verbose, colour: app.printer.look().err.colour, targets, writer: OnceLock::new() };
     // A subscriber that somebody else has set, as tests do, stays.
-    let _ = if verbose {
-        builder.with_timer(tracing_subscriber::fmt::time::uptime()).finish().with(targets).try_init()
-    } else {
-        builder.without_time().finish().with(targets).try_init()
-    };
+    let _ = dispatcher::set_global_default(Dispatch::new(late));
+}
+
+/// Makes what writes the lines when there is one to write: most commands have none, and it takes memory and time.
+struct Late {
+    level: LevelFilter,
+    verbose: bool,
+    colour: bool,
+    targets: Targets,
+    writer: OnceLock<Dispatch>,
+}
+
+impl Late {
+    fn writer(&self) -> &Dispatch {
+        self.writer.get_or_init(|| {
+            let builder = tracing_subscriber::fmt()
+                .with_max_level(self.level)
+                .with_writer(|| Line)
+                .with_ansi(self.colour)
+                .with_target(self.verbose);
+            if self.verbose {
+                Dispatch::new(builder.with_timer(tracing_subscriber::fmt::time::uptime()).finish())
+            } else {
+                Dispatch::new(builder.without_time().finish())
+            }
+        })
+    }
+}
+
+impl Subscriber for Late {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.targets.would_enable(metadata.target(), metadata.level())
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level)
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        self.writer().new_span(span)
+    }
+
+    fn record(&self, span: &Id, values: &Record<'_>) {
+        self.writer().record(span, values);
+    }
+
+    fn record_follows_from(&self, span: &Id, follows: &Id) {
+        self.writer().record_follows_from(span, follows);
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        self.writer().event(event);
+    }
+
+    fn enter(&self, span: &Id) {
+        self.writer().enter(span);
+    }
+
+    fn exit(&self, span: &Id) {
+        self.writer().exit(span);
+    }
+
+    fn clone_span(&self, span: &Id) -> Id {
+        self.writer().clone_span(span)
+    }
+
+    fn try_close(&self, span: Id) -> bool {
+        self.writer().try_close(span)
+    }
 }
 
 /// Keeps logs off the terminal until it is dropped; then they are written.

@@ -29,6 +29,7 @@ mod rpc_mistakes;
 mod rpc_panic;
 mod rpc_peers;
 mod rpc_protocols;
+mod rpc_reflection;
 mod rpc_registry;
 mod rpc_serve;
 mod rpc_server;

@@ -4,13 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bandy::rpc::Code;
 use bandy::rpc::backend::Peer;
+use bandy::rpc::catalog::method_id;
+use bandy::rpc::compact::client::{CallOptions, Client};
 use bandy::rpc::server::{Limits, Server};
+use bandy::shutdown::Shutdown;
 use bandy::transport::{Address, Listener, Stream, mem};
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::rpc_server::server_with;
+use crate::rpc_server::{ADA, server_with};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -129,4 +134,53 @@ async fn an_idle_connection_is_closed_if_that_is_wanted_in_every_protocol() {
     }
     let took = until_closed(&mut lines).await;
     assert!((idle_max / 2..idle_max).contains(&took), "{took:?}");
+}
+
+/// How long it takes until a client knows that its connection takes no more calls.
+async fn until_left(client: &Client) -> Duration {
+    let begun = Instant::now();
+    while !client.is_closed() {
+        assert!(begun.elapsed() < LONG, "it is never closed");
+        sleep(Duration::from_millis(100)).await;
+    }
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_of_the_compact_protocol_is_left_too() {
+    let idle_max = Duration::from_secs(30);
+    // The server looks around every five seconds; and the client has to be told.
+    let late = Duration::from_secs(6);
+    let network = mem::Network::new(1);
+    let shutdown = Shutdown::new();
+    let greeted = async |server: &Arc<Server>| {
+        let stream = connect(server, &network).await;
+        Client::connect(stream, Instant::now() + idle_max, &shutdown).await.unwrap()
+    };
+    let echo = async |client: &Client| {
+        client.unary(method_id("t.T/Echo"), Bytes::from_static(ADA), &CallOptions::default()).await
+    };
+
+    let (server, _shutdown, _events) = server_with(Limits { idle_max: Some(idle_max), ..Limits::default() });
+    let client = greeted(&server).await;
+    for _ in 0..3 {
+        assert_eq!(echo(&client).await.message.as_deref(), Some(ADA));
+        sleep(idle_max * 2 / 3).await;
+    }
+    let took = until_left(&client).await + idle_max * 2 / 3;
+    assert!((idle_max..=idle_max + late).contains(&took), "{took:?}");
+
+    // What has work to do is no idle connection.
+    let client = greeted(&server).await;
+    let options = CallOptions { timeout: Some(idle_max * 4), ..CallOptions::default() };
+    let begun = Instant::now();
+    let reply = client.unary(method_id("t.T/Never"), Bytes::new(), &options).await;
+    assert_eq!((reply.ending.status.code, begun.elapsed()), (Code::DeadlineExceeded, idle_max * 4));
+    assert!(until_left(&client).await <= idle_max + late);
+
+    // Without the flag it is kept.
+    let (server, _shutdown, _events) = server_with(Limits::default());
+    let client = greeted(&server).await;
+    sleep(LONG).await;
+    assert_eq!(echo(&client).await.message.as_deref(), Some(ADA));
 }

@@ -53,3 +53,19 @@ fn flags_of_other_tools_are_answered_with_ours() {
         bandy(words).runs().exits(2).complains("unexpected argument").complains(tip);
     }
 }
+
+#[test]
+fn a_file_that_is_wrong_is_told_of_before_the_server_is_asked() {
+    for words in ["rpc ls", "rpc info M", "rpc call Say"] {
+        bandy(words).with("-e 127.0.0.1:1 --proto nothing.proto").runs().exits(1).complains("nothing.proto");
+    }
+}
+
+#[test]
+fn a_name_that_leads_nowhere_has_a_tip_of_its_own() {
+    // RFC 6761, section 6.4: no resolver knows such a name.
+    let ran = bandy("rpc ls -e nobody.invalid:1").runs().exits(3).complains("cannot resolve nobody.invalid");
+    let ran = ran.complains("tip: is the name right? 'getent hosts NAME' asks the same resolver");
+    assert!(!ran.err().contains("rpc wait"), "{}", ran.err());
+    bandy("rpc ls -e 127.0.0.1:1").runs().exits(3).complains("tip: wait for it: bandy rpc wait -e");
+}
