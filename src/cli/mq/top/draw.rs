@@ -363,7 +363,7 @@ mod tests {
         assert!(drawn.contains("messages in per second, at most 13.0/s"), "{drawn}");
         let header = lines.iter().position(|line| line.contains("QUEUE")).unwrap();
         assert!(lines[header].contains("READY▼") && !lines[header].contains("MEMORY"), "{drawn}");
-        assert!(lines[header + 1].contains("…f.a.queue.in.which.letters.lie.dead"), "{drawn}");
+        assert!(lines[header + 1].contains("….a.queue.in.which.letters.lie.dead"), "{drawn}");
         assert!(lines[header + 1].contains("1.23M        1      0"), "{drawn}");
         assert!(lines[header + 2].starts_with("│jobs"), "{drawn}");
         assert!(lines[23].contains("←→ sort  / filter"), "{drawn}");
