@@ -46,7 +46,7 @@ fn queues(at: &At) {
     at.mq("send jobs bad").runs().exits(0);
     at.mq("recv jobs --retries 0 --dead-letter dead -- false").runs().exits(1);
     at.mq("recv dead -o '%v %H{x-first-death-queue}'").runs().prints("bad jobs\n");
-    at.mq("ping -n 2 -i 0.01s").runs().exits(0).complains("2 came back");
+    at.mq("ping -n 2 -i 0.01s").runs().exits(0).complains("2 answered");
     at.mq("purge jobs -y").runs().exits(0);
     at.mq("rm jobs -y").runs().exits(0);
 }
