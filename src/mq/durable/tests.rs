@@ -1,5 +1,8 @@
 //! Random histories on a disk that loses power: what was confirmed is there, what was not published is not.
 
+mod full;
+mod promises;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -41,6 +44,8 @@ struct Inner {
     link: Option<Link>,
     changes: u64,
     stored: u64,
+    failed: bool,
+    short: bool,
     now: Millis,
 }
 
@@ -70,9 +75,13 @@ impl Owner for Held {
         self.0.lock().unwrap().stored = changes;
     }
 
-    fn definitions_failed(&self) {}
+    fn definitions_failed(&self) {
+        self.0.lock().unwrap().failed = true;
+    }
 
-    fn disk_is_short(&self, _short: bool) {}
+    fn disk_is_short(&self, short: bool) {
+        self.0.lock().unwrap().short = short;
+    }
 }
 
 impl World {
@@ -102,6 +111,8 @@ impl World {
             link: Some(link.clone()),
             changes: 0,
             stored: 0,
+            failed: false,
+            short: false,
             now,
         };
         durable.recover(&link, &mut inner.engine, now, &mut inner.out);

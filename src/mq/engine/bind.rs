@@ -411,12 +411,11 @@ impl Engine {
     ) {
         let Some(exchange) = self.exchanges.get_mut(from) else { return };
         let changed = match action {
-            Action::Add => exchange.bindings.add(to, key, arguments),
+            Action::Add => exchange.bindings.add(to, key, arguments).then(|| arguments.into()),
             Action::Remove => exchange.bindings.remove(to, key, arguments),
         };
-        if !changed {
-            return;
-        }
+        // What goes is named as it was made, whoever says it in other words.
+        let Some(held): Option<TableBuf> = changed else { return };
         self.generation += 1;
         let still = exchange.bindings.is_bound(to);
         let (source, source_durable) = (exchange.name.clone(), exchange.durable);
@@ -436,7 +435,7 @@ impl Engine {
             (true, Some(_)) | (false, None) => {}
         }
         if source_durable && target_durable {
-            let definition = BindingDefinition::new(&source, &target, to, key, arguments);
+            let definition = BindingDefinition::new(&source, &target, to, key, held.as_table());
             out.changes.push(match action {
                 Action::Add => Change::Bound(definition),
                 Action::Remove => Change::Unbound(definition),

@@ -230,13 +230,16 @@ impl Bindings {
         true
     }
 
-    /// Takes a binding away; false if there was none.
-    pub fn remove(&mut self, destination: Destination, key: &Arc<[u8]>, arguments: Table<'_>) -> bool {
-        let Some(same) = self.all.get_mut(&(destination, key.clone())) else { return false };
-        let Some(at) = same.iter().position(|held| value::is_same_table(held.as_table(), arguments)) else {
-            return false;
-        };
-        same.swap_remove(at);
+    /// Takes a binding away, and tells its arguments as they were given when it was made, if there was one.
+    pub fn remove(
+        &mut self,
+        destination: Destination,
+        key: &Arc<[u8]>,
+        arguments: Table<'_>,
+    ) -> Option<TableBuf> {
+        let same = self.all.get_mut(&(destination, key.clone()))?;
+        let at = same.iter().position(|held| value::is_same_table(held.as_table(), arguments))?;
+        let held = same.swap_remove(at);
         if same.is_empty() {
             self.all.remove(&(destination, key.clone()));
         }
@@ -253,7 +256,7 @@ impl Bindings {
             Routes::Fanout(all) => all.remove(destination),
             Routes::Topic(topics) => topics.remove(key, destination),
             Routes::Headers(all) => {
-                let asked = Match::new(arguments);
+                let asked = Match::new(held.as_table());
                 if let Some(at) = all.iter().position(|held| *held == (asked.clone(), destination)) {
                     all.remove(at);
                 }
@@ -267,7 +270,7 @@ impl Bindings {
                 });
             }
         }
-        true
+        Some(held)
     }
 
     /// The bindings to one destination.

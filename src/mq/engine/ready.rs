@@ -228,6 +228,11 @@ impl Lane {
         Some(load)
     }
 
+    /// Whether this is what was asked for.
+    pub fn expects(&self, place: Place) -> bool {
+        self.loading.is_some_and(|load| load.place == place)
+    }
+
     /// Takes in what was asked for, as far as it came; false if this lane did not ask for it.
     pub fn loaded(
         &mut self,
@@ -452,6 +457,11 @@ impl Ready {
             return None;
         }
         self.lanes.iter_mut().rev().find_map(Lane::wanted)
+    }
+
+    /// Whether something was asked for that begins there.
+    pub fn expects(&self, place: Place) -> bool {
+        self.lanes.iter().any(|lane| lane.expects(place))
     }
 
     pub fn loaded(

@@ -66,6 +66,10 @@ impl Engine {
         out: &mut Outputs,
     ) {
         let Some(queue) = self.queues.get_mut(id) else { return };
+        if !queue.ready.expects(place) {
+            // It was purged or moved since: nobody needs that any more.
+            return;
+        }
         if messages.is_empty() {
             self.store_failed(now, id, out);
             return;

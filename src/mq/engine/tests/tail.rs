@@ -425,3 +425,26 @@ fn ten_million_waiting_messages_are_a_run() {
     assert_eq!((view.ready, view.ready_bytes, world.engine.resident()), (10_000_000, 1_000_000_000, 0));
     assert_eq!(world.out.journal, [Journal::Load { queue: id, place: Place::log(0), count: 1024 }]);
 }
+
+#[test]
+fn what_nobody_waits_for_is_no_failure() {
+    let mut world = World::new();
+    let me = world.open();
+    world.tell(me, 1, queue::Declare { durable: true, ..declare("q") });
+    let id = world.engine.queue_id("q").unwrap();
+    let appends = |world: &World| world.journal.iter().any(|one| matches!(one, Journal::Append { .. }));
+    // It was purged while it was read.
+    world.engine.loaded(world.now, id, Place::log(0), &mut Vec::new(), &mut world.out);
+    world.publish(me, "", "q", persistent(), "goes on");
+    assert!(appends(&world));
+    // What somebody waits for is one.
+    let mut world = World::new();
+    let me = world.open();
+    world.tell(me, 1, queue::Declare { durable: true, ..declare("q") });
+    let id = world.engine.queue_id("q").unwrap();
+    let messages = [Recovered { offset: 0, priority: 0, size: 100, expires: 0 }];
+    world.engine.recover_queue(world.now, id, messages, 1, &mut world.out);
+    world.engine.loaded(world.now, id, Place::log(0), &mut Vec::new(), &mut world.out);
+    world.publish(me, "", "q", persistent(), "refused");
+    assert!(!appends(&world));
+}

@@ -1,0 +1,158 @@
+//! What an answer promises, and what costs the disk nothing.
+
+use super::*;
+use crate::mq::wire::method::exchange;
+use crate::storage::disk::sim::Faults;
+
+const START: Millis = 1_700_000_000_000;
+
+impl World {
+    /// All that is appended is synced, and what is said then.
+    fn hear_synced(&mut self) -> Vec<Out> {
+        self.work();
+        let _ = self.link.shared.with_store(Store::flush);
+        self.work();
+        self.hear()
+    }
+
+    fn bytes_appended(&self) -> u64 {
+        self.durable.counts().bytes_appended
+    }
+
+    /// Publishes a message with a delivery mode.
+    fn publish_as(&mut self, exchange: &str, routing_key: &[u8], mode: u8) {
+        self.published += 1;
+        self.open.insert(self.published, self.published);
+        let publish = basic::Publish { exchange, routing_key, ..basic::Publish::default() };
+        let content = Content { properties: vec![0x10, 0, mode].into(), body: "1".into() };
+        self.give(&publish.into(), Some(content));
+    }
+}
+
+fn purged(sends: &[Out]) -> Option<u32> {
+    sends.iter().find_map(|send| match send {
+        Out::Reply { reply: Reply::QueuePurgeOk { messages }, .. } => Some(*messages),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_purge_is_answered_once_it_is_on_disk_and_nothing_comes_back() {
+    let disk = SimDisk::default();
+    let mut world = World::start(&disk, START).unwrap();
+    world.declare_all();
+    (1..=50).for_each(|number| world.publish("plain", number, 0));
+    world.sync();
+    world.tell(queue::Purge { queue: "plain", nowait: false, ..queue::Purge::default() });
+    world.work();
+    assert_eq!(purged(&world.hear()), None, "nothing is synced");
+    assert_eq!(purged(&world.hear_synced()), Some(50));
+    // The channel goes on, and an empty queue has nothing to wait for.
+    world.tell(queue::Purge { queue: "plain", nowait: false, ..queue::Purge::default() });
+    assert_eq!(purged(&world.hear()), Some(0));
+    drop(world);
+    disk.power_cut(&mut fastrand::Rng::with_seed(1));
+    let mut world = World::start(&disk, START + 1000).unwrap();
+    assert_eq!(world.contents_of("plain"), [] as [u64; 0]);
+}
+
+#[test]
+fn definitions_that_cannot_be_stored_are_told_and_never_count_as_stored() {
+    let disk = SimDisk::default();
+    let mut world = World::start(&disk, START).unwrap();
+    world.declare_all();
+    world.sync();
+    let stored = world.owner.0.lock().unwrap().stored;
+    disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
+    world.tell(queue::Declare { queue: "late", durable: true, ..queue::Declare::default() });
+    world.hear_synced();
+    let inner = world.owner.0.lock().unwrap();
+    assert_eq!((inner.stored, inner.failed), (stored, true));
+    assert!(world.durable.failure().is_some());
+}
+
+#[test]
+fn what_is_not_to_be_kept_never_touches_the_disk() {
+    let disk = SimDisk::default();
+    let mut world = World::start(&disk, START).unwrap();
+    world.declare_all();
+    world.sync();
+    let before = world.bytes_appended();
+    world.tell(queue::Declare { queue: "fleeting", ..queue::Declare::default() });
+    for _ in 0..200 {
+        world.publish_as("", b"plain", 1);
+        world.publish_as("", b"fleeting", 2);
+    }
+    world.work();
+    world.hear();
+    assert_eq!(world.confirmed.len(), 400);
+    for queue in ["plain", "fleeting"] {
+        for _ in 0..100 {
+            let (tag, _) = world.get(queue).unwrap();
+            world.tell(basic::Nack { delivery_tag: tag, multiple: false, requeue: true });
+            let (tag, _) = world.get(queue).unwrap();
+            world.tell(basic::Ack { delivery_tag: tag, multiple: false });
+        }
+        world.tell(queue::Purge { queue, nowait: false, ..queue::Purge::default() });
+        assert_eq!(purged(&world.hear()), Some(100), "nothing to wait for");
+    }
+    world.sync();
+    assert_eq!(world.bytes_appended(), before);
+    // The measure measures.
+    world.publish_as("", b"plain", 2);
+    world.sync();
+    assert!(world.bytes_appended() > before);
+}
+
+#[test]
+fn arguments_that_json_cannot_say_survive_a_restart() {
+    const KEY: &str = "key";
+    let mode = |value: u32| TableBuf::new().with("x-queue-mode", Value::Decimal { scale: 1, value });
+    let declare = |world: &mut World, arguments: &TableBuf| {
+        let arguments: Table<'_> = arguments.as_table();
+        let name = queue::Declare { queue: "typed", durable: true, arguments, ..Default::default() };
+        world.tell(name);
+    };
+    let bind = |world: &mut World, key: &str| {
+        let arguments = TableBuf::new().with("x", Value::Bytes(b"\x80")).with("n", Value::U8(5));
+        let arguments: Table<'_> = arguments.as_table();
+        let routing_key = key;
+        let bind =
+            queue::Bind { queue: "typed", exchange: "ex", routing_key, arguments, ..Default::default() };
+        world.tell(bind);
+    };
+    let disk = SimDisk::default();
+    let mut world = World::start(&disk, START).unwrap();
+    world.tell(exchange::Declare { exchange: "ex", kind: "direct", durable: true, ..Default::default() });
+    declare(&mut world, &mode(5));
+    bind(&mut world, KEY);
+    bind(&mut world, "other");
+    world.close();
+
+    let mut world = World::start(&disk, START + 1000).unwrap();
+    declare(&mut world, &mode(5));
+    world.hear();
+    world.publish_as("ex", KEY.as_bytes(), 2);
+    world.publish_as("ex", b"other", 2);
+    world.sync();
+    assert_eq!(world.contents_of("typed").len(), 2);
+    let arguments = TableBuf::new().with("n", Value::I64(5)).with("x", Value::Bytes(b"\x80"));
+    let arguments: Table<'_> = arguments.as_table();
+    world.tell(queue::Unbind {
+        queue: "typed",
+        exchange: "ex",
+        routing_key: KEY,
+        arguments,
+        ..Default::default()
+    });
+    world.close();
+
+    let mut world = World::start(&disk, START + 2000).unwrap();
+    world.publish_as("ex", KEY.as_bytes(), 2);
+    world.publish_as("ex", b"other", 2);
+    world.sync();
+    assert_eq!(world.contents_of("typed").len(), 3, "the other binding only");
+    declare(&mut world, &mode(6));
+    let sends = std::mem::take(&mut world.owner.0.lock().unwrap().sends);
+    assert!(sends.iter().any(|send| matches!(send, Out::CloseChannel { code: 406, .. })), "{sends:?}");
+}
