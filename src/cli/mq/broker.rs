@@ -119,7 +119,7 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
     let role = Role { guarded: true, ..Role::from(Pillar::Mq) };
     serve::run(args.server, app, role, async |harness| {
         let opened = admin::open(args.admin.as_ref(), &harness, app).await?;
-        let urls = opened.as_ref().map(admin::Opened::url);
+        let urls = opened.urls();
         let durable = keeping.map(open).transpose()?.map(Arc::new);
         let broker = Broker::new(users, limits, &config, durable.clone(), harness.shutdown.clone());
         if let Some(durable) = &durable {
@@ -131,10 +131,8 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
             let imported = broker.import(definitions, None).await;
             imported.map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?;
         }
-        if let Some(opened) = opened {
-            admin::serve(opened, &broker, &harness);
-        }
-        let service = start(&broker, harness).with_urls(urls.into_iter().collect());
+        admin::serve(opened, &broker, &harness);
+        let service = start(&broker, harness).with_urls(urls);
         Ok(match durable {
             None => service,
             Some(durable) => service.with_end(move || end(&durable)),

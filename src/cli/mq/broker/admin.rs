@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::mq::api::beside;
 use crate::cli::serve::{Harness, resident_bytes};
 use crate::mq::server::{Broker, Facts, ListenerFact, Management};
 use crate::transport::{Acceptor, Address, Error, Listener};
@@ -66,8 +67,13 @@ impl Admin {
     }
 }
 
-/// A listener for the API, and its URL.
+/// Listeners for the API.
+#[derive(Default)]
 pub struct Opened {
+    doors: Vec<Door>,
+}
+
+struct Door {
     listener: Listener,
     acceptor: Acceptor,
     bound: Address,
@@ -75,17 +81,40 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// The URL that leads there.
-    pub fn url(&self) -> String {
-        format!("{}://{}", self.scheme.name(), self.bound)
+    /// The URLs that lead there. Sockets beside the broker's own are found by themselves.
+    pub fn urls(&self) -> Vec<String> {
+        let ports = self.doors.iter().filter(|door| matches!(door.bound, Address::Tcp { .. }));
+        ports.map(|door| format!("{}://{}", door.scheme.name(), door.bound)).collect()
     }
 }
 
-/// Opens what was asked for; without that RabbitMQ's own port, if the broker has RabbitMQ's own too and it is free.
+/// Opens a socket beside each Unix socket of the broker, and the port that was asked for; without that RabbitMQ's own
+/// port, if the broker has RabbitMQ's own too and it is free.
 ///
 /// # Errors
 /// The address cannot be had, or TLS is asked for without a certificate.
-pub async fn open(wanted: Option<&Admin>, harness: &Harness, app: &App) -> anyhow::Result<Option<Opened>> {
+pub async fn open(wanted: Option<&Admin>, harness: &Harness, app: &App) -> anyhow::Result<Opened> {
+    let mut opened = Opened::default();
+    if wanted == Some(&Admin::Off) {
+        return Ok(opened);
+    }
+    for listener in &harness.listeners {
+        let Ok(Address::Unix(socket)) = listener.address() else { continue };
+        let bound = Address::Unix(beside(&socket));
+        match Listener::bind(&bound).await {
+            Ok(listener) => {
+                let acceptor = Acceptor::new(CONNECTIONS_MAX);
+                opened.doors.push(Door { listener, acceptor, bound, scheme: Scheme::Http });
+            }
+            // The broker is of use without.
+            Err(error) => app.printer.warn(&format!("'mq ls' and others will not work there: {error}")),
+        }
+    }
+    opened.doors.extend(open_port(wanted, harness, app).await?);
+    Ok(opened)
+}
+
+async fn open_port(wanted: Option<&Admin>, harness: &Harness, app: &App) -> anyhow::Result<Option<Door>> {
     let (address, scheme) = match wanted {
         Some(Admin::Off) => return Ok(None),
         Some(Admin::At(address, scheme)) => (address.clone(), *scheme),
@@ -119,17 +148,22 @@ pub async fn open(wanted: Option<&Admin>, harness: &Harness, app: &App) -> anyho
         }
     };
     let bound = listener.address().map_err(|source| Error::Listen { address, source })?;
-    Ok(Some(Opened { listener, acceptor, bound, scheme }))
+    Ok(Some(Door { listener, acceptor, bound, scheme }))
 }
 
 /// Serves the API of a broker there.
 pub fn serve(opened: Opened, broker: &Arc<Broker>, harness: &Harness) {
+    if opened.doors.is_empty() {
+        return;
+    }
     let amqp = if harness.acceptor.speaks_tls() { "amqp/ssl" } else { "amqp" };
     let mut listeners: Vec<ListenerFact> =
         listening(harness).map(|(host, port)| ListenerFact { protocol: amqp, host, port }).collect();
-    if let Address::Tcp { host, port } = &opened.bound {
-        let (host, port) = (host.clone(), *port);
-        listeners.push(ListenerFact { protocol: opened.scheme.name(), host, port });
+    for door in &opened.doors {
+        if let Address::Tcp { host, port } = &door.bound {
+            let (host, port) = (host.clone(), *port);
+            listeners.push(ListenerFact { protocol: door.scheme.name(), host, port });
+        }
     }
     let facts = Facts {
         listeners,
@@ -137,12 +171,15 @@ pub fn serve(opened: Opened, broker: &Arc<Broker>, harness: &Harness) {
         certificate_expires: harness.acceptor.certificate_expires(),
     };
     let management = Management::new(Arc::clone(broker), facts);
-    let serve = move |stream| {
+    for Door { listener, acceptor, .. } in opened.doors {
         let management = Arc::clone(&management);
-        async move { management.serve(stream).await }
-    };
-    let shutdown = harness.shutdown.clone();
-    shutdown.spawn(opened.acceptor.run(opened.listener, shutdown.clone(), serve));
+        let serve = move |stream| {
+            let management = Arc::clone(&management);
+            async move { management.serve(stream).await }
+        };
+        let shutdown = harness.shutdown.clone();
+        shutdown.spawn(acceptor.run(listener, shutdown.clone(), serve));
+    }
 }
 
 /// Where the broker listens for clients, as far as it has ports.
