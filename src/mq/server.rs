@@ -86,6 +86,11 @@ impl Limits {
     }
 }
 
+/// The node, in RabbitMQ's form: a word, `@`, the machine.
+fn node_name() -> String {
+    format!("bandy@{}", rustix::system::uname().nodename().to_string_lossy())
+}
+
 /// What has gone through the broker.
 #[derive(Debug, Default)]
 pub struct Counts {

@@ -117,6 +117,7 @@ impl World {
         };
         durable.recover(&link, &mut inner.engine, now, &mut inner.out);
         let me = inner.engine.connect(Peer {
+            name: "test".into(),
             user: "guest".into(),
             access: Access::full().into(),
             channel_max: 0,

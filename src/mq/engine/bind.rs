@@ -20,7 +20,7 @@ use super::publish::{REPLY_TO, exchange_permission_name};
 use super::queue::{self, Counts, Log, Queue};
 use super::ready::Ready;
 use super::settings::{QueueKind, Settings};
-use super::{At, Engine, topic, value};
+use super::{At, Engine, topic, trace, value};
 
 /// What makes an exchange.
 pub(crate) struct NewExchange<'a> {
@@ -40,6 +40,7 @@ pub(crate) const PREDECLARED: &[(&str, Kind)] = &[
     ("amq.topic", Kind::Topic),
     ("amq.headers", Kind::Headers),
     ("amq.match", Kind::Headers),
+    (trace::EXCHANGE, Kind::Topic),
 ];
 
 /// A binding as a client names it.

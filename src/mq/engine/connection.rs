@@ -14,6 +14,8 @@ use super::view::ChannelView;
 /// What a client said and agreed to when it connected.
 #[derive(Debug, Clone)]
 pub struct Peer {
+    /// What the connection is called where it is told of.
+    pub name: Arc<str>,
     /// The user.
     pub user: Arc<str>,
     /// What the user may do here.

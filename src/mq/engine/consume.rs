@@ -14,6 +14,7 @@ use super::id::{ConsumerId, QueueId};
 use super::output::{Gone, Outputs, Reply, Send};
 use super::publish::REPLY_TO;
 use super::queue::{self, Getting};
+use super::trace::Doer;
 use super::unacked::Unacked;
 use super::{At, Engine, arguments, deliver};
 
@@ -291,9 +292,10 @@ impl Engine {
     fn hand_over(&mut self, id: QueueId, getting: Getting, now: u64, out: &mut Outputs) {
         let Getting { connection, channel: number, no_ack, .. } = getting;
         let at = At { now, connection, channel: number };
-        let Self { queues, connections, timers, .. } = self;
-        let channel = connections.get_mut(connection).and_then(|held| held.channel_mut(number));
-        let (Some(queue), Some(channel)) = (queues.get_mut(id), channel) else { return };
+        let Self { queues, connections, timers, tracer, .. } = self;
+        let Some(held) = connections.get_mut(connection) else { return };
+        let peer = tracer.is_some().then(|| held.peer.clone());
+        let (Some(queue), Some(channel)) = (queues.get_mut(id), held.channel_mut(number)) else { return };
         let Some(entry) = queue.ready.pop() else {
             queue.counts.got_nothing += 1;
             channel.counts.got_nothing += 1;
@@ -310,6 +312,10 @@ impl Engine {
         let tag = channel.tag();
         let remaining = u32::try_from(queue.ready.len()).unwrap_or(u32::MAX);
         let (message, redelivered) = (deliver::shown(queue, &entry), entry.redelivered);
+        if let (Some(tracer), Some(peer)) = (tracer, &peer) {
+            let by = Doer { peer, channel: number, now };
+            tracer.delivered(&queue.name, &message, redelivered, &by);
+        }
         out.send(connection, Send::GetOk { channel: number, tag, redelivered, remaining, message });
         deliver::want(queue, out);
         if no_ack {

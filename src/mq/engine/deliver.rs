@@ -14,6 +14,7 @@ use super::publish::Pushed;
 use super::queue::{Queue, Waiter};
 use super::ready::{Entry, Front, Place};
 use super::settings::{Overflow, QueueKind};
+use super::trace::Doer;
 use super::unacked::Unacked;
 
 /// How long acknowledgements are gathered before the log is told, in milliseconds.
@@ -133,7 +134,8 @@ impl Engine {
 
     /// Hands out what is ready to whose turn it is.
     pub(crate) fn run(&mut self, id: QueueId, now: Millis, out: &mut Outputs) {
-        let Self { queues, consumers, connections, resident, pace, dead, timers, acks_due, .. } = self;
+        let Self { queues, consumers, connections, resident, pace, dead, timers, acks_due, tracer, .. } =
+            self;
         let Some(queue) = queues.get_mut(id) else { return };
         while queue.ready.len() > 0 {
             let Some(consumer_id) = queue.consumers.next() else { break };
@@ -182,6 +184,10 @@ impl Engine {
             }
             let (number, consumer_tag) = (consumer.channel, consumer.tag.clone());
             let redelivered = entry.redelivered;
+            if let Some(tracer) = tracer {
+                let by = Doer { peer: &connection.peer, channel: number, now };
+                tracer.delivered(&queue.name, &message, redelivered, &by);
+            }
             let delivery = Delivery { channel: number, redelivered, tag, consumer: consumer_tag, message };
             out.deliver(consumer.connection, delivery, cost);
             queue.counts.redelivered += u64::from(redelivered);

@@ -64,7 +64,8 @@ impl Engine {
             return Ok(());
         };
         channel.counts.published += 1;
-        let may_be_known = !message::has_headers(&publish.properties)
+        let may_be_known = self.tracer.is_none()
+            && !message::has_headers(&publish.properties)
             && !publish.immediate
             && publish.body.len() as u64 <= self.config.message_size_max
             && !matches!(channel.mode, Mode::Transaction(_));
@@ -104,6 +105,9 @@ impl Engine {
         }
         let Checked { exchange, message, keys } = self.check(at, publish)?;
         let targets = self.targets(at, exchange, &message, &keys);
+        if self.tracer.is_some() {
+            self.trace_publish(at, &message, &keys, &targets.queues);
+        }
         if let Some(held) = self.exchanges.get_mut(exchange) {
             held.passed.0 += 1;
             held.passed.1 += targets.queues.len() as u64;

@@ -8,3 +8,4 @@ mod routing;
 mod rules;
 mod support;
 mod tail;
+mod trace;

@@ -147,8 +147,8 @@ pub struct VhostDefinition {
     /// RabbitMQ's default for `x-queue-type`, kept for whoever exports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_queue_type: Option<String>,
-    /// Kept, and of no effect.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    /// Whether the firehose is on. It is off again after a restart, as RabbitMQ's is.
+    #[serde(skip)]
     pub tracing: bool,
 }
 

@@ -59,12 +59,16 @@ pub(super) async fn serve(broker: &Broker, mut stream: Stream) {
     tracing::debug!(peer, user = %terms.user, "connected");
     let outbox = Arc::new(Outbox::default());
     let user = Arc::clone(&terms.user);
-    let id = host.connect(Peer { user, access, channel_max, cancel_notify }, Arc::clone(&outbox));
+    let ends = Ends::of(&stream);
+    let called = broker.live.name(&ends);
+    let name = Arc::from(&*called.text);
+    let id = host.connect(Peer { name, user, access, channel_max, cancel_notify }, Arc::clone(&outbox));
     // Whatever ends this future, what the connection holds goes back.
     let _held = Held { host: &host, id };
     let traffic = Arc::new(Traffic::default());
     let listed = broker.live.enter(Entry {
-        ends: Ends::of(&stream),
+        name: called,
+        ends,
         terms,
         host: Arc::clone(&host),
         id,

@@ -126,8 +126,15 @@ impl Drop for Listed<'_> {
     }
 }
 
+/// What a connection is called.
+pub(super) struct Name {
+    serial: u64,
+    pub text: String,
+}
+
 /// What a connection is listed with.
 pub(super) struct Entry {
+    pub name: Name,
     pub ends: Ends,
     pub terms: Terms,
     pub host: Arc<Host>,
@@ -141,17 +148,24 @@ impl Live {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lists a connection for as long as what is returned lives.
-    pub fn enter(&self, entry: Entry) -> Listed<'_> {
-        let Entry { ends, terms, host, id, outbox, traffic } = entry;
+    /// Names a connection that will be listed.
+    pub fn name(&self, ends: &Ends) -> Name {
         let mut inner = self.inner();
         inner.serial += 1;
         let serial = inner.serial;
-        let name = match (ends.peer, ends.local) {
+        let text = match (ends.peer, ends.local) {
             (Some(peer), Some(local)) => format!("{peer} -> {local}"),
             // Unix sockets have no names of their own.
             _ => format!("local:{serial} -> local"),
         };
+        Name { serial, text }
+    }
+
+    /// Lists a connection for as long as what is returned lives.
+    pub fn enter(&self, entry: Entry) -> Listed<'_> {
+        let Entry { name, ends, terms, host, id, outbox, traffic } = entry;
+        let Name { serial, text: name } = name;
+        let mut inner = self.inner();
         let link = Arc::new(Link { serial, name, ends, terms, host, id, outbox, traffic });
         inner.links.insert(serial, Arc::clone(&link));
         drop(inner);

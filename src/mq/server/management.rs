@@ -77,8 +77,7 @@ pub struct Management {
 impl Management {
     /// Of a broker. Rates are taken while somebody asks.
     pub fn new(broker: Arc<Broker>, facts: Facts) -> Arc<Self> {
-        let system = rustix::system::uname();
-        let node = format!("bandy@{}", system.nodename().to_string_lossy());
+        let node = super::node_name();
         let shutdown = broker.shutdown.clone();
         let management =
             Arc::new(Self { broker, facts, node, started: Instant::now(), rates: Rates::default() });

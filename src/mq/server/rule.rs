@@ -190,7 +190,13 @@ impl Broker {
             Change::UserDeleted(name) => {
                 self.send_away(|link| *link.terms.user == **name, &format!("user '{name}' was deleted"));
             }
-            Change::Vhost(vhost) => self.open_host(&vhost.name),
+            Change::Vhost(vhost) => {
+                self.open_host(&vhost.name);
+                let node = vhost.tracing.then(|| super::node_name().into());
+                if let Some(host) = self.host(&vhost.name) {
+                    host.run(|engine, _, _| engine.set_tracing(node));
+                }
+            }
             Change::VhostDeleted(name) => {
                 let closed = self.hosts.write().unwrap_or_else(PoisonError::into_inner).remove(name);
                 self.send_away(|link| link.host.name() == *name, &format!("vhost '{name}' is deleted"));

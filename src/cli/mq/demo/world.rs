@@ -33,7 +33,8 @@ impl World {
     /// A client with a channel.
     pub fn connect(&mut self, user: &str) -> ConnectionId {
         let access = Access::full().into();
-        let id = self.engine.connect(Peer { user: user.into(), access, channel_max: 1, cancel_notify: true });
+        let (name, user) = (user.into(), user.into());
+        let id = self.engine.connect(Peer { name, user, access, channel_max: 1, cancel_notify: true });
         self.tell(id, channel::Open::default());
         id
     }

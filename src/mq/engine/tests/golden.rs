@@ -223,6 +223,7 @@ fn connections(name: &str) -> Option<String> {
         "channel number above channel_max" => {
             let mut case = Case::new();
             case.connection = case.world.engine.connect(crate::mq::engine::Peer {
+                name: "test".into(),
                 user: "guest".into(),
                 access: Access::full().into(),
                 channel_max: 5,

@@ -133,6 +133,7 @@ impl World {
 
     pub fn connect_as(&mut self, user: &str, access: Access, cancel_notify: bool) -> ConnectionId {
         self.engine.connect(Peer {
+            name: "test".into(),
             user: user.into(),
             access: access.into(),
             channel_max: 2047,
