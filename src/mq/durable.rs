@@ -384,6 +384,21 @@ impl Durable {
         &self.shared.options.dir
     }
 
+    /// Bytes that are free on its disk.
+    pub fn disk_free(&self) -> Option<u64> {
+        self.shared.with_store(|store| store.free_bytes()).ok()
+    }
+
+    /// With fewer free bytes than this, publishers are blocked.
+    pub fn disk_free_min(&self) -> u64 {
+        self.shared.options.disk_free_min
+    }
+
+    /// Whether that is so.
+    pub fn disk_is_short(&self) -> bool {
+        self.shared.short.load(Ordering::Acquire)
+    }
+
     /// Queues that are not served because their logs are damaged.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)

@@ -79,6 +79,7 @@ mod settle;
 mod storage;
 mod tick;
 mod topic;
+mod trace;
 mod unacked;
 mod value;
 mod view;
@@ -98,6 +99,7 @@ use self::pace::Pace;
 use self::policy::Policies;
 use self::queue::Queue;
 use self::routes::Routes;
+use self::trace::Tracer;
 use crate::mq::wire::Table;
 
 pub use self::access::{Access, Pattern, PatternError, Permission, regex};
@@ -181,6 +183,8 @@ pub struct Engine {
     /// Channels opened so far.
     opened: u32,
     watching: bool,
+    /// None while nobody traces, which is nearly always.
+    tracer: Option<Box<Tracer>>,
     /// Channels with answers to publishers due.
     answers: Vec<(ConnectionId, u16)>,
     acks_due: Vec<QueueId>,
@@ -229,6 +233,7 @@ impl Engine {
             pushed: 0,
             opened: 0,
             watching: false,
+            tracer: None,
             answers: Vec::new(),
             acks_due: Vec::new(),
             dead: VecDeque::new(),
@@ -241,7 +246,7 @@ impl Engine {
                 kind: *kind,
                 durable: true,
                 auto_delete: false,
-                internal: false,
+                internal: *name == trace::EXCHANGE,
                 arguments: Table::default(),
             });
             if name.is_empty() {
@@ -255,6 +260,9 @@ impl Engine {
     pub fn finish(&mut self, out: &mut Outputs) {
         if !self.answers.is_empty() {
             self.answer_all(out);
+        }
+        if self.tracer.is_some() {
+            self.tell_traces(out);
         }
     }
 

@@ -123,6 +123,8 @@ pub struct Broker {
     durable: Option<Arc<Durable>>,
     /// What there was at the start without any change: letting go of that has to be remembered.
     given: HashSet<String>,
+    /// What earlier runs had changed.
+    kept: HashSet<String>,
     counts: Arc<Counts>,
     shutdown: Shutdown,
 }
@@ -152,6 +154,7 @@ impl Broker {
             config,
             durable,
             given,
+            kept: kept.iter().map(Change::kept_as).collect(),
             users: RwLock::new(users),
             hosts: RwLock::default(),
             live: Live::default(),

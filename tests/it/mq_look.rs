@@ -251,3 +251,78 @@ fn completion_is_silent_and_quick_where_nothing_answers() {
     shell("fish", script).arg("bandy mq info -e :1 ").home(&home).runs().exits(0).silently();
     assert!(started.elapsed() < std::time::Duration::from_secs(10));
 }
+
+/// With nothing but its local socket.
+fn local(home: &Home, words: &str) -> crate::support::Cmd {
+    bandy(&format!("mq {words} -e local:")).home(home)
+}
+
+#[test]
+fn a_local_broker_is_looked_at_and_arranged_without_any_port() {
+    let home = Home::new();
+    let server = bandy("mq broker -l local: --memory").home(&home).starts();
+    assert_eq!(server.url, "local:");
+    local(&home, "apply -").stdin(DEFINITIONS).runs().exits(0).complains("7 changed, 0 as they should be");
+    local(&home, "apply -").stdin(DEFINITIONS).runs().prints("").complains("0 changed, 7 as they should be");
+    let rows = |words: &str| local(&home, &format!("{words} --json")).runs().exits(0).out();
+    for (words, count) in [
+        ("ls", 3),
+        ("ls exchanges orders dlx", 2),
+        ("ls bindings", 2),
+        ("ls users", 1),
+        ("ls vhosts", 1),
+        ("ls consumers", 0),
+        ("top --once", 3),
+    ] {
+        assert_eq!(rows(words).lines().count(), count, "{words}");
+    }
+    let work: serde_json::Value = serde_json::from_str(&rows("info work")).unwrap();
+    assert_eq!(
+        (&work["arguments"]["x-max-length"], &work["bindings"][0]["routing_key"]),
+        (&2.into(), &"eu.#".into())
+    );
+    local(&home, "info wrok").runs().exits(5).complains("did you mean 'work'?");
+    let exported = local(&home, "export").runs().exits(0).out();
+    local(&home, "apply -").stdin(exported).runs().exits(0).complains("0 changed");
+    let socket = home.path("run/mq/default.sock.admin");
+    assert!(socket.exists());
+    server.signal(Signal::TERM);
+    server.ends().exits(0);
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_broker_without_an_api_says_so() {
+    let home = Home::new();
+    let _server = bandy("mq broker -l local: --memory --admin none").home(&home).starts();
+    local(&home, "ls").runs().exits(3).complains("without its management API");
+}
+
+#[test]
+fn the_firehose_tells_of_the_default_exchange_and_of_deliveries() {
+    let home = Home::new();
+    let _server = bandy("mq broker -l local: --memory").home(&home).starts();
+    local(&home, "apply -").stdin(DEFINITIONS).runs().exits(0);
+    let mut tap = local(&home, "tap --firehose --json -n 2").spawns();
+    tap.says("the firehose of virtual host '/' is on");
+    let bound = || local(&home, "ls bindings").runs().out().matches("amq.rabbitmq.trace").count() == 2;
+    crate::support::until("the tap is bound", bound);
+    local(&home, "replay - --speed max").stdin(envelope("", "dead", "straight in")).runs().exits(0);
+    let published = heard(&mut tap);
+    assert_eq!((&published["event"], &published["value"]), (&"publish".into(), &"straight in".into()));
+    assert_eq!((&published["exchange"], &published["routing_key"]), (&"".into(), &"dead".into()));
+    assert_eq!(
+        (&published["routed_queues"], &published["user"]),
+        (&serde_json::json!(["dead"]), &"guest".into())
+    );
+    assert_eq!((&published["properties"]["priority"], &published["headers"]["n"]), (&3.into(), &"5".into()));
+    local(&home, "recv dead").runs().exits(0).shows("straight in");
+    let delivered = heard(&mut tap);
+    assert_eq!((&delivered["event"], &delivered["queue"]), (&"deliver".into(), &"dead".into()));
+    assert_eq!(
+        (&delivered["vhost"], &delivered["properties"]["content_type"]),
+        (&"/".into(), &"text/x".into())
+    );
+    tap.ends().exits(0).complains("the firehose is off again");
+    assert!(local(&home, "ls vhosts --json").runs().out().contains(r#""tracing":false"#));
+}

@@ -64,7 +64,8 @@ pub struct Args {
     /// Users, virtual hosts and permissions: JSON as rabbitmqctl export_definitions writes it
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     pub user_file: Option<PathBuf>,
-    /// What is defined at the start: queues, users, policies, …: JSON as rabbitmqctl export_definitions writes it
+    /// What is defined at the start, unless earlier runs have it: queues, users, policies, …: JSON as
+    /// rabbitmqctl export_definitions writes it
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub definitions: Option<PathBuf>,
     /// Serve RabbitMQ's management API there: HOST:PORT, :PORT, https://HOST:PORT, or none [default: 127.0.0.1:15672
@@ -128,7 +129,7 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
         }
         if let Some(definitions) = &definitions {
             let path = args.definitions.unwrap_or_default();
-            let imported = broker.import(definitions, None).await;
+            let imported = broker.import_at_start(definitions).await;
             imported.map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?;
         }
         admin::serve(opened, &broker, &harness);

@@ -46,6 +46,13 @@ pub enum ImportError {
     Definition(#[from] DefinitionError),
 }
 
+/// What counts where a file and earlier runs differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Precedence {
+    File,
+    Held,
+}
+
 /// The members of a file that are lists of one thing.
 fn list<T: DeserializeOwned>(file: &Map<String, Json>, member: &'static str) -> Result<Vec<T>, ImportError> {
     let Some(value) = file.get(member).filter(|value| !value.is_null()) else { return Ok(Vec::new()) };
@@ -103,33 +110,58 @@ impl Broker {
     /// # Errors
     /// The first that makes no sense; those before it were taken over.
     pub async fn import(&self, file: &Json, vhost: Option<&str>) -> Result<(), ImportError> {
+        self.import_as(Precedence::File, file, vhost).await
+    }
+
+    /// The same at the start: what earlier runs have changed stays as it is, as RabbitMQ's documentation has it: "The
+    /// definitions in the file will not overwrite anything already in the broker."
+    ///
+    /// # Errors
+    /// As [`import`](Self::import).
+    pub async fn import_at_start(&self, file: &Json) -> Result<(), ImportError> {
+        self.import_as(Precedence::Held, file, None).await
+    }
+
+    async fn define(&self, precedence: Precedence, change: Change) -> Result<(), ImportError> {
+        if precedence == Precedence::Held && self.kept.contains(&change.kept_as()) {
+            return Ok(());
+        }
+        Ok(self.change(change).await?)
+    }
+
+    async fn import_as(
+        &self,
+        precedence: Precedence,
+        file: &Json,
+        vhost: Option<&str>,
+    ) -> Result<(), ImportError> {
         let file = file.as_object().ok_or_else(|| ImportError::Form("expected an object".to_owned()))?;
         if vhost.is_none() {
             for user in list::<FileUser>(file, "users")? {
-                self.change(Change::User(user.into())).await?;
+                self.define(precedence, Change::User(user.into())).await?;
             }
             for vhost in list::<VhostDefinition>(file, "vhosts")? {
-                self.change(Change::Vhost(vhost)).await?;
+                self.define(precedence, Change::Vhost(vhost)).await?;
             }
             for permission in list(file, "permissions")? {
-                self.change(Change::Permission(permission)).await?;
+                self.define(precedence, Change::Permission(permission)).await?;
             }
             for permission in list(file, "topic_permissions")? {
-                self.change(Change::TopicPermission(permission)).await?;
+                self.define(precedence, Change::TopicPermission(permission)).await?;
             }
             for parameter in list::<Json>(file, "global_parameters")? {
                 let name = parameter.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
                 // That of the broker it comes from is its own.
                 if let (Some(value), true) = (parameter.get("value"), name != "internal_cluster_id") {
-                    self.change(Change::GlobalParameter { name, value: value.clone() }).await?;
+                    self.define(precedence, Change::GlobalParameter { name, value: value.clone() }).await?;
                 }
             }
         }
         for (vhost, parameter) in placed::<Json>(file, "parameters", vhost)? {
-            self.import_parameter(&vhost, &parameter).await?;
+            self.import_parameter(precedence, &vhost, &parameter).await?;
         }
         for (vhost, policy) in placed(file, "policies", vhost)? {
-            self.change(Change::Policy { vhost, policy }).await?;
+            self.define(precedence, Change::Policy { vhost, policy }).await?;
         }
         for (vhost, definitions) in placed_definitions(file, vhost)? {
             let Some(host) = self.host(&vhost) else {
@@ -144,7 +176,12 @@ impl Broker {
     }
 
     /// Parameters of components: operator policies and limits are kept as such.
-    async fn import_parameter(&self, vhost: &str, parameter: &Json) -> Result<(), ImportError> {
+    async fn import_parameter(
+        &self,
+        precedence: Precedence,
+        vhost: &str,
+        parameter: &Json,
+    ) -> Result<(), ImportError> {
         let text = |name: &str| parameter.get(name).and_then(Json::as_str).unwrap_or_default();
         let value = parameter.get("value").cloned().unwrap_or_default();
         match text("component") {
@@ -156,13 +193,13 @@ impl Broker {
                 let policy: PolicyDefinition = serde_json::from_value(value).map_err(|error| {
                     ImportError::Member { member: "parameters", reason: error.to_string() }
                 })?;
-                self.change(Change::OperatorPolicy { vhost: vhost.to_owned(), policy }).await?;
+                self.define(precedence, Change::OperatorPolicy { vhost: vhost.to_owned(), policy }).await?;
             }
             "vhost-limits" => {
                 for (name, value) in value.as_object().into_iter().flatten() {
                     let value = value.as_i64().unwrap_or(-1);
                     let (vhost, name) = (vhost.to_owned(), name.clone());
-                    self.change(Change::VhostLimit { vhost, name, value }).await?;
+                    self.define(precedence, Change::VhostLimit { vhost, name, value }).await?;
                 }
             }
             other => tracing::warn!(component = other, name = text("name"), "parameter is of no use here"),

@@ -31,9 +31,18 @@ pub enum ChangeError {
     /// Of policies.
     #[error(transparent)]
     Policy(#[from] DefinitionError),
+    /// It holds, but the disk does not have it.
+    #[error("it holds until the broker stops: it could not be written to disk")]
+    NotKept,
 }
 
 impl Change {
+    /// The key it is kept under.
+    pub(super) fn kept_as(&self) -> String {
+        let (kind, names, _) = self.key();
+        joined(kind, &names)
+    }
+
     /// What it is about: a kind, names, and whether that is gone.
     fn key(&self) -> (&'static str, Vec<&str>, bool) {
         match self {
@@ -93,15 +102,17 @@ pub(super) fn kept(durable: &Durable) -> Vec<Change> {
 
 impl Broker {
     /// Keeps a change over restarts.
-    async fn keep(&self, change: &Change) {
-        let Some(durable) = &self.durable else { return };
+    async fn keep(&self, change: &Change) -> Result<(), ChangeError> {
+        let Some(durable) = &self.durable else { return Ok(()) };
         let (kind, names, is_gone) = change.key();
         // What is there at every start, or in a definition of its user, has to be taken away again.
         let is_given = self.given.contains(&joined(kind, &names)) || kind == "user-limit";
         let value = if is_gone && !is_given { None } else { serde_json::to_value(change).ok() };
         if !durable.keep(kind, &names, value).await {
             tracing::error!(kind, ?names, "a change is not on disk: it holds until the broker stops");
+            return Err(ChangeError::NotKept);
         }
+        Ok(())
     }
 
     /// Permissions, limits and rules that go with a user or a virtual host, as changes.
@@ -158,7 +169,7 @@ impl Broker {
     /// hosts, permissions, policies and limits change. Returns when it is on disk.
     ///
     /// # Errors
-    /// It makes no sense; nothing has changed.
+    /// It makes no sense, and nothing has changed; or it holds, and is not kept.
     pub async fn change(&self, change: Change) -> Result<(), ChangeError> {
         let _one = self.changing.lock().await;
         self.check(&change)?;
@@ -166,7 +177,7 @@ impl Broker {
         self.users.write().unwrap_or_else(PoisonError::into_inner).apply(&change)?;
         self.take_effect(&change);
         for change in gone.iter().chain([&change]) {
-            self.keep(change).await;
+            self.keep(change).await?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{Client, GUEST, Login};
-use crate::support::{DEADLINE, Home, Running, bandy, until};
+use crate::support::{DEADLINE, Home, Running, bandy, shell, until};
 
 /// A broker with its API.
 struct Admin {
@@ -442,4 +442,69 @@ fn what_was_changed_is_there_after_kill_9() {
     assert_eq!((&queue["policy"], &queue["operator_policy"]), (&json!("p"), &json!("o")));
     let more = second.asks("eve:s3cret", "PUT /queues/shop/more", "", "{}");
     assert_eq!(more.status, 400, "{}", more.body);
+}
+
+#[test]
+fn definitions_at_the_start_leave_alone_what_was_changed() {
+    let home = Home::new();
+    let policy = |name: &str| json!({"vhost": "/", "name": name, "pattern": "x", "definition": {"max-length": 1}, "priority": 0, "apply-to": "all"});
+    let file =
+        json!({"policies": [policy("p"), policy("gone")], "global_parameters": [{"name": "g", "value": 1}]});
+    let file = home.file("definitions.json", file.to_string());
+    let start = || {
+        let words = format!("mq broker -l :0 --admin :0 --definitions {}", file.display());
+        of(bandy(&words).home(&home).starts())
+    };
+    let figures = |admin: &Admin| {
+        let policy = admin.get("/policies/%2F/p").json();
+        let global = admin.get("/global-parameters/g").json();
+        (
+            policy["definition"]["max-length"].clone(),
+            global["value"].clone(),
+            admin.get("/policies/%2F/gone").status,
+        )
+    };
+    let first = start();
+    assert_eq!(figures(&first), (json!(1), json!(1), 200));
+    let changed = json!({"pattern": "x", "definition": {"max-length": 2}});
+    assert_eq!(first.does("PUT /policies/%2F/p", changed).status, 204);
+    assert_eq!(first.does("PUT /global-parameters/g", json!({"value": 2})).status, 204);
+    assert_eq!(first.does("DELETE /policies/%2F/gone", Value::Null).status, 204);
+    assert_eq!(figures(&first), (json!(2), json!(2), 404));
+    first.server.signal(rustix::process::Signal::KILL);
+    drop(first);
+    assert_eq!(figures(&start()), (json!(2), json!(2), 200));
+}
+
+#[test]
+fn a_change_that_cannot_be_kept_is_no_success() {
+    let home = Home::new();
+    // No file may grow over 1 MiB.
+    let script = "trap '' XFSZ; ulimit -f 2048; exec bandy mq broker -l :0 --admin :0";
+    let admin = of(shell("dash", script).home(&home).starts());
+    assert_eq!(admin.does("PUT /global-parameters/small", json!({"value": 1})).status, 201);
+    let large = "x".repeat(600_000);
+    let statuses: Vec<u16> = (0..4)
+        .map(|n| admin.does(&format!("PUT /global-parameters/p{n}"), json!({"value": large})).status)
+        .collect();
+    assert_eq!((statuses[0], statuses[3]), (201, 500), "{statuses:?}");
+    let refused = admin.does("PUT /global-parameters/last", json!({"value": large})).refusal();
+    assert_eq!(refused.1, "internal_error");
+}
+
+#[test]
+fn the_disk_of_the_queues_is_what_is_looked_at() {
+    let home = Home::new();
+    let start = |flags: &str| of(bandy(&format!("mq broker -l :0 --admin :0 {flags}")).home(&home).starts());
+    let admin = start("");
+    let node = admin.get("/nodes").json()[0].clone();
+    assert!(node["disk_free"].as_u64().unwrap() > 0, "{node}");
+    assert_eq!((&node["disk_free_limit"], &node["disk_free_alarm"]), (&json!(50_000_000), &json!(false)));
+    assert!(node["db_dir"].as_str().unwrap().starts_with(home.path("").to_str().unwrap()), "{node}");
+    assert_eq!(admin.get("/health/checks/alarms").status, 200);
+    drop(admin);
+    let admin = start("--disk-free-min 1000TB");
+    until("the disk is looked at", || admin.get("/health/checks/alarms").status == 503);
+    assert_eq!(admin.get("/health/checks/local-alarms").json()["alarms"][0]["resource"], "disk");
+    assert_eq!(admin.get("/nodes").json()[0]["disk_free_alarm"], true);
 }

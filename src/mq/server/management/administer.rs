@@ -10,11 +10,11 @@ use super::policy;
 use super::reply::{Outcome, Refusal, Reply};
 use super::write::fits;
 use crate::mq::engine::PolicyDefinition;
-use crate::mq::server::ChangeError;
 use crate::mq::server::change::{
     Change, PermissionDefinition, TopicPermissionDefinition, UserDefinition, VhostDefinition, tags_of,
 };
 use crate::mq::server::users::{UsersError, hashed};
+use crate::mq::server::{ChangeError, ImportError};
 
 /// Whether something of that name was there before a change.
 struct Existed(bool);
@@ -75,10 +75,10 @@ impl Management {
             self.broker.host(vhost).ok_or_else(|| Refusal::bad_request("vhost_not_found"))?;
         }
         let file = ask::object(order.body)?;
-        self.broker
-            .import(&Json::Object(file), vhost)
-            .await
-            .map_err(|error| Refusal::bad_request(error.to_string()))?;
+        self.broker.import(&Json::Object(file), vhost).await.map_err(|error| match error {
+            ImportError::Change(error @ ChangeError::NotKept) => Refusal::failed(&error.to_string()),
+            error => Refusal::bad_request(error.to_string()),
+        })?;
         Ok(Reply::Done)
     }
 
@@ -88,6 +88,7 @@ impl Management {
                 Refusal::bad_request(json!(["invalid_regexp", wrong.pattern, wrong.reason]))
             }
             ChangeError::Users(UsersError::Unknown { .. }) => Refusal::bad_request("vhost_or_user_not_found"),
+            ChangeError::NotKept => Refusal::failed(&error.to_string()),
             other => Refusal::bad_request(other.to_string()),
         })
     }
@@ -177,6 +178,7 @@ impl Management {
         let hash = user.password_hash.clone();
         self.broker.change(Change::User(user)).await.map_err(|error| match error {
             ChangeError::Users(UsersError::Hash(_)) => Refusal::bad_request(json!(["not_base64", hash])),
+            ChangeError::NotKept => Refusal::failed(&error.to_string()),
             other => Refusal::bad_request(other.to_string()),
         })?;
         Ok(existed.into())

@@ -10,6 +10,7 @@ use super::ask::Caller;
 use super::object::{length_figures, message_figures};
 use super::rates::{Figures, Subject};
 use super::reply::{Outcome, Refusal, Reply};
+use crate::mq::durable::Durable;
 use crate::mq::engine::{Counts, Totals};
 
 /// The RabbitMQ whose API this is; tools look at it to know what they may ask.
@@ -185,10 +186,12 @@ impl Management {
     pub(super) fn node(&self) -> Json {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(0);
         let short = self.broker.hosts().iter().any(|host| host.is_short());
+        let durable = self.broker.durable.as_deref();
         let mut shown = json!({
             "partitions": [], "os_pid": std::process::id().to_string(), "fd_total": limit,
             "sockets_total": limit, "mem_limit": self.broker.limits.memory_max, "mem_alarm": short,
-            "disk_free_limit": 0, "disk_free_alarm": false, "proc_total": 0, "rates_mode": "basic",
+            "disk_free_limit": durable.map_or(0, Durable::disk_free_min),
+            "disk_free_alarm": durable.is_some_and(Durable::disk_is_short), "proc_total": 0, "rates_mode": "basic",
             "uptime": millis(self.started.elapsed()), "run_queue": 0,
             "processors": std::thread::available_parallelism().map_or(1, usize::from),
             "exchange_types": exchange_types(),
@@ -201,7 +204,8 @@ impl Management {
                 {"name": "bandy", "description": "bandy mq broker", "version": env!("CARGO_PKG_VERSION")},
                 {"name": "rabbit", "description": "RabbitMQ", "version": RABBITMQ_VERSION},
             ],
-            "contexts": self.contexts(), "log_files": [], "db_dir": "", "config_files": [], "net_ticktime": 60,
+            "contexts": self.contexts(), "log_files": [],
+            "db_dir": durable.map_or_else(String::new, |durable| durable.dir().display().to_string()), "config_files": [], "net_ticktime": 60,
             "enabled_plugins": ["rabbitmq_management"], "mem_calculation_strategy": "rss", "name": self.node,
             "type": "disc", "running": true, "being_drained": false, "cluster_links": [],
         });
@@ -215,13 +219,13 @@ impl Management {
     /// What the process takes of the machine.
     fn levels(&self) -> Figures {
         let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-        let disk = rustix::fs::statvfs(".").map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let disk = self.broker.durable.as_ref().and_then(|durable| durable.disk_free());
         vec![
             ("mem_used", (self.facts.memory)()),
             ("fd_used", descriptors as u64),
             ("sockets_used", self.broker.live.count(|_| true) as u64),
             ("proc_used", 0),
-            ("disk_free", disk),
+            ("disk_free", disk.unwrap_or(0)),
         ]
     }
 
@@ -236,19 +240,18 @@ impl Management {
         let listeners = &self.facts.listeners;
         match check {
             ["alarms" | "local-alarms"] => {
-                let short: Vec<String> = self
-                    .broker
-                    .hosts()
-                    .iter()
-                    .filter(|host| host.is_short())
-                    .map(|host| host.name().to_owned())
+                let memory = self.broker.hosts().iter().any(|host| host.is_short());
+                let disk = self.broker.durable.as_ref().is_some_and(|durable| durable.disk_is_short());
+                let alarms: Vec<Json> = [("disk", disk), ("memory", memory)]
+                    .into_iter()
+                    .filter(|(_, short)| *short)
+                    .map(|(resource, _)| json!({"node": self.node, "resource": resource}))
                     .collect();
-                if short.is_empty() {
+                if alarms.is_empty() {
                     return good();
                 }
-                let alarm = json!({"node": self.node, "resource": "memory"});
                 let reason = "There are alarms in effect in the cluster";
-                Ok(Reply::Failed(json!({"status": "failed", "reason": reason, "alarms": [alarm]})))
+                Ok(Reply::Failed(json!({"status": "failed", "reason": reason, "alarms": alarms})))
             }
             ["certificate-expiration", within, unit] => self.certificate_expiration(within, unit),
             ["port-listener", port] => {

@@ -56,6 +56,11 @@ impl Refusal {
         Self::with(StatusCode::BAD_REQUEST, "bad_request", reason)
     }
 
+    /// The broker could not.
+    pub fn failed(reason: &str) -> Self {
+        Self::with(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", reason)
+    }
+
     /// What somebody named is not there.
     pub fn not_found(reason: impl Into<Json>) -> Self {
         Self::with(StatusCode::NOT_FOUND, "not_found", reason)
