@@ -278,7 +278,7 @@ fn a_local_broker_is_looked_at_and_arranged_without_any_port() {
     }
     let work: serde_json::Value = serde_json::from_str(&rows("info work")).unwrap();
     assert_eq!(
-        (&work["arguments"]["x-max-length"], &work["bindings"][0]["routing_key"]),
+        (&work["arguments"]["x-max-length"], &work["bindings"][0]["key"]),
         (&2.into(), &"eu.#".into())
     );
     local(&home, "info wrok").runs().exits(5).complains("did you mean 'work'?");
