@@ -5,7 +5,8 @@
 //! ```text
 //! cli                                parses, calls, prints; used by nobody
 //! output                             tables, JSON lines, templates; used by cli only
-//! rpc   mq                           gRPC, gRPC-Web, Connect, JSON-RPC, compact; AMQP 0-9-1
+//! rpc   mq   log                     gRPC, gRPC-Web, Connect, JSON-RPC, compact; AMQP 0-9-1; Kafka
+//! gossip                             Serf and memberlist
 //! transport   storage   bench   exec   sockets; journals on disk; load loops; a command per record
 //! shutdown   spelling   units   secret   record   backoff   leaves
 //! ```
@@ -18,6 +19,8 @@ pub mod backoff;
 pub mod bench;
 pub mod cli;
 pub mod exec;
+pub mod gossip;
+pub mod log;
 pub mod metrics;
 pub mod mq;
 pub mod output;

@@ -17,15 +17,24 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("transport", &["backoff", "shutdown", "units", "secret"]),
     ("storage", &["units"]),
     ("metrics", &["transport", "shutdown", "units"]),
+    (
+        "gossip",
+        &["exec", "transport", "storage", "metrics", "bench", "backoff", "shutdown", "units", "secret"],
+    ),
     ("rpc", &["transport", "exec", "bench", "metrics", "shutdown", "spelling", "units", "secret"]),
     ("mq", &["transport", "storage", "bench", "backoff", "shutdown", "units", "secret"]),
+    (
+        "log",
+        &["record", "transport", "storage", "metrics", "bench", "backoff", "shutdown", "units", "secret"],
+    ),
     ("output", &["record", "units"]),
 ];
 
 /// Rooms where only arguments go in and values come out.
 fn is_pure(file: &str) -> bool {
     let inside = |room: &str| file.contains(&format!("/{room}/")) || file.ends_with(&format!("/{room}.rs"));
-    let pillar = ["src/rpc/", "src/mq/"].iter().any(|pillar| file.starts_with(pillar));
+    let pillar =
+        ["src/rpc/", "src/mq/", "src/log/", "src/gossip/"].iter().any(|pillar| file.starts_with(pillar));
     // The tests of a room read their golden files.
     pillar && (inside("wire") || inside("engine")) && !file.ends_with("/tests.rs")
 }

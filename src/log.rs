@@ -1,0 +1,8 @@
+//! The partitioned log: the Kafka protocol.
+//!
+//! ```text
+//! wire     bytes <-> requests, responses, record batches
+//! engine   (now, input) -> outputs: groups, transactions, partitions: decides
+//! server   sockets, storage, clock: the broker around the engine
+//! client   connections, metadata, producers, consumers, administration
+//! ```
