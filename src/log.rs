@@ -6,3 +6,5 @@
 //! server   sockets, storage, clock: the broker around the engine
 //! client   connections, metadata, producers, consumers, administration
 //! ```
+
+pub mod wire;
