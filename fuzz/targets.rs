@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bandy::bench::{Rate, Threshold};
 use bandy::cli::endpoint::{Endpoint, Pillar};
 use bandy::cli::payload::Payload as Text;
+use bandy::gossip::wire as gossip;
 use bandy::mq::wire as amqp;
 use bandy::output::Template;
 use bandy::record::{Embed, Record};
@@ -53,6 +54,8 @@ pub const ALL: &[Target] = &[
     ("amqp_method", amqp_method),
     ("amqp_table", amqp_table),
     ("amqp_content", amqp_content),
+    ("gossip_packet", gossip_packet),
+    ("gossip_stream", gossip_stream),
 ];
 
 /// Largest message that targets with a limit allow.
@@ -537,4 +540,59 @@ fn amqp_events<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
         buffer = input.to_vec();
     }
     seen
+}
+
+/// Gossip's datagrams: what is understood is written again to something that is understood, and means the same.
+pub fn gossip_packet(data: &[u8]) {
+    let key = gossip::Keyring::new(&[7; 32]).expect("32 bytes are a key");
+    for keyring in [None, Some(key)] {
+        let wrapping = gossip::Wrapping { label: "".into(), keyring };
+        for message in gossip::Packet::decode(data, &wrapping).messages {
+            let layers = gossip::Layers { checksum: true, compress: true, nonce: [1; 12] };
+            let again = gossip::encode(std::slice::from_ref(&message), &wrapping, layers);
+            let packet = gossip::Packet::decode(&again, &wrapping);
+            assert_eq!((packet.fault, packet.messages.len()), (None, 1));
+            // What is passed on as it came may hold what we do not know of, and numbers that are not equal to themselves.
+            if !format!("{message:?}").contains("NaN") {
+                assert_eq!(packet.messages, [message]);
+            }
+        }
+    }
+    for filter in data.chunks(16) {
+        let _ = gossip::Filter::decode(filter);
+    }
+    let _ = gossip::Coordinate::decode(data);
+    let _ = gossip::KeyResponse::decode(data);
+    let _ = gossip::Conflict::decode(data);
+    assert!(gossip::decode_tags(data).len() <= 256);
+}
+
+/// Gossip's streams: the same message wherever the network cuts.
+pub fn gossip_stream(data: &[u8]) {
+    let wrapping = gossip::Wrapping::default();
+    let read = |chunk: usize| {
+        let mut decoder = gossip::StreamDecoder::default();
+        for piece in data.chunks(chunk) {
+            decoder.push(piece)?;
+            if let Some(message) = decoder.next_message(&wrapping)? {
+                return Ok(Some(message));
+            }
+        }
+        Ok::<_, gossip::StreamError>(None)
+    };
+    let whole = read(data.len().max(1));
+    match (&whole, read(3)) {
+        // How much is missing depends on where it was cut.
+        (Err(_), Err(_)) => {}
+        (whole, pieces) => assert_eq!(*whole, pieces),
+    }
+    if let Ok(Some(message)) = whole {
+        let bytes = message.encode(&wrapping, [1; 12]);
+        let mut decoder = gossip::StreamDecoder::default();
+        decoder.push(&bytes).expect("it is not longer than it was");
+        let again = decoder.next_message(&wrapping).expect("we wrote it").expect("all of it");
+        if let (gossip::StreamMessage::PushPull(a), gossip::StreamMessage::PushPull(b)) = (&again, &message) {
+            assert_eq!((a.nodes.len(), a.join), (b.nodes.len(), b.join));
+        }
+    }
 }

@@ -5,3 +5,5 @@
 //! engine   (now, input) -> outputs: membership, probes, suspicion, broadcasts, events, queries: decides
 //! agent    sockets, clock, snapshot: a live node around the engine
 //! ```
+
+pub mod wire;
