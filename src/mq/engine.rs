@@ -15,7 +15,7 @@
 //! | [`Engine::written`] | deliveries went to the socket: gives credit back ([`OutLane::cost`]) |
 //! | [`Engine::disconnect`] | `connection.close`, or the socket closed |
 //! | [`Engine::deadline`], [`Engine::tick`] | time: tick no later than the deadline |
-//! | [`Engine::set_alarm`] | memory or disk is short, or no more |
+//! | [`Engine::set_alarm`], [`Engine::holds_back`] | memory or disk is short, or no more; whether a publish has to wait |
 //! | [`Engine::stored`], [`Engine::store_failed`] | the log of a queue is on disk up to an offset; or cannot be written |
 //! | [`Engine::loaded`] | what [`Journal::Load`] asked for; an empty list if it cannot be read |
 //! | [`Engine::define`], [`Engine::recover_queue`], [`Engine::recover_delayed`] | at the start, in this order |

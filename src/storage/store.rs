@@ -187,7 +187,7 @@ impl Shared {
     /// The disk is full: gives up the reserve, so that what is necessary can still be written.
     pub(crate) fn note_full(&self) {
         if !self.full.swap(true, Ordering::Relaxed) {
-            tracing::error!(path = %self.paths.root.display(), "no space left: appends are refused");
+            tracing::warn!(path = %self.paths.root.display(), "no space left: appends are refused");
             self.reserve.release(&*self.disk);
             self.flusher.note_checkpoint();
         }
@@ -197,7 +197,7 @@ impl Shared {
     pub(crate) fn look_for_space(&self) {
         if self.is_full() && self.reserve.fill(&*self.disk) {
             self.full.store(false, Ordering::Relaxed);
-            tracing::info!(path = %self.paths.root.display(), "there is space again: appends are taken");
+            tracing::warn!(path = %self.paths.root.display(), "there is space again: appends are taken");
         }
     }
 

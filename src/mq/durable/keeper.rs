@@ -66,9 +66,10 @@ pub(super) fn look(shared: &Shared) {
     }
     let dir = shared.options.dir.display();
     if short {
-        tracing::error!(%dir, min, "the disk is short of space: publishers are blocked");
+        tracing::warn!(%dir, min, "the disk is short of space: publishers are blocked");
     } else {
-        tracing::info!(%dir, "there is space on the disk again");
+        // As loud as what it takes back.
+        tracing::warn!(%dir, "there is space on the disk again: publishers go on");
     }
     shared.owners().iter().for_each(|owner| owner.disk_is_short(short));
 }

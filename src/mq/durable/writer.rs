@@ -138,6 +138,24 @@ impl Writer {
 
     /// Writes what was taken, and gives each log one batch of it.
     pub fn round(&mut self, batches: &mut Vec<Batch>) {
+        let bytes = self.gather(batches);
+        if self.append_definitions() {
+            self.await_definitions();
+        }
+        for at in std::mem::take(&mut self.touched) {
+            self.append(at);
+        }
+        self.trim();
+        self.shared.written(bytes);
+        self.unlooked += bytes;
+        if self.unlooked > LOOK_AFTER {
+            self.unlooked = 0;
+            self.shared.chores.push(Chore::Look);
+        }
+    }
+
+    /// Takes edits and operations in, and tells what they cost in bytes.
+    pub(super) fn gather(&mut self, batches: &mut Vec<Batch>) -> u64 {
         self.now = now_ms();
         let mut bytes = 0;
         for batch in batches.drain(..) {
@@ -152,17 +170,7 @@ impl Writer {
                 self.operate(host, operation);
             }
         }
-        self.append_definitions();
-        for at in std::mem::take(&mut self.touched) {
-            self.append(at);
-        }
-        self.trim();
-        self.shared.written(bytes);
-        self.unlooked += bytes;
-        if self.unlooked > LOOK_AFTER {
-            self.unlooked = 0;
-            self.shared.chores.push(Chore::Look);
-        }
+        bytes
     }
 
     // Definitions
@@ -253,13 +261,14 @@ impl Writer {
         self.spills.forget((host, id));
     }
 
-    fn append_definitions(&mut self) {
+    /// Appends what was defined; false if nothing was, or it cannot be.
+    pub(super) fn append_definitions(&mut self) -> bool {
         if !self.metadata.is_changed() && self.changes.is_empty() && self.done.is_empty() {
-            return;
+            return false;
         }
-        let appended = loop {
+        loop {
             match self.metadata.append() {
-                Ok(appended) => break appended,
+                Ok(_) => break,
                 Err(Error::Full { .. }) if self.waits_for_space() => {}
                 Err(error) => {
                     self.changes.clear();
@@ -269,11 +278,17 @@ impl Writer {
                     if !self.shared.is_closing() {
                         self.shared.fail(&error);
                     }
-                    return;
+                    return false;
                 }
             }
-        };
-        let end = self.metadata.log().end();
+        }
+        true
+    }
+
+    /// Notes who waits for the definitions that were appended.
+    pub(super) fn await_definitions(&mut self) {
+        let log = self.metadata.log();
+        let end = log.end();
         {
             let mut waiting = self.shared.lock(&self.shared.definitions);
             for (host, changes) in self.changes.drain(..) {
@@ -282,11 +297,12 @@ impl Writer {
             let done = std::mem::take(&mut self.done);
             waiting.push_back(Waiting { end, host: usize::MAX, changes: 0, done });
         }
-        if appended.is_none_or(|Appended { safe, .. }| safe) {
+        // The flusher may have been quicker, and told of a sync that nobody waited for yet.
+        if log.safe_end() >= end {
             self.shared.told.push(Told::Definitions(end));
         }
-        for log in self.doomed.drain(..) {
-            self.shared.chores.push(Chore::Remove { log, after: self.metadata.log().clone(), end });
+        for doomed in self.doomed.drain(..) {
+            self.shared.chores.push(Chore::Remove { log: doomed, after: log.clone(), end });
         }
     }
 

@@ -117,6 +117,14 @@ impl Engine {
         }
     }
 
+    /// Whether a publish has to wait, because memory or disk is short: its connection is told that it is blocked. RabbitMQ
+    /// too lets no publish through any more, and all that comes on that connection behind it waits.
+    pub fn holds_back(&mut self, id: ConnectionId, out: &mut Outputs) -> bool {
+        let Some(reason) = self.alarm.clone() else { return false };
+        self.block(id, reason, out);
+        true
+    }
+
     pub(crate) fn block(&mut self, id: ConnectionId, reason: Arc<str>, out: &mut Outputs) {
         if let Some(connection) = self.connections.get_mut(id)
             && !connection.blocked

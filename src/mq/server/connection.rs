@@ -179,6 +179,8 @@ enum Step {
     More,
     /// A method has to wait for one before it.
     Later,
+    /// A publish has to wait until memory and disk are not short any more.
+    Blocked,
     CloseOk,
     /// The client closes the connection.
     Close,
@@ -327,6 +329,19 @@ impl Reader<'_> {
                     self.outbox.finish(Last::CloseOk);
                     return Fed::Closing;
                 }
+                Step::Blocked => {
+                    if self.outbox.is_closing() {
+                        return Fed::Closing;
+                    }
+                    tokio::select! {
+                        // Also when it is unblocked.
+                        () = self.outbox.reader.notified() => {}
+                        () = self.shutdown.draining() => {
+                            self.shut_down();
+                            return Fed::Closing;
+                        }
+                    }
+                }
                 Step::Later => {
                     while !self.outbox.take_resumed() {
                         if self.outbox.is_closing() {
@@ -380,6 +395,9 @@ impl Reader<'_> {
                         }
                     }
                     Event::Content { channel, content } => {
+                        if engine.holds_back(id, out) {
+                            return Step::Blocked;
+                        }
                         // A publish is never put off, so that no content is needed twice.
                         let given = contents.next();
                         let _ = engine.handle(at(channel), &content.method(), given, out);

@@ -51,6 +51,8 @@ struct State {
     /// Memory is short.
     memory_short: bool,
     disk_short: bool,
+    /// Both, as the engine knows it.
+    alarm: (bool, bool),
     /// Changes of definitions so far.
     changes: u64,
 }
@@ -84,6 +86,7 @@ impl Host {
                 armed: Millis::MAX,
                 memory_short: false,
                 disk_short: false,
+                alarm: (false, false),
                 changes: 0,
             }),
             sooner: Notify::new(),
@@ -97,6 +100,8 @@ impl Host {
             host.run(|engine, out, now| durable.recover(&link, engine, now, out));
             let owner: Arc<dyn Owner> = host.clone();
             durable.own(&link, Arc::downgrade(&owner));
+            // It may have been short before there was anybody to tell.
+            host.disk_is_short(link.disk_is_short());
         }
         host
     }
@@ -181,7 +186,8 @@ impl Host {
     /// One batch: `work` under the lock, then what came out to where it goes.
     pub fn run<R>(&self, work: impl FnOnce(&mut Engine, &mut Outputs, Millis) -> R) -> R {
         let mut state = self.state();
-        let State { engine, out, outboxes, now, armed, memory_short, disk_short, changes } = &mut *state;
+        let State { engine, out, outboxes, now, armed, memory_short, disk_short, alarm, changes } =
+            &mut *state;
         *now = (*now).max(wall_clock());
         let result = work(engine, out, *now);
         engine.finish(out);
@@ -191,7 +197,10 @@ impl Host {
             *memory_short = is_short;
             let what = if is_short { "short" } else { "free again" };
             tracing::warn!(vhost = self.name, resident, "memory is {what}");
-            engine.set_alarm(reason(is_short, *disk_short), out);
+        }
+        if *alarm != (*memory_short, *disk_short) {
+            *alarm = (*memory_short, *disk_short);
+            engine.set_alarm(reason(*memory_short, *disk_short), out);
         }
         if !out.is_empty() {
             *changes += out.changes.len() as u64;
@@ -277,11 +286,12 @@ impl Owner for Host {
     }
 
     fn disk_is_short(&self, short: bool) {
-        let mut state = self.state();
-        state.disk_short = short;
-        let reason = reason(state.memory_short, short);
-        drop(state);
-        self.run(|engine, out, _| engine.set_alarm(reason, out));
+        {
+            let mut state = self.state();
+            // Whoever comes last says what is true now.
+            state.disk_short = self.link.as_ref().map_or(short, Link::disk_is_short);
+        }
+        self.run(|_, _, _| ());
     }
 }
 

@@ -156,3 +156,33 @@ fn arguments_that_json_cannot_say_survive_a_restart() {
     let sends = std::mem::take(&mut world.owner.0.lock().unwrap().sends);
     assert!(sends.iter().any(|send| matches!(send, Out::CloseChannel { code: 406, .. })), "{sends:?}");
 }
+
+#[test]
+fn a_sync_that_is_over_before_the_writer_looks_again_is_heard_of() {
+    let disk = SimDisk::default();
+    let mut world = World::start(&disk, START).unwrap();
+    world.declare_all();
+    world.sync();
+    let stored = world.owner.0.lock().unwrap().stored;
+    world.tell(queue::Delete { queue: "plain", ..queue::Delete::default() });
+    // On a disk in memory a sync takes no time: the flusher is done, and the teller has told, before the writer has
+    // noted who waits for it.
+    let shared = Arc::clone(&world.link.shared);
+    let (mut batches, mut told) = (vec![], vec![]);
+    shared.inbox.take_now(&mut batches);
+    {
+        let mut writer = shared.lock(&world.durable.writer);
+        let writer = writer.as_mut().unwrap();
+        let bytes = writer.gather(&mut batches);
+        assert!(writer.append_definitions());
+        shared.with_store(Store::flush).unwrap();
+        shared.told.take_now(&mut told);
+        assert!(!told.is_empty(), "it is synced");
+        teller::tell(&shared, &mut told);
+        writer.await_definitions();
+        shared.written(bytes);
+    }
+    world.work();
+    let inner = world.owner.0.lock().unwrap();
+    assert_eq!((inner.stored, inner.changes), (stored + 1, stored + 1), "queue.delete-ok may go out");
+}
