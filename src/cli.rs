@@ -25,6 +25,7 @@ pub mod serve;
 pub mod settings;
 pub mod signals;
 pub mod stage;
+pub mod top;
 pub mod wait;
 pub mod with;
 

@@ -65,7 +65,7 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 /// The columns that every bench begins with.
-pub const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column] = &[
     Column::right("rate").shown(per_second),
     Column::right("p50").shown(latency),
     Column::right("p90").shown(latency),
@@ -80,6 +80,64 @@ fn per_second(value: &Value) -> String {
 
 fn latency(value: &Value) -> String {
     readable(Duration::try_from_secs_f64(value.as_f64().unwrap_or_default() / 1000.0).unwrap_or_default())
+}
+
+/// What every bench tells of its run, to be flattened into a pillar's row; its keys are a promise. Latencies are
+/// milliseconds.
+#[derive(Debug, Serialize)]
+pub struct Figures {
+    rate: f64,
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    max: f64,
+    errors: u64,
+    seconds: f64,
+    mean: f64,
+    #[serde(rename = "p99.9")]
+    p999: f64,
+    bytes: u64,
+}
+
+impl From<&Report> for Figures {
+    fn from(report: &Report) -> Self {
+        Self {
+            rate: tenths(report.rate()),
+            p50: millis(report.quantile(0.5)),
+            p90: millis(report.quantile(0.9)),
+            p99: millis(report.quantile(0.99)),
+            max: millis(report.quantile(1.0)),
+            errors: report.failed(),
+            seconds: seconds(report.elapsed),
+            mean: millis(report.mean()),
+            p999: millis(report.quantile(0.999)),
+            bytes: report.bytes,
+        }
+    }
+}
+
+/// How often each class of error came, in one run or in several that belong together.
+pub fn error_classes<'a>(reports: impl IntoIterator<Item = &'a Report>) -> serde_json::Map<String, Value> {
+    let errors = reports.into_iter().flat_map(|report| &report.errors);
+    errors.map(|(class, count)| (class.to_string(), (*count).into())).collect()
+}
+
+/// Writes the row of a run, which has its [`Figures`], and for people the histogram of `report`.
+///
+/// # Errors
+/// Output that cannot be written.
+pub fn show<R: Serialize>(printer: &Printer, row: &R, report: &Report) -> anyhow::Result<()> {
+    let mut list = printer.list(COLUMNS);
+    list.row(row)?;
+    list.finish()?;
+    histogram_for_people(printer, report)
+}
+
+/// Says what went wrong, by class.
+pub fn show_errors(printer: &Printer, classes: &serde_json::Map<String, Value>) {
+    for (class, count) in classes {
+        printer.note(&format!("{count} × {class}"));
+    }
 }
 
 /// Milliseconds, exact to a microsecond.
@@ -97,11 +155,8 @@ pub fn tenths(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }
 
-/// The histogram for people, on a terminal.
-///
-/// # Errors
-/// Output that cannot be written.
-pub fn histogram_for_people(printer: &Printer, report: &Report) -> anyhow::Result<()> {
+/// On a terminal.
+fn histogram_for_people(printer: &Printer, report: &Report) -> anyhow::Result<()> {
     if printer.is_terminal() && matches!(printer.look().format, Format::Auto | Format::Table) {
         for line in histogram(report) {
             printer.line(&line)?;

@@ -25,6 +25,26 @@ pub fn per_second(rate: f64) -> String {
     }
 }
 
+/// A count with at most seven characters: `123456`, `1.23M`, `4.56G`.
+pub fn count(count: f64) -> String {
+    match count {
+        c if c < 1e6 => format!("{c:.0}"),
+        c if c < 1e9 => format!("{:.2}M", c / 1e6),
+        c => format!("{:.2}G", c / 1e9),
+    }
+}
+
+/// A size in memory or on disk: `512 B`, `12 KiB`, `1.5 MiB`, `2.0 GiB`.
+pub fn bytes(bytes: f64) -> String {
+    const KIB: f64 = 1024.0;
+    match bytes {
+        b if b < KIB => format!("{b:.0} B"),
+        b if b < KIB * KIB => format!("{:.0} KiB", b / KIB),
+        b if b < KIB * KIB * KIB => format!("{:.1} MiB", b / KIB / KIB),
+        b => format!("{:.1} GiB", b / KIB / KIB / KIB),
+    }
+}
+
 /// How long something has been there: `42 s`, `3 min 12 s`, `5 h 7 min`, `3 d 4 h`.
 pub fn age(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -61,6 +81,13 @@ mod tests {
         ] {
             assert_eq!(readable(Duration::from_micros(micros)), text);
         }
+    }
+
+    #[test]
+    fn counts_and_sizes_are_short() {
+        assert_eq!([0.0, 999_999.0, 1_234_567.0, 2e9].map(count), ["0", "999999", "1.23M", "2.00G"]);
+        let sizes = [512.0, 12_288.0, 1_572_864.0, 2_147_483_648.0].map(bytes);
+        assert_eq!(sizes, ["512 B", "12 KiB", "1.5 MiB", "2.0 GiB"]);
     }
 
     #[test]

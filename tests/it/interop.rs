@@ -3,6 +3,7 @@
 mod amqp_client;
 mod grpc_go;
 mod json_rpc;
+mod mq_admin;
 mod mq_broker;
 mod mq_commands;
 mod mq_look;

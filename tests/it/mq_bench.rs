@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Home, Ran, Running, bandy, until};
+use crate::support::{Home, Ran, Running, bandy, number, until};
 
 fn broker() -> Running {
     bandy("mq broker -l :0 --memory").starts()
@@ -12,19 +12,6 @@ fn broker() -> Running {
 #[track_caller]
 fn bench(server: &Running, words: &str) -> Ran {
     bandy(&format!("mq bench --json {words}")).endpoint(server).runs()
-}
-
-/// The only line of stdout.
-#[track_caller]
-fn report(ran: &Ran) -> Value {
-    let text = ran.out();
-    assert_eq!(text.lines().count(), 1, "{text}\nstderr: {}", ran.err());
-    serde_json::from_str(&text).unwrap()
-}
-
-#[track_caller]
-fn number(report: &Value, key: &str) -> f64 {
-    report[key].as_f64().unwrap_or_else(|| panic!("no {key} in {report}"))
 }
 
 /// Nothing of a run is left.
@@ -56,7 +43,7 @@ fn every_message_is_counted_whatever_the_number_of_clients() {
         ("-n 500 --persistent --confirms 100 --ack 1 --prefetch 1 -s 10k", 500.0, 500.0),
         ("-n 5 -s 1M --queues 2", 5.0, 5.0),
     ] {
-        let result = report(&bench(&server, words).exits(0));
+        let result = bench(&server, words).exits(0).object();
         assert_eq!(
             (number(&result, "sent"), number(&result, "messages")),
             (sent, received),
@@ -73,10 +60,10 @@ fn every_message_is_counted_whatever_the_number_of_clients() {
 #[test]
 fn without_consumers_confirms_are_measured() {
     let server = broker();
-    let result = report(&bench(&server, "-n 300 --consumers 0 --confirms 1").exits(0));
+    let result = bench(&server, "-n 300 --consumers 0 --confirms 1").exits(0).object();
     assert_eq!((number(&result, "messages"), number(&result, "confirmed")), (300.0, 300.0), "{result}");
     assert!(number(&result, "p99") > 0.0);
-    let result = report(&bench(&server, "-n 300 --consumers 0").exits(0));
+    let result = bench(&server, "-n 300 --consumers 0").exits(0).object();
     assert_eq!((number(&result, "sent"), number(&result, "p99")), (300.0, 0.0), "{result}");
     left_clean(&server);
 }
@@ -91,7 +78,7 @@ fn a_rate_is_kept_and_a_duration_ends_the_run() {
         series.display(),
         latencies.display()
     );
-    let result = report(&bench(&server, &words).exits(0));
+    let result = bench(&server, &words).exits(0).object();
     assert_eq!(number(&result, "messages"), 750.0, "{result}");
     assert!(number(&result, "seconds") >= 1.49, "{result}");
     let lines = std::fs::read_to_string(series).unwrap();
@@ -100,10 +87,10 @@ fn a_rate_is_kept_and_a_duration_ends_the_run() {
     assert_eq!(counted, 750.0, "{lines}");
     assert!(std::fs::read_to_string(latencies).unwrap().contains("Total count    =          750"));
     // What is sent while warming up is not measured.
-    let result = report(&bench(&server, "--rate 1k/s --for 500ms --warm-up 500ms").exits(0));
+    let result = bench(&server, "--rate 1k/s --for 500ms --warm-up 500ms").exits(0).object();
     assert!((1.0..=999.0).contains(&number(&result, "sent")), "{result}");
     assert!((1.0..=1000.0).contains(&number(&result, "messages")), "{result}");
-    let result = report(&bench(&server, "--for 300ms").exits(0));
+    let result = bench(&server, "--for 300ms").exits(0).object();
     assert!(number(&result, "sent") > 0.0, "{result}");
     left_clean(&server);
 }
@@ -113,7 +100,7 @@ fn a_condition_that_holds_fails_the_command() {
     let server = broker();
     bench(&server, "-n 50 --fail-if 'errors>0' --fail-if 'p99>1m'").exits(0);
     let ran = bench(&server, "-n 50 --fail-if 'max>0us'").exits(7);
-    assert_eq!(number(&report(&ran), "messages"), 50.0, "the result is told all the same");
+    assert_eq!(number(&ran.object(), "messages"), 50.0, "the result is told all the same");
     ran.complains("max>0us: it was ");
     left_clean(&server);
 }
@@ -128,7 +115,7 @@ fn an_interrupt_tells_what_was_measured_and_leaves_nothing() {
         std::fs::read_to_string(&series).is_ok_and(|text| text.contains("\"calls\":"))
     });
     run.signal(Signal::INT);
-    let result = report(&run.ends().dies_by(Signal::INT));
+    let result = run.ends().dies_by(Signal::INT).object();
     assert!(number(&result, "messages") > 0.0, "{result}");
     left_clean(&server);
 }
@@ -145,7 +132,7 @@ fn a_broker_that_goes_ends_the_run() {
     server.signal(Signal::KILL);
     let ran = run.ends();
     assert!([1, 3].contains(&ran.code()), "{} {}", ran.code(), ran.err());
-    assert!(number(&report(&ran), "messages") > 0.0, "what was measured is told");
+    assert!(number(&ran.object(), "messages") > 0.0, "what was measured is told");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{self, Home, Ran, Running, bandy};
+use crate::support::{self, Home, Ran, Running, bandy, number};
 
 fn demo() -> Running {
     bandy("rpc serve -l :0").starts()
@@ -15,19 +15,6 @@ fn demo() -> Running {
 #[track_caller]
 fn bench(server: &Running, words: &str) -> Ran {
     bandy(&format!("rpc bench --json {words}")).endpoint(server).runs()
-}
-
-/// The only line of stdout.
-#[track_caller]
-fn report(ran: &Ran) -> Value {
-    let text = ran.out();
-    assert_eq!(text.lines().count(), 1, "{text}\nstderr: {}", ran.err());
-    serde_json::from_str(&text).unwrap()
-}
-
-#[track_caller]
-fn number(report: &Value, key: &str) -> f64 {
-    report[key].as_f64().unwrap_or_else(|| panic!("no {key} in {report}"))
 }
 
 fn series(path: &Path) -> Vec<Value> {
@@ -68,7 +55,7 @@ fn frames_on_stderr_are_no_errors() {
         .env("BANDY_DEBUG", "1")
         .endpoint(&server)
         .runs();
-    assert_eq!(report(&ran.exits(0))["errors"], 0);
+    assert_eq!(ran.exits(0).object()["errors"], 0);
 }
 
 #[test]
@@ -77,7 +64,7 @@ fn a_count_is_how_often_the_server_is_called() {
     let calls = home.path("calls");
     let count = format!("count='sh -c \"echo x >>{}; cat\"'", calls.display());
     let server = bandy(&format!("rpc serve -l :0 {count}")).home(&home).starts();
-    let result = report(&bench(&server, "count hello -n 40 -c 4").exits(0));
+    let result = bench(&server, "count hello -n 40 -c 4").exits(0).object();
     assert_eq!(std::fs::read_to_string(&calls).unwrap().lines().count(), 40);
     assert_eq!(
         (&result["calls"], &result["errors"], &result["messages"]),
@@ -100,10 +87,10 @@ fn people_get_a_table_and_programs_its_columns() {
 #[test]
 fn a_rate_makes_the_calls_of_its_schedule() {
     let server = demo();
-    let result = report(&bench(&server, "Echo/Say text=hi --rate 100/s --for 1s").exits(0));
+    let result = bench(&server, "Echo/Say text=hi --rate 100/s --for 1s").exits(0).object();
     assert_eq!(result["calls"], 100);
     let result =
-        report(&bench(&server, "Echo/Say text=hi --rate 50,150,0@1s -n 10k --warm-up 100ms").exits(0));
+        bench(&server, "Echo/Say text=hi --rate 50,150,0@1s -n 10k --warm-up 100ms").exits(0).object();
     assert_eq!(result["calls"], 200, "the schedule ends before the count, and warming up is not counted");
 }
 
@@ -113,8 +100,8 @@ fn a_stalled_server_makes_waiting_calls_slow() {
     // second waits for nine others. A closed loop would report 200 ms for all of them.
     let server = bandy("rpc serve -l :0 --delay 200ms").starts();
     let words = "Echo/Say text=hi -c 1 -n 10";
-    let open = report(&bench(&server, &format!("{words} --rate 100/s")).exits(0));
-    let closed = report(&bench(&server, words).exits(0));
+    let open = bench(&server, &format!("{words} --rate 100/s")).exits(0).object();
+    let closed = bench(&server, words).exits(0).object();
     assert!(number(&open, "max") > 1800.0, "{open}");
     assert!(number(&open, "p50") > 900.0, "{open}");
     assert!(number(&closed, "p50") < number(&open, "p50"), "{closed}");
@@ -123,7 +110,7 @@ fn a_stalled_server_makes_waiting_calls_slow() {
 #[test]
 fn a_duration_ends_the_run() {
     let start = Instant::now();
-    let result = report(&bench(&demo(), "Echo/Say text=hi --for 300ms").exits(0));
+    let result = bench(&demo(), "Echo/Say text=hi --for 300ms").exits(0).object();
     assert!(start.elapsed() >= Duration::from_millis(300));
     assert!(number(&result, "calls") >= 1.0 && number(&result, "seconds") >= 0.25, "{result}");
 }
@@ -134,7 +121,7 @@ fn series_and_histogram_add_up_to_the_report() {
     let (seconds, latencies) = (home.path("series.ndjson"), home.path("latencies.hgrm"));
     let words = "Echo/Say text=hi --rate 200/s --for 2500ms --connections 2";
     let files = format!("--series {} --hgrm {}", seconds.display(), latencies.display());
-    let result = report(&bench(&demo(), &format!("{words} {files}")).exits(0));
+    let result = bench(&demo(), &format!("{words} {files}")).exits(0).object();
     let samples = series(&seconds);
     assert!(samples.len() >= 3, "{samples:?}");
     let times: Vec<f64> = samples.iter().map(|sample| number(sample, "at")).collect();
@@ -153,7 +140,7 @@ fn a_condition_that_holds_fails_the_command() {
     let words = "Echo/Say text=hi -n 50";
     bench(&server, &format!("{words} --fail-if 'errors>0' --fail-if 'p99>1m'")).exits(0);
     let ran = bench(&server, &format!("{words} --fail-if 'errors>0' --fail-if 'max>0us'")).exits(7);
-    assert_eq!(report(&ran)["calls"], 50, "the result is told all the same");
+    assert_eq!(ran.object()["calls"], 50, "the result is told all the same");
     ran.complains("max>0us: it was ");
     bench(&server, &format!("{words} --fail-if 'p99=3'")).exits(2).complains("p99>20ms");
 }
@@ -162,13 +149,13 @@ fn a_condition_that_holds_fails_the_command() {
 fn failures_are_counted_by_their_class() {
     let server = bandy("rpc serve -l :0 --fail 30% --seed 7").starts();
     let ran = bench(&server, "Echo/Say text=hi -n 200 --fail-if 'errors>1%'").exits(7);
-    let result = report(&ran);
+    let result = ran.object();
     let failed = number(&result, "errors");
     assert!((20.0..110.0).contains(&failed), "{result}");
     assert_eq!(number(&result["error_classes"], "UNAVAILABLE"), failed);
     ran.complains("× UNAVAILABLE").complains("errors>1%");
     let ran = bench(&server, "Calc/Divide a=1 b=0 -n 20").exits(7);
-    let result = report(&ran);
+    let result = ran.object();
     assert_eq!((&result["errors"], &result["p50"]), (&20.into(), &0.0.into()));
     ran.complains("no call succeeded");
 }
@@ -179,7 +166,7 @@ fn a_call_that_takes_too_long_is_a_timeout() {
     let start = Instant::now();
     let ran = bench(&server, "Echo/Say text=hi -n 6 -c 3 --call-timeout 50ms").exits(7);
     assert!(start.elapsed() < Duration::from_secs(9));
-    let result = report(&ran);
+    let result = ran.object();
     let classes = result["error_classes"].as_object().unwrap();
     // Whose clock is first is a matter of luck.
     let late: u64 =
@@ -196,11 +183,11 @@ fn every_kind_of_stream_is_a_call() {
         ("Echo/Stream text=hi --messages 4 -n 10", 40),
         ("Echo/Say -s 1k -n 10", 10),
     ] {
-        let result = report(&bench(&server, words).exits(0));
+        let result = bench(&server, words).exits(0).object();
         let found = (&result["calls"], &result["messages"], &result["errors"]);
         assert_eq!(found, (&10.into(), &messages.into(), &0.into()), "{words}");
     }
-    let sized = report(&bench(&server, "Echo/Say -s 1k -n 10").exits(0));
+    let sized = bench(&server, "Echo/Say -s 1k -n 10").exits(0).object();
     assert!(number(&sized, "bytes") >= 10.0 * 2.0 * 1000.0, "{sized}");
 }
 
@@ -214,7 +201,7 @@ fn every_protocol_is_measured() {
         "--protocol connect",
         "--protocol connect --http 1.1 --connections 3",
     ] {
-        let result = report(&bench(&server, &format!("Echo/Say text=hi -n 60 -c 6 {flags}")).exits(0));
+        let result = bench(&server, &format!("Echo/Say text=hi -n 60 -c 6 {flags}")).exits(0).object();
         assert_eq!((&result["calls"], &result["errors"]), (&60.into(), &0.into()), "{flags}");
     }
 }
@@ -228,7 +215,7 @@ fn an_encrypted_server_is_measured() {
     assert!(server.url.starts_with("grpcs://"), "{}", server.url);
     let certificate = keys.join("cert.pem");
     let words = format!("Echo/Say text=hi -n 20 --connections 2 --cacert {}", certificate.display());
-    assert_eq!(report(&bench(&server, &words).exits(0))["errors"], 0);
+    assert_eq!(bench(&server, &words).exits(0).object()["errors"], 0);
 }
 
 #[test]
@@ -240,7 +227,7 @@ fn an_interrupt_tells_what_was_measured() {
     until(&samples, "a second with calls", |second| number(second, "calls") > 0.0);
     run.signal(Signal::INT);
     let ran = run.ends().dies_by(Signal::INT);
-    let result = report(&ran);
+    let result = ran.object();
     assert!(number(&result, "calls") > 0.0, "{result}");
     assert_eq!(result["errors"], 0, "calls in flight are nobody's failure");
 }
@@ -265,7 +252,7 @@ fn a_connection_that_is_lost_is_made_again() {
         failed && number(second, "errors") == 0.0 && number(second, "calls") > 0.0
     });
     run.signal(Signal::INT);
-    let result = report(&run.ends().dies_by(Signal::INT));
+    let result = run.ends().dies_by(Signal::INT).object();
     assert!(number(&result["error_classes"], "unreachable") > 0.0, "{result}");
 }
 

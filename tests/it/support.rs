@@ -413,6 +413,14 @@ impl Ran {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
+    /// What it printed: one line, a JSON object.
+    #[track_caller]
+    pub fn object(&self) -> serde_json::Value {
+        let text = self.out();
+        assert_eq!(text.lines().count(), 1, "{text}\nstderr: {}", self.err());
+        serde_json::from_str(&text).unwrap()
+    }
+
     /// What it complained, as text.
     pub fn err(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
@@ -467,4 +475,10 @@ impl Ran {
         assert_eq!(self.err(), "", "stderr of {}", self.name);
         self
     }
+}
+
+/// A number of a JSON object.
+#[track_caller]
+pub fn number(object: &serde_json::Value, key: &str) -> f64 {
+    object[key].as_f64().unwrap_or_else(|| panic!("no {key} in {object}"))
 }

@@ -11,12 +11,10 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::api::{Api, VhostArgs};
 use super::complete;
 use super::connect::Broker;
 use super::envelope::Shape;
-use super::tap::SourceArgs;
-use super::tap::watch::Tap;
+use super::tap::WatchArgs;
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
@@ -37,11 +35,7 @@ pub struct RecordArgs {
     #[arg(long)]
     pub append: bool,
     #[command(flatten)]
-    source: SourceArgs,
-    #[command(flatten)]
-    vhosts: VhostArgs,
-    #[command(flatten)]
-    connect: ConnectArgs,
+    watch: WatchArgs,
 }
 
 const RECORD_EXAMPLES: &str = "\
@@ -66,11 +60,10 @@ pub fn record(args: &RecordArgs, app: &App) -> anyhow::Result<Exit> {
 
 async fn recording(args: &RecordArgs, app: &App) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new();
-    let api = Api::resolve(&args.connect, &args.vhosts, app, "record", &shutdown)?;
-    let ends = args.source.ends(api.timeout);
+    let api = args.watch.api(app, "record", &shutdown)?;
     let is_stdout = args.file == Path::new("-");
     let mut file = if is_stdout { None } else { Some(create(args)?) };
-    let tap = Tap::start(api, &args.source, app, &shutdown).await?;
+    let (tap, ends) = args.watch.start(api, app, &shutdown).await?;
     let (mut line, mut count, mut flushed) = (Vec::new(), 0_u64, Instant::now());
     let result = tap
         .run(ends, app, |record, at_us| {

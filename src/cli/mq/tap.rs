@@ -46,16 +46,42 @@ impl SourceArgs {
     }
 }
 
-/// Arguments of `mq tap`.
+/// What to watch of which broker: of `tap`, and of `record`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = EXAMPLES)]
-pub struct Args {
+pub struct WatchArgs {
     #[command(flatten)]
     source: SourceArgs,
     #[command(flatten)]
     vhosts: VhostArgs,
     #[command(flatten)]
     connect: ConnectArgs,
+}
+
+impl WatchArgs {
+    /// The broker, for the command `verb`.
+    ///
+    /// # Errors
+    /// An endpoint that is none.
+    pub fn api(&self, app: &App, verb: &str, shutdown: &Shutdown) -> anyhow::Result<Api> {
+        Api::resolve(&self.connect, &self.vhosts, app, verb, shutdown)
+    }
+
+    /// Begins to watch, and says until when.
+    ///
+    /// # Errors
+    /// The endpoint's, no such exchange.
+    pub async fn start(&self, api: Api, app: &App, shutdown: &Shutdown) -> anyhow::Result<(Tap, Ends)> {
+        let ends = self.source.ends(api.timeout);
+        Ok((Tap::start(api, &self.source, app, shutdown).await?, ends))
+    }
+}
+
+/// Arguments of `mq tap`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -82,9 +108,8 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 async fn tap(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new();
-    let api = Api::resolve(&args.connect, &args.vhosts, app, "tap", &shutdown)?;
-    let ends = args.source.ends(api.timeout);
-    let tap = Tap::start(api, &args.source, app, &shutdown).await?;
+    let api = args.watch.api(app, "tap", &shutdown)?;
+    let (tap, ends) = args.watch.start(api, app, &shutdown).await?;
     let mut records = app.printer.records(Separators::default(), Embed::Never);
     tap.run(ends, app, |record, _| Ok(records.write(record)?)).await
 }

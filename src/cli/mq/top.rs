@@ -4,11 +4,8 @@ mod board;
 mod draw;
 
 use std::cell::RefCell;
-use std::io::IsTerminal;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, MissedTickBehavior};
 
 use super::api::{Api, VhostArgs};
 use super::complete;
@@ -18,12 +15,10 @@ use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::stage::live::{self, Pace};
-use crate::cli::stage::theme::Theme;
+use crate::cli::top::{self, TopArgs};
 use crate::mq::client::{Connection, ErrorKind};
-use crate::output::{Column, Format};
+use crate::output::Column;
 use crate::shutdown::Shutdown;
-use crate::units::parse_duration;
 use board::{Board, Reading, number};
 use draw::Picture;
 
@@ -34,21 +29,8 @@ pub struct Args {
     /// Only these queues [default: all]
     #[arg(value_name = "QUEUE", add = completions::remote(complete::queues))]
     pub queues: Vec<String>,
-    /// Print one table and stop
-    #[arg(long)]
-    pub once: bool,
-    /// Time between two refreshes
-    #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
-    pub interval: Duration,
-    /// Stop after N refreshes
-    #[arg(short = 'n', long, value_name = "N", conflicts_with = "once", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-    /// Stop after this long
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
-    pub duration: Option<Duration>,
-    /// Plain ASCII instead of symbols
-    #[arg(long)]
-    pub ascii: bool,
+    #[command(flatten)]
+    top: TopArgs,
     #[command(flatten)]
     vhosts: VhostArgs,
     #[command(flatten)]
@@ -68,14 +50,6 @@ which RabbitMQ gathers every five seconds; without it, AMQP tells ready and cons
 
 Exit: 0 shown · 3 unreachable · 4 denied · 5 no such queue · see 'bandy help exit-codes'";
 
-fn parse_interval(text: &str) -> Result<Duration, String> {
-    let interval = parse_duration(text).map_err(|error| error.to_string())?;
-    if interval < Duration::from_millis(100) {
-        return Err(format!("{text:?} is too short: at least 100ms"));
-    }
-    Ok(interval)
-}
-
 const COLUMNS: &[&str] = &["name", "ready", "unacked", "consumers", "in", "out", "vhost"];
 
 /// Runs the command.
@@ -83,10 +57,10 @@ const COLUMNS: &[&str] = &["name", "ready", "unacked", "consumers", "in", "out",
 /// # Errors
 /// The endpoint's, no such queue, output that cannot be written.
 pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    app.client(args.connect.timeout, top(args, app))
+    app.client(args.connect.timeout, look(args, app))
 }
 
-async fn top(args: &Args, app: &App) -> anyhow::Result<Exit> {
+async fn look(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new();
     let api = Api::resolve(&args.connect, &args.vhosts, app, "top", &shutdown)?;
     // Where its management API is would take the room of what one wants to see.
@@ -94,15 +68,8 @@ async fn top(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let mut board = Board::new(url, api.vhost.clone());
     let source = Source { api, names: args.queues.clone(), amqp: RefCell::default(), shutdown };
     board.take(Ok(source.first().await?));
-    let pace =
-        Pace { interval: args.interval, count: args.count.map(|count| count - 1), duration: args.duration };
-    if args.once || app.printer.look().format != Format::Auto || !std::io::stdout().is_terminal() {
-        return tables(args, app, &source, board, pace).await;
-    }
-    let theme = if args.ascii { Theme::ascii() } else { Theme::unicode() };
-    let theme = theme.coloured(app.printer.look().out.colour);
     let read = async || source.read().await.map_err(|failure| failure.message);
-    live::show(&mut Picture { board }, read, pace, &theme).await
+    top::show(&args.top, app, &mut Picture { board }, read).await
 }
 
 /// Where the figures come from.
@@ -200,39 +167,6 @@ impl Source {
     }
 }
 
-/// Tables one after the other.
-async fn tables(
-    args: &Args,
-    app: &App,
-    source: &Source,
-    mut board: Board,
-    pace: Pace,
-) -> anyhow::Result<Exit> {
-    let mut tick = tokio::time::interval_at(Instant::now() + pace.interval, pace.interval);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let end = pace.duration.and_then(|duration| Instant::now().checked_add(duration));
-    let mut left = if args.once { Some(0) } else { pace.count };
-    let mut partly = false;
-    for number in 0.. {
-        table(app, &board, number)?;
-        partly |= board.lost.is_some();
-        if left == Some(0) {
-            break;
-        }
-        left = left.map(|left| left - 1);
-        tokio::select! {
-            biased;
-            () = async { match end {
-                Some(end) => tokio::time::sleep_until(end).await,
-                None => std::future::pending().await,
-            } } => break,
-            _ = tick.tick() => {}
-        }
-        board.take(source.read().await.map_err(|failure| failure.message));
-    }
-    Ok(if partly { Exit::Partly } else { Exit::Done })
-}
-
 /// Writes one table of what is known, `number` counting from 0.
 fn table(app: &App, board: &Board, number: u64) -> anyhow::Result<()> {
     let printer = &app.printer;
@@ -240,14 +174,7 @@ fn table(app: &App, board: &Board, number: u64) -> anyhow::Result<()> {
         printer.note(reason);
         return Ok(());
     }
-    let for_people = match printer.look().format {
-        Format::Table => true,
-        Format::Auto => printer.is_terminal(),
-        Format::Plain | Format::Value | Format::Json | Format::Csv | Format::Template(_) => false,
-    };
-    if number > 0 && for_people {
-        printer.line("")?;
-    }
+    let for_people = top::begin_table(app, number)?;
     let sum = |key: &str| board.sum(key).map_or_else(|| "-".to_owned(), |sum| format!("{sum:.0}"));
     printer.status(&format!(
         "ready {}  unacked {}  queues {}",

@@ -219,7 +219,7 @@ async fn start(args: &Args, app: &App, offer: Offer, mut harness: Harness) -> an
         health.shut_down();
     });
     let url = harness.urls.first().cloned().unwrap_or_default();
-    let theme = top::theme(false, app);
+    let theme = crate::cli::top::theme(false, app);
     let show = move || async move { top::show_own(&stats, &url, &theme).await }.boxed_local();
     let show: Option<serve::Top> = if args.top { Some(Box::new(show)) } else { None };
     Ok(Service::with_status(move || server.metrics().status()).with_top(show))

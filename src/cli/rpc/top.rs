@@ -5,11 +5,9 @@ mod draw;
 mod report;
 mod watch;
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, MissedTickBehavior};
 
 use super::remote::{ProtocolArgs, Remote};
 use crate::cli::app::App;
@@ -18,10 +16,9 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::logging::Hold;
 use crate::cli::stage::live::{self, Pace};
 use crate::cli::stage::theme::Theme;
-use crate::output::Format;
+use crate::cli::top::{self, TopArgs};
 use crate::rpc::stats::Stats;
-use crate::units::parse_duration;
-use board::{Board, Foreign, Reading, Seen, Span};
+use board::{Board, Foreign, Reading, Seen};
 use draw::{News, Picture};
 use watch::Watched;
 
@@ -29,21 +26,8 @@ use watch::Watched;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// Print one table and stop: numbers since the start, or, with -i, of that time
-    #[arg(long)]
-    pub once: bool,
-    /// Time between two refreshes [default: 1s]
-    #[arg(short, long, value_name = "DURATION", value_parser = parse_interval)]
-    pub interval: Option<Duration>,
-    /// Stop after N refreshes
-    #[arg(short = 'n', long, value_name = "N", conflicts_with = "once", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-    /// Stop after this long
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
-    pub duration: Option<Duration>,
-    /// Plain ASCII instead of symbols
-    #[arg(long)]
-    pub ascii: bool,
+    #[command(flatten)]
+    top: TopArgs,
     #[command(flatten)]
     protocol: ProtocolArgs,
     #[command(flatten)]
@@ -64,14 +48,6 @@ Servers of bandy count their calls themselves. Of others a client sees health, m
 
 Exit: 0 shown · 3 unreachable · 7 some of several servers do not answer · see 'bandy help exit-codes'";
 
-fn parse_interval(text: &str) -> Result<Duration, String> {
-    let interval = parse_duration(text).map_err(|error| error.to_string())?;
-    if interval < Duration::from_millis(10) {
-        return Err(format!("{text:?} is too short: at least 10ms"));
-    }
-    Ok(interval)
-}
-
 /// What is said about a server that tells no counters, on a line of 80 columns.
 fn only_seen_from_here(foreign: &Foreign) -> String {
     match &foreign.unlisted {
@@ -87,10 +63,10 @@ fn only_seen_from_here(foreign: &Foreign) -> String {
 /// # Errors
 /// The endpoints', no server that answers, output that cannot be written.
 pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    app.client(args.connect.connect.timeout, top(args, app))
+    app.client(args.connect.connect.timeout, look(args, app))
 }
 
-async fn top(args: &Args, app: &App) -> anyhow::Result<Exit> {
+async fn look(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let mut watched = Vec::new();
     for connect in args.connect.each() {
         let remotes = Remote::open_all(&connect, &args.protocol, app).await?;
@@ -98,21 +74,8 @@ async fn top(args: &Args, app: &App) -> anyhow::Result<Exit> {
     }
     let mut board = Board::new(watched.iter().map(|watched| watched.remote.url.as_str()));
     board.take(first(&watched).await?);
-    let interval = args.interval.unwrap_or(Duration::from_secs(1));
-    let pace = Pace { interval, count: args.count.map(|count| count - 1), duration: args.duration };
-    let is_live = !args.once && app.printer.look().format == Format::Auto && std::io::stdout().is_terminal();
-    if !is_live {
-        return tables(args, app, &watched, board, pace).await;
-    }
-    let theme = theme(args.ascii, app);
     let mut picture = Picture { board, own: false };
-    live::show(&mut picture, async || news(readings(&watched).await), pace, &theme).await
-}
-
-/// What the terminal takes.
-pub fn theme(ascii: bool, app: &App) -> Theme {
-    let theme = if ascii { Theme::ascii() } else { Theme::unicode() };
-    theme.coloured(app.printer.look().out.colour || app.printer.look().err.colour)
+    top::show(&args.top, app, &mut picture, async || news(readings(&watched).await)).await
 }
 
 fn news(readings: Vec<Reading>) -> News {
@@ -136,46 +99,6 @@ async fn readings(watched: &[Watched]) -> Vec<Reading> {
 
 fn reading(answer: Result<Reading, Failure>) -> Reading {
     answer.unwrap_or_else(|failure| Reading { trip: Duration::ZERO, seen: Err(failure.message) })
-}
-
-/// Tables one after the other: since the start at first, then of each interval.
-async fn tables(
-    args: &Args,
-    app: &App,
-    watched: &[Watched],
-    mut board: Board,
-    pace: Pace,
-) -> anyhow::Result<Exit> {
-    let mut tick = tokio::time::interval_at(Instant::now() + pace.interval, pace.interval);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let end = pace.duration.and_then(|duration| Instant::now().checked_add(duration));
-    let mut left = if args.once { Some(0) } else { pace.count };
-    let mut partly = false;
-    if args.once && args.interval.is_some() {
-        tick.tick().await;
-        board.take(readings(watched).await);
-    } else {
-        board.span = Span::Start;
-    }
-    for number in 0.. {
-        report::table(app, &board, number)?;
-        partly |= board.instances.iter().any(|instance| instance.lost.is_some());
-        if left == Some(0) {
-            break;
-        }
-        left = left.map(|left| left - 1);
-        tokio::select! {
-            biased;
-            () = async { match end {
-                Some(end) => tokio::time::sleep_until(end).await,
-                None => std::future::pending().await,
-            } } => break,
-            _ = tick.tick() => {}
-        }
-        board.span = Span::Interval;
-        board.take(readings(watched).await);
-    }
-    Ok(if partly { Exit::Partly } else { Exit::Done })
 }
 
 /// The server's own view in its own terminal: `rpc serve --top`. Ends when the viewer wants the server to end.

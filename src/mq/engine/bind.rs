@@ -89,7 +89,7 @@ impl Engine {
             return self.exchange(&name).map(|_| Reply::ExchangeDeclareOk);
         }
         let Some(kind) = Kind::from_name(method.kind) else {
-            let text = format!("invalid exchange type '{}'", method.kind);
+            let text = exchange::unknown_kind(method.kind);
             return Err(match self.config.compat {
                 Compat::V3 => Fault::command_invalid(text),
                 Compat::V4 => Fault::precondition_failed(text),

@@ -358,7 +358,7 @@ impl Engine {
             |reason: String| DefinitionError { what: "exchange", name: exchange.name.clone(), reason };
         let arguments = given(&exchange.arguments, exchange.exact.as_ref());
         let kind = Kind::from_name(&exchange.kind)
-            .ok_or_else(|| error(format!("invalid exchange type '{}'", exchange.kind)))?;
+            .ok_or_else(|| error(super::exchange::unknown_kind(&exchange.kind)))?;
         if self.exchange_names.contains_key(&*exchange.name) {
             return Ok(());
         }

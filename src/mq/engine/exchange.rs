@@ -52,6 +52,11 @@ pub(crate) fn resource(name: &str, vhost: &str) -> String {
     format!("exchange '{name}' in vhost '{vhost}'")
 }
 
+/// What is said of a type that there is not. RabbitMQ says "invalid" of words that Erlang happens to have.
+pub(crate) fn unknown_kind(kind: &str) -> String {
+    format!("unknown exchange type '{kind}'")
+}
+
 impl Engine {
     /// Finds the queues of a message, each once, in `self.found`. True if the routing key alone decided.
     ///

@@ -75,6 +75,11 @@ impl RabbitMq {
         self.port
     }
 
+    /// Port of its management API.
+    pub fn management(&self) -> u16 {
+        self.management
+    }
+
     /// Its endpoint, with its management API.
     pub fn url(&self) -> String {
         format!("amqp://127.0.0.1:{}/?admin=http://127.0.0.1:{}", self.port, self.management)

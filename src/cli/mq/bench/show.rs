@@ -8,24 +8,15 @@ use serde_json::Value;
 use super::{Args, Measured};
 use crate::bench::Report;
 use crate::cli::app::App;
-use crate::cli::bench::{COLUMNS, histogram_for_people, millis, seconds, tenths};
+use crate::cli::bench::{self, Figures, millis, tenths};
 use crate::cli::figures::readable;
 
-/// The result; its keys are a promise. Latencies are milliseconds.
+/// The result; its keys are a promise.
 #[derive(Serialize)]
 struct View<'a> {
-    rate: f64,
-    p50: f64,
-    p90: f64,
-    p99: f64,
-    max: f64,
-    errors: u64,
+    #[serde(flatten)]
+    figures: Figures,
     messages: u64,
-    seconds: f64,
-    mean: f64,
-    #[serde(rename = "p99.9")]
-    p999: f64,
-    bytes: u64,
     sent: u64,
     sent_rate: f64,
     confirmed: u64,
@@ -47,21 +38,10 @@ pub fn report(app: &App, args: &Args, measured: &Measured, report: &Report) -> a
     let sent = measured.0.sent.load(Ordering::Relaxed);
     let elapsed = report.elapsed.as_secs_f64();
     let sent_rate = if elapsed > 0.0 { tenths(sent as f64 / elapsed) } else { 0.0 };
-    let errors = [report, &confirms].into_iter().flat_map(|report| &report.errors);
-    let error_classes = errors.map(|(class, count)| (class.to_string(), (*count).into())).collect();
-    let mut list = printer.list(COLUMNS);
-    list.row(&View {
-        rate: tenths(report.rate()),
-        p50: millis(report.quantile(0.5)),
-        p90: millis(report.quantile(0.9)),
-        p99: millis(report.quantile(0.99)),
-        max: millis(report.quantile(1.0)),
-        errors: report.failed(),
+    let error_classes = bench::error_classes([report, &confirms]);
+    let view = View {
+        figures: report.into(),
         messages: report.messages,
-        seconds: seconds(report.elapsed),
-        mean: millis(report.mean()),
-        p999: millis(report.quantile(0.999)),
-        bytes: report.bytes,
         sent,
         sent_rate,
         confirmed: confirms.messages,
@@ -74,9 +54,8 @@ pub fn report(app: &App, args: &Args, measured: &Measured, report: &Report) -> a
         size: args.message.size,
         persistent: args.message.persistent,
         error_classes: &error_classes,
-    })?;
-    list.finish()?;
-    histogram_for_people(printer, report)?;
+    };
+    bench::show(printer, &view, report)?;
     printer.status(&format!("sent {sent}, {sent_rate}/s"));
     if confirms.messages > 0 {
         printer.status(&format!(
@@ -86,8 +65,6 @@ pub fn report(app: &App, args: &Args, measured: &Measured, report: &Report) -> a
             readable(confirms.quantile(0.99))
         ));
     }
-    for (class, count) in &error_classes {
-        printer.note(&format!("{count} × {class}"));
-    }
+    bench::show_errors(printer, &error_classes);
     Ok(())
 }

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
+use crossterm::event::KeyCode;
 use serde_json::Value;
 
 use crate::cli::mq::objects::Row;
-
-/// Refreshes that the graphs remember.
-const HISTORY_MAX: usize = 400;
+use crate::cli::top::table::{self, Filter, Order};
+use crate::cli::top::{remember, rounded};
 
 /// What one refresh has brought.
 #[derive(Clone, Debug, Default)]
@@ -38,18 +38,18 @@ pub enum Sort {
     Out,
 }
 
+impl table::Sort for Sort {
+    const ALL: &'static [(char, Self)] = &[
+        ('n', Self::Name),
+        ('r', Self::Ready),
+        ('u', Self::Unacked),
+        ('c', Self::Consumers),
+        ('i', Self::In),
+        ('t', Self::Out),
+    ];
+}
+
 impl Sort {
-    /// As their columns stand.
-    pub const ALL: [Self; 6] = [Self::Name, Self::Ready, Self::Unacked, Self::Consumers, Self::In, Self::Out];
-
-    /// The one `steps` columns further, around the end.
-    #[must_use]
-    pub fn step(self, steps: isize) -> Self {
-        let at = Self::ALL.iter().position(|sort| *sort == self).unwrap_or(0);
-        let count = Self::ALL.len();
-        Self::ALL[at.wrapping_add_signed(steps).wrapping_add(count) % count]
-    }
-
     /// The key of the rows that it looks at.
     pub fn key(self) -> &'static str {
         match self {
@@ -74,18 +74,12 @@ pub struct Board {
     pub now: Reading,
     /// Why there was no answer the last time.
     pub lost: Option<String>,
-    /// What rows are ordered by.
-    pub sort: Sort,
-    /// The other way round.
-    pub reversed: bool,
+    /// The order of the queues, and the one that is looked at, by name and virtual host.
+    pub order: Order<Sort, (String, String)>,
     /// Only queues with this in their name.
-    pub filter: String,
-    /// The filter is being typed.
-    pub typing: bool,
+    pub filter: Filter,
     /// Only queues in which something is or happens.
     pub busy: bool,
-    /// Name and virtual host of the queue that is looked at.
-    pub selected: Option<(String, String)>,
     /// Messages in per second at each refresh.
     pub rates: VecDeque<u64>,
     /// Messages that wait at each refresh.
@@ -127,8 +121,8 @@ impl Board {
             }
         }
         let (rate, ready) = (self.sum("in"), self.sum("ready"));
-        push(&mut self.rates, rate.unwrap_or(0.0));
-        push(&mut self.backlog, ready.unwrap_or(0.0));
+        remember(&mut self.rates, rounded(rate.unwrap_or(0.0)));
+        remember(&mut self.backlog, rounded(ready.unwrap_or(0.0)));
     }
 
     /// The sum of all queues; none if no queue tells.
@@ -163,39 +157,21 @@ impl Board {
 
     /// The queues that are looked at, in their order.
     pub fn rows(&self) -> Vec<&Row> {
-        let wanted = |row: &&Row| text(row, "name").contains(&self.filter) && (!self.busy || is_busy(row));
+        let wanted = |row: &&Row| self.filter.shows(&text(row, "name")) && (!self.busy || is_busy(row));
         let mut rows: Vec<&Row> = self.now.queues.iter().filter(wanted).collect();
         rows.sort_by_cached_key(|row| id(row));
-        if self.sort != Sort::Name {
-            let value = |row: &Row| number(row, self.sort.key()).unwrap_or(-1.0);
-            rows.sort_by(|a, b| value(b).total_cmp(&value(a)));
-        }
-        if self.reversed {
-            rows.reverse();
-        }
+        self.order.arrange(&mut rows, |sort, row| match sort {
+            Sort::Name => 0.0,
+            sort => number(row, sort.key()).unwrap_or(-1.0),
+        });
         rows
     }
 
-    /// Looks at the row so many further; the first or last at the ends.
-    pub fn select(&mut self, steps: isize) {
-        let rows = self.rows();
-        let last = rows.len().saturating_sub(1);
-        let at = rows.iter().position(|row| Some(id(row)) == self.selected);
-        let next = match at {
-            Some(at) => at.saturating_add_signed(steps).min(last),
-            None if steps == isize::MAX => last,
-            None => 0,
-        };
-        self.selected = rows.get(next).map(|row| id(row));
+    /// Takes a key of every table; false if it is none.
+    pub fn key(&mut self, key: KeyCode) -> bool {
+        let queues: Vec<_> = self.rows().into_iter().map(id).collect();
+        self.filter.key(key) || self.order.key(key, &queues)
     }
-}
-
-fn push(history: &mut VecDeque<u64>, value: f64) {
-    if history.len() == HISTORY_MAX {
-        history.pop_front();
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate or a count")]
-    history.push_back(value.round() as u64);
 }
 
 #[cfg(test)]
@@ -224,13 +200,12 @@ pub(super) mod tests {
     fn the_longest_queue_comes_first_and_equals_by_name() {
         let mut board = board(vec![queue("b", 1, 5.0), queue("c", 9, 0.0), queue("a", 1, 7.0)]);
         assert_eq!(names(&board), ["c", "a", "b"]);
-        board.sort = Sort::In;
+        board.order.sort = Sort::In;
         assert_eq!(names(&board), ["a", "b", "c"]);
-        board.reversed = true;
+        board.order.reversed = true;
         assert_eq!(names(&board), ["c", "b", "a"]);
-        board.sort = Sort::Name;
+        board.order.sort = Sort::Name;
         assert_eq!(names(&board), ["c", "b", "a"]);
-        assert_eq!(Sort::Name.step(-1), Sort::Out);
     }
 
     #[test]
@@ -240,23 +215,23 @@ pub(super) mod tests {
         let mut board = board(vec![queue("orders", 1, 0.0), queue("jobs", 2, 0.0), idle]);
         board.busy = true;
         assert_eq!(names(&board), ["jobs", "orders"]);
-        board.filter = "ord".to_owned();
+        board.filter.text = "ord".to_owned();
         assert_eq!(names(&board), ["orders"]);
     }
 
     #[test]
     fn the_selection_stays_with_its_queue() {
         let mut board = board(vec![queue("a", 3, 0.0), queue("b", 2, 0.0), queue("c", 1, 0.0)]);
-        board.select(1);
-        board.select(1);
-        assert_eq!(board.selected.as_ref().unwrap().0, "b");
+        board.key(KeyCode::Down);
+        board.key(KeyCode::Down);
+        assert_eq!(board.order.selected.as_ref().unwrap().0, "b");
         board
             .take(Ok(Reading { queues: vec![queue("b", 9, 0.0), queue("a", 1, 0.0)], ..Reading::default() }));
-        board.select(1);
-        assert_eq!(board.selected.as_ref().unwrap().0, "a");
-        board.select(isize::MAX);
-        board.select(isize::MIN);
-        assert_eq!(board.selected.unwrap().0, "b");
+        board.key(KeyCode::Down);
+        assert_eq!(board.order.selected.as_ref().unwrap().0, "a");
+        board.key(KeyCode::End);
+        board.key(KeyCode::Home);
+        assert_eq!(board.order.selected.unwrap().0, "b");
     }
 
     #[test]

@@ -5,15 +5,17 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Cell, Row as Cells, Table, TableState};
 use serde_json::Value;
 
 use super::board::{Board, Reading, Sort, id, is_busy, number};
-use crate::cli::figures::per_second;
+use crate::cli::app::App;
+use crate::cli::figures::{self, per_second};
 use crate::cli::mq::objects::Row;
 use crate::cli::stage::live::{Key, View};
 use crate::cli::stage::theme::Theme;
-use crate::cli::stage::widgets::{Figures, ending, graph, panel};
+use crate::cli::stage::widgets::{Figures, graph};
+use crate::cli::top::table::{self, Column, Filter};
+use crate::cli::top::{Parts, Top};
 
 /// The smallest screen.
 const SIZE_MIN: (u16, u16) = (60, 12);
@@ -53,13 +55,13 @@ impl View for Picture {
     }
 
     fn keys(&self, theme: &Theme) -> Vec<Key> {
-        let [across, along] = theme.keys_arrow;
+        let [sort, select, reverse] = table::keys(theme, "look at a queue: its settings are below the table");
         vec![
-            Key { name: across, short: "sort", long: "order by the next column" },
-            Key { name: "/", short: "filter", long: "only queues with a text in their name; Enter keeps it" },
-            Key { name: along, short: "select", long: "look at a queue: its settings are below the table" },
+            sort,
+            Filter::help("only queues with a text in their name; Enter keeps it"),
+            select,
             Key { name: "b", short: "busy", long: "only queues in which something is or happens" },
-            Key { name: "o", short: "", long: "the other order" },
+            reverse,
             Key { name: "n r u", short: "", long: "order by name, ready, unacked" },
             Key { name: "c i t", short: "", long: "order by consumers, messages in, messages out" },
             Key { name: "PgUp PgDn", short: "", long: "ten queues up or down; Home, End" },
@@ -67,42 +69,13 @@ impl View for Picture {
     }
 
     fn is_typing(&self) -> bool {
-        self.board.typing
+        self.board.filter.typing
     }
 
     fn key(&mut self, key: KeyCode) {
         let board = &mut self.board;
-        if board.typing {
-            match key {
-                KeyCode::Enter => board.typing = false,
-                KeyCode::Esc => {
-                    board.typing = false;
-                    board.filter.clear();
-                }
-                KeyCode::Backspace => drop(board.filter.pop()),
-                KeyCode::Char(letter) => board.filter.push(letter),
-                _ => {}
-            }
-            return;
-        }
-        match key {
-            KeyCode::Right => board.sort = board.sort.step(1),
-            KeyCode::Left => board.sort = board.sort.step(-1),
-            KeyCode::Down => board.select(1),
-            KeyCode::Up => board.select(-1),
-            KeyCode::PageDown => board.select(10),
-            KeyCode::PageUp => board.select(-10),
-            KeyCode::Home => board.select(isize::MIN),
-            KeyCode::End => board.select(isize::MAX),
-            KeyCode::Char('/') => board.typing = true,
-            KeyCode::Char('b') => board.busy = !board.busy,
-            KeyCode::Char('o') => board.reversed = !board.reversed,
-            KeyCode::Char(letter) => {
-                if let Some((_, sort)) = SORT_KEYS.iter().find(|(key, _)| *key == letter) {
-                    board.sort = *sort;
-                }
-            }
-            _ => {}
+        if !board.key(key) && key == KeyCode::Char('b') {
+            board.busy = !board.busy;
         }
     }
 
@@ -114,58 +87,44 @@ impl View for Picture {
         let board = &self.board;
         let rows = board.rows();
         let remark = remark(board, theme);
-        let height = if area.height < 18 { 0 } else { (area.height / 5).clamp(4, 10) };
-        let [totals, graphs, table, detail, note] = Layout::vertical([
-            Constraint::Length(1),
-            Constraint::Length(height),
-            Constraint::Min(4),
-            Constraint::Length(1),
-            Constraint::Length(u16::from(remark.is_some())),
-        ])
-        .areas(area);
-        frame.render_widget(totals_line(board, totals.width, theme), totals);
-        if height > 0 {
-            draw_graphs(frame, graphs, board, theme);
+        let parts = Parts::new(area, 0, remark.is_some());
+        frame.render_widget(totals_line(board, area.width, theme), parts.totals);
+        if parts.graph.height > 0 {
+            draw_graphs(frame, parts.graph, board, theme);
         }
-        draw_queues(frame, table, board, &rows, theme);
-        frame.render_widget(detail_line(board, &rows, detail.width, theme), detail);
+        draw_queues(frame, parts.table, board, &rows, theme);
+        frame.render_widget(detail_line(board, &rows, area.width, theme), parts.detail);
         if let Some(remark) = remark {
-            frame.render_widget(remark, note);
+            frame.render_widget(remark, parts.remark);
         }
     }
 }
 
-const SORT_KEYS: [(char, Sort); 6] = [
-    ('n', Sort::Name),
-    ('r', Sort::Ready),
-    ('u', Sort::Unacked),
-    ('c', Sort::Consumers),
-    ('i', Sort::In),
-    ('t', Sort::Out),
-];
-
-/// A count with at most seven characters.
-fn count(number: Option<f64>) -> String {
-    match number {
-        None => "-".to_owned(),
-        Some(number) if number < 1e6 => format!("{number:.0}"),
-        Some(number) if number < 1e9 => format!("{:.2}M", number / 1e6),
-        Some(number) => format!("{:.2}G", number / 1e9),
+impl Top for Picture {
+    fn table(&self, app: &App, number: u64) -> anyhow::Result<()> {
+        super::table(app, &self.board, number)
     }
+
+    fn is_partly(&self) -> bool {
+        self.board.lost.is_some()
+    }
+}
+
+/// What nobody has told is no 0.
+fn told(number: Option<f64>, text: fn(f64) -> String) -> String {
+    number.map_or_else(|| "-".to_owned(), text)
+}
+
+fn count(number: Option<f64>) -> String {
+    told(number, figures::count)
 }
 
 fn rate(rate: Option<f64>) -> String {
-    rate.map_or_else(|| "-".to_owned(), per_second)
+    told(rate, per_second)
 }
 
 fn bytes(bytes: Option<f64>) -> String {
-    match bytes {
-        None => "-".to_owned(),
-        Some(bytes) if bytes < 1024.0 => format!("{bytes:.0} B"),
-        Some(bytes) if bytes < 1024.0 * 1024.0 => format!("{:.0} KiB", bytes / 1024.0),
-        Some(bytes) if bytes < 1024.0 * 1024.0 * 1024.0 => format!("{:.1} MiB", bytes / 1024.0 / 1024.0),
-        Some(bytes) => format!("{:.1} GiB", bytes / 1024.0 / 1024.0 / 1024.0),
-    }
+    told(bytes, figures::bytes)
 }
 
 fn totals_line(board: &Board, width: u16, theme: &Theme) -> Line<'static> {
@@ -200,46 +159,29 @@ fn draw_graphs(frame: &mut Frame<'_>, area: Rect, board: &Board, theme: &Theme) 
     graph(frame, right, &backlog, &board.backlog, theme);
 }
 
-/// A column of the table: what stands above it, how wide it is, from which width on, what it orders by, its text.
-struct Column {
-    title: &'static str,
-    width: u16,
-    from: u16,
-    sort: Option<Sort>,
-    text: fn(&Row) -> String,
-}
-
-const COLUMNS: [Column; 7] = [
-    Column {
-        title: "READY",
-        width: 8,
-        from: 0,
-        sort: Some(Sort::Ready),
-        text: |row| count(number(row, "ready")),
-    },
-    Column {
-        title: "UNACKED",
-        width: 8,
-        from: 0,
-        sort: Some(Sort::Unacked),
-        text: |row| count(number(row, "unacked")),
-    },
-    Column {
-        title: "CONS",
-        width: 6,
-        from: 0,
-        sort: Some(Sort::Consumers),
-        text: |row| count(number(row, "consumers")),
-    },
-    Column { title: "IN", width: 8, from: 0, sort: Some(Sort::In), text: |row| rate(number(row, "in")) },
-    Column { title: "OUT", width: 8, from: 0, sort: Some(Sort::Out), text: |row| rate(number(row, "out")) },
-    Column { title: "MEMORY", width: 9, from: WIDE, sort: None, text: |row| bytes(number(row, "memory")) },
-    Column { title: "BYTES", width: 9, from: WIDER, sort: None, text: |row| bytes(number(row, "bytes")) },
+const COLUMNS: [Column<Row, Sort>; 11] = [
+    Column::name("QUEUE", |row: &Row, _| word(row, "name")).by(Sort::Name),
+    Column::word(VHOST, 12, |row: &Row, _| word(row, "vhost")).from(WIDE),
+    Column::word("TYPE", 8, |row: &Row, _| word(row, "type")).from(WIDER),
+    Column::word("STATE", 9, |row: &Row, _| word(row, "state")).from(WIDER),
+    Column::number("READY", 8, |row: &Row, _| count(number(row, "ready"))).by(Sort::Ready).styled(
+        |row, theme| {
+            // What waits without anybody to take it is what one looks for.
+            let stuck = number(row, "consumers") == Some(0.0)
+                && number(row, "ready").is_some_and(|ready| ready > 0.0);
+            if stuck { theme.warn() } else { Style::new() }
+        },
+    ),
+    Column::number("UNACKED", 8, |row: &Row, _| count(number(row, "unacked"))).by(Sort::Unacked),
+    Column::number("CONS", 6, |row: &Row, _| count(number(row, "consumers"))).by(Sort::Consumers),
+    Column::number("IN", 8, |row: &Row, _| rate(number(row, "in"))).by(Sort::In),
+    Column::number("OUT", 8, |row: &Row, _| rate(number(row, "out"))).by(Sort::Out),
+    Column::number("MEMORY", 9, |row: &Row, _| bytes(number(row, "memory"))).from(WIDE),
+    Column::number("BYTES", 9, |row: &Row, _| bytes(number(row, "bytes"))).from(WIDER),
 ];
 
-/// Columns of words: key, title, width, from which width on.
-const WORDS: [(&str, &str, u16, u16); 3] =
-    [("vhost", "VHOST", 12, WIDE), ("type", "TYPE", 8, WIDER), ("state", "STATE", 9, WIDER)];
+/// What stands above the column that is there only if queues of several virtual hosts are.
+const VHOST: &str = "VHOST";
 
 fn word(row: &Row, key: &str) -> String {
     row.get(key).and_then(Value::as_str).unwrap_or("-").to_owned()
@@ -247,63 +189,27 @@ fn word(row: &Row, key: &str) -> String {
 
 fn draw_queues(frame: &mut Frame<'_>, area: Rect, board: &Board, rows: &[&Row], theme: &Theme) {
     let hidden = board.now.queues.len() - rows.len();
-    let title = match (board.typing, board.filter.as_str(), hidden) {
+    let title = match (board.filter.typing, board.filter.text.as_str(), hidden) {
         (true, filter, _) => format!("queues  /{filter}_"),
         (false, "", 0) => "queues".to_owned(),
         (false, "", hidden) => format!("queues, {hidden} idle ones hidden"),
         (false, filter, hidden) => format!("queues with '{filter}', {hidden} hidden"),
     };
-    let inner = panel(frame, area, &title, theme, if board.typing { theme.accent() } else { theme.dim() });
-    let columns: Vec<&Column> = COLUMNS.iter().filter(|column| area.width >= column.from).collect();
-    let words: Vec<_> = WORDS
-        .iter()
-        .filter(|(key, .., from)| area.width >= *from && (*key != "vhost" || board.vhost.is_none()))
-        .collect();
-    let mark = theme.order[usize::from(board.reversed)];
-    let head = |title: &str, sort: Option<Sort>| {
-        if sort == Some(board.sort) { format!("{title}{mark}") } else { title.to_owned() }
+    let style = if board.filter.typing { theme.accent() } else { theme.dim() };
+    let table = table::Table {
+        title: (title, style),
+        columns: COLUMNS.iter().filter(|column| !column.is(VHOST) || board.vhost.is_none()).collect(),
+        rows,
+        order: &board.order,
+        id,
+        is_idle: |row| !is_busy(row),
     };
-    let mut header = vec![Line::raw(head("QUEUE", Some(Sort::Name)))];
-    let mut widths = vec![Constraint::Fill(1)];
-    for (_, title, width, _) in &words {
-        header.push(Line::raw(*title));
-        widths.push(Constraint::Length(*width));
-    }
-    for column in &columns {
-        header.push(Line::raw(head(column.title, column.sort)).right_aligned());
-        widths.push(Constraint::Length(column.width));
-    }
-    let fixed: u16 = columns.iter().map(|column| column.width + 1).sum::<u16>()
-        + words.iter().map(|(_, _, width, _)| width + 1).sum::<u16>();
-    let room = usize::from(inner.width.saturating_sub(fixed));
-    let row = |row: &&Row| {
-        let mut cells = vec![Line::raw(ending(&word(row, "name"), room, theme))];
-        for (key, _, width, _) in &words {
-            cells.push(Line::raw(ending(&word(row, key), usize::from(*width), theme)));
-        }
-        for column in &columns {
-            // What waits without anybody to take it is what one looks for.
-            let stuck = column.sort == Some(Sort::Ready)
-                && number(row, "consumers") == Some(0.0)
-                && number(row, "ready").is_some_and(|ready| ready > 0.0);
-            let style = if stuck { theme.warn() } else { Style::new() };
-            cells.push(Line::styled((column.text)(row), style).right_aligned());
-        }
-        let style = if is_busy(row) { Style::new() } else { theme.dim() };
-        Cells::new(cells.into_iter().map(Cell::from)).style(style)
-    };
-    let selected = rows.iter().position(|row| board.selected.as_ref() == Some(&id(row)));
-    let mut state = TableState::new().with_selected(selected);
-    let table = Table::new(rows.iter().map(row), widths)
-        .header(Cells::new(header.into_iter().map(Cell::from)).style(theme.strong()))
-        .row_highlight_style(Style::new().reversed())
-        .column_spacing(1);
-    frame.render_stateful_widget(table, inner, &mut state);
+    table.draw(frame, area, theme);
 }
 
 /// The settings of the queue that is looked at.
 fn detail_line(board: &Board, rows: &[&Row], width: u16, theme: &Theme) -> Line<'static> {
-    let Some(row) = rows.iter().find(|row| board.selected.as_ref() == Some(&id(row))) else {
+    let Some(row) = rows.iter().find(|row| board.order.selected.as_ref() == Some(&id(row))) else {
         return Line::raw("");
     };
     let mut figures = Figures::new(width, theme);

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossterm::event::KeyCode;
+
+use crate::cli::top::table::{self, Order};
+use crate::cli::top::{Span, remember, rounded};
 use crate::metrics::Spread;
 use crate::rpc::stats::ServerStats;
-
-/// Refreshes that the graph remembers, and probes whose round trips are summed up.
-const HISTORY_MAX: usize = 300;
 
 /// What one server answered.
 #[derive(Clone, Debug)]
@@ -83,16 +84,6 @@ pub struct Foreign {
     pub methods: Vec<(String, String)>,
     /// Why the methods are not known.
     pub unlisted: Option<String>,
-}
-
-/// Which time the rates and latencies are of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Span {
-    /// Between the last two readings.
-    #[default]
-    Interval,
-    /// Since the server started.
-    Start,
 }
 
 /// A method, of one server or of all together.
@@ -181,7 +172,7 @@ impl Instance {
             }
         };
         self.lost = None;
-        push(&mut self.trips, reading.trip);
+        remember(&mut self.trips, reading.trip);
         let before = match self.now.replace(seen) {
             Some(Seen::Own(before)) => Some(before),
             Some(Seen::Foreign(_)) | None => None,
@@ -281,13 +272,6 @@ impl Instance {
     }
 }
 
-fn push<T>(history: &mut VecDeque<T>, value: T) {
-    if history.len() == HISTORY_MAX {
-        history.pop_front();
-    }
-    history.push_back(value);
-}
-
 /// The sum of all rows.
 pub fn total(rows: &[Row]) -> Numbers {
     let mut sum = Numbers::default();
@@ -315,19 +299,19 @@ pub enum Sort {
     Calls,
 }
 
+impl table::Sort for Sort {
+    const ALL: &'static [(char, Self)] = &[
+        ('n', Self::Name),
+        ('r', Self::Rate),
+        ('f', Self::InFlight),
+        ('5', Self::P50),
+        ('9', Self::P99),
+        ('e', Self::Errors),
+        ('c', Self::Calls),
+    ];
+}
+
 impl Sort {
-    /// As their columns stand.
-    pub const ALL: [Self; 7] =
-        [Self::Name, Self::Rate, Self::InFlight, Self::P50, Self::P99, Self::Errors, Self::Calls];
-
-    /// The one `steps` columns further, around the end.
-    #[must_use]
-    pub fn step(self, steps: isize) -> Self {
-        let at = Self::ALL.iter().position(|sort| *sort == self).unwrap_or(0);
-        let count = Self::ALL.len();
-        Self::ALL[at.wrapping_add_signed(steps).wrapping_add(count) % count]
-    }
-
     /// What a row is worth by it; the most comes first.
     pub fn value(self, row: &Row) -> f64 {
         let Some(numbers) = &row.numbers else { return -1.0 };
@@ -351,14 +335,10 @@ pub struct Board {
     pub instances: Vec<Instance>,
     /// Which time rates and latencies are of.
     pub span: Span,
-    /// What rows are ordered by.
-    pub sort: Sort,
-    /// The other way round.
-    pub reversed: bool,
+    /// The order of the methods, and the one that is looked at.
+    pub order: Order<Sort, Option<String>>,
     /// Only this one of the servers.
     pub only: Option<usize>,
-    /// The method that is looked at.
-    pub selected: Option<String>,
     /// The latest line of the log.
     pub log: Option<String>,
     /// Calls per second at each refresh; of servers of others, the microseconds of a round trip.
@@ -383,18 +363,13 @@ impl Board {
                 return;
             }
             let numbers = again.filter_map(|instance| instance.total(Span::Interval));
-            numbers.map(|numbers| numbers.rate).sum::<f64>().round()
+            numbers.map(|numbers| numbers.rate).sum::<f64>()
         } else {
             let trips = self.instances.iter().filter(|instance| instance.lost.is_none());
             trips.filter_map(|instance| instance.trips.back()).map(Duration::as_micros).max().unwrap_or(0)
                 as f64
         };
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a rate or a time of a round trip"
-        )]
-        push(&mut self.history, latest as u64);
+        remember(&mut self.history, rounded(latest));
     }
 
     /// The servers that are looked at.
@@ -429,24 +404,14 @@ impl Board {
         }
         // By name to begin with, so that what is equal has an order.
         let mut rows: Vec<Row> = merged.into_values().collect();
-        let sort = self.sort;
-        rows.sort_by(|a, b| sort.value(b).total_cmp(&sort.value(a)));
-        if self.reversed {
-            rows.reverse();
-        }
+        self.order.arrange(&mut rows, Sort::value);
         rows
     }
 
-    /// Looks at the method `steps` rows further, if there is one.
-    pub fn select(&mut self, steps: isize) {
-        let rows = self.rows();
-        let Some(last) = rows.len().checked_sub(1) else { return };
-        let at = rows.iter().position(|row| self.selected.is_some() && row.method == self.selected);
-        let next = match at {
-            None => 0,
-            Some(at) => at.saturating_add_signed(steps).min(last),
-        };
-        self.selected.clone_from(&rows[next].method);
+    /// Takes a key of every table; false if it is none.
+    pub fn key(&mut self, key: KeyCode) -> bool {
+        let methods: Vec<_> = self.rows().into_iter().map(|row| row.method).collect();
+        self.order.key(key, &methods)
     }
 
     /// Looks at the next server alone, after the last one at all of them again.
@@ -564,7 +529,7 @@ pub(super) mod tests {
         ];
         board.take(vec![own(1, 10, methods)]);
         let mut order = |sort, reversed| {
-            (board.sort, board.reversed) = (sort, reversed);
+            (board.order.sort, board.order.reversed) = (sort, reversed);
             board.rows().iter().map(|row| row.method.as_ref().unwrap()[..1].to_owned()).collect::<String>()
         };
         for (sort, expected) in [
@@ -579,22 +544,20 @@ pub(super) mod tests {
             assert_eq!(order(sort, false), expected, "{sort:?}");
         }
         assert_eq!(order(Sort::Name, true), "cba");
-        assert_eq!((Sort::Calls.step(1), Sort::Name.step(-1)), (Sort::Name, Sort::Calls));
     }
 
     #[test]
-    fn a_selection_follows_its_method_and_stops_at_the_ends() {
+    fn a_selection_follows_its_method() {
         let mut board = Board::new(["a"]);
-        board.select(1);
-        assert_eq!(board.selected, None);
+        board.key(KeyCode::Down);
+        assert_eq!(board.order.selected, None);
         board.take(vec![own(1, 10, vec![method("a/A", 0, &[("OK", 1)]), method("b/B", 0, &[])])]);
-        board.select(1);
-        assert_eq!(board.selected.as_deref(), Some("a/A"));
-        board.select(-1);
-        board.select(5);
-        assert_eq!(board.selected.as_deref(), Some("b/B"));
+        board.key(KeyCode::Down);
+        board.key(KeyCode::Down);
+        assert_eq!(board.order.selected, Some(Some("b/B".to_owned())));
         board.take(vec![own(1, 11, vec![method("a/A", 0, &[("OK", 1)]), method("b/B", 0, &[("OK", 1); 9])])]);
-        assert_eq!(board.selected.as_deref(), Some("b/B"));
+        board.key(KeyCode::Down);
+        assert_eq!(board.order.selected, Some(Some("a/A".to_owned())));
     }
 
     #[test]

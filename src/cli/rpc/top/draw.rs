@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use crossterm::event::KeyCode;
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::{Constraint, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row as Cells, Table, TableState};
 
-use super::board::{Board, Instance, Numbers, Reading, Row, Sort, Span as Time, total};
+use super::board::{Board, Instance, Numbers, Reading, Row, Sort, total};
+use super::report;
+use crate::cli::app::App;
 use crate::cli::figures::{age, per_second, percent, readable};
 use crate::cli::stage::live::{Key, View};
 use crate::cli::stage::theme::Theme;
 use crate::cli::stage::widgets::{Figures, ending, graph, panel};
+use crate::cli::top::table::{self, Column};
+use crate::cli::top::{self, Parts, Span as Time};
 
 /// Columns and rows without which there is no room for the table.
 const SIZE_MIN: (u16, u16) = (60, 12);
@@ -67,12 +71,12 @@ impl View for Picture {
     }
 
     fn keys(&self, theme: &Theme) -> Vec<Key> {
-        let [across, along] = theme.keys_arrow;
+        let [sort, select, reverse] = table::keys(theme, "look at a method: its codes are below the table");
         let mut keys = vec![
-            Key { name: across, short: "sort", long: "order by the next column" },
-            Key { name: along, short: "select", long: "look at a method: its codes are below the table" },
+            sort,
+            select,
             Key { name: "t", short: "since start", long: "rates and times since the start, or of now" },
-            Key { name: "o", short: "", long: "the other order" },
+            reverse,
             Key { name: "n r f", short: "", long: "order by name, rate, calls in flight" },
             Key { name: "5 9 e c", short: "", long: "order by p50, p99, errors, calls" },
             Key { name: "PgUp PgDn", short: "", long: "ten methods up or down; Home, End" },
@@ -93,28 +97,14 @@ impl View for Picture {
     fn key(&mut self, key: KeyCode) {
         let board = &mut self.board;
         match key {
-            KeyCode::Right => board.sort = board.sort.step(1),
-            KeyCode::Left => board.sort = board.sort.step(-1),
-            KeyCode::Down => board.select(1),
-            KeyCode::Up => board.select(-1),
-            KeyCode::PageDown => board.select(10),
-            KeyCode::PageUp => board.select(-10),
-            KeyCode::Home => board.select(isize::MIN),
-            KeyCode::End => board.select(isize::MAX),
             KeyCode::Tab => board.next_instance(),
-            KeyCode::Char('o') => board.reversed = !board.reversed,
             KeyCode::Char('t') => {
                 board.span = match board.span {
                     Time::Interval => Time::Start,
                     Time::Start => Time::Interval,
                 }
             }
-            KeyCode::Char(letter) => {
-                if let Some((_, sort)) = SORT_KEYS.iter().find(|(key, _)| *key == letter) {
-                    board.sort = *sort;
-                }
-            }
-            _ => {}
+            key => drop(board.key(key)),
         }
     }
 
@@ -128,38 +118,34 @@ impl View for Picture {
         let remark = remark(board, theme);
         let several = board.instances.len() > 1;
         let listed = u16::try_from(board.instances.len()).unwrap_or(u16::MAX).min(servers_max(area.height));
-        let graph = if area.height < 18 { 0 } else { (area.height / 5).clamp(4, 10) };
-        let [totals, servers, graph, table, detail, note] = Layout::vertical([
-            Constraint::Length(1),
-            Constraint::Length(if several { listed + 2 } else { 0 }),
-            Constraint::Length(graph),
-            Constraint::Min(4),
-            Constraint::Length(1),
-            Constraint::Length(u16::from(remark.is_some())),
-        ])
-        .areas(area);
-        frame.render_widget(totals_line(board, &rows, totals.width, theme), totals);
+        let above = if several { listed + 2 } else { 0 };
+        let parts = Parts::new(area, above, remark.is_some());
+        frame.render_widget(totals_line(board, &rows, area.width, theme), parts.totals);
         if several {
-            draw_servers(frame, servers, board, theme);
+            draw_servers(frame, parts.above, board, theme);
         }
-        draw_graph(frame, graph, board, theme);
-        draw_methods(frame, table, board, &rows, theme);
-        frame.render_widget(detail_line(board, &rows, detail.width, theme), detail);
+        draw_graph(frame, parts.graph, board, theme);
+        draw_methods(frame, parts.table, board, &rows, theme);
+        frame.render_widget(detail_line(board, &rows, area.width, theme), parts.detail);
         if let Some(remark) = remark {
-            frame.render_widget(remark, note);
+            frame.render_widget(remark, parts.remark);
         }
     }
 }
 
-const SORT_KEYS: [(char, Sort); 7] = [
-    ('n', Sort::Name),
-    ('r', Sort::Rate),
-    ('f', Sort::InFlight),
-    ('5', Sort::P50),
-    ('9', Sort::P99),
-    ('e', Sort::Errors),
-    ('c', Sort::Calls),
-];
+impl top::Top for Picture {
+    fn table(&self, app: &App, number: u64) -> anyhow::Result<()> {
+        report::table(app, &self.board, number)
+    }
+
+    fn is_partly(&self) -> bool {
+        self.board.instances.iter().any(|instance| instance.lost.is_some())
+    }
+
+    fn look_back(&mut self, span: Time) {
+        self.board.span = span;
+    }
+}
 
 fn time(time: Option<Duration>, theme: &Theme) -> String {
     time.map_or_else(|| "-".to_owned(), |time| readable(time).replace('µ', theme.micro))
@@ -289,97 +275,65 @@ fn draw_graph(frame: &mut Frame<'_>, area: Rect, board: &Board, theme: &Theme) {
     graph(frame, area, &title, &board.history, theme);
 }
 
-/// A column of the table: what stands above it, how wide it is, what it orders by, what a row shows in it.
-struct Column {
-    title: &'static str,
-    width: u16,
-    sort: Option<Sort>,
-    text: fn(&Numbers, &Theme) -> String,
-}
-
-const COLUMNS: [Column; 8] = [
-    Column { title: "RATE", width: 8, sort: Some(Sort::Rate), text: |it, _| per_second(it.rate) },
-    Column { title: "FLIGHT", width: 7, sort: Some(Sort::InFlight), text: |it, _| it.in_flight.to_string() },
-    Column {
-        title: "P50",
-        width: 8,
-        sort: Some(Sort::P50),
-        text: |it, theme| time(it.times.quantile(0.5), theme),
-    },
-    Column { title: "P90", width: 8, sort: None, text: |it, theme| time(it.times.quantile(0.9), theme) },
-    Column {
-        title: "P99",
-        width: 8,
-        sort: Some(Sort::P99),
-        text: |it, theme| time(it.times.quantile(0.99), theme),
-    },
-    Column { title: "MAX", width: 8, sort: None, text: |it, theme| time(it.times.quantile(1.0), theme) },
-    Column { title: "ERRORS", width: 7, sort: Some(Sort::Errors), text: |it, _| it.errors().to_string() },
-    Column { title: "CALLS", width: 8, sort: Some(Sort::Calls), text: |it, _| it.calls().to_string() },
-];
-
 /// Screens from here on have room for the columns that nothing is ordered by.
 const WIDE: u16 = 100;
 /// Screens from here on say the health in words.
 const WIDER: u16 = 120;
 
-/// Columns of the health in words.
-const HEALTH_WIDTH: u16 = 15;
+const COLUMNS: [Column<Row, Sort>; 11] = [
+    Column::word("", 1, |row: &Row, theme| symbol(&row.health, theme).0.to_owned())
+        .styled(|row, theme| symbol(&row.health, theme).1),
+    Column::name("METHOD", |row: &Row, _| {
+        row.method.clone().unwrap_or_else(|| "(its methods are not known)".to_owned())
+    })
+    .by(Sort::Name),
+    Column::word("HEALTH", 15, |row: &Row, _| row.health.clone())
+        .from(WIDER)
+        .styled(|row, theme| symbol(&row.health, theme).1),
+    Column::number("RATE", 8, |row: &Row, _| counted(row, |it| per_second(it.rate))).by(Sort::Rate),
+    Column::number("FLIGHT", 7, |row: &Row, _| counted(row, |it| it.in_flight.to_string()))
+        .by(Sort::InFlight),
+    Column::number("P50", 8, |row: &Row, theme| quantile(row, 0.5, theme)).by(Sort::P50),
+    Column::number("P90", 8, |row: &Row, theme| quantile(row, 0.9, theme)).from(WIDE),
+    Column::number("P99", 8, |row: &Row, theme| quantile(row, 0.99, theme)).by(Sort::P99),
+    Column::number("MAX", 8, |row: &Row, theme| quantile(row, 1.0, theme)).from(WIDE),
+    Column::number("ERRORS", 7, |row: &Row, _| counted(row, |it| it.errors().to_string()))
+        .by(Sort::Errors)
+        .styled(|row, theme| {
+            let failing = row.numbers.as_ref().is_some_and(|it| it.failed > 0);
+            if failing { theme.bad() } else { Style::new() }
+        }),
+    Column::number("CALLS", 8, |row: &Row, _| counted(row, |it| it.calls().to_string())).by(Sort::Calls),
+];
+
+fn counted(row: &Row, text: impl Fn(&Numbers) -> String) -> String {
+    row.numbers.as_ref().map_or_else(|| "-".to_owned(), text)
+}
+
+fn quantile(row: &Row, quantile: f64, theme: &Theme) -> String {
+    time(row.numbers.as_ref().and_then(|it| it.times.quantile(quantile)), theme)
+}
 
 fn draw_methods(frame: &mut Frame<'_>, area: Rect, board: &Board, rows: &[Row], theme: &Theme) {
     let title = match board.span {
         Time::Interval => "methods",
         Time::Start => "methods, rates and times since the start",
     };
-    let inner = panel(frame, area, title, theme, theme.dim());
-    let columns: Vec<&Column> =
-        COLUMNS.iter().filter(|column| column.sort.is_some() || area.width >= WIDE).collect();
-    let words = area.width >= WIDER;
-    let mark = theme.order[usize::from(board.reversed)];
-    let head = |title: &str, sort: Option<Sort>| {
-        if sort == Some(board.sort) { format!("{title}{mark}") } else { title.to_owned() }
+    let rows: Vec<&Row> = rows.iter().collect();
+    let table = table::Table {
+        title: (title.to_owned(), theme.dim()),
+        columns: COLUMNS.iter().collect(),
+        rows: &rows,
+        order: &board.order,
+        id: |row| row.method.clone(),
+        is_idle: |row| row.numbers.as_ref().is_some_and(|it| it.rate == 0.0 && it.in_flight == 0),
     };
-    let mut header = vec![Line::raw(""), Line::raw(head("METHOD", Some(Sort::Name)))];
-    let mut widths = vec![Constraint::Length(1), Constraint::Fill(1)];
-    if words {
-        header.push(Line::raw("HEALTH"));
-        widths.push(Constraint::Length(HEALTH_WIDTH));
-    }
-    for column in &columns {
-        header.push(Line::raw(head(column.title, column.sort)).right_aligned());
-        widths.push(Constraint::Length(column.width));
-    }
-    let fixed: u16 = columns.iter().map(|column| column.width + 1).sum();
-    let room = inner.width.saturating_sub(fixed + 2 + if words { HEALTH_WIDTH + 1 } else { 0 });
-    let row = |row: &Row| {
-        let (symbol, style) = symbol(&row.health, theme);
-        let name = row.method.as_deref().unwrap_or("(its methods are not known)");
-        let name = ending(name, usize::from(room), theme);
-        let mut cells = vec![Line::styled(symbol, style), Line::raw(name)];
-        if words {
-            cells.push(Line::styled(row.health.clone(), style));
-        }
-        for column in &columns {
-            let text = row.numbers.as_ref().map_or_else(|| "-".to_owned(), |it| (column.text)(it, theme));
-            let failing = row.numbers.as_ref().is_some_and(|it| it.failed > 0);
-            let style = if column.sort == Some(Sort::Errors) && failing { theme.bad() } else { Style::new() };
-            cells.push(Line::styled(text, style).right_aligned());
-        }
-        let idle = row.numbers.as_ref().is_some_and(|it| it.rate == 0.0 && it.in_flight == 0);
-        Cells::new(cells.into_iter().map(Cell::from)).style(if idle { theme.dim() } else { Style::new() })
-    };
-    let selected = rows.iter().position(|row| board.selected.is_some() && row.method == board.selected);
-    let mut state = TableState::new().with_selected(selected);
-    let table = Table::new(rows.iter().map(row), widths)
-        .header(Cells::new(header.into_iter().map(Cell::from)).style(theme.strong()))
-        .row_highlight_style(Style::new().reversed())
-        .column_spacing(1);
-    frame.render_stateful_widget(table, inner, &mut state);
+    table.draw(frame, area, theme);
 }
 
 /// The statuses of the method that is looked at, or how to look at one.
 fn detail_line(board: &Board, rows: &[Row], width: u16, theme: &Theme) -> Line<'static> {
-    let chosen = rows.iter().find(|row| board.selected.is_some() && row.method == board.selected);
+    let chosen = rows.iter().find(|row| Some(&row.method) == board.order.selected.as_ref());
     let Some(Row { method: Some(method), numbers: Some(numbers), .. }) = chosen else {
         return Line::raw("");
     };

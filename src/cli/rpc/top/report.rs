@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::board::{Board, Instance, Row, Sort};
 use crate::cli::app::App;
 use crate::cli::figures::{age, per_second, readable};
-use crate::output::{Column, Format};
+use crate::cli::top::begin_table;
+use crate::output::Column;
 
 /// A method of a server; its keys are a promise. Latencies are milliseconds, `null` is what only the server knows.
 #[derive(Serialize)]
@@ -72,15 +73,7 @@ fn millis(duration: Duration) -> f64 {
 /// Writes one table of what is known, `number` counting from 0; talk about the servers goes to stderr.
 pub fn table(app: &App, board: &Board, number: u64) -> anyhow::Result<()> {
     let printer = &app.printer;
-    let format = &printer.look().format;
-    let for_people = match format {
-        Format::Table => true,
-        Format::Auto => printer.is_terminal(),
-        Format::Plain | Format::Value | Format::Json | Format::Csv | Format::Template(_) => false,
-    };
-    if number > 0 && for_people {
-        printer.line("")?;
-    }
+    let for_people = begin_table(app, number)?;
     for instance in &board.instances {
         talk(app, instance, number);
     }

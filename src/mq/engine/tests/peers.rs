@@ -182,5 +182,5 @@ fn an_unknown_type_of_exchange_ends_the_channel_since_version_4() {
     let mut world = World::with(Config { compat: Compat::V4, ..Config::default() });
     let me = world.open();
     let sends = world.call(me, 1, declare_x("x", "nonsense"));
-    assert_eq!(refusal(&sends).1, "PRECONDITION_FAILED - invalid exchange type 'nonsense'");
+    assert_eq!(refusal(&sends).1, "PRECONDITION_FAILED - unknown exchange type 'nonsense'");
 }

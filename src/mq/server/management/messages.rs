@@ -34,7 +34,7 @@ impl Management {
         if !host.look(|engine| engine.has_exchange(exchange)) {
             let vhost = host.name();
             let text = format!("no exchange '{exchange}' in vhost '{vhost}'");
-            return Err(Refusal::not_found(format!("NOT_FOUND - {text}")));
+            return Err(Refusal::bad_request(format!("404 NOT_FOUND - {text}")));
         }
         let key = ask::text(key, "routing_key")?;
         fits(key)?;
