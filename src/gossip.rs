@@ -6,4 +6,6 @@
 //! agent    sockets, clock, snapshot: a live node around the engine
 //! ```
 
+pub mod engine;
+pub mod simulate;
 pub mod wire;

@@ -17,6 +17,7 @@
 
 mod compress;
 pub mod data;
+pub mod ipc;
 mod keyring;
 mod label;
 mod message;

@@ -1,6 +1,6 @@
 //! Messages of memberlist: who is there, who is suspected, who is gone.
 
-use std::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! What Serf puts into fields of other messages: tags, coordinates, requests about keys, answers in conflicts.
 
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use super::message::{Name, Versions, read_ip, read_name, write_ip};
 use super::msgpack::{

@@ -1,6 +1,6 @@
 //! Messages of Serf, carried in memberlist's: intents, events, queries and their answers.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The state that two nodes exchange over a stream: every member, and what Serf knows.
 
-use std::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 

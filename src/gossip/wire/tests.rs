@@ -1,7 +1,7 @@
 //! Golden bytes of real agents, round trips, garbage and truncation.
 
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 

@@ -1,0 +1,494 @@
+//! Keys and values of our own: versions that only grow, rumours that are told until everybody knows them, and the
+//! comparison of digests that finds what rumours missed.
+//!
+//! Demers et al. 1987: rumour mongering with feedback and a counter, anti-entropy, death certificates. Only members that
+//! announce that they understand it are told; real agents never see any of it.
+
+use core::net::SocketAddr;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ring::digest::{SHA256, digest};
+
+use super::exchange::Purpose;
+use super::{
+    Config, DATA_TAG, DataConfig, Engine, Event, Member, Message, Mode, Name, NodeState, Output, PushPull,
+    Refusal, Serf, Time, Timer,
+};
+use crate::gossip::wire::data::{
+    Data as Wire, Entry, KEY_BYTES_MAX, Stamp, VALUE_BYTES_MAX, Value, Version, write_entry,
+};
+use crate::gossip::wire::{SerfState, StreamMessage};
+
+/// Larger values are announced and fetched over a stream.
+const INLINE_BYTES_MAX: usize = 512;
+/// Bytes of a message of rumours, beside its entries.
+const HEAD_BYTES: usize = 64;
+/// Peers that are remembered to know a rumour.
+const TOLD_MAX: usize = 64;
+/// How many gossip intervals one who asks for news waits before it asks again.
+const ASK_INTERVALS: u32 = 5;
+/// How often tombstones are looked through, in gossip intervals.
+const SWEEP_INTERVALS: u32 = 300;
+/// No version counts further: there has to be a next one.
+const COUNTER_MAX: u64 = 1 << 62;
+
+/// What a key holds, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its version.
+    pub version: Version,
+    /// Its value; none if it was deleted.
+    pub value: Option<Bytes>,
+    /// When this node learned of it.
+    pub since: Time,
+}
+
+/// All keys.
+#[derive(Debug, Default)]
+pub struct Store {
+    entries: BTreeMap<Arc<str>, Stored>,
+    bytes: usize,
+    counter: u64,
+}
+
+impl Store {
+    /// What a key holds.
+    pub fn get(&self, key: &str) -> Option<&Stored> {
+        self.entries.get(key)
+    }
+
+    /// All keys in order, the deleted ones too.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Stored)> {
+        self.entries.iter()
+    }
+
+    fn size(key: &str, value: Option<&Bytes>) -> usize {
+        key.len() + value.map_or(0, Bytes::len)
+    }
+
+    /// Takes an entry if it is newer than what is there. Of two values of one version, which there should not be, the
+    /// same one wins everywhere.
+    fn put(&mut self, key: &Arc<str>, stored: Stored, limits: &DataConfig) -> bool {
+        if let Some(known) = self.entries.get(key)
+            && (&known.version, &known.value) >= (&stored.version, &stored.value)
+        {
+            return false;
+        }
+        let size = Self::size(key, stored.value.as_ref());
+        let before = self.entries.get(key).map_or(0, |known| Self::size(key, known.value.as_ref()));
+        let bytes = self.bytes - before + size;
+        let new = !self.entries.contains_key(key);
+        if bytes > limits.bytes_max && size > before || new && self.entries.len() >= limits.keys_max {
+            return false;
+        }
+        self.counter = self.counter.max(stored.version.counter);
+        self.bytes = bytes;
+        self.entries.insert(key.clone(), stored);
+        true
+    }
+
+    /// Whether a version is newer than what is there.
+    fn lacks(&self, key: &str, version: &Version) -> bool {
+        self.entries.get(key).is_none_or(|known| known.version < *version)
+    }
+
+    fn sweep(&mut self, now: Time, limits: &DataConfig) {
+        let (entries, bytes) = (&mut self.entries, &mut self.bytes);
+        entries.retain(|key, stored| {
+            let keep = stored.value.is_some() || now - stored.since < limits.tombstone_ttl;
+            *bytes -= if keep { 0 } else { key.len() };
+            keep
+        });
+    }
+}
+
+fn entry(key: &Arc<str>, stored: &Stored) -> Entry {
+    let value = stored.value.clone().map_or(Value::Tombstone, Value::Bytes);
+    Entry { key: key.clone(), version: stored.version.clone(), value }
+}
+
+/// What is to be told.
+#[derive(Debug, Default)]
+struct Rumor {
+    /// Who knows it: whoever told us, and those whom we told.
+    told: Vec<u32>,
+    /// How many in a row knew it already.
+    misses: u32,
+    /// Told since the last round, and nobody has said yet that it was known.
+    useful: bool,
+    sent: u32,
+}
+
+/// Keys and values, and what of them is told.
+#[derive(Debug)]
+pub(super) struct Data {
+    enabled: bool,
+    config: DataConfig,
+    store: Store,
+    rumors: BTreeMap<Arc<str>, Rumor>,
+    /// Values that are being fetched.
+    fetching: HashMap<Arc<str>, (Version, [u8; 32])>,
+    armed: bool,
+    asked: Time,
+    swept: Time,
+}
+
+impl Data {
+    pub fn new(config: &Config) -> Self {
+        Self {
+            enabled: config.tags.contains_key(DATA_TAG),
+            config: config.data.clone(),
+            store: Store::default(),
+            rumors: BTreeMap::new(),
+            fetching: HashMap::new(),
+            armed: false,
+            asked: Time::default(),
+            swept: Time::default(),
+        }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A member is gone: whoever gets its number is another one.
+    pub fn forget(&mut self, member: u32) {
+        self.rumors.values_mut().for_each(|rumor| rumor.told.retain(|told| *told != member));
+    }
+
+    /// What goes along when states are exchanged: which versions we have, and what the other one lacks.
+    pub fn exchanged(&self, join: bool, theirs: Option<&SerfState>) -> (Option<Vec<Stamp>>, Vec<Entry>) {
+        let answers = theirs.is_some();
+        // Who only tells does not ask, except when it joins.
+        if !self.enabled || self.config.mode == Mode::Push && !answers && !join {
+            return (None, Vec::new());
+        }
+        let digest = self
+            .store
+            .iter()
+            .map(|(key, stored)| Stamp { key: key.clone(), version: stored.version.clone() })
+            .collect();
+        let theirs = theirs.and_then(|theirs| theirs.digest.as_deref());
+        (Some(digest), theirs.map_or(Vec::new(), |theirs| self.newer_than(theirs)))
+    }
+
+    /// What another one lacks.
+    fn newer_than(&self, theirs: &[Stamp]) -> Vec<Entry> {
+        let known: HashMap<&str, &Version> =
+            theirs.iter().map(|stamp| (&*stamp.key, &stamp.version)).collect();
+        let newer = |key: &Arc<str>, stored: &Stored| {
+            known.get(&**key).is_none_or(|version| **version < stored.version)
+        };
+        let lacked = self.store.iter().filter(|(key, stored)| newer(key, stored));
+        lacked.map(|(key, stored)| entry(key, stored)).collect()
+    }
+}
+
+/// Whether a member understands data: it says so with a tag.
+fn is_capable(member: &Member) -> bool {
+    const TAG: &[u8] = b"\xa2dk\xa1";
+    member.state == NodeState::Alive && member.meta.windows(TAG.len()).any(|window| window == TAG)
+}
+
+impl Engine {
+    /// Sets a key, or deletes it.
+    pub(super) fn set(&mut self, now: Time, key: &Arc<str>, value: Option<Bytes>, outputs: &mut Vec<Output>) {
+        let bytes = value.as_ref().map_or(0, Bytes::len);
+        let refusal = if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            Some(Refusal::Key)
+        } else if bytes > VALUE_BYTES_MAX {
+            Some(Refusal::Value { bytes })
+        } else {
+            None
+        };
+        let clock = self.data.config.epoch_ms.saturating_add(now.0 / 1000);
+        let counter = (self.data.store.counter + 1).max(clock).min(COUNTER_MAX);
+        let version = Version { counter, writer: self.config.name.clone() };
+        let refusal = refusal.or_else(|| {
+            let stored = Stored { version, value, since: now };
+            (!self.take_entry(key, stored, None, outputs)).then_some(Refusal::Full)
+        });
+        if let Some(refusal) = refusal {
+            outputs.push(Output::Event(Event::Refused { tag: None, refusal }));
+        }
+    }
+
+    /// Takes an entry if it is news, and tells it from then on.
+    fn take_entry(
+        &mut self,
+        key: &Arc<str>,
+        stored: Stored,
+        from: Option<u32>,
+        outputs: &mut Vec<Output>,
+    ) -> bool {
+        if stored.version.counter > COUNTER_MAX {
+            return false;
+        }
+        let now = stored.since;
+        let told = entry(key, &stored);
+        if !self.data.store.put(key, stored, &self.data.config) {
+            return false;
+        }
+        let rumor = Rumor { told: from.into_iter().collect(), ..Rumor::default() };
+        self.data.rumors.insert(key.clone(), rumor);
+        self.data.fetching.remove(key);
+        self.arm_data(now);
+        outputs.push(Output::Event(Event::Data(told)));
+        true
+    }
+
+    fn arm_data(&mut self, now: Time) {
+        if !self.data.armed {
+            self.data.armed = true;
+            self.timers.set(now + self.config.gossip_interval, Timer::Data);
+        }
+    }
+
+    /// Tells rumours, asks for some, and forgets old tombstones.
+    pub(super) fn data_due(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        self.data.armed = false;
+        let interval = self.config.gossip_interval;
+        if self.data.config.mode != Mode::Pull {
+            self.tell_rumors(now, outputs);
+        }
+        if self.data.config.mode != Mode::Push && now - self.data.asked >= interval * ASK_INTERVALS {
+            self.data.asked = now;
+            let to = self.data_peers(1, &[]);
+            let ask = Wire::Ask { from: self.config.name.clone() };
+            to.iter().for_each(|id| self.send_to(*id, vec![Message::Serf(Serf::Data(ask.clone()))], outputs));
+        }
+        if now - self.data.swept >= interval * SWEEP_INTERVALS {
+            self.data.swept = now;
+            self.data.store.sweep(now, &self.data.config);
+        }
+        // A node that has nothing to tell asks only if that is how it is to learn anything.
+        if !self.data.rumors.is_empty() || self.data.config.mode == Mode::Pull {
+            self.arm_data(now);
+        }
+    }
+
+    fn data_peers(&mut self, count: usize, except: &[u32]) -> Vec<u32> {
+        let me = self.me;
+        self.members.sample(&mut self.rng, count, |id, member| {
+            id != me && !except.contains(&id) && is_capable(member)
+        })
+    }
+
+    /// Each rumour goes to a few who are not known to know it; one that too many in a row knew is dropped.
+    fn tell_rumors(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        let limit = self.config.retransmit_limit(self.members.living()) * 2;
+        let removal = self.data.config.removal_count;
+        let fanout = self.data.config.fanout;
+        let mut dropped = Vec::new();
+        let mut letters: BTreeMap<u32, Vec<Entry>> = BTreeMap::new();
+        let keys: Vec<Arc<str>> = self.data.rumors.keys().cloned().collect();
+        for key in keys {
+            let Some(mut rumor) = self.data.rumors.remove(&key) else { continue };
+            let Some(stored) = self.data.store.get(&key) else { continue };
+            if std::mem::take(&mut rumor.useful) {
+                rumor.misses = 0;
+            }
+            let told = entry(&key, stored);
+            let peers = self.data_peers(fanout, &rumor.told);
+            if peers.is_empty() || rumor.misses >= removal || rumor.sent >= limit {
+                dropped.push(key);
+                continue;
+            }
+            for peer in peers {
+                letters.entry(peer).or_default().push(told.clone());
+                rumor.told.push(peer);
+                rumor.sent += 1;
+            }
+            let over = rumor.told.len().saturating_sub(TOLD_MAX);
+            rumor.told.drain(..over);
+            rumor.useful = true;
+            self.data.rumors.insert(key, rumor);
+        }
+        for (peer, entries) in letters {
+            self.send_entries(now, peer, &entries, true, outputs);
+        }
+    }
+
+    /// Sends entries in as many datagrams as they need; values that are too large for one are announced.
+    fn send_entries(
+        &mut self,
+        now: Time,
+        to: u32,
+        entries: &[Entry],
+        feedback: bool,
+        outputs: &mut Vec<Output>,
+    ) {
+        let _ = now;
+        let room = self.room().bytes.saturating_sub(HEAD_BYTES + self.config.name.len());
+        let (mut batch, mut used, mut scratch) = (Vec::new(), 0, Vec::new());
+        let from = self.config.name.clone();
+        let message =
+            |entries| Message::Serf(Serf::Data(Wire::Rumors { from: from.clone(), entries, feedback }));
+        for entry in entries {
+            let entry = match &entry.value {
+                Value::Bytes(bytes) if bytes.len() > INLINE_BYTES_MAX => {
+                    let mut hash = [0; 32];
+                    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+                    Entry { value: Value::Announced { length: bytes.len() as u64, hash }, ..entry.clone() }
+                }
+                _ => entry.clone(),
+            };
+            scratch.clear();
+            write_entry(&mut scratch, &entry);
+            if used + scratch.len() > room && !batch.is_empty() {
+                self.send_to(to, vec![message(std::mem::take(&mut batch))], outputs);
+                used = 0;
+            }
+            used += scratch.len();
+            batch.push(entry);
+        }
+        if !batch.is_empty() {
+            self.send_to(to, vec![message(batch)], outputs);
+        }
+    }
+
+    /// Something came from a node that understands data.
+    pub(super) fn receive_data(&mut self, now: Time, data: Wire, outputs: &mut Vec<Output>) {
+        // Who is not known is not believed, and not answered.
+        let Some(peer) = self.members.id(data.from()).filter(|peer| *peer != self.me) else { return };
+        match data {
+            Wire::Rumors { entries, feedback, .. } => self.rumors(now, peer, entries, feedback, outputs),
+            Wire::Known { stamps, .. } => {
+                for stamp in stamps {
+                    let current = self.data.store.get(&stamp.key).map(|stored| &stored.version);
+                    if current == Some(&stamp.version)
+                        && let Some(rumor) = self.data.rumors.get_mut(&stamp.key)
+                    {
+                        rumor.misses += 1;
+                        rumor.useful = false;
+                    }
+                }
+            }
+            Wire::Ask { .. } => {
+                let told =
+                    |(key, _): (&Arc<str>, &Rumor)| self.data.store.get(key).map(|stored| entry(key, stored));
+                let entries: Vec<Entry> = self.data.rumors.iter().filter_map(told).collect();
+                self.send_entries(now, peer, &entries, true, outputs);
+            }
+            Wire::Fetch { .. } => {}
+        }
+    }
+
+    fn rumors(
+        &mut self,
+        now: Time,
+        peer: u32,
+        entries: Vec<Entry>,
+        feedback: bool,
+        outputs: &mut Vec<Output>,
+    ) {
+        let (mut known, mut newer, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
+        for Entry { key, version, value } in entries {
+            let value = match value {
+                Value::Announced { hash, .. } => {
+                    if self.data.store.lacks(&key, &version) {
+                        let fetch = (version.clone(), hash);
+                        if self.data.fetching.insert(key.clone(), fetch.clone()) != Some(fetch) {
+                            wanted.push(Stamp { key, version });
+                        }
+                    } else {
+                        known.push(Stamp { key, version });
+                    }
+                    continue;
+                }
+                Value::Bytes(bytes) => {
+                    if !self.is_what_was_announced(&key, &version, &bytes) {
+                        continue;
+                    }
+                    Some(bytes)
+                }
+                Value::Tombstone => None,
+            };
+            let stored = Stored { version: version.clone(), value, since: now };
+            if self.take_entry(&key, stored, Some(peer), outputs) {
+                continue;
+            }
+            match self.data.store.get(&key) {
+                Some(stored) if stored.version > version => newer.push(entry(&key, stored)),
+                _ => known.push(Stamp { key, version }),
+            }
+        }
+        let from = self.config.name.clone();
+        if feedback && !known.is_empty() {
+            let known = Wire::Known { from: from.clone(), stamps: known };
+            self.send_to(peer, vec![Message::Serf(Serf::Data(known))], outputs);
+        }
+        // Whoever tells old news is told the new ones, and does not answer that.
+        if feedback && !newer.is_empty() {
+            self.send_entries(now, peer, &newer, false, outputs);
+        }
+        if !wanted.is_empty()
+            && let Some(to) = self.members.get(peer).map(|member| member.address)
+        {
+            let fetch = StreamMessage::Serf(Serf::Data(Wire::Fetch { from, stamps: wanted }));
+            self.open(to, fetch, false, Purpose::Tell, outputs);
+        }
+    }
+
+    /// What was fetched has to have the hash that was announced.
+    fn is_what_was_announced(&self, key: &Arc<str>, version: &Version, bytes: &Bytes) -> bool {
+        match self.data.fetching.get(key) {
+            Some((announced, hash)) if announced == version => digest(&SHA256, bytes).as_ref() == hash,
+            _ => true,
+        }
+    }
+
+    /// Somebody wants values that were announced to it.
+    pub(super) fn serve_fetch(
+        &mut self,
+        from: SocketAddr,
+        name: &Name,
+        stamps: &[Stamp],
+        outputs: &mut Vec<Output>,
+    ) {
+        // Values go where the member is, not where the stream comes from; and only to one that is there.
+        let Some(member) = self.members.by_name(name).filter(|member| member.address.ip() == from.ip())
+        else {
+            return;
+        };
+        let to = member.address;
+        let wanted = stamps.iter().filter_map(|stamp| {
+            let stored = self.data.store.get(&stamp.key)?;
+            (stored.version >= stamp.version).then(|| entry(&stamp.key, stored))
+        });
+        let entries: Vec<Entry> = wanted.collect();
+        self.send_lacking(to, entries, outputs);
+    }
+
+    /// What another one lacks of what we have, by the digest in its state.
+    pub(super) fn lacking(&self, theirs: &PushPull) -> Vec<Entry> {
+        if self.data.config.mode == Mode::Pull {
+            return Vec::new();
+        }
+        let digest = theirs.serf.as_ref().and_then(|serf| serf.digest.as_deref());
+        digest.map_or(Vec::new(), |digest| self.data.newer_than(digest))
+    }
+
+    /// Sends entries over a stream.
+    pub(super) fn send_lacking(&mut self, to: SocketAddr, entries: Vec<Entry>, outputs: &mut Vec<Output>) {
+        if !entries.is_empty() {
+            let from = self.config.name.clone();
+            let rumors = Wire::Rumors { from, entries, feedback: false };
+            self.open(to, StreamMessage::Serf(Serf::Data(rumors)), false, Purpose::Tell, outputs);
+        }
+    }
+
+    /// Entries that came with another's state.
+    pub(super) fn merge_data(&mut self, now: Time, entries: Vec<Entry>, outputs: &mut Vec<Output>) {
+        for Entry { key, version, value } in entries {
+            let value = match value {
+                Value::Bytes(bytes) => Some(bytes),
+                Value::Tombstone => None,
+                Value::Announced { .. } => continue,
+            };
+            self.take_entry(&key, Stored { version, value, since: now }, None, outputs);
+        }
+    }
+}

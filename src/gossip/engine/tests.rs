@@ -1,0 +1,1 @@
+//! What a node does, as lists of outputs.

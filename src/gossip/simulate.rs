@@ -1,0 +1,15 @@
+//! Gossip in virtual time: the engine itself in many copies, and a model for a million nodes.
+//!
+//! ```text
+//! network   engines, and the links between them: delay, loss, duplicates, partitions, crashes
+//! model     who knows one piece of news, as bits: rounds of push, pull or both, with or without an end
+//! papers    what has been published, to be compared with
+//! ```
+//!
+//! Pure, as the engine: one seed, one outcome.
+
+mod network;
+#[cfg(test)]
+mod tests;
+
+pub use network::{Happened, Links, Network, Totals, address_of, name_of};
