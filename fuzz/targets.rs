@@ -10,6 +10,8 @@ use bandy::bench::{Rate, Threshold};
 use bandy::cli::endpoint::{Endpoint, Pillar};
 use bandy::cli::payload::Payload as Text;
 use bandy::gossip::wire as gossip;
+use bandy::log::batch::Batches;
+use bandy::log::wire::{self as kafka, AnyRequest, ApiKey};
 use bandy::mq::wire as amqp;
 use bandy::output::Template;
 use bandy::record::{Embed, Record};
@@ -56,6 +58,9 @@ pub const ALL: &[Target] = &[
     ("amqp_content", amqp_content),
     ("gossip_packet", gossip_packet),
     ("gossip_stream", gossip_stream),
+    ("kafka_request", kafka_request),
+    ("kafka_response", kafka_response),
+    ("kafka_batch", kafka_batch),
 ];
 
 /// Largest message that targets with a limit allow.
@@ -594,5 +599,33 @@ pub fn gossip_stream(data: &[u8]) {
         if let (gossip::StreamMessage::PushPull(a), gossip::StreamMessage::PushPull(b)) = (&again, &message) {
             assert_eq!((a.nodes.len(), a.join), (b.nodes.len(), b.join));
         }
+    }
+}
+
+/// Kafka: the header of a request and its message, as a broker reads them.
+pub fn kafka_request(data: &[u8]) {
+    let mut reader = kafka::Reader::new(Bytes::copy_from_slice(data), 0, false);
+    let Ok(header) = kafka::RequestHeader::read(&mut reader) else { return };
+    let Some(key) = ApiKey::from_code(header.api_key) else { return };
+    if let Ok(request) = AnyRequest::decode(key, reader) {
+        assert_eq!(request.key(), key);
+        assert!(key.versions().contains(header.version), "only known versions are read");
+    }
+}
+
+/// Kafka: a response, its API and version before it, as a client reads them.
+pub fn kafka_response(data: &[u8]) {
+    let [key, version, frame @ ..] = data else { return };
+    let Some(key) = ApiKey::from_code((*key).into()) else { return };
+    let _ = key.check_response((*version).into(), Bytes::copy_from_slice(frame));
+}
+
+/// Kafka: the record batches of a fetch, packed or not.
+pub fn kafka_batch(data: &[u8]) {
+    for batch in Batches::new(Bytes::copy_from_slice(data)) {
+        let Ok(batch) = batch else { return };
+        let _ = batch.marker();
+        let records = batch.records().map_while(Result::ok);
+        assert!(records.map(|record| record.headers.iter().count()).count() <= batch.header.count as usize);
     }
 }

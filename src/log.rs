@@ -7,4 +7,5 @@
 //! client   connections, metadata, producers, consumers, administration
 //! ```
 
+pub mod batch;
 pub mod wire;

@@ -1,11 +1,12 @@
 //! The Kafka protocol as bytes: requests, responses and record batches, for the broker and for the client.
 //!
 //! ```text
-//! header     frames: size, header, message
-//! api        one file per API: its messages, field by field, in every version
-//! message    how a message is written down once: struct, defaults, decoder, encoder
-//! primitive  integers, text, bytes, arrays, tagged fields, in the old and the flexible encoding
-//! error      the protocol's error codes
+//! header       frames: size, header, message
+//! api          one file per API: its messages, field by field, in every version
+//! message      how a message is written down once: struct, defaults, decoder, encoder
+//! primitive    integers, text, bytes, arrays, tagged fields, in the old and the flexible encoding
+//! error        the protocol's error codes
+//! compression  what the records of a batch are packed with
 //! ```
 //!
 //! Every length is compared with what is left of the message before anything is allocated, and what the arrays of a message take
@@ -28,6 +29,7 @@
 mod message;
 
 pub mod api;
+mod compression;
 mod error;
 mod fault;
 mod header;
@@ -37,6 +39,7 @@ mod tests;
 mod write;
 
 pub use api::{AnyRequest, ApiKey};
+pub use compression::{Compression, CompressionError};
 pub use error::ErrorCode;
 pub use fault::{Error, Result};
 pub use header::{

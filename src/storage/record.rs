@@ -328,6 +328,21 @@ impl BatchBuilder {
         visit(&self.scratch[at..]);
     }
 
+    /// The batch as one run of bytes, at offset 0, and the builder empty again. What was copied in is not copied once more.
+    pub fn take(&mut self) -> Vec<u8> {
+        if !self.pieces.is_empty() {
+            let out = self.to_vec(0, 0);
+            self.clear();
+            return out;
+        }
+        self.seal();
+        let mut next = Vec::with_capacity(self.scratch.capacity());
+        next.resize(HEADER_LEN, 0);
+        let out = std::mem::replace(&mut self.scratch, next);
+        self.clear();
+        out
+    }
+
     /// The batch as one run of bytes, at that offset: for tests, for clients that produce, and for compaction.
     pub fn to_vec(&mut self, base_offset: i64, leader_epoch: i32) -> Vec<u8> {
         let header = self.seal();

@@ -81,6 +81,16 @@ macro_rules! apis {
                 }
             }
 
+            /// Reads a response, everything after its size, and only says whether it is one.
+            ///
+            /// # Errors
+            /// As [`decode_response`](super::decode_response).
+            pub fn check_response(self, version: i16, frame: bytes::Bytes) -> Result<()> {
+                match self {
+                    $(Self::$name => super::decode_response::<$module::$request>(frame, version).map(drop),)*
+                }
+            }
+
             /// Its name in Kafka's documentation.
             pub fn name(self) -> &'static str {
                 match self {

@@ -198,3 +198,40 @@ fn large_record_batches_are_not_copied_and_holes_are_left_in_order() {
     let place = read[0].records.bytes().as_ptr();
     assert!(frame.as_ptr_range().contains(&place), "the records that were read are a slice of the frame");
 }
+
+/// Kafka's own bytes: see `tests/golden/kafka/Messages.java`.
+fn golden<R: Request>(text: &str) {
+    let versions = R::VERSIONS.max - R::VERSIONS.min + 1;
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
+    let of = |direction: &str| {
+        lines.iter().filter(|line| line[0] == R::KEY.name() && line[1] == direction).collect::<Vec<_>>()
+    };
+    assert_eq!(of("request").len(), 2 * versions as usize, "{}", R::KEY);
+    for line in of("request") {
+        again::<R>(line);
+    }
+    for line in of("response") {
+        again::<R::Response>(line);
+    }
+
+    fn again<T: Field>(line: &[&str]) {
+        let version = line[2].parse().unwrap();
+        let key = ApiKey::ALL.iter().find(|key| key.name() == line[0]).unwrap();
+        let flexible = key.versions().is_flexible(version);
+        let hex = line.get(3).copied().unwrap_or_default().as_bytes();
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let bytes: Bytes = hex.chunks(2).map(byte).collect();
+        let mut reader = Reader::new(bytes.clone(), version, flexible);
+        let message = T::read(&mut reader, key.name()).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        assert_eq!(reader.finish(), Ok(()), "{line:?}");
+        let mut writer = Writer::new(version, flexible);
+        message.write(&mut writer, key.name()).unwrap();
+        assert_eq!(writer.finish().to_bytes(), bytes, "{line:?}");
+    }
+}
+
+#[test]
+fn kafka_s_own_bytes_are_read_and_written_alike() {
+    let text = std::fs::read_to_string("tests/golden/kafka/messages.txt").unwrap();
+    for_each_api!(golden(&text));
+}
