@@ -13,6 +13,7 @@ pub mod exit;
 pub mod feed;
 mod figures;
 pub mod help;
+pub mod log;
 pub mod logging;
 pub mod mq;
 mod password;
@@ -67,6 +68,8 @@ pub enum Command {
     Rpc(rpc::RpcArgs),
     /// Hand out messages: everybody gets a copy, or one taker each
     Mq(mq::MqArgs),
+    /// Keep records in order, for many readers
+    Log(log::LogArgs),
     /// Run a command with temporary servers
     With(with::WithArgs),
     /// Wait until servers answer
@@ -131,6 +134,10 @@ fn narrow(words: &[OsString]) -> Option<clap::Command> {
             let verb = mq::verb(words.get(2)?.to_str()?)?;
             Some(root.subcommand(clap::Command::new("mq").subcommand(verb)))
         }
+        "log" => {
+            let verb = log::verb(words.get(2)?.to_str()?)?;
+            Some(root.subcommand(clap::Command::new("log").subcommand(verb)))
+        }
         _ => None,
     }
 }
@@ -139,6 +146,7 @@ fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::Rpc(args) => rpc::run(args, app),
         Command::Mq(args) => mq::run(args, app),
+        Command::Log(args) => log::run(args, app),
         Command::With(args) => with::run(&args, app),
         Command::Wait(args) => wait::run(&args, app),
         Command::Context(args) => context::run(args, app),

@@ -8,4 +8,6 @@
 //! ```
 
 pub mod batch;
+pub mod engine;
+pub mod server;
 pub mod wire;

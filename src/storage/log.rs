@@ -1,7 +1,7 @@
 //! One log: appending, how far it is safe, and going offline when the disk fails.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
@@ -133,7 +133,8 @@ struct State {
 pub(crate) struct LogInner {
     id: LogId,
     shared: Arc<Shared>,
-    config: LogConfig,
+    segment_bytes: AtomicU64,
+    compact: AtomicBool,
     recovery: Recovery,
     state: Mutex<State>,
     /// Held by whoever replaces or removes files: compaction, truncation, trimming.
@@ -191,7 +192,8 @@ impl LogInner {
         Ok(Arc::new(Self {
             id,
             shared: Arc::clone(shared),
-            config,
+            segment_bytes: AtomicU64::new(config.segment_bytes),
+            compact: AtomicBool::new(config.compact),
             recovery: found.report,
             end: AtomicI64::new(state.end),
             safe: AtomicI64::new(state.end),
@@ -200,6 +202,10 @@ impl LogInner {
             reshaping: Mutex::new(()),
             state: Mutex::new(state),
         }))
+    }
+
+    fn compacts(&self) -> bool {
+        self.compact.load(Ordering::Relaxed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -392,6 +398,13 @@ impl Log {
         &self.0.recovery
     }
 
+    /// Keeps it otherwise from now on. What was compacted once has holes: say so for as long as it lives.
+    pub fn configure(&self, config: LogConfig) {
+        let segment_bytes = config.segment_bytes.clamp(1, SEGMENT_BYTES_MAX);
+        self.0.segment_bytes.store(segment_bytes, Ordering::Relaxed);
+        self.0.compact.store(config.compact, Ordering::Relaxed);
+    }
+
     /// Offset of the next record. Takes no lock.
     pub fn end(&self) -> i64 {
         self.0.end.load(Ordering::Acquire)
@@ -400,6 +413,11 @@ impl Log {
     /// Up to here the log is as safe as the store's durability says. Takes no lock.
     pub fn safe_end(&self) -> i64 {
         self.0.safe.load(Ordering::Acquire)
+    }
+
+    /// First offset held.
+    pub fn start(&self) -> i64 {
+        self.0.state().start
     }
 
     /// Where the log begins and ends.
@@ -450,6 +468,14 @@ impl Log {
             std::thread::park();
         }
         Ok(())
+    }
+
+    /// Tells whether it can still be written: what was not safe when it went offline never will be.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] since when it cannot; [`Error::Closed`].
+    pub fn check(&self) -> Result<()> {
+        self.0.check_state(&self.0.state())
     }
 
     /// Syncs this log now, on this thread.

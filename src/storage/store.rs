@@ -406,6 +406,11 @@ impl Store {
         Ok(())
     }
 
+    /// The data directory.
+    pub fn path(&self) -> &Path {
+        &self.shared.paths.root
+    }
+
     /// Bytes that can still be written to the disk.
     ///
     /// # Errors

@@ -46,6 +46,10 @@ impl Stream {
         Self { kind, ahead: BytesMut::new() }
     }
 
+    pub(super) fn into_kind(self) -> (Kind, BytesMut) {
+        (self.kind, self.ahead)
+    }
+
     /// The other end, for messages.
     pub fn peer(&self) -> String {
         match &self.kind {

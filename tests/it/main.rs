@@ -10,6 +10,7 @@ mod fuzz;
 mod generated;
 mod harness;
 mod interop;
+mod log_broker;
 mod mq_bench;
 mod mq_broker;
 mod mq_commands;

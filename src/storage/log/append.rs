@@ -81,7 +81,7 @@ impl LogInner {
             return Ok(());
         }
         let step = state.allocated.clamp(ALLOCATE_MIN.min(max), max);
-        let limit = self.config.segment_bytes.max(end);
+        let limit = self.segment_bytes().max(end);
         let to = (state.allocated + step).max(end).min(limit);
         file.allocate(state.allocated, to - state.allocated)?;
         state.allocated = to;
@@ -93,7 +93,7 @@ impl LogInner {
         let len: usize = headers.iter().map(|header| header.len).sum();
         let end = headers.last().map_or(state.end, Header::end_offset);
         let full = state.segments.last().is_none_or(|last| {
-            let too_large = last.size + len as u64 > self.config.segment_bytes && last.size > 0;
+            let too_large = last.size + len as u64 > self.segment_bytes() && last.size > 0;
             too_large || end - last.base > i64::from(u32::MAX)
         });
         if full {
@@ -227,7 +227,7 @@ impl Log {
         let mut state = self.ready(first, Importance::Normal)?;
         let (mut end, mut newest) = (state.end, first);
         for header in &headers {
-            let follows = header.base_offset == end || self.0.config.compact && header.base_offset > end;
+            let follows = header.base_offset == end || self.0.compacts() && header.base_offset > end;
             if !follows {
                 return Err(Error::NotNext { given: header.base_offset, end });
             }

@@ -42,7 +42,7 @@ impl LogInner {
         }
         let Some(last) = state.segments.last().copied() else { return Ok(()) };
         let file = self.open_segment(&last)?;
-        let expected = recovery::expect_any(&last, self.config.compact);
+        let expected = recovery::expect_any(&last, self.compacts());
         let mut index = Index::new(last.base);
         let kept =
             recovery::walk_segment(&self.shared, self.id, &last, &*file, expected, |header, segment| {
@@ -241,7 +241,7 @@ impl LogInner {
         self.check_state(&state)?;
         let bound = bound.min(state.flushed);
         let finished = state.segments.split_last().map_or(&[][..], |(_, finished)| finished);
-        let wanted = finished.iter().take_while(|segment| segment.end <= bound && self.config.compact);
+        let wanted = finished.iter().take_while(|segment| segment.end <= bound && self.compacts());
         Ok((wanted.copied().collect(), state.compacted))
     }
 
@@ -250,7 +250,7 @@ impl LogInner {
     }
 
     pub(crate) fn segment_bytes(&self) -> u64 {
-        self.config.segment_bytes
+        self.segment_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn dir(&self) -> PathBuf {

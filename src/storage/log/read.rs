@@ -139,8 +139,7 @@ impl LogInner {
         if let Some(index) = self.shared.indexes.get(&key) {
             return Ok(index);
         }
-        let index =
-            Arc::new(recovery::load_or_build_index(&self.shared, self.id, segment, self.config.compact)?);
+        let index = Arc::new(recovery::load_or_build_index(&self.shared, self.id, segment, self.compacts())?);
         self.shared.indexes.insert(key, Arc::clone(&index), index.memory());
         Ok(index)
     }

@@ -1,0 +1,181 @@
+//! What is defined, on disk: topics, users, … as keyed records of JSON of which the last one wins.
+//!
+//! A key is a kind and names, written as a JSON array, so that no name can look like two. The log is written anew at a
+//! start when most of it is void.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value as Json;
+use tokio::sync::Notify;
+
+use super::waiters::Waiters;
+use crate::storage::{BatchBuilder, Error, Importance, Log, LogConfig, LogId, Observer, Store, Synced};
+
+/// The log of definitions, the same in every directory.
+const LOG: LogId = LogId::from_bytes(*b"bandy lo\x80gdefs\0\x01");
+/// Definitions are few: a segment is finished when it is this large.
+const SEGMENT_BYTES: u64 = 4 << 20;
+/// So many records may be void before they are written anew.
+const VOID_MAX: usize = 1000;
+/// Bytes of definitions in one batch.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// A kind and names.
+pub(super) fn key(kind: &str, names: &[&str]) -> String {
+    let parts: Vec<&str> = std::iter::once(kind).chain(names.iter().copied()).collect();
+    Json::from(parts).to_string()
+}
+
+/// A change of one definition; no value lets go of it.
+pub(super) type Change = (String, Option<Json>);
+
+/// The definitions.
+#[derive(Debug)]
+pub(super) struct Definitions {
+    log: Log,
+    defined: Mutex<BTreeMap<String, Json>>,
+    waiters: Arc<Waiters>,
+}
+
+impl Definitions {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// The log is damaged, or the system refuses.
+    pub(super) fn open(store: &Store) -> Result<Self, Error> {
+        let log = store.log(LOG, LogConfig { segment_bytes: SEGMENT_BYTES, compact: false })?;
+        let mut defined = BTreeMap::new();
+        let mut records = 0;
+        let mut reader = log.reader(log.state().start, log.end());
+        while let Some(batch) = reader.next_batch()? {
+            for record in batch.records()? {
+                let record = record?;
+                records += 1;
+                let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
+                match (key, record.value.map(serde_json::from_slice::<Json>)) {
+                    (Some(key), Some(Ok(value))) => drop(defined.insert(key.to_owned(), value)),
+                    (Some(key), None) => drop(defined.remove(key)),
+                    _ => tracing::warn!(offset = record.offset, "a definition that this version cannot read"),
+                }
+            }
+        }
+        let waiters = Arc::new(Waiters::default());
+        log.observe(Arc::new(Watch(Arc::clone(&waiters))));
+        let definitions = Self { log, defined: Mutex::new(defined), waiters };
+        if records > definitions.defined().len() * 2 + VOID_MAX {
+            definitions.write_anew()?;
+        }
+        Ok(definitions)
+    }
+
+    /// Whether a log is that of the definitions.
+    pub(super) fn is_own(id: LogId) -> bool {
+        id == LOG
+    }
+
+    fn defined(&self) -> MutexGuard<'_, BTreeMap<String, Json>> {
+        self.defined.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_anew(&self) -> Result<(), Error> {
+        self.log.roll()?;
+        let base = self.log.end();
+        let defined = self.defined().clone();
+        self.append(&defined.into_iter().map(|(key, value)| (key, Some(value))).collect::<Vec<_>>())?;
+        // Both copies are there until the new one is on disk; the last one wins.
+        self.log.sync()?;
+        self.log.trim(base)?;
+        Ok(())
+    }
+
+    fn append(&self, changes: &[Change]) -> Result<i64, Error> {
+        let mut batch = BatchBuilder::new();
+        let mut end = self.log.end();
+        for (key, value) in changes {
+            let bytes = value.as_ref().map(Json::to_string);
+            batch.push_copied(0, Some(key.as_bytes()), bytes.as_ref().map(String::as_bytes), &[])?;
+            if batch.len() > BATCH_BYTES {
+                end = self.log.append_built_as(&mut batch, 0, Importance::Essential)?.end;
+            }
+        }
+        if !batch.is_empty() {
+            end = self.log.append_built_as(&mut batch, 0, Importance::Essential)?.end;
+        }
+        Ok(end)
+    }
+
+    /// Everything of a kind: names and what they stand for.
+    pub(super) fn of_kind(&self, kind: &str) -> Vec<(Vec<String>, Json)> {
+        let mut prefix = key(kind, &[]);
+        prefix.pop();
+        prefix.push(',');
+        let defined = self.defined();
+        let found = defined.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
+        found
+            .map(|(key, value)| {
+                let names: Vec<String> = serde_json::from_str(key).unwrap_or_default();
+                (names.into_iter().skip(1).collect(), value.clone())
+            })
+            .collect()
+    }
+
+    /// What stands for one name.
+    pub(super) fn get(&self, key: &str) -> Option<Json> {
+        self.defined().get(key).cloned()
+    }
+
+    /// Defines things, or lets go of them, all or nothing. They are safe when the log is, up to what is returned.
+    ///
+    /// # Errors
+    /// The log's; nothing has changed.
+    pub(super) fn change(&self, changes: Vec<Change>) -> Result<i64, Error> {
+        // Held over the append, so that the log has them in the order in which they count.
+        let mut defined = self.defined();
+        let end = self.append(&changes)?;
+        for (key, value) in changes {
+            match value {
+                Some(value) => drop(defined.insert(key, value)),
+                None => drop(defined.remove(&key)),
+            }
+        }
+        Ok(end)
+    }
+
+    /// Waits on this thread until everything before `end` is safe.
+    ///
+    /// # Errors
+    /// The log is offline.
+    pub(super) fn wait(&self, end: i64) -> Result<(), Error> {
+        self.log.wait(end)
+    }
+
+    /// Returns when everything before `end` is safe.
+    ///
+    /// # Errors
+    /// The log is offline.
+    pub(super) async fn safe(&self, end: i64) -> Result<(), Error> {
+        let call = Arc::new(Notify::new());
+        loop {
+            self.waiters.add(&call);
+            if self.log.safe_end() >= end {
+                return Ok(());
+            }
+            self.log.check()?;
+            call.notified().await;
+        }
+    }
+}
+
+/// Hears from the storage.
+struct Watch(Arc<Waiters>);
+
+impl Observer for Watch {
+    fn synced(&self, _synced: Synced) {
+        self.0.wake();
+    }
+
+    fn failed(&self, _log: LogId, _error: &Error) {
+        self.0.wake();
+    }
+}

@@ -1,0 +1,139 @@
+//! Offsets by time and at the ends of partitions, and where epochs of leaders ended.
+
+use std::sync::Arc;
+
+use super::answer::{Head, Pending};
+use super::partition::{Partition, storage_error};
+use super::session::Session;
+use crate::log::wire::ErrorCode;
+use crate::log::wire::api::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+};
+use crate::log::wire::api::offset_for_leader_epoch::{
+    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
+    OffsetForLeaderTopicResult,
+};
+use crate::storage::{Log, StoredBatch};
+
+/// Times that are no times.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+/// The record with the newest time (KIP-734).
+const NEWEST: i64 = -3;
+/// The first one that is on the broker's own disk (KIP-405): all are.
+const EARLIEST_LOCAL: i64 = -4;
+/// The last one that is not: none is.
+const LATEST_TIERED: i64 = -5;
+
+/// An offset and the time of its record.
+type At = (i64, i64);
+
+/// `ListOffsets`.
+pub(super) fn list(session: &Session, head: Head, request: ListOffsetsRequest) -> Pending {
+    let is_committed = request.isolation_level == 1;
+    let topics = request.topics.into_iter().map(|asked| {
+        let topic = session.broker.topics.get(&asked.name);
+        let partitions = asked.partitions.iter().map(|asked| {
+            let partition = topic.as_ref().and_then(|topic| topic.partition(asked.partition_index));
+            let found = partition
+                .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+                .and_then(|partition| find(&partition, asked, is_committed));
+            let partition_index = asked.partition_index;
+            match found {
+                Ok(((offset, timestamp), leader_epoch)) => ListOffsetsPartitionResponse {
+                    partition_index,
+                    timestamp,
+                    offset,
+                    leader_epoch,
+                    ..ListOffsetsPartitionResponse::default()
+                },
+                Err(error_code) => ListOffsetsPartitionResponse {
+                    partition_index,
+                    error_code,
+                    ..ListOffsetsPartitionResponse::default()
+                },
+            }
+        });
+        ListOffsetsTopicResponse { name: asked.name, partitions: partitions.collect() }
+    });
+    let response = ListOffsetsResponse { topics: topics.collect(), ..ListOffsetsResponse::default() };
+    Pending::ready::<ListOffsetsRequest>(head, &response)
+}
+
+fn find(
+    partition: &Arc<Partition>,
+    asked: &ListOffsetsPartition,
+    is_committed: bool,
+) -> Result<(At, i32), ErrorCode> {
+    partition.check_epoch(asked.current_leader_epoch)?;
+    let log = partition.log()?;
+    let bound = if is_committed { partition.last_stable_offset()? } else { log.safe_end() };
+    let epoch = partition.leader_epoch();
+    let at = match asked.timestamp {
+        LATEST => (bound, -1),
+        EARLIEST | EARLIEST_LOCAL => (log.start(), -1),
+        LATEST_TIERED => (-1, -1),
+        NEWEST => {
+            let newest = log.state().max_timestamp;
+            let found = if newest < 0 { None } else { by_time(log, newest)? };
+            found.filter(|(offset, _)| *offset < bound).unwrap_or((-1, -1))
+        }
+        time if time < 0 => return Err(ErrorCode::UNSUPPORTED_VERSION),
+        time => by_time(log, time)?.filter(|(offset, _)| *offset < bound).unwrap_or((-1, -1)),
+    };
+    Ok((at, if at.0 < 0 { -1 } else { epoch }))
+}
+
+/// The first record at or after a time.
+fn by_time(log: &Log, time: i64) -> Result<Option<At>, ErrorCode> {
+    let batch = log.batch_at_time(time).map_err(|error| storage_error(&error))?;
+    batch.map_or(Ok(None), |batch| within(&batch, time, log.start()))
+}
+
+fn within(batch: &StoredBatch, time: i64, start: i64) -> Result<Option<At>, ErrorCode> {
+    let Ok(records) = batch.records() else {
+        // Not unpacked: the batch is right, and a reader that wants a time drops what comes before it.
+        return Ok(Some((batch.header.base_offset.max(start), batch.header.max_timestamp)));
+    };
+    for record in records {
+        let record = record.map_err(|_| ErrorCode::CORRUPT_MESSAGE)?;
+        if record.timestamp >= time && record.offset >= start {
+            return Ok(Some((record.offset, record.timestamp)));
+        }
+    }
+    Ok(None)
+}
+
+/// `OffsetForLeaderEpoch`: consumers look whether what they have read is still there (KIP-320).
+pub(super) fn for_epoch(session: &Session, head: Head, request: OffsetForLeaderEpochRequest) -> Pending {
+    let topics = request.topics.into_iter().map(|asked| {
+        let topic = session.broker.topics.get(&asked.topic);
+        let partitions = asked.partitions.iter().map(|asked| {
+            let partition = topic.as_ref().and_then(|topic| topic.partition(asked.partition));
+            let found = partition
+                .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+                .and_then(|partition| epoch_end(&partition, asked));
+            let partition = asked.partition;
+            match found {
+                Ok((leader_epoch, end_offset)) => {
+                    EpochEndOffset { partition, leader_epoch, end_offset, ..EpochEndOffset::default() }
+                }
+                Err(error_code) => EpochEndOffset { partition, error_code, ..EpochEndOffset::default() },
+            }
+        });
+        OffsetForLeaderTopicResult { topic: asked.topic, partitions: partitions.collect() }
+    });
+    let response =
+        OffsetForLeaderEpochResponse { topics: topics.collect(), ..OffsetForLeaderEpochResponse::default() };
+    Pending::ready::<OffsetForLeaderEpochRequest>(head, &response)
+}
+
+fn epoch_end(partition: &Arc<Partition>, asked: &OffsetForLeaderPartition) -> Result<(i32, i64), ErrorCode> {
+    partition.check_epoch(asked.current_leader_epoch)?;
+    let log = partition.log()?;
+    if asked.leader_epoch == partition.leader_epoch() {
+        return Ok((asked.leader_epoch, log.safe_end()));
+    }
+    Ok(log.end_of_epoch(asked.leader_epoch).unwrap_or((-1, -1)))
+}

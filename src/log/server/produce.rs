@@ -1,0 +1,320 @@
+//! Produce: batches are checked and appended as they are; the answer waits until they are safe.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use super::answer::{Head, Pending, encode};
+use super::config::TopicConfig;
+use super::partition::{Partition, Placed};
+use super::session::Session;
+use super::topics::Topic;
+use crate::log::wire::api::produce::{
+    BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
+    ProduceResponse, TopicProduceResponse,
+};
+use crate::log::wire::{ErrorCode, Records, Uuid};
+use crate::storage::{self, Batch, Checked, Header};
+
+/// Newest version of a producer that cannot send zstd: KIP-110.
+const ZSTD_FROM: i16 = 7;
+
+/// Now, in ms since 1970.
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Why a batch is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Refused {
+    error: ErrorCode,
+    message: Option<String>,
+    /// Which of its records, counted from 0 (KIP-467).
+    records: Vec<(i32, String)>,
+}
+
+impl From<ErrorCode> for Refused {
+    fn from(error: ErrorCode) -> Self {
+        Self { error, message: None, records: Vec::new() }
+    }
+}
+
+fn refused(error: ErrorCode, message: impl Into<String>) -> Refused {
+    Refused { error, message: Some(message.into()), records: Vec::new() }
+}
+
+/// A batch that was taken.
+struct Taken {
+    partition: Arc<Partition>,
+    placed: Placed,
+    append_time_ms: i64,
+}
+
+type Outcome = (i32, Result<Taken, Refused>);
+
+/// Appends what came, and answers when it is safe.
+pub(super) fn produce(session: &Arc<Session>, head: Head, request: ProduceRequest) -> Pending {
+    let acks = request.acks;
+    let mut outcomes: Vec<(String, Uuid, Vec<Outcome>)> = Vec::with_capacity(request.topic_data.len());
+    for data in request.topic_data {
+        let topic = topic(session, head.version, &data.name, data.topic_id);
+        let of_topic = data.partition_data.into_iter().map(|part| {
+            let outcome = match &topic {
+                _ if !matches!(acks, -1..=1) => Err(refused(
+                    ErrorCode::INVALID_REQUIRED_ACKS,
+                    format!("acks is {acks}; -1, 0 and 1 are known"),
+                )),
+                Err(error) => Err((*error).into()),
+                Ok(topic) => append(session, topic, head.version, &part, acks),
+            };
+            (part.index, outcome)
+        });
+        outcomes.push((data.name, data.topic_id, of_topic.collect()));
+    }
+    if acks == 0 {
+        // Nobody reads an answer: that the connection ends is how a client hears that something is wrong.
+        let all = outcomes.iter().flat_map(|(_, _, of_topic)| of_topic).all(|(_, outcome)| outcome.is_ok());
+        return if all { Pending::Nothing } else { Pending::Close };
+    }
+    let all_safe = outcomes.iter().flat_map(|(_, _, of_topic)| of_topic).all(|(_, outcome)| match outcome {
+        Ok(taken) => taken.partition.is_safe(taken.placed.end) == Ok(true),
+        Err(_) => true,
+    });
+    if all_safe {
+        return Pending::ready::<ProduceRequest>(head, &response(head.version, outcomes));
+    }
+    let session = Arc::clone(session);
+    Pending::Later(Box::pin(async move {
+        for (_, outcome) in outcomes.iter_mut().flat_map(|(_, _, of_topic)| of_topic) {
+            let Ok(taken) = outcome else { continue };
+            if let Err(error) = session.safe(&taken.partition, taken.placed.end).await {
+                *outcome = Err(error.into());
+            }
+        }
+        encode::<ProduceRequest>(head, &response(head.version, outcomes))
+    }))
+}
+
+/// The topic that is meant: by name, since version 13 by id.
+fn topic(session: &Session, version: i16, name: &str, id: Uuid) -> Result<Arc<Topic>, ErrorCode> {
+    let topics = &session.broker.topics;
+    let found = if version >= 13 {
+        topics.by_id(id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
+    } else {
+        topics.get(name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+    };
+    // What groups and transactions write is the broker's business.
+    found.and_then(
+        |topic| if topic.is_internal() { Err(ErrorCode::INVALID_TOPIC_EXCEPTION) } else { Ok(topic) },
+    )
+}
+
+fn append(
+    session: &Session,
+    topic: &Topic,
+    version: i16,
+    part: &PartitionProduceData,
+    acks: i16,
+) -> Result<Taken, Refused> {
+    let partition = topic.partition(part.index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let config = topic.config();
+    if acks == -1 && config.in_sync_min > 1 {
+        return Err(ErrorCode::NOT_ENOUGH_REPLICAS.into());
+    }
+    let Records::Here(bytes) = &part.records else {
+        return Err(refused(ErrorCode::INVALID_RECORD, "a produce request without records"));
+    };
+    let now = now_ms();
+    let checked = checked(bytes, &config, version, now)?;
+    let header = one_header(&checked)?;
+    let (bytes, append_time_ms) = stamped(checked, &config, now)?;
+    let checked = match &bytes {
+        Cow::Borrowed(_) => checked,
+        Cow::Owned(stamped) => {
+            Checked::new(stamped).map_err(|error| refused(ErrorCode::CORRUPT_MESSAGE, error.to_string()))?
+        }
+    };
+    let placed = partition.append(checked, &header)?;
+    let counts = &session.broker.counts;
+    counts.records_in.fetch_add(header.count as u64, Ordering::Relaxed);
+    counts.bytes_in.fetch_add(header.len as u64, Ordering::Relaxed);
+    Ok(Taken { partition, placed, append_time_ms })
+}
+
+/// The checks of headers and sums, and what Kafka refuses beyond those.
+fn checked<'a>(
+    bytes: &'a Bytes,
+    config: &TopicConfig,
+    version: i16,
+    now: i64,
+) -> Result<Checked<'a>, Refused> {
+    /// Where the format's number stands in all formats.
+    const MAGIC_AT: usize = 16;
+    if bytes.len() > config.message_bytes_max {
+        return Err(refused(
+            ErrorCode::MESSAGE_TOO_LARGE,
+            format!(
+                "a batch of {} bytes is over the topic's max.message.bytes of {}",
+                bytes.len(),
+                config.message_bytes_max
+            ),
+        ));
+    }
+    if let Some(magic @ (0 | 1)) = bytes.get(MAGIC_AT) {
+        return Err(refused(
+            ErrorCode::INVALID_RECORD,
+            format!("records of format {magic}; only format 2 is taken"),
+        ));
+    }
+    let checked = Checked::produced(bytes).map_err(|error| {
+        let code = match error {
+            storage::BatchError::Header { .. } => ErrorCode::INVALID_RECORD,
+            _ => ErrorCode::CORRUPT_MESSAGE,
+        };
+        refused(code, error.to_string())
+    })?;
+    let header = one_header(&checked)?;
+    if header.len as u64 > config.segment_bytes {
+        return Err(ErrorCode::RECORD_LIST_TOO_LARGE.into());
+    }
+    if header.is_control() || header.delete_horizon().is_some() {
+        return Err(refused(ErrorCode::INVALID_RECORD, "only the broker writes control batches"));
+    }
+    if header.has_append_time() {
+        return Err(refused(ErrorCode::INVALID_TIMESTAMP, "only the broker says when records were appended"));
+    }
+    match header.compression() {
+        0..=3 => {}
+        4 if version >= ZSTD_FROM => {}
+        4 => {
+            return Err(refused(
+                ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+                format!("Produce version {version} cannot send zstd; {ZSTD_FROM} and later can"),
+            ));
+        }
+        other => return Err(refused(ErrorCode::INVALID_RECORD, format!("unknown compression {other}"))),
+    }
+    if header.producer_id >= 0 && header.base_sequence < 0 {
+        return Err(refused(
+            ErrorCode::INVALID_RECORD,
+            "a batch of an idempotent producer without a sequence number",
+        ));
+    }
+    if !config.has_append_time {
+        let oldest = now.saturating_sub(config.before_max_ms);
+        let newest = now.saturating_add(config.after_max_ms);
+        if header.max_timestamp > newest || header.max_timestamp >= 0 && header.max_timestamp < oldest {
+            return Err(refused(
+                ErrorCode::INVALID_TIMESTAMP,
+                format!("time {} is outside of {oldest} to {newest}", header.max_timestamp),
+            ));
+        }
+    }
+    if config.compacts {
+        have_keys(&checked)?;
+    }
+    Ok(checked)
+}
+
+/// There is one batch for a partition in a request: since version 3.
+fn one_header(checked: &Checked<'_>) -> Result<Header, Refused> {
+    let mut batches = checked.batches();
+    match (batches.next(), batches.next()) {
+        (Some(batch), None) => Ok(batch.header),
+        _ => Err(refused(ErrorCode::INVALID_RECORD, "more than one batch for a partition")),
+    }
+}
+
+/// In a compacted topic a record without a key has no place. Which records, the producer hears of each.
+fn have_keys(checked: &Checked<'_>) -> Result<(), Refused> {
+    let mut without = Vec::new();
+    for batch in checked.batches() {
+        let unpacked = unpacked(&batch)?;
+        for (record, number) in storage::Records::new(&batch.header, &unpacked).zip(0..) {
+            let record = record.map_err(|error| refused(ErrorCode::INVALID_RECORD, error.to_string()))?;
+            if record.key.is_none() {
+                without.push((number, "Compacted topic cannot accept message without key".to_owned()));
+            }
+        }
+    }
+    if without.is_empty() {
+        return Ok(());
+    }
+    Err(Refused {
+        error: ErrorCode::INVALID_RECORD,
+        message: Some("One or more records have been rejected".to_owned()),
+        records: without,
+    })
+}
+
+fn unpacked<'a>(batch: &Batch<'a>) -> Result<Cow<'a, [u8]>, Refused> {
+    match batch.header.compression() {
+        0 => Ok(Cow::Borrowed(batch.body())),
+        other => Err(refused(
+            ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+            format!("a compacted topic takes no compressed batches yet (type {other})"),
+        )),
+    }
+}
+
+/// The batch, with the time of its append if the topic wants that, and that time.
+fn stamped<'a>(
+    checked: Checked<'a>,
+    config: &TopicConfig,
+    now: i64,
+) -> Result<(Cow<'a, [u8]>, i64), Refused> {
+    if !config.has_append_time {
+        return Ok((Cow::Borrowed(checked.bytes()), -1));
+    }
+    let mut own = checked.bytes().to_vec();
+    storage::set_append_time(&mut own, now)
+        .map_err(|error| refused(ErrorCode::CORRUPT_MESSAGE, error.to_string()))?;
+    Ok((Cow::Owned(own), now))
+}
+
+fn response(version: i16, outcomes: Vec<(String, Uuid, Vec<Outcome>)>) -> ProduceResponse {
+    let responses = outcomes.into_iter().map(|(name, topic_id, of_topic)| TopicProduceResponse {
+        name,
+        topic_id,
+        partition_responses: of_topic
+            .into_iter()
+            .map(|(index, outcome)| of_partition(version, index, outcome))
+            .collect(),
+    });
+    ProduceResponse { responses: responses.collect(), ..ProduceResponse::default() }
+}
+
+fn of_partition(version: i16, index: i32, outcome: Result<Taken, Refused>) -> PartitionProduceResponse {
+    match outcome {
+        Ok(Taken { partition, placed, append_time_ms }) => PartitionProduceResponse {
+            index,
+            base_offset: placed.base,
+            log_append_time_ms: append_time_ms,
+            log_start_offset: partition.opened_log().map_or(-1, |log| log.start()),
+            ..PartitionProduceResponse::default()
+        },
+        Err(Refused { error, message, records }) => PartitionProduceResponse {
+            index,
+            // Older clients do not know the code, and would try again and again.
+            error_code: if error == ErrorCode::INVALID_RECORD && version < 8 {
+                ErrorCode::INVALID_REQUEST
+            } else {
+                error
+            },
+            base_offset: -1,
+            record_errors: records
+                .into_iter()
+                .map(|(batch_index, message)| BatchIndexAndErrorMessage {
+                    batch_index,
+                    batch_index_error_message: Some(message),
+                })
+                .collect(),
+            error_message: message,
+            ..PartitionProduceResponse::default()
+        },
+    }
+}

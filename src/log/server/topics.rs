@@ -1,0 +1,348 @@
+//! The topics of the broker, by name and by id: in memory for those who serve, in the definitions for the next start.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use serde_json::{Value as Json, json};
+
+use super::config::{TopicConfig, Values};
+use super::definitions::{Definitions, key};
+use super::partition::{Partition, Place};
+use super::vault::Vault;
+use crate::log::wire::{ErrorCode, Uuid};
+use crate::storage::{self, LogConfig, LogId};
+
+/// Longest name of a topic, in bytes: Kafka's.
+const NAME_BYTES_MAX: usize = 249;
+
+/// Most partitions of all topics: each takes a file of its own once something is in it.
+pub(super) const PARTITIONS_MAX: usize = 200_000;
+
+/// Where groups keep their offsets.
+pub(super) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// Where transactions are kept.
+pub(super) const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+
+/// One topic.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) name: String,
+    pub(super) id: Uuid,
+    settings: RwLock<(Values, Arc<TopicConfig>)>,
+    partitions: RwLock<Arc<[Arc<Partition>]>>,
+    gone: AtomicBool,
+    /// It is or was compacted: between batches there may be holes.
+    holes: AtomicBool,
+}
+
+impl Topic {
+    /// Its partitions, by number.
+    pub(super) fn partitions(&self) -> Arc<[Arc<Partition>]> {
+        Arc::clone(&self.partitions.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One of them.
+    pub(super) fn partition(&self, index: i32) -> Option<Arc<Partition>> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions.get(usize::try_from(index).ok()?).cloned()
+    }
+
+    /// How it is to be kept.
+    pub(super) fn config(&self) -> Arc<TopicConfig> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
+    /// What was set of it.
+    pub(super) fn values(&self) -> Values {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// The broker's own.
+    pub(super) fn is_internal(&self) -> bool {
+        is_internal(&self.name)
+    }
+
+    fn definition(&self, partitions: &[Arc<Partition>], values: &Values) -> Json {
+        let logs: Vec<String> = partitions.iter().map(|partition| partition.log_id.to_string()).collect();
+        let holes = self.holes.load(Ordering::Relaxed);
+        json!({"id": self.id.to_string(), "partitions": logs, "configs": values, "holes": holes})
+    }
+}
+
+/// The broker's own topics.
+pub(super) fn is_internal(name: &str) -> bool {
+    matches!(name, OFFSETS_TOPIC | TRANSACTIONS_TOPIC)
+}
+
+/// Whether a topic can have that name.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() {
+        return Err("a topic's name cannot be empty".to_owned());
+    }
+    if name == "." || name == ".." {
+        return Err(format!("a topic's name cannot be '{name}'"));
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(format!(
+            "a topic's name has up to {NAME_BYTES_MAX} characters, this one has {}",
+            name.len()
+        ));
+    }
+    if !name.chars().all(fits) {
+        return Err(format!(
+            "a topic's name has ASCII letters, digits, '.', '_' and '-': '{}'",
+            name.escape_debug()
+        ));
+    }
+    Ok(())
+}
+
+/// Why something about a topic could not be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) error: ErrorCode,
+    pub(super) message: String,
+}
+
+impl Failed {
+    pub(super) fn new(error: ErrorCode, message: impl Into<String>) -> Self {
+        Self { error, message: message.into() }
+    }
+}
+
+impl From<storage::Error> for Failed {
+    fn from(error: storage::Error) -> Self {
+        tracing::error!(%error, "a definition cannot be stored");
+        Self::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_name: BTreeMap<String, Arc<Topic>>,
+    by_id: HashMap<Uuid, Arc<Topic>>,
+    partitions: usize,
+}
+
+/// All topics.
+#[derive(Debug)]
+pub(super) struct Topics {
+    known: RwLock<Known>,
+    definitions: Arc<Definitions>,
+    vault: Arc<Vault>,
+    /// For what is not set of a topic.
+    defaults: Values,
+    leader_epoch: i32,
+}
+
+impl Topics {
+    /// With those that are defined.
+    pub(super) fn open(
+        definitions: Arc<Definitions>,
+        vault: Arc<Vault>,
+        defaults: Values,
+        leader_epoch: i32,
+    ) -> Self {
+        let topics = Self { known: RwLock::default(), definitions, vault, defaults, leader_epoch };
+        let mut known = Known::default();
+        for (names, value) in topics.definitions.of_kind("topic") {
+            let Some(topic) = names.first().and_then(|name| topics.read(name, &value)) else {
+                tracing::error!(?names, "a topic's definition that this version cannot read is left alone");
+                continue;
+            };
+            known.insert(topic);
+        }
+        Self { known: RwLock::new(known), ..topics }
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, name: &str, value: &Json) -> Option<Arc<Topic>> {
+        let id = Uuid::parse(value["id"].as_str()?)?;
+        let values: Values = serde_json::from_value(value["configs"].clone()).ok()?;
+        let logs: Vec<LogId> = value["partitions"]
+            .as_array()?
+            .iter()
+            .map(|log| log.as_str()?.parse().ok())
+            .collect::<Option<_>>()?;
+        let holes = value["holes"].as_bool().unwrap_or(false);
+        Some(self.assemble((name, id), values, &logs, holes))
+    }
+
+    fn assemble(&self, name: (&str, Uuid), values: Values, logs: &[LogId], holes: bool) -> Arc<Topic> {
+        let (name, id) = name;
+        let config = TopicConfig::new(&values, &self.defaults);
+        let holes = holes || config.compacts;
+        let place = self.place(&config, holes);
+        let partitions =
+            logs.iter().zip(0..).map(|(log, index)| Partition::new(name, index, *log, &place)).collect();
+        Arc::new(Topic {
+            name: name.to_owned(),
+            id,
+            settings: RwLock::new((values, Arc::new(config))),
+            partitions: RwLock::new(partitions),
+            gone: AtomicBool::new(false),
+            holes: AtomicBool::new(holes),
+        })
+    }
+
+    fn place(&self, config: &TopicConfig, holes: bool) -> Place {
+        let log = LogConfig { segment_bytes: config.segment_bytes, compact: holes };
+        Place { vault: Arc::clone(&self.vault), config: log, leader_epoch: self.leader_epoch }
+    }
+
+    /// Waits on this thread until the definitions are safe up to `end`: for the few that the broker makes for itself.
+    pub(super) fn wait(&self, end: i64) -> Result<(), ErrorCode> {
+        self.definitions.wait(end).map_err(|_| ErrorCode::KAFKA_STORAGE_ERROR)
+    }
+
+    /// What is not set of a topic is this.
+    pub(super) fn defaults(&self) -> &Values {
+        &self.defaults
+    }
+
+    /// The topic of that name.
+    pub(super) fn get(&self, name: &str) -> Option<Arc<Topic>> {
+        self.known().by_name.get(name).cloned()
+    }
+
+    /// The topic of that id.
+    pub(super) fn by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
+        self.known().by_id.get(&id).cloned()
+    }
+
+    /// All, by name.
+    pub(super) fn all(&self) -> Vec<Arc<Topic>> {
+        self.known().by_name.values().cloned().collect()
+    }
+
+    /// How many topics and partitions there are.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let known = self.known();
+        (known.by_name.len(), known.partitions)
+    }
+
+    /// Whether a topic could be made.
+    pub(super) fn check_new(&self, name: &str, partitions: usize) -> Result<(), Failed> {
+        check_name(name).map_err(|why| Failed::new(ErrorCode::INVALID_TOPIC_EXCEPTION, why))?;
+        let known = self.known();
+        if known.by_name.contains_key(name) {
+            return Err(Failed::new(
+                ErrorCode::TOPIC_ALREADY_EXISTS,
+                format!("Topic '{name}' already exists."),
+            ));
+        }
+        room_for(known.partitions, partitions)
+    }
+
+    /// Makes a topic. It is there at once; its definition is safe when the definitions are, up to what is returned.
+    pub(super) fn create(
+        &self,
+        name: &str,
+        partitions: usize,
+        values: Values,
+    ) -> Result<(Arc<Topic>, i64), Failed> {
+        self.check_new(name, partitions)?;
+        let random = |_| {
+            LogId::random().map_err(|error| Failed::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string()))
+        };
+        let logs: Vec<LogId> = (0..partitions).map(random).collect::<Result<_, _>>()?;
+        let id = Uuid(random(0)?.to_bytes());
+        let topic = self.assemble((name, id), values.clone(), &logs, false);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.by_name.contains_key(name) {
+            return Err(Failed::new(
+                ErrorCode::TOPIC_ALREADY_EXISTS,
+                format!("Topic '{name}' already exists."),
+            ));
+        }
+        let definition = topic.definition(&topic.partitions(), &values);
+        let end = self.definitions.change(vec![(key("topic", &[name]), Some(definition))])?;
+        known.insert(Arc::clone(&topic));
+        Ok((topic, end))
+    }
+
+    /// Takes a topic out of service. Its logs can be removed once the definitions are safe up to what is returned.
+    pub(super) fn delete(&self, name: &str) -> Result<(Arc<Topic>, i64), Failed> {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(topic) = known.by_name.get(name).cloned() else {
+            return Err(Failed::new(
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                "This server does not host this topic-partition.",
+            ));
+        };
+        let end = self.definitions.change(vec![(key("topic", &[name]), None)])?;
+        known.remove(&topic);
+        topic.gone.store(true, Ordering::Release);
+        topic.partitions().iter().for_each(|partition| partition.retire());
+        Ok((topic, end))
+    }
+
+    /// Adds partitions, so that there are `count`.
+    pub(super) fn grow(&self, topic: &Topic, count: usize) -> Result<i64, Failed> {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if topic.gone.load(Ordering::Acquire) {
+            return Err(Failed::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "the topic is deleted"));
+        }
+        let before = topic.partitions();
+        room_for(known.partitions, count.saturating_sub(before.len()))?;
+        let place = self.place(&topic.config(), topic.holes.load(Ordering::Relaxed));
+        let mut partitions = before.to_vec();
+        for index in before.len()..count {
+            let log = LogId::random()
+                .map_err(|error| Failed::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string()))?;
+            let index = i32::try_from(index).unwrap_or(i32::MAX);
+            partitions.push(Partition::new(&topic.name, index, log, &place));
+        }
+        let definition = topic.definition(&partitions, &topic.values());
+        let end = self.definitions.change(vec![(key("topic", &[&topic.name]), Some(definition))])?;
+        known.partitions += partitions.len().saturating_sub(before.len());
+        *topic.partitions.write().unwrap_or_else(PoisonError::into_inner) = partitions.into();
+        Ok(end)
+    }
+
+    /// Sets what is configured of a topic.
+    pub(super) fn configure(&self, topic: &Topic, values: Values) -> Result<i64, Failed> {
+        let _known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if topic.gone.load(Ordering::Acquire) {
+            return Err(Failed::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "the topic is deleted"));
+        }
+        let config = Arc::new(TopicConfig::new(&values, &self.defaults));
+        // Before anything is compacted, and it stays: a start would take the holes for damage.
+        topic.holes.fetch_or(config.compacts, Ordering::Relaxed);
+        let definition = topic.definition(&topic.partitions(), &values);
+        let end = self.definitions.change(vec![(key("topic", &[&topic.name]), Some(definition))])?;
+        let log = self.place(&config, topic.holes.load(Ordering::Relaxed)).config;
+        topic.partitions().iter().for_each(|partition| partition.configure(log));
+        *topic.settings.write().unwrap_or_else(PoisonError::into_inner) = (values, config);
+        Ok(end)
+    }
+}
+
+fn room_for(partitions: usize, more: usize) -> Result<(), Failed> {
+    if partitions + more > PARTITIONS_MAX {
+        return Err(Failed::new(
+            ErrorCode::INVALID_PARTITIONS,
+            format!("{more} more partitions would be over this broker's limit of {PARTITIONS_MAX}"),
+        ));
+    }
+    Ok(())
+}
+
+impl Known {
+    fn insert(&mut self, topic: Arc<Topic>) {
+        self.partitions += topic.partitions().len();
+        self.by_id.insert(topic.id, Arc::clone(&topic));
+        self.by_name.insert(topic.name.clone(), topic);
+    }
+
+    fn remove(&mut self, topic: &Topic) {
+        self.partitions -= topic.partitions().len();
+        self.by_id.remove(&topic.id);
+        self.by_name.remove(&topic.name);
+    }
+}

@@ -1,0 +1,40 @@
+//! The storage as all parts of the broker share it, until it is closed.
+
+use std::sync::{PoisonError, RwLock};
+
+use crate::storage::{Error, Store};
+
+/// The storage, until it is closed.
+#[derive(Debug)]
+pub(super) struct Vault(RwLock<Option<Store>>);
+
+impl Vault {
+    pub(super) fn new(store: Store) -> Self {
+        Self(RwLock::new(Some(store)))
+    }
+
+    /// Does something with it.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`Error::Closed`].
+    pub(super) fn with<T>(&self, work: impl FnOnce(&Store) -> Result<T, Error>) -> Result<T, Error> {
+        let store = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        store.as_ref().map_or(Err(Error::Closed), work)
+    }
+
+    /// Where it is, and how many bytes can still be written there.
+    pub(super) fn place(&self) -> (String, Option<u64>) {
+        let store = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let path = store.as_ref().map(|store| store.path().display().to_string()).unwrap_or_default();
+        (path, store.as_ref().and_then(|store| store.free_bytes().ok()))
+    }
+
+    /// Closes it in order. Whoever asks from now on hears that it is closed.
+    ///
+    /// # Errors
+    /// Something could not be written.
+    pub(super) fn close(&self) -> Result<(), Error> {
+        let store = self.0.write().unwrap_or_else(PoisonError::into_inner).take();
+        store.map_or(Ok(()), Store::close)
+    }
+}
