@@ -64,6 +64,7 @@ mod deliver;
 mod exchange;
 mod fault;
 mod id;
+mod lane;
 mod lifecycle;
 mod message;
 mod methods;

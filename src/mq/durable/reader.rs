@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Shared;
 use super::cursor::Cursors;
-use crate::mq::engine::{Loaded, Place, QueueId};
+use crate::mq::engine::{Loaded, QueueId};
 use crate::storage::Log;
+
+/// Bodies that are read at once, in bytes: the rest is asked for again.
+const LOAD_BYTES_MAX: usize = 8 << 20;
 
 /// What is known of the messages of a queue from before the start.
 #[derive(Debug, Default)]
@@ -30,13 +33,12 @@ impl Past {
 pub(super) struct Load {
     pub host: usize,
     pub queue: QueueId,
-    /// As it was asked for.
-    pub place: Place,
+    /// What it was asked for under.
+    pub number: u64,
     /// None if there is nothing to read from.
     pub log: Option<Log>,
-    /// The offset of the first.
-    pub first: u64,
-    pub count: u32,
+    /// Offsets, and how many messages at consecutive offsets from there on.
+    pub runs: Vec<(u64, u32)>,
     pub past: Arc<Past>,
 }
 
@@ -55,21 +57,24 @@ pub(super) fn answer(shared: &Shared, cursors: &mut Cursors, load: &Load) {
     let mut messages = read(cursors, load);
     if let Some(owner) = shared.owner(load.host) {
         owner.with_engine(&mut |engine, out, now| {
-            engine.loaded(now, load.queue, load.place, &mut messages, out);
+            engine.loaded(now, load.queue, load.number, &mut messages, out);
         });
     }
 }
 
 fn read(cursors: &mut Cursors, load: &Load) -> Vec<Loaded> {
-    let mut messages = Vec::with_capacity(load.count as usize);
+    let count: usize = load.runs.iter().map(|(_, count)| *count as usize).sum();
+    let mut messages = Vec::with_capacity(count);
     let Some(log) = &load.log else { return messages };
     let past = &load.past;
     let returned = past.returns.lock().unwrap_or_else(PoisonError::into_inner);
-    let read = cursors.read(log, load.first, load.count.into(), |mut read| {
+    let mut bytes = 0;
+    let read = cursors.read(log, &load.runs, |mut read| {
         let Some(message) = read.message() else { return false };
         let (first, offset) = (read.first, read.offset);
         let noted = if returned.is_empty() { 0 } else { returned.get(&offset).copied().unwrap_or(0) };
         let returns = read.returns.max(noted);
+        bytes += message.body.len();
         messages.push(Loaded {
             message: Arc::new(message),
             expires: read.stored.expires,
@@ -77,12 +82,12 @@ fn read(cursors: &mut Cursors, load: &Load) -> Vec<Loaded> {
             redelivered: returns > 0
                 || first < past.end && past.delivered.is_some_and(|up_to| first <= up_to),
         });
-        true
+        bytes < LOAD_BYTES_MAX
     });
     drop(returned);
     if let Err(error) = read {
         // What came before the damage is good; the next try finds nothing before it.
-        tracing::error!(%error, offset = load.first, "messages of a queue cannot be read");
+        tracing::error!(log = %log.id(), %error, runs = ?load.runs.first(), "messages of a queue cannot be read");
     }
     messages
 }

@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::reader::Load;
 use super::{record, storage_options};
-use crate::mq::engine::{Message, Place, QueueId};
+use crate::mq::engine::{Message, QueueId};
 use crate::storage::{BatchBuilder, Durability, Error, Importance, Log, LogConfig, LogId, Options, Store};
 
 /// A batch is written when it is so large, in bytes.
@@ -101,17 +100,20 @@ impl Spills {
         done
     }
 
-    /// What reads messages back.
-    pub fn load(&mut self, at: (usize, QueueId), first: u64, count: u32, place: Place, _now: i64) -> Load {
-        let spilled = self.files.get_mut(&at);
-        let written = spilled.and_then(|spilled| {
-            let offset = first.checked_sub(spilled.base)?;
-            // Nothing before is asked for again, unless priorities make it be read out of order.
-            spilled.write().ok()?;
-            Some((spilled.log.clone(), offset))
-        });
-        let (log, offset) = written.map_or((None, 0), |(log, offset)| (Some(log), offset));
-        Load { host: at.0, queue: at.1, place, log, first: offset, count, past: Arc::default() }
+    /// Where messages with these numbers are to be read: nowhere if they cannot be written first.
+    pub fn load(
+        &mut self,
+        at: (usize, QueueId),
+        runs: impl Iterator<Item = (u64, u32)>,
+    ) -> (Option<Log>, Vec<(u64, u32)>) {
+        let Some(spilled) = self.files.get_mut(&at) else { return (None, Vec::new()) };
+        if let Err(error) = spilled.write() {
+            tracing::error!(%error, "spilled messages cannot be written");
+            return (None, Vec::new());
+        }
+        let base = spilled.base;
+        let offsets = runs.filter_map(|(first, count)| Some((first.checked_sub(base)?, count)));
+        (Some(spilled.log.clone()), offsets.collect())
     }
 
     /// Nothing of a queue is needed any more.

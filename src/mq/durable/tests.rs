@@ -222,6 +222,7 @@ impl World {
 
     fn hear(&mut self) -> Vec<Out> {
         let sends = std::mem::take(&mut self.owner.0.lock().unwrap().sends);
+        let mut closed = false;
         for send in &sends {
             match send {
                 Out::Ack { tag, multiple, .. } => {
@@ -230,9 +231,18 @@ impl World {
                     self.confirmed.extend(tags.iter().filter_map(|tag| self.open.remove(tag)));
                 }
                 Out::Nack { tag, .. } => _ = self.open.remove(tag),
+                // A queue that cannot be read any more.
+                Out::CloseChannel { code: 404, text, .. } if text.contains("has crashed") => closed = true,
                 Out::CloseChannel { text, .. } | Out::CloseConnection { text, .. } => panic!("{text}"),
                 _ => {}
             }
+        }
+        if closed {
+            self.tell(channel::CloseOk {});
+            self.open.clear();
+            self.published = 0;
+            self.tell(channel::Open { out_of_band: "" });
+            self.tell(confirm::Select { nowait: true });
         }
         sends
     }
@@ -248,13 +258,13 @@ impl World {
                         let text = String::from_utf8_lossy(&message.body).into_owned();
                         return Some((tag, text.trim().parse().unwrap()));
                     }
-                    Out::Reply { reply: Reply::BasicGetEmpty, .. } => return None,
+                    // Or the power went while it was read.
+                    Out::Reply { reply: Reply::BasicGetEmpty, .. } | Out::CloseChannel { .. } => return None,
                     _ => {}
                 }
             }
         }
-        // The power went while it was read.
-        None
+        panic!("basic.get from {queue} is not answered");
     }
 
     fn pass(&mut self, millis: u64) {

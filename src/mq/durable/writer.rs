@@ -16,7 +16,7 @@ use super::reader::{Load, Past};
 use super::spill::Spills;
 use super::teller::{DefinitionsTold, QueueTold, Told};
 use super::{Batch, Edit, Shared, Waiting, cost, record};
-use crate::mq::engine::{Change, Journal, QueueId};
+use crate::mq::engine::{Change, Journal, Place, QueueId};
 use crate::storage::{Appended, BatchBuilder, Durability, Error, Importance, Log, LogConfig, LogId};
 
 /// The leader epoch of every batch, until there are several brokers.
@@ -349,20 +349,25 @@ impl Writer {
                 }
             }
             Journal::Unspill { queue } => self.spills.forget((host, queue)),
-            Journal::Load { queue, place, count } => {
-                let at = (host, queue);
-                if let Some(first) = place.as_spill() {
-                    let load = self.spills.load(at, first, count, place, self.now);
-                    self.shared.loads.push(load);
-                    return;
-                }
-                self.append(at);
-                let Some(kept) = self.queues.get(&at) else { return };
-                let Some(first) = place.as_log() else { return };
-                let (log, past) = (Some(kept.log.clone()), Arc::clone(&kept.past));
-                self.shared.loads.push(Load { host, queue, place, log, first, count, past });
-            }
+            Journal::Load { queue, number, runs } => self.load((host, queue), number, &runs),
         }
+    }
+
+    /// Has messages read. Whatever is in the way, there is an answer.
+    fn load(&mut self, at: Key, number: u64, places: &[(Place, u32)]) {
+        let (log, runs, past) = if places.first().is_some_and(|(place, _)| place.as_spill().is_some()) {
+            let runs = places.iter().filter_map(|(place, count)| Some((place.as_spill()?, *count)));
+            let (log, runs) = self.spills.load(at, runs);
+            (log, runs, Arc::default())
+        } else {
+            // What is asked for may be in what is gathered.
+            self.append(at);
+            let runs = places.iter().filter_map(|(place, count)| Some((place.as_log()?, *count)));
+            let kept = self.queues.get(&at);
+            let past = kept.map(|kept| Arc::clone(&kept.past)).unwrap_or_default();
+            (kept.map(|kept| kept.log.clone()), runs.collect(), past)
+        };
+        self.shared.loads.push(Load { host: at.0, queue: at.1, number, log, runs, past });
     }
 
     /// Adds a record whose value begins with what is in `head`.
@@ -445,7 +450,7 @@ impl Writer {
         let head = &mut self.head;
         head.clear();
         let mut found = None;
-        let read = self.cursors.read(&kept.log, from, 1, |read| {
+        let read = self.cursors.read(&kept.log, &[(from, 1)], |read| {
             let returns = read.returns.max(returns);
             let key = record::moved(read.first, returns, &read.stored, head);
             found = Some((key, read.batch.share(read.stored.body)));

@@ -189,6 +189,7 @@ impl Engine {
             message_timer: u64::MAX,
             expiry_timer: u64::MAX,
             getting: Default::default(),
+            unreadable: false,
             expiring: false,
             bound: Vec::new(),
             hidden: true,

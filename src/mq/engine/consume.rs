@@ -9,6 +9,7 @@ use super::clock::Timer;
 use super::config::Compat;
 use super::connection::ReplyTo;
 use super::consumer::{Consumer, Turn};
+use super::declare::damaged;
 use super::fault::Fault;
 use super::id::{ConsumerId, QueueId};
 use super::output::{Gone, Outputs, Reply, Send};
@@ -268,7 +269,7 @@ impl Engine {
             return Ok(());
         }
         queue.getting.push_back(getting);
-        deliver::want(queue, out);
+        deliver::want(queue, self.resident > self.config.page_above, out);
         if let Some(channel) = self.channel_mut(at) {
             channel.awaiting = true;
         }
@@ -289,9 +290,28 @@ impl Engine {
         }
     }
 
+    /// What a queue has on disk cannot be read: nobody waits for it any more, and whoever comes is told so.
+    pub(crate) fn give_up_reading(&mut self, id: QueueId, now: u64, out: &mut Outputs) {
+        let Some(queue) = self.queues.get_mut(id) else { return };
+        queue.unreadable = true;
+        let consumers = std::mem::take(&mut queue.consumers).all().to_vec();
+        let getting = std::mem::take(&mut queue.getting);
+        let fault = damaged(queue, &self.vhost);
+        self.cancel_consumers(&consumers, out);
+        for Getting { connection, channel, opened, .. } in getting {
+            let at = At { now, connection, channel };
+            if self.channel(at).is_some_and(|channel| channel.opened == opened) {
+                self.answered(at, out);
+                self.fail(at, fault.clone(), BASIC_GET, out);
+            }
+        }
+        self.store_failed(now, id, out);
+    }
+
     fn hand_over(&mut self, id: QueueId, getting: Getting, now: u64, out: &mut Outputs) {
         let Getting { connection, channel: number, no_ack, .. } = getting;
         let at = At { now, connection, channel: number };
+        let memory_is_short = self.resident > self.config.page_above;
         let Self { queues, connections, timers, tracer, .. } = self;
         let Some(held) = connections.get_mut(connection) else { return };
         let peer = tracer.is_some().then(|| held.peer.clone());
@@ -317,7 +337,7 @@ impl Engine {
             tracer.delivered(&queue.name, &message, redelivered, &by);
         }
         out.send(connection, Send::GetOk { channel: number, tag, redelivered, remaining, message });
-        deliver::want(queue, out);
+        deliver::want(queue, memory_is_short, out);
         if no_ack {
             self.let_go_of(id, &entry, Gone::Acked, at.now, out);
         } else {
@@ -339,6 +359,9 @@ impl Engine {
         }
     }
 }
+
+/// Class and number of `basic.get`.
+const BASIC_GET: (u16, u16) = (60, 70);
 
 fn reused(tag: &str) -> Fault {
     Fault::not_allowed(format_args!("attempt to reuse consumer tag '{tag}'"))

@@ -225,6 +225,7 @@ impl Engine {
             message_timer: u64::MAX,
             expiry_timer: u64::MAX,
             getting: Default::default(),
+            unreadable: false,
             expiring: false,
             bound: Vec::new(),
             hidden: false,
@@ -450,7 +451,7 @@ fn not_purged() -> Fault {
 }
 
 /// RabbitMQ's answer for a queue that does not start.
-fn damaged(queue: &Queue, vhost: &str) -> Fault {
+pub(crate) fn damaged(queue: &Queue, vhost: &str) -> Fault {
     Fault::not_found(format_args!("{} has crashed and failed to restart", queue.resource(vhost)))
 }
 

@@ -7,6 +7,7 @@ use super::clock::{Millis, Timer, Timers};
 use super::consumer::Turn;
 use super::dead::{self, Dead};
 use super::id::QueueId;
+use super::lane::Ahead;
 use super::message::Message;
 use super::output::{Delivery, Gone, Journal, Outputs, delivery_cost};
 use super::pace;
@@ -50,7 +51,8 @@ impl Engine {
         {
             return self.refuse(id, message);
         }
-        if queue.log.as_ref().is_some_and(|log| log.failed && (log.damaged || message.is_persistent())) {
+        let failed = queue.log.as_ref().is_some_and(|log| log.failed);
+        if queue.is_damaged() || failed && message.is_persistent() {
             return Pushed::Refused;
         }
         queue.counts.published += 1;
@@ -134,8 +136,19 @@ impl Engine {
 
     /// Hands out what is ready to whose turn it is.
     pub(crate) fn run(&mut self, id: QueueId, now: Millis, out: &mut Outputs) {
-        let Self { queues, consumers, connections, resident, pace, dead, timers, acks_due, tracer, .. } =
-            self;
+        let Self {
+            queues,
+            consumers,
+            connections,
+            resident,
+            pace,
+            dead,
+            timers,
+            acks_due,
+            tracer,
+            config,
+            ..
+        } = self;
         let Some(queue) = queues.get_mut(id) else { return };
         while queue.ready.len() > 0 {
             let Some(consumer_id) = queue.consumers.next() else { break };
@@ -218,7 +231,7 @@ impl Engine {
             pace.pay(1);
             queue.consumers.pass();
         }
-        want(queue, out);
+        want(queue, *resident > config.page_above, out);
     }
 
     /// Buries what expired at the front, and sets the timer for what will.
@@ -254,7 +267,7 @@ impl Engine {
             let Some(entry) = queue.ready.pop() else { break };
             self.dead.extend(Dead::new(queue, entry, Gone::MaxLength));
         }
-        want(queue, out);
+        want(queue, self.resident > self.config.page_above, out);
     }
 
     /// Everything due in a queue whose consumers, messages or settings changed.
@@ -296,11 +309,31 @@ impl Engine {
     }
 }
 
-/// Asks for what will be needed from disk.
+/// Asks for what will be needed from disk: for consumers, for who waits for the front, for what has to be dropped, and to
+/// know when the front expires. What nobody wants stays there.
 #[inline]
-pub(crate) fn want(queue: &mut Queue, out: &mut Outputs) {
-    if let Some(load) = queue.ready.wanted() {
-        out.journal.push(Journal::Load { queue: queue.id, place: load.place, count: load.count });
+pub(crate) fn want(queue: &mut Queue, memory_is_short: bool, out: &mut Outputs) {
+    if queue.ready.has_absent() {
+        ask(queue, memory_is_short, out);
+    }
+}
+
+fn ask(queue: &mut Queue, memory_is_short: bool, out: &mut Outputs) {
+    let is_over = queue.settings.is_over(queue.ready.len() as u64, queue.ready.bytes());
+    let ahead = if queue.consumers.len() > 0 || is_over {
+        if memory_is_short { Ahead::Small } else { Ahead::Full }
+    } else if !queue.getting.is_empty() {
+        Ahead::Small
+    } else if queue.expiring {
+        Ahead::Front
+    } else {
+        return;
+    };
+    if queue.is_damaged() {
+        return;
+    }
+    while let Some(load) = queue.ready.wanted(ahead, queue.expiring) {
+        out.journal.push(Journal::Load { queue: queue.id, number: load.number, runs: load.runs });
     }
 }
 

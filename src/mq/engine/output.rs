@@ -274,14 +274,14 @@ pub enum Journal {
         /// The queue.
         queue: QueueId,
     },
-    /// Read messages and give them to [`super::Engine::loaded`]. What was spilled is not asked for twice.
+    /// Read messages and give them to [`super::Engine::loaded`].
     Load {
         /// The queue.
         queue: QueueId,
-        /// Of the first message.
-        place: Place,
-        /// How many, at consecutive places.
-        count: u32,
+        /// What the answer is given under. Those of a queue come in the order of the questions.
+        number: u64,
+        /// Where, and how many at consecutive places from there on: all in the log or all in the spill file.
+        runs: Vec<(Place, u32)>,
     },
 }
 

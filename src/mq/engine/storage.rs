@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::clock::{Millis, Timer};
 use super::exchange::Delayed;
 use super::id::QueueId;
+use super::lane::Came;
 use super::message::Message;
 use super::output::{Journal, Outputs};
 use super::ready::{Loaded, Place};
@@ -55,38 +56,33 @@ impl Engine {
         self.store_failed(now, id, out);
     }
 
-    /// Messages that [`Journal::Load`] asked for, from `place` on; fewer than asked for are asked for again, none at
-    /// all means they cannot be read, which fails the queue.
+    /// The messages that a [`Journal::Load`] asked for, in its order. Fewer than asked for are asked for again; none at
+    /// all means that they cannot be read: the queue is not served any more, and who waits for it is told so.
     pub fn loaded(
         &mut self,
         now: Millis,
         id: QueueId,
-        place: Place,
+        number: u64,
         messages: &mut Vec<Loaded>,
         out: &mut Outputs,
     ) {
         let Some(queue) = self.queues.get_mut(id) else { return };
-        if !queue.ready.expects(place) {
-            // It was purged or moved since: nobody needs that any more.
-            return;
-        }
-        if messages.is_empty() {
-            self.store_failed(now, id, out);
-            return;
-        }
-        let (mut cost, mut expiring, mut count) = (0, false, 0);
-        let taken = queue.ready.loaded(place, messages, &mut |entry| {
+        let (mut cost, mut expiring, mut spilled) = (0, false, 0);
+        let came = queue.ready.loaded(number, messages, &mut |entry, place| {
             cost += entry.message.cost();
             expiring |= entry.expires != 0;
-            count += 1;
+            spilled += u64::from(place.as_spill().is_some());
         });
-        if !taken {
-            return;
+        match came {
+            // It was purged or moved since: nobody needs that any more.
+            Came::Unasked => return,
+            Came::Nothing => return self.give_up_reading(id, now, out),
+            Came::Some => {}
         }
         queue.expiring |= expiring;
         self.resident += cost;
-        if place.as_spill().is_some() {
-            queue.forget_spilled(count, &mut out.journal);
+        if spilled > 0 {
+            queue.forget_spilled(spilled, &mut out.journal);
         }
         self.hand_over_waiting(id, now, out);
         self.serve(id, now, out);
@@ -113,7 +109,6 @@ impl Engine {
         if let Some(log) = &mut queue.log {
             log.next = next;
         }
-        deliver::want(queue, out);
         self.serve(id, now, out);
     }
 
@@ -189,7 +184,7 @@ impl Engine {
             }
         }
         if let Some(queue) = self.queues.get_mut(id) {
-            deliver::want(queue, out);
+            deliver::want(queue, self.resident > self.config.page_above, out);
         }
     }
 }

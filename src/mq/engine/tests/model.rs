@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 
 use super::support::*;
-use crate::mq::engine::{At, Compat, Config, ConnectionId, Content, Journal, Loaded, Place, Reply, Send};
+use crate::mq::engine::{At, Compat, Config, ConnectionId, Content, Loaded, Reply, Send};
 use crate::mq::wire::{Fields, Method, Table};
 
 /// A generator of random numbers: the same seed, the same history.
@@ -100,25 +100,17 @@ impl Play {
             for lane in self.world.out.connections() {
                 cost += lane.cost;
             }
-            let loads: Vec<_> = self
-                .world
-                .out
-                .journal
-                .iter()
-                .filter_map(|op| match op {
-                    Journal::Load { queue, place, count } => Some((*queue, *place, *count)),
-                    _ => None,
-                })
-                .collect();
+            let loads = self.world.loads();
             self.world.out.clear();
             if loads.is_empty() && cost == 0 {
                 return;
             }
             let (now, taker) = (self.world.now, self.taker);
-            for (queue, place, count) in loads {
-                let mut messages = self.world.stored_messages(queue, place, count);
+            for (queue, number, runs) in loads {
+                let mut messages = self.world.stored_messages(queue, &runs);
+                let count: u32 = runs.iter().map(|(_, count)| count).sum();
                 assert_eq!(messages.len(), count as usize, "what is asked for is stored");
-                self.world.engine.loaded(now, queue, place, &mut messages, &mut self.world.out);
+                self.world.engine.loaded(now, queue, number, &mut messages, &mut self.world.out);
             }
             self.world.engine.written(now, taker, cost, &mut self.world.out);
             self.world.journal.extend(self.world.out.journal.iter().cloned());
@@ -502,7 +494,7 @@ fn no_history_panics_and_memory_is_accounted_for() {
                             world.engine.loaded(
                                 world.now,
                                 queue,
-                                Place::log(0),
+                                dice.below(4),
                                 &mut messages,
                                 &mut world.out,
                             );

@@ -275,22 +275,14 @@ impl World {
     pub fn read_back(&mut self, connection: ConnectionId) -> (Vec<String>, u64) {
         let (mut got, mut cost) = (Vec::new(), 0);
         loop {
-            let loads: Vec<(QueueId, Place, u32)> = self
-                .out
-                .journal
-                .iter()
-                .filter_map(|op| match op {
-                    Journal::Load { queue, place, count } => Some((*queue, *place, *count)),
-                    _ => None,
-                })
-                .collect();
+            let loads = self.loads();
             if loads.is_empty() {
                 return (got, cost);
             }
             self.out.clear();
-            for (queue, place, count) in loads {
-                let mut messages = self.stored_messages(queue, place, count);
-                self.engine.loaded(self.now, queue, place, &mut messages, &mut self.out);
+            for (queue, number, runs) in loads {
+                let mut messages = self.stored_messages(queue, &runs);
+                self.engine.loaded(self.now, queue, number, &mut messages, &mut self.out);
             }
             self.keep();
             got.extend(bodies(self.out.to(connection)));
@@ -298,8 +290,17 @@ impl World {
         }
     }
 
-    /// What the storage has at a place and behind it.
-    pub fn stored_messages(&self, id: QueueId, place: Place, count: u32) -> Vec<Loaded> {
+    /// What was asked for from disk since the outputs were last cleared.
+    pub fn loads(&self) -> Vec<(QueueId, u64, Vec<(Place, u32)>)> {
+        let asked = self.out.journal.iter().filter_map(|op| match op {
+            Journal::Load { queue, number, runs } => Some((*queue, *number, runs.clone())),
+            _ => None,
+        });
+        asked.collect()
+    }
+
+    /// What the storage has at these places and behind them.
+    pub fn stored_messages(&self, id: QueueId, runs: &[(Place, u32)]) -> Vec<Loaded> {
         let mut stored = std::collections::HashMap::new();
         for op in &self.journal {
             match op {
@@ -316,10 +317,12 @@ impl World {
                 _ => {}
             }
         }
-        let places = (0..u64::from(count)).map(|number| match (place.as_log(), place.as_spill()) {
-            (Some(offset), _) => Place::log(offset + number),
-            (None, Some(first)) => Place::spill(first + number),
-            (None, None) => Place::NOWHERE,
+        let places = runs.iter().flat_map(|(place, count)| {
+            (0..u64::from(*count)).map(|number| match (place.as_log(), place.as_spill()) {
+                (Some(offset), _) => Place::log(offset + number),
+                (None, Some(first)) => Place::spill(first + number),
+                (None, None) => Place::NOWHERE,
+            })
         });
         places
             .map_while(|place| stored.get(&place).cloned())

@@ -296,9 +296,9 @@ fn basic_get_waits_for_the_disk_and_what_follows_it_waits_too() {
     let taken = world.engine.handle(at, &get("q").into(), None, &mut world.out);
     assert_eq!(taken, crate::mq::engine::Taken::Later);
     let id = world.engine.queue_id("q").unwrap();
-    let mut messages = world.stored_messages(id, Place::log(0), 2);
+    let mut messages = world.stored_messages(id, &[(Place::log(0), 2)]);
     world.out.clear();
-    world.engine.loaded(world.now, id, Place::log(0), &mut messages, &mut world.out);
+    world.engine.loaded(world.now, id, 1, &mut messages, &mut world.out);
     let sends = world.out.to(me).to_vec();
     assert_eq!((sends.first(), bodies(&sends)), (Some(&Send::Resume), vec!["1".into()]));
     assert_eq!(bodies(&world.call(me, 1, get("q"))), ["2"]);
@@ -321,14 +321,9 @@ fn after_a_restart_there_is_what_was_not_acknowledged() {
     let mut world = world.restart(&["q"]);
     let me = world.open();
     world.tell(me, 1, consume("q", "t"));
-    let mut got = bodies(world.out.to(me));
-    world.out.clear();
     let id = world.engine.queue_id("q").unwrap();
-    for (offset, count) in [(0, 1), (2, 2)] {
-        let mut messages = world.stored_messages(id, Place::log(offset), count);
-        world.engine.loaded(world.now, id, Place::log(offset), &mut messages, &mut world.out);
-    }
-    got.extend(bodies(world.out.to(me)));
+    assert_eq!(world.loads(), [(id, 1, vec![(Place::log(0), 1), (Place::log(2), 2)])], "one question");
+    let (got, _) = world.read_back(me);
     assert_eq!(got, ["1", "3", "4"]);
 }
 
@@ -423,28 +418,98 @@ fn ten_million_waiting_messages_are_a_run() {
     world.engine.recover_queue(world.now, id, messages, 10_000_000, &mut world.out);
     let view = world.engine.queue("q").unwrap();
     assert_eq!((view.ready, view.ready_bytes, world.engine.resident()), (10_000_000, 1_000_000_000, 0));
-    assert_eq!(world.out.journal, [Journal::Load { queue: id, place: Place::log(0), count: 1024 }]);
+    assert_eq!(world.out.journal, [], "nobody wants them yet");
+    world.tell(me, 1, get("q"));
+    assert_eq!(world.loads(), [(id, 1, vec![(Place::log(0), 512)])]);
+    let other = world.open();
+    world.tell(other, 1, consume("q", "t"));
+    // The rest of what is read ahead, none of it twice.
+    let mut next = 512;
+    for (number, (queue, asked, runs)) in world.loads().into_iter().enumerate() {
+        let [(place, count)] = runs[..] else { panic!("one run") };
+        assert_eq!((queue, asked, place.as_log()), (id, 2 + number as u64, Some(next)));
+        next += u64::from(count);
+    }
+    assert!((7000..=8192).contains(&next), "{next}");
+}
+
+#[test]
+fn what_is_large_is_read_in_small_numbers() {
+    let mut world = World::new();
+    let me = world.open();
+    world.tell(me, 1, queue::Declare { durable: true, ..declare("q") });
+    let id = world.engine.queue_id("q").unwrap();
+    let messages = (0..1000).map(|offset| Recovered { offset, priority: 0, size: 1 << 20, expires: 0 });
+    world.engine.recover_queue(world.now, id, messages, 1000, &mut world.out);
+    world.tell(me, 1, consume("q", "t"));
+    assert_eq!(world.loads(), [(id, 1, vec![(Place::log(0), 4)])], "four times a megabyte");
+}
+
+#[test]
+fn answers_that_are_short_or_void_are_asked_for_again_in_order() {
+    let mut world = World::new();
+    let me = world.open();
+    world.tell(me, 1, queue::Declare { durable: true, ..declare("q") });
+    for number in 0..3000 {
+        world.publish(me, "", "q", persistent(), &number.to_string());
+    }
+    let mut world = world.restart(&["q"]);
+    let me = world.open();
+    world.tell(me, 1, basic::Consume { no_ack: true, ..consume("q", "t") });
+    let loads = world.loads();
+    assert_eq!(loads.len(), 3);
+    let mut got = Vec::new();
+    let mut answer = |world: &mut World, (id, number, runs): &(_, u64, Vec<(Place, u32)>), most: usize| {
+        let mut messages = world.stored_messages(*id, runs);
+        messages.truncate(most);
+        world.out.clear();
+        world.engine.loaded(world.now, *id, *number, &mut messages, &mut world.out);
+        got.extend(bodies(world.out.to(me)));
+        world.loads()
+    };
+    // The first comes in part: what was asked for behind it is void.
+    let again = answer(&mut world, &loads[0], 10);
+    assert_eq!(again.first().map(|(_, _, runs)| runs[0].0), Some(Place::log(10)));
+    for late in &loads[1..] {
+        assert_eq!(answer(&mut world, late, 2000), []);
+    }
+    for load in &again {
+        answer(&mut world, load, 2000);
+    }
+    assert_eq!(got, (0..3000).map(|number| number.to_string()).collect::<Vec<_>>());
 }
 
 #[test]
 fn what_nobody_waits_for_is_no_failure() {
-    let mut world = World::new();
-    let me = world.open();
-    world.tell(me, 1, queue::Declare { durable: true, ..declare("q") });
-    let id = world.engine.queue_id("q").unwrap();
     let appends = |world: &World| world.journal.iter().any(|one| matches!(one, Journal::Append { .. }));
+    let recovered = || {
+        let mut world = World::new();
+        let me = world.open();
+        world.tell(me, 1, queue::Declare { durable: true, ..declare("q") });
+        let id = world.engine.queue_id("q").unwrap();
+        let messages = [Recovered { offset: 0, priority: 0, size: 100, expires: 0 }];
+        world.engine.recover_queue(world.now, id, messages, 1, &mut world.out);
+        (world, me, id)
+    };
+    let (mut world, me, id) = recovered();
+    world.tell(me, 1, consume("q", "t"));
+    world.tell(me, 1, queue::Purge { ticket: 0, queue: "q", nowait: true });
     // It was purged while it was read.
-    world.engine.loaded(world.now, id, Place::log(0), &mut Vec::new(), &mut world.out);
+    world.engine.loaded(world.now, id, 1, &mut Vec::new(), &mut world.out);
     world.publish(me, "", "q", persistent(), "goes on");
     assert!(appends(&world));
-    // What somebody waits for is one.
-    let mut world = World::new();
-    let me = world.open();
-    world.tell(me, 1, queue::Declare { durable: true, ..declare("q") });
-    let id = world.engine.queue_id("q").unwrap();
-    let messages = [Recovered { offset: 0, priority: 0, size: 100, expires: 0 }];
-    world.engine.recover_queue(world.now, id, messages, 1, &mut world.out);
-    world.engine.loaded(world.now, id, Place::log(0), &mut Vec::new(), &mut world.out);
-    world.publish(me, "", "q", persistent(), "refused");
+    // What somebody waits for is one: who waits is told, and so is who comes later.
+    let (mut world, me, id) = recovered();
+    let other = world.open();
+    world.tell(other, 1, consume("q", "t"));
+    assert_eq!(world.call(me, 1, get("q")), []);
+    world.out.clear();
+    world.engine.loaded(world.now, id, 1, &mut Vec::new(), &mut world.out);
+    let gone = "NOT_FOUND - queue 'q' in vhost '/' has crashed and failed to restart";
+    let closed = |method| Send::CloseChannel { channel: 1, code: 404, text: gone.into(), method };
+    assert_eq!(world.out.to(me), [closed((60, 70))]);
+    assert_eq!(world.out.to(other), [Send::Cancel { channel: 1, consumer: "t".into() }]);
+    world.publish(other, "", "q", persistent(), "refused");
     assert!(!appends(&world));
+    assert_eq!(world.call(other, 1, get("q")), [closed((60, 70))]);
 }
