@@ -50,6 +50,9 @@ use writer::Writer;
 
 /// Bytes of messages that may wait to be written before publishers are made to wait.
 const INBOX_BYTES_MAX: u64 = 8 << 20;
+/// Bytes that were appended and are not on disk before publishers are made to wait: some seconds of a slow disk, and no
+/// reason to wait on one that is not stuck.
+const UNSYNCED_BYTES_MAX: u64 = 64 << 20;
 /// What an operation costs beside the bytes of its message.
 const OPERATION_SIZE: u64 = 96;
 
@@ -156,10 +159,26 @@ impl Shared {
 
     /// So many bytes wait no more.
     fn written(&self, bytes: u64) {
-        let left = self.waiting.fetch_sub(bytes, Ordering::AcqRel) - bytes;
-        if left < INBOX_BYTES_MAX / 2 {
-            self.behind.send_if_modified(|behind| std::mem::replace(behind, false));
-        }
+        self.waiting.fetch_sub(bytes, Ordering::SeqCst);
+        self.look_behind();
+    }
+
+    /// Compares what is to be written and synced with what may be: after each part of it is done.
+    fn look_behind(&self) {
+        let waiting = self.waiting.load(Ordering::SeqCst);
+        // With the other levels nobody waits for a sync.
+        let unsynced = match self.options.durability {
+            Durability::Group => self.with_store(|store| Ok(store.unsynced_bytes())).unwrap_or(0),
+            Durability::Memory | Durability::Os | Durability::Each => 0,
+        };
+        let behind = if waiting > INBOX_BYTES_MAX || unsynced > UNSYNCED_BYTES_MAX {
+            true
+        } else if waiting < INBOX_BYTES_MAX / 2 && unsynced < UNSYNCED_BYTES_MAX / 2 {
+            false
+        } else {
+            return;
+        };
+        self.behind.send_if_modified(|held| std::mem::replace(held, behind) != behind);
     }
 
     /// Definitions cannot be stored any more. The first reason counts.
@@ -213,7 +232,7 @@ impl Link {
         if bytes == 0 {
             return;
         }
-        let waiting = self.shared.waiting.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        let waiting = self.shared.waiting.fetch_add(bytes, Ordering::SeqCst) + bytes;
         if waiting > INBOX_BYTES_MAX && !*self.shared.behind.borrow() {
             self.shared.behind.send_if_modified(|behind| !std::mem::replace(behind, true));
         }
@@ -338,7 +357,7 @@ impl Durable {
     pub async fn keep(&self, kind: &str, names: &[&str], value: Option<Json>) -> bool {
         let (done, stored) = oneshot::channel();
         let edit = Edit::Keep { key: metadata::key(kind, names), value, done };
-        self.shared.waiting.fetch_add(OPERATION_SIZE, Ordering::AcqRel);
+        self.shared.waiting.fetch_add(OPERATION_SIZE, Ordering::SeqCst);
         self.shared.inbox.push(Batch { host: usize::MAX, edits: vec![edit], ..Batch::default() });
         stored.await.is_ok()
     }

@@ -73,6 +73,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// # Errors
     /// The system's.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// Bytes that it has in all, free or not.
+    ///
+    /// # Errors
+    /// The system's.
+    fn total_bytes(&self) -> io::Result<u64>;
     /// Takes a file for this process until the value is dropped, and writes `content` into it.
     ///
     /// # Errors
@@ -274,6 +279,11 @@ impl Disk for OsDisk {
     fn free_bytes(&self) -> io::Result<u64> {
         let found = rustix::fs::fstatvfs(self.handle()?)?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    fn total_bytes(&self) -> io::Result<u64> {
+        let found = rustix::fs::fstatvfs(self.handle()?)?;
+        Ok(found.f_blocks.saturating_mul(found.f_frsize))
     }
 
     fn lock(&self, path: &Path, content: &str) -> io::Result<Box<dyn Any + Send + Sync>> {

@@ -62,6 +62,8 @@ struct Notes {
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) end: i64,
+    /// What was appended since the one before.
+    pub(crate) bytes: u64,
     pub(crate) truncations: u64,
     pub(crate) files: Vec<Arc<dyn DiskFile>>,
     /// Files that were closed meanwhile, to be opened again.

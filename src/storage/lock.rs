@@ -116,6 +116,9 @@ pub(crate) fn mark_clean(disk: &dyn Disk, root: &Path) -> Result<()> {
     replace_file(disk, &path, content.as_bytes()).map_err(Error::io("write", &path))
 }
 
+/// The reserve is at most such a part of the disk.
+const RESERVED_PART: u64 = 64;
+
 /// A file that only takes space, so that there is some to give back when the disk is full.
 #[derive(Debug)]
 pub(crate) struct Reserve {
@@ -124,8 +127,10 @@ pub(crate) struct Reserve {
 }
 
 impl Reserve {
-    pub(crate) fn new(root: &Path, len: u64) -> Self {
-        Self { path: root.join("reserve"), len }
+    /// `max` bytes, less on a small disk: a rule for large ones must not keep a small one from ever being used.
+    pub(crate) fn new(disk: &dyn Disk, root: &Path, max: u64) -> Self {
+        let part = disk.total_bytes().map_or(max, |total| total / RESERVED_PART);
+        Self { path: root.join("reserve"), len: max.min(part) }
     }
 
     /// Takes the space; `false` when there is too little.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use super::checkpoint::Flushed;
-use super::disk::{DiskFile, replace_file};
+use super::disk::DiskFile;
 use super::epochs::Epochs;
 use super::error::{Error, Result};
 use super::flush::{self, Job, Observer, Synced};
@@ -117,6 +117,8 @@ struct State {
     /// Bytes of the last segment's file that are reserved.
     allocated: u64,
     unsynced: Vec<Unsynced>,
+    /// Bytes in them since the last sync began.
+    unsynced_bytes: u64,
     log_dir_new: bool,
     files_new: bool,
     queued: bool,
@@ -178,6 +180,7 @@ impl LogInner {
             high_watermark: found.high_watermark,
             allocated: found.allocated,
             unsynced: Vec::new(),
+            unsynced_bytes: 0,
             // After a crash it is not known whether their names are on disk.
             log_dir_new: found.segments.is_empty() || !shared.found_clean,
             files_new: !shared.found_clean,
@@ -238,11 +241,17 @@ impl LogInner {
             tracing::error!(log = %self.id, %error, "cannot {what}: the log is offline until a new start");
             self.shared.counters.offline.fetch_add(1, Ordering::Relaxed);
             state.poison = Some(Poison { what, reason: error.to_string().into() });
-            self.unpin(std::mem::take(&mut state.unsynced));
+            self.forget_unsynced(state);
             state.waiters.drain(..).for_each(|(_, waiter)| waiter.unpark());
         }
         let poison = Poison { what, reason: error.to_string().into() };
         self.poisoned(state.poison.as_ref().unwrap_or(&poison))
+    }
+
+    /// Nothing of it will be synced any more, or it need not be.
+    fn forget_unsynced(&self, state: &mut State) {
+        self.unpin(std::mem::take(&mut state.unsynced));
+        self.shared.unsynced.fetch_sub(std::mem::take(&mut state.unsynced_bytes), Ordering::SeqCst);
     }
 
     fn unpin(&self, unsynced: Vec<Unsynced>) {
@@ -264,6 +273,7 @@ impl LogInner {
         let paths = &self.shared.paths;
         let mut job = Job {
             end: state.end,
+            bytes: std::mem::take(&mut state.unsynced_bytes),
             truncations: state.truncations,
             files: Vec::new(),
             closed: Vec::new(),
@@ -287,18 +297,19 @@ impl LogInner {
 
     /// Notes how a sync ended, and tells.
     pub(crate) fn finish_flush(&self, job: &Job, done: std::io::Result<()>) {
-        let error = done.and_then(|()| self.write_epochs()).err();
+        self.shared.unsynced.fetch_sub(job.bytes, Ordering::SeqCst);
         let outcome = {
             let mut state = self.state();
             if self.retired.load(Ordering::Relaxed) {
                 return;
             }
-            match error {
-                Some(error) => Err(self.poison(&mut state, "sync", &error)),
-                None if state.poison.is_some() || state.truncations != job.truncations => return,
-                None => {
+            match done {
+                Err(error) => Err(self.poison(&mut state, "sync", &error)),
+                Ok(()) if state.poison.is_some() || state.truncations != job.truncations => return,
+                Ok(()) => {
                     let end = job.end;
                     state.flushed = state.flushed.max(end);
+                    self.note_epochs(&mut state);
                     self.shared.note(self.id, flushed(&state));
                     self.raise_safe(&mut state, end);
                     Ok(Synced { log: self.id, end })
@@ -323,23 +334,18 @@ impl LogInner {
         });
     }
 
-    /// Writes the epochs down, if there is more to tell than the batches tell at once. Before the checkpoint says that
-    /// what they describe is on disk.
-    fn write_epochs(&self) -> std::io::Result<()> {
-        let content = {
-            let mut state = self.state();
-            let needed = state.epochs_file || state.epochs.list().len() > 1;
-            if !std::mem::take(&mut state.epochs_changed) || !needed || self.shared.in_memory() {
-                return Ok(());
-            }
+    /// Has the epochs written down, if there is more to tell than the batches tell at once. Before the checkpoint says
+    /// that what they describe is on disk: up to there recovery believes the file, and behind it the batches.
+    fn note_epochs(&self, state: &mut State) {
+        let needed = state.epochs_file || state.epochs.list().len() > 1;
+        if std::mem::take(&mut state.epochs_changed) && needed && !self.shared.in_memory() {
             state.epochs_file = true;
-            state.epochs.to_file()
-        };
-        replace_file(&*self.shared.disk, &self.epochs_path(), &content)
+            self.shared.epochs_due().insert(self.id, state.epochs.to_file());
+        }
     }
 
     fn epochs_path(&self) -> std::path::PathBuf {
-        self.shared.paths.log(self.id).join("epochs")
+        self.shared.paths.epochs(self.id)
     }
 
     fn key(&self, segment: Option<&Segment>) -> FileKey {
@@ -356,7 +362,7 @@ impl LogInner {
         let _reshaping = self.reshaping.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state();
         self.retired.store(true, Ordering::Relaxed);
-        self.unpin(std::mem::take(&mut state.unsynced));
+        self.forget_unsynced(&mut state);
         state.waiters.drain(..).for_each(|(_, waiter)| waiter.unpark());
         for segment in &state.segments {
             self.shared.forget(&self.key(Some(segment)));

@@ -38,6 +38,10 @@ impl Paths {
         self.log(id).join(format!("{base:020}.idx"))
     }
 
+    pub(crate) fn epochs(&self, id: LogId) -> PathBuf {
+        self.log(id).join("epochs")
+    }
+
     pub(crate) fn flushed(&self) -> PathBuf {
         self.root.join("flushed")
     }

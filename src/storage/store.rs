@@ -56,7 +56,7 @@ pub struct Options {
     pub index_bytes_max: usize,
     /// Largest step, in bytes, by which space is reserved ahead of writing; 0 reserves none.
     pub allocate_max: u64,
-    /// Size of the file that is given up when the disk is full, in bytes; 0 for none.
+    /// Size of the file that is given up when the disk is full, in bytes; 0 for none. At most the 64th part of the disk.
     pub reserve_bytes: u64,
     /// Who syncs.
     pub flushing: Flushing,
@@ -139,6 +139,10 @@ pub(crate) struct Shared {
     pub(crate) indexes: Cache<FileKey, Arc<Index>>,
     /// Files held open because they are not synced.
     pub(crate) pinned: AtomicUsize,
+    /// Bytes that were appended and are not synced.
+    pub(crate) unsynced: AtomicU64,
+    /// Epochs of logs that are to be written before the next checkpoint.
+    epochs_due: Mutex<HashMap<LogId, Vec<u8>>>,
     logs: Mutex<HashMap<LogId, Weak<LogInner>>>,
     full: AtomicBool,
     reserve: Reserve,
@@ -209,6 +213,29 @@ impl Shared {
         }
     }
 
+    pub(crate) fn epochs_due(&self) -> MutexGuard<'_, HashMap<LogId, Vec<u8>>> {
+        self.epochs_due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_epochs(&self) -> Result<()> {
+        let due = std::mem::take(&mut *self.epochs_due());
+        let mut failed = Ok(());
+        for (id, content) in due {
+            let path = self.paths.epochs(id);
+            match replace_file(&*self.disk, &path, &content) {
+                Ok(()) => {}
+                // Its log was removed meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    // There may be newer ones by now.
+                    self.epochs_due().entry(id).or_insert(content);
+                    failed = Err(Error::io("write", &path)(error));
+                }
+            }
+        }
+        failed
+    }
+
     /// Writes down what is on disk, then removes the files that nobody needs any more.
     pub(crate) fn write_checkpoint(&self) -> Result<()> {
         let _writing = self.checkpoint_file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -220,11 +247,15 @@ impl Shared {
         };
         if let Some(content) = content {
             let path = self.paths.flushed();
-            if let Err(error) = replace_file(&*self.disk, &path, &content) {
+            // After the content was taken: what it says is on disk has its epochs among these.
+            let written = self
+                .write_epochs()
+                .and_then(|()| replace_file(&*self.disk, &path, &content).map_err(Error::io("write", &path)));
+            if let Err(error) = written {
                 let mut known = self.known();
                 known.changed = true;
                 known.doomed.extend(doomed);
-                return Err(Error::io("write", &path)(error));
+                return Err(error);
             }
         }
         for (id, base) in doomed {
@@ -290,7 +321,7 @@ impl Store {
             let why = || "it is damaged; without it, every log is checked from its start".to_owned();
             checkpoint::from_file(&bytes).ok_or_else(|| Error::Format { path: path.clone(), why: why() })
         })?;
-        let reserve = Reserve::new(root, options.reserve_bytes);
+        let reserve = Reserve::new(&*disk, root, options.reserve_bytes);
         let full = !reserve.fill(&*disk);
         if full {
             tracing::warn!(path = %root.display(), "too little space for the reserve: appends are refused");
@@ -305,6 +336,8 @@ impl Store {
             checkpoint_file: Mutex::new(()),
             counters: Counters::default(),
             pinned: AtomicUsize::new(0),
+            unsynced: AtomicU64::new(0),
+            epochs_due: Mutex::default(),
             logs: Mutex::new(HashMap::new()),
             full: AtomicBool::new(full),
             reserve,
@@ -375,6 +408,7 @@ impl Store {
             known.changed = true;
             known.doomed.retain(|(doomed, _)| *doomed != id);
         }
+        self.shared.epochs_due().remove(&id);
         // First the checkpoint: one that knows a log without files would call it damaged.
         self.shared.write_checkpoint()?;
         let from = self.shared.paths.log(id);
@@ -468,6 +502,12 @@ impl Store {
     /// Appends are refused for want of space.
     pub fn is_full(&self) -> bool {
         self.shared.is_full()
+    }
+
+    /// Bytes that were appended and are not on disk. An owner that appends faster than the disk syncs has to stop some
+    /// time.
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.shared.unsynced.load(Ordering::SeqCst)
     }
 
     /// Numbers since the store was opened.

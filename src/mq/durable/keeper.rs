@@ -53,6 +53,8 @@ pub(super) fn work(shared: &Shared, chore: Chore) {
     {
         tracing::warn!(%error, "a log that nobody needs is not removed");
     }
+    // What was not synced of it need not be.
+    shared.look_behind();
 }
 
 /// Compares the space with what there has to be.

@@ -8,6 +8,7 @@ use std::ops::Bound;
 
 use serde_json::Value as Json;
 
+use super::writer::next_epoch;
 use crate::storage::{Appended, BatchBuilder, Error, Importance, Log, LogConfig, LogId, Store};
 
 /// The log of definitions, the same in every directory.
@@ -27,6 +28,7 @@ pub(crate) fn key(kind: &str, path: &[&str]) -> String {
 #[derive(Debug)]
 pub(crate) struct Metadata {
     log: Log,
+    epoch: i32,
     defined: BTreeMap<String, Json>,
     changes: BatchBuilder,
 }
@@ -54,7 +56,8 @@ impl Metadata {
                 }
             }
         }
-        let mut metadata = Self { log, defined, changes: BatchBuilder::new() };
+        let epoch = next_epoch(&log);
+        let mut metadata = Self { log, epoch, defined, changes: BatchBuilder::new() };
         if records > metadata.defined.len() * 2 + VOID_MAX {
             metadata.compact()?;
         }
@@ -152,7 +155,7 @@ impl Metadata {
         if self.changes.is_empty() {
             return Ok(None);
         }
-        self.log.append_built_as(&mut self.changes, 0, Importance::Essential).map(Some)
+        self.log.append_built_as(&mut self.changes, self.epoch, Importance::Essential).map(Some)
     }
 }
 

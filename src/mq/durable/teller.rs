@@ -41,12 +41,14 @@ impl Observer for QueueTold {
     fn synced(&self, synced: Synced) {
         if let Some(shared) = self.shared.upgrade() {
             shared.told.push(Told::Stored(self.host, self.queue, u64::try_from(synced.end).unwrap_or(0)));
+            shared.look_behind();
         }
     }
 
     fn failed(&self, _log: LogId, _error: &Error) {
         if let Some(shared) = self.shared.upgrade() {
             shared.told.push(Told::Failed(self.host, self.queue));
+            shared.look_behind();
         }
     }
 }
@@ -58,6 +60,7 @@ impl Observer for DefinitionsTold {
     fn synced(&self, synced: Synced) {
         if let Some(shared) = self.0.upgrade() {
             shared.told.push(Told::Definitions(synced.end));
+            shared.look_behind();
         }
     }
 

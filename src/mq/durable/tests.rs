@@ -465,12 +465,7 @@ fn a_damaged_log_is_refused_and_the_others_are_served() {
     (1..200).for_each(|number| world.publish("plain", number, 0));
     world.publish("ranked", 1000, 0);
     world.sync();
-    let log = {
-        let writer = world.link.shared.lock(&world.durable.writer);
-        let metadata = writer.as_ref().unwrap().metadata();
-        let held = metadata.get(&super::metadata::key("queue", &["/", "plain"])).unwrap();
-        held["log"].as_str().unwrap().to_owned()
-    };
+    let log = world.log_of("plain").to_string();
     world.close();
     let path = Path::new(ROOT).join("logs").join(log).join("00000000000000000000.log");
     disk.flip(&path, 700, 0x20);
@@ -485,6 +480,13 @@ fn a_damaged_log_is_refused_and_the_others_are_served() {
 }
 
 impl World {
+    fn log_of(&self, queue: &str) -> storage::LogId {
+        let writer = self.link.shared.lock(&self.durable.writer);
+        let metadata = writer.as_ref().unwrap().metadata();
+        let held = metadata.get(&super::metadata::key("queue", &["/", queue])).unwrap();
+        held["log"].as_str().unwrap().parse().unwrap()
+    }
+
     fn contents_of(&mut self, queue: &str) -> Vec<u64> {
         std::iter::from_fn(|| self.get(queue)).map(|(_, number)| number).collect()
     }

@@ -19,8 +19,6 @@ use super::{Batch, Edit, Shared, Waiting, cost, record};
 use crate::mq::engine::{Change, Journal, Place, QueueId};
 use crate::storage::{Appended, BatchBuilder, Durability, Error, Importance, Log, LogConfig, LogId};
 
-/// The leader epoch of every batch, until there are several brokers.
-pub(super) const EPOCH: i32 = 0;
 /// A batch is appended when it is so large, in bytes: what reading one message costs at most.
 const BATCH_BYTES_MAX: usize = 128 << 10;
 /// How often appending is tried on a full disk.
@@ -32,9 +30,16 @@ const LOOK_AFTER: u64 = 8 << 20;
 /// Builders that are kept for the next queues.
 const SPARE_MAX: usize = 64;
 
+/// The leader epoch of what is appended to a log from now on: every start is a new leader, so that whoever replicates
+/// the log some day can tell what the last one wrote and lost.
+pub(super) fn next_epoch(log: &Log) -> i32 {
+    log.state().leader_epoch.map_or(0, |newest| newest.saturating_add(1))
+}
+
 /// A queue with a log.
 pub(super) struct Kept {
     log: Log,
+    epoch: i32,
     past: Arc<Past>,
     live: Live,
     /// The offset of the next record.
@@ -53,7 +58,8 @@ impl Kept {
     pub fn new(log: Log, past: Arc<Past>, live: Live) -> Self {
         let state = log.state();
         let (next, start) = (state.end as u64, state.start as u64);
-        Self { log, past, live, next, start, trim: None, moving: None, batch: None, failed: false }
+        let epoch = next_epoch(&log);
+        Self { log, epoch, past, live, next, start, trim: None, moving: None, batch: None, failed: false }
     }
 }
 
@@ -401,7 +407,7 @@ impl Writer {
         let Some(mut batch) = self.queues.get_mut(&at).and_then(|kept| kept.batch.take()) else { return };
         let appended = loop {
             let Some(kept) = self.queues.get_mut(&at) else { return };
-            match kept.log.append_built_as(&mut batch, EPOCH, Importance::Essential) {
+            match kept.log.append_built_as(&mut batch, kept.epoch, Importance::Essential) {
                 Ok(appended) => break Some(appended),
                 Err(Error::Full { .. }) if self.waits_for_space() => {}
                 Err(error) => {

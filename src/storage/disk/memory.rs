@@ -103,6 +103,10 @@ impl Disk for MemoryDisk {
         Ok(u64::MAX)
     }
 
+    fn total_bytes(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
     fn lock(&self, _path: &Path, _content: &str) -> io::Result<Box<dyn Any + Send + Sync>> {
         Ok(Box::new(()))
     }

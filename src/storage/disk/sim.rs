@@ -384,6 +384,10 @@ impl Disk for SimDisk {
         self.inner().check_space(0)
     }
 
+    fn total_bytes(&self) -> io::Result<u64> {
+        Ok(self.inner().faults.capacity.unwrap_or(u64::MAX))
+    }
+
     fn lock(&self, path: &Path, content: &str) -> io::Result<Box<dyn Any + Send + Sync>> {
         let file = self.open(path, Mode::Truncate)?;
         file.write_at(&[IoSlice::new(content.as_bytes())], 0)?;

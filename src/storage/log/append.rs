@@ -119,6 +119,8 @@ impl LogInner {
         state.end = end;
         self.end.store(end, Ordering::Release);
         self.shared.counters.bytes.fetch_add(len as u64, Ordering::Relaxed);
+        state.unsynced_bytes += len as u64;
+        self.shared.unsynced.fetch_add(len as u64, Ordering::SeqCst);
         Ok(())
     }
 
@@ -259,7 +261,7 @@ impl Log {
         let durability = inner.shared.options.durability;
         if durability == Durability::Memory {
             state.flushed = end;
-            inner.unpin(std::mem::take(&mut state.unsynced));
+            inner.forget_unsynced(&mut state);
             inner.raise_safe(&mut state, end);
             return appended(true);
         }

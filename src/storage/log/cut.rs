@@ -32,6 +32,7 @@ impl LogInner {
             file.and_then(|file| file.sync()).map_err(Error::io("sync", &path))?;
         }
         self.unpin(unsynced);
+        self.forget_unsynced(state);
         for segment in state.segments.drain(keep.min(state.segments.len())..).rev() {
             let key = (self.id, segment.base, segment.generation);
             self.shared.forget(&key);
@@ -117,6 +118,7 @@ impl Log {
         if !inner.shared.in_memory() {
             let content = state.epochs.to_file();
             state.epochs_file = true;
+            inner.shared.epochs_due().remove(&inner.id);
             if let Err(error) = replace_file(&*inner.shared.disk, &inner.epochs_path(), &content) {
                 return Err(inner.poison(&mut state, "write", &error));
             }
@@ -218,8 +220,9 @@ impl LogInner {
             // Neither need exist, and both are worth nothing without the segments.
             let _ = disk.remove_file(&self.shared.paths.index(self.id, segment.base));
         }
+        self.shared.epochs_due().remove(&self.id);
         let _ = disk.remove_file(&self.epochs_path());
-        self.unpin(std::mem::take(&mut state.unsynced));
+        self.forget_unsynced(state);
         (state.start, state.end, state.flushed, state.high_watermark) = (offset, offset, offset, offset);
         state.epochs = Epochs::default();
         state.epochs_file = false;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::basics::{batch, id, values};
 use crate::storage::disk::sim::{Faults, SimDisk};
+use crate::storage::disk::{Disk as _, Mode};
 use crate::storage::*;
 
 const ROOT: &str = "/data";
@@ -252,6 +253,19 @@ fn a_full_disk_refuses_appends_and_takes_them_again() {
     let store = open(&disk);
     let log = store.log(id(1), LogConfig::default()).unwrap();
     assert_eq!(values(&log, taken), [(taken, "acknowledged".to_owned()), (taken + 1, "small".to_owned())]);
+}
+
+#[test]
+fn a_small_disk_keeps_a_small_reserve() {
+    let disk = SimDisk::default();
+    disk.set_faults(Faults { capacity: Some(64 << 20), ..Faults::default() });
+    let options = Options { flushing: Flushing::Manual, ..Options::default() };
+    let store = Store::open_on(Arc::new(disk.clone()), Path::new(ROOT), options).unwrap();
+    assert!(!store.is_full(), "half the disk and more is free");
+    let log = store.log(id(1), LogConfig::default()).unwrap();
+    log.append_built(&mut batch(&["taken"]), 0).unwrap();
+    let reserve = disk.open(&Path::new(ROOT).join("reserve"), Mode::Existing).unwrap();
+    assert_eq!(reserve.len().unwrap(), 1 << 20, "the 64th part");
 }
 
 #[test]

@@ -186,3 +186,52 @@ fn a_sync_that_is_over_before_the_writer_looks_again_is_heard_of() {
     let inner = world.owner.0.lock().unwrap();
     assert_eq!((inner.stored, inner.changes), (stored + 1, stored + 1), "queue.delete-ok may go out");
 }
+
+#[test]
+fn publishers_wait_for_a_disk_that_does_not_sync() {
+    let disk = SimDisk::default();
+    let mut world = World::start(&disk, START).unwrap();
+    world.declare_all();
+    world.sync();
+    let body = vec![b'1'; 1 << 20];
+    let mut sent = 0;
+    // The writer writes; nothing is synced.
+    while !world.link.is_behind() {
+        sent += 1;
+        assert!(sent < 80, "nobody waits");
+        let publish = basic::Publish { routing_key: b"plain", ..basic::Publish::default() };
+        let content = Content { properties: vec![0x10, 0, 2].into(), body: body.clone().into() };
+        world.give(&publish.into(), Some(content));
+        world.work();
+    }
+    assert!(sent > 60, "{sent} MiB");
+    world.sync();
+    assert!(!world.link.is_behind(), "it is synced");
+}
+
+#[test]
+fn every_start_is_a_new_leader() {
+    let disk = SimDisk::default();
+    let mut ends = Vec::new();
+    for life in 0..3 {
+        let mut world = World::start(&disk, START + life).unwrap();
+        world.declare_all();
+        world.publish("plain", life + 1, 0);
+        world.sync();
+        let log = world.log_of("plain");
+        let log = world.link.shared.with_store(|store| store.log(log, Default::default())).unwrap();
+        let epochs: Vec<(i32, i64)> = (0..).zip(std::iter::once(0).chain(ends.iter().copied())).collect();
+        assert_eq!(log.epochs(), epochs);
+        ends.push(log.end());
+        // The second is killed, the others stop in order.
+        if life == 1 {
+            drop((world, log));
+            disk.kill();
+        } else {
+            drop(log);
+            world.close();
+        }
+    }
+    // A start that writes nothing is no news, a broker from before had 0 for ever.
+    assert_eq!(ends.len(), 3);
+}
