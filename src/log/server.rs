@@ -30,6 +30,8 @@ mod producers;
 mod session;
 mod space;
 mod topics;
+mod transaction_api;
+mod transactions;
 mod upkeep;
 mod vault;
 mod waiters;
@@ -185,7 +187,8 @@ pub struct Broker {
     cluster_id: String,
     topics: Arc<Topics>,
     coordinator: Coordinator,
-    producer_ids: ProducerIds,
+    producer_ids: Arc<ProducerIds>,
+    transactions: transactions::Coordinator,
     definitions: Arc<Definitions>,
     vault: Arc<Vault>,
     counts: Arc<Counts>,
@@ -206,8 +209,11 @@ impl Broker {
         let topics = Topics::open(Arc::clone(&definitions), Arc::clone(&vault), defaults, leader_epoch);
         let topics = Arc::new(topics);
         let coordinator = Coordinator::open(Arc::clone(&topics), options.rebalance_delay)?;
+        let producer_ids = Arc::new(ProducerIds::new(Arc::clone(&definitions)));
+        let transactions = transactions::Coordinator::open(Arc::clone(&topics), Arc::clone(&producer_ids))?;
         let broker = Arc::new(Self {
-            producer_ids: ProducerIds::new(Arc::clone(&definitions)),
+            producer_ids,
+            transactions,
             counts: Arc::default(),
             options,
             cluster_id,
@@ -217,10 +223,12 @@ impl Broker {
             vault,
             shutdown,
         });
+        broker.transactions.resume(&broker);
         let keeping = Arc::clone(&broker);
         broker.shutdown.spawn(async move {
             tokio::select! {
                 () = keeping.coordinator.keep_time() => {}
+                () = keeping.transactions.keep_time(&keeping) => {}
                 () = keeping.keep_up() => {}
                 () = keeping.shutdown.draining() => {}
             }

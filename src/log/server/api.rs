@@ -6,8 +6,13 @@ use bytes::Bytes;
 
 use super::answer::{Head, Outgoing, Pending};
 use super::session::Session;
-use super::{admin, configs, fetch, groups, metadata, offset_commits, offsets, produce, producers, space};
-use crate::log::wire::api::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use super::{
+    admin, configs, fetch, groups, metadata, offset_commits, offsets, produce, producers, space,
+    transaction_api,
+};
+use crate::log::wire::api::api_versions::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use crate::log::wire::{ApiKey, ErrorCode, Reader, RequestHeader, Result, decode_request};
 
 /// What is offered: what is done, in the ranges of one release of Kafka (4.0), so that clients which guess the release from
@@ -35,6 +40,13 @@ const OFFERED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DeleteRecords, 0, 2),
     (ApiKey::InitProducerId, 0, 5),
     (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::AddPartitionsToTxn, 0, 3),
+    (ApiKey::AddOffsetsToTxn, 0, 4),
+    (ApiKey::EndTxn, 0, 5),
+    (ApiKey::TxnOffsetCommit, 0, 5),
+    (ApiKey::DescribeProducers, 0, 0),
+    (ApiKey::DescribeTransactions, 0, 0),
+    (ApiKey::ListTransactions, 0, 1),
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::AlterConfigs, 0, 2),
     (ApiKey::DescribeLogDirs, 1, 4),
@@ -99,6 +111,13 @@ fn dispatch(
         ApiKey::OffsetCommit => offset_commits::commit(session, head, decode_request(reader)?),
         ApiKey::OffsetFetch => offset_commits::fetch(session, head, decode_request(reader)?),
         ApiKey::InitProducerId => producers::init(session, head, &decode_request(reader)?),
+        ApiKey::AddPartitionsToTxn => transaction_api::add_partitions(session, head, decode_request(reader)?),
+        ApiKey::AddOffsetsToTxn => transaction_api::add_offsets(session, head, decode_request(reader)?),
+        ApiKey::EndTxn => transaction_api::end(session, head, decode_request(reader)?),
+        ApiKey::TxnOffsetCommit => transaction_api::commit_offsets(session, head, decode_request(reader)?),
+        ApiKey::DescribeTransactions => transaction_api::describe(session, head, decode_request(reader)?),
+        ApiKey::ListTransactions => transaction_api::list(session, head, &decode_request(reader)?),
+        ApiKey::DescribeProducers => producers::describe(session, head, decode_request(reader)?),
         ApiKey::ApiVersions => versions(head, &decode_request(reader)?),
         ApiKey::CreateTopics => admin::create_topics(session, head, decode_request(reader)?),
         ApiKey::CreatePartitions => space::create_partitions(session, head, decode_request(reader)?),
@@ -123,7 +142,25 @@ fn versions(head: Head, request: &ApiVersionsRequest) -> Pending {
     };
     let is_named = fits(&request.client_software_name) && fits(&request.client_software_version);
     let error = if head.version < 3 || is_named { ErrorCode::NONE } else { ErrorCode::INVALID_REQUEST };
-    Pending::ready::<ApiVersionsRequest>(head, &api_versions(error))
+    Pending::ready::<ApiVersionsRequest>(head, &with_features(head.version, api_versions(error)))
+}
+
+/// What both sides know of transactions: version 2, by which each has an epoch of its own (KIP-890). Who does not know the
+/// feature does as in version 0.
+fn with_features(version: i16, response: ApiVersionsResponse) -> ApiVersionsResponse {
+    const NAME: &str = "transaction.version";
+    const LEVEL: i16 = 2;
+    /// Before, no feature could begin at 0: those that do are left out.
+    const ZERO_FROM: i16 = 4;
+    let supported = SupportedFeatureKey { name: NAME.to_owned(), min_version: 0, max_version: LEVEL };
+    let finalized =
+        FinalizedFeatureKey { name: NAME.to_owned(), max_version_level: LEVEL, min_version_level: LEVEL };
+    ApiVersionsResponse {
+        supported_features: if version >= ZERO_FROM { vec![supported] } else { Vec::new() },
+        finalized_features_epoch: 1,
+        finalized_features: vec![finalized],
+        ..response
+    }
 }
 
 fn api_versions(error_code: ErrorCode) -> ApiVersionsResponse {

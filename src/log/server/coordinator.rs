@@ -12,9 +12,9 @@ use super::partition::{Partition, storage_error};
 use super::produce::now_ms;
 use super::topics::{OFFSETS_TOPIC, Topic, Topics};
 use crate::log::engine::Now;
-use crate::log::engine::group::{Config, Groups, Joined, Output, Record, Restored, Synced, Ticket};
+use crate::log::engine::group::{Commits, Config, Groups, Joined, Output, Record, Restored, Synced, Ticket};
 use crate::log::wire::ErrorCode;
-use crate::storage::{BatchBuilder, Error, Header, Importance};
+use crate::storage::{BatchBuilder, Error, Importance};
 
 /// Bytes after which a segment of the groups' log is finished: small, so that what is void is soon compacted.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -154,13 +154,7 @@ impl Coordinator {
 
     fn store(&self, records: &[&Record]) -> Result<(Arc<Partition>, i64), ErrorCode> {
         let partition = self.partition()?;
-        let mut batch = BatchBuilder::new();
-        let time = now_ms();
-        for record in records {
-            let (key, value) = record.encode();
-            let pushed = batch.push_copied(time, Some(&key), value.as_deref(), &[]);
-            pushed.map_err(|_| ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
-        }
+        let mut batch = batch_of(records.iter().copied())?;
         let end = partition.append_own(&mut batch)?;
         Ok((partition, end))
     }
@@ -187,6 +181,34 @@ impl Coordinator {
         topic.partition(0).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)
     }
 
+    /// Commits offsets as a part of a producer's transaction.
+    pub(super) fn commit_in_transaction(
+        &self,
+        producer: (i64, i16),
+        commits: &Commits,
+    ) -> Result<(Vec<ErrorCode>, Safe), ErrorCode> {
+        let mut state = self.state();
+        let state = &mut *state;
+        let results = state.groups.commit_in_transaction(now(), producer.0, commits, &mut state.out);
+        let outputs = std::mem::take(&mut state.out);
+        let records = outputs.iter().filter_map(|output| match output {
+            Output::Store(record) => Some(record),
+            Output::Joined(..) | Output::Synced(..) => None,
+        });
+        let mut batch = batch_of(records)?;
+        if batch.is_empty() {
+            return Ok((results, None));
+        }
+        let partition = self.partition()?;
+        let end = partition.append_in_transaction(producer, &mut batch)?;
+        Ok((results, Some((partition, end))))
+    }
+
+    /// A producer's transaction has ended, and the marker is in the log.
+    pub(super) fn end_transaction(&self, producer_id: i64, commits: bool) {
+        self.state().groups.end_transaction(producer_id, commits);
+    }
+
     /// A topic is gone.
     pub(super) fn forget_topic(&self, topic: &str) {
         // What cannot be written down now expires later.
@@ -209,11 +231,22 @@ impl Coordinator {
     }
 }
 
-async fn sleep_until(deadline: Option<std::time::Instant>) {
+pub(super) async fn sleep_until(deadline: Option<std::time::Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
+}
+
+fn batch_of<'a>(records: impl Iterator<Item = &'a Record>) -> Result<BatchBuilder, ErrorCode> {
+    let mut batch = BatchBuilder::new();
+    let time = now_ms();
+    for record in records {
+        let (key, value) = record.encode();
+        let pushed = batch.push_copied(time, Some(&key), value.as_deref(), &[]);
+        pushed.map_err(|_| ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
+    }
+    Ok(batch)
 }
 
 /// Reads the groups back.
@@ -223,7 +256,7 @@ fn restore(topic: &Topic, groups: &mut Groups, now: Now) -> Result<(), Error> {
     let mut reader = log.reader(log.start(), log.end());
     while let Some(batch) = reader.next_batch()? {
         if batch.header.is_control() {
-            if let Some(commits) = marker(&batch.header, &batch) {
+            if let Some(commits) = marker(&batch) {
                 groups.end_transaction(batch.header.producer_id, commits);
             }
             continue;
@@ -244,7 +277,7 @@ fn restore(topic: &Topic, groups: &mut Groups, now: Now) -> Result<(), Error> {
 }
 
 /// Whether a control batch commits or aborts; none if it is of another kind.
-pub(super) fn marker(_header: &Header, batch: &crate::storage::StoredBatch) -> Option<bool> {
+pub(super) fn marker(batch: &crate::storage::StoredBatch) -> Option<bool> {
     let record = batch.records().ok()?.next()?.ok()?;
     // KIP-98: version, then type: 0 aborts, 1 commits.
     match *record.key? {

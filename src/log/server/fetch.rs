@@ -157,7 +157,10 @@ impl Fetch {
     ) -> Result<Found, ErrorCode> {
         let log = partition.log()?;
         let high_watermark = log.safe_end();
-        let stable = partition.last_stable_offset()?.min(high_watermark);
+        let stable = match self.is_committed {
+            true => partition.last_stable_offset()?.min(high_watermark),
+            false => partition.stable_as_known(high_watermark),
+        };
         let bound = if self.is_committed { stable } else { high_watermark };
         let start = log.start();
         if asked.fetch_offset < start || asked.fetch_offset > log.end() {

@@ -1,11 +1,11 @@
 //! Offsets by time and at the ends of partitions, and where epochs of leaders ended.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::answer::{Head, Pending};
 use super::partition::{Partition, storage_error};
 use super::session::Session;
-use crate::log::wire::ErrorCode;
 use crate::log::wire::api::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
@@ -14,7 +14,8 @@ use crate::log::wire::api::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
     OffsetForLeaderTopicResult,
 };
-use crate::storage::{Log, StoredBatch};
+use crate::log::wire::{Compression, ErrorCode};
+use crate::storage::{Log, Records, StoredBatch};
 
 /// Times that are no times.
 const LATEST: i64 = -1;
@@ -92,11 +93,17 @@ fn by_time(log: &Log, time: i64) -> Result<Option<At>, ErrorCode> {
 }
 
 fn within(batch: &StoredBatch, time: i64, start: i64) -> Result<Option<At>, ErrorCode> {
-    let Ok(records) = batch.records() else {
-        // Not unpacked: the batch is right, and a reader that wants a time drops what comes before it.
-        return Ok(Some((batch.header.base_offset.max(start), batch.header.max_timestamp)));
+    /// Far more than a batch by default holds.
+    const UNPACKED_BYTES_MAX: usize = 100 << 20;
+    let unpacked = match batch.header.compression() {
+        0 => Cow::Borrowed(batch.body()),
+        other => {
+            let known = Compression::from_code(other).ok_or(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE)?;
+            let unpacked = known.unpack(batch.body(), UNPACKED_BYTES_MAX);
+            Cow::Owned(unpacked.map_err(|_| ErrorCode::CORRUPT_MESSAGE)?)
+        }
     };
-    for record in records {
+    for record in Records::new(&batch.header, &unpacked) {
         let record = record.map_err(|_| ErrorCode::CORRUPT_MESSAGE)?;
         if record.timestamp >= time && record.offset >= start {
             return Ok(Some((record.offset, record.timestamp)));

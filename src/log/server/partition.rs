@@ -8,8 +8,11 @@ use tokio::sync::Notify;
 use super::vault::Vault;
 use super::waiters::Waiters;
 use crate::log::engine::producer::{Producers, Sent, Verdict};
+use crate::log::engine::transaction::Mark;
 use crate::log::wire::ErrorCode;
-use crate::storage::{Appended, Checked, Error, Header, Importance, Log, LogConfig, LogId, Observer, Synced};
+use crate::storage::{
+    Appended, BatchBuilder, Checked, Error, Header, Importance, Log, LogConfig, LogId, Observer, Synced,
+};
 
 /// One partition of a topic. Its log is opened when somebody needs it: a start does not wait for thousands of them.
 #[derive(Debug)]
@@ -21,12 +24,42 @@ pub(super) struct Partition {
     vault: Arc<Vault>,
     leader_epoch: i32,
     log: OnceLock<Result<Log, Error>>,
-    producers: Mutex<Option<Producers>>,
+    writers: Mutex<Option<Writers>>,
     waiters: Waiters,
     /// Its topic is deleted.
     gone: AtomicBool,
     /// How many segments there were when somebody looked, and since when, in ms since 1970.
     segments_seen: Mutex<(usize, i64)>,
+}
+
+/// Who writes to a partition, and what of it was given up.
+#[derive(Debug, Default)]
+struct Writers {
+    producers: Producers,
+    /// Transactions that were given up, in the order of their markers.
+    aborted: Vec<Aborted>,
+}
+
+/// A transaction that was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Aborted {
+    producer_id: i64,
+    /// Offset of its first record.
+    first: i64,
+    /// Offset of its marker.
+    last: i64,
+}
+
+impl Writers {
+    fn end(&mut self, producer: (i64, i16), commits: bool, marker: i64, now_ms: i64) {
+        let (producer_id, epoch) = producer;
+        let first = self.producers.end_transaction(producer_id, epoch, 0, now_ms);
+        if let Some(first) = first
+            && !commits
+        {
+            self.aborted.push(Aborted { producer_id, first, last: marker });
+        }
+    }
 }
 
 /// What is needed to make one.
@@ -56,7 +89,7 @@ impl Partition {
             vault: Arc::clone(&place.vault),
             leader_epoch: place.leader_epoch,
             log: OnceLock::new(),
-            producers: Mutex::default(),
+            writers: Mutex::default(),
             waiters: Waiters::default(),
             gone: AtomicBool::new(false),
             segments_seen: Mutex::default(),
@@ -113,13 +146,26 @@ impl Partition {
         }
     }
 
-    /// The producers, locked: appends of idempotent ones come one after another.
-    fn producers(&self, log: &Log) -> Result<MutexGuard<'_, Option<Producers>>, Error> {
-        let mut guard = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Who writes, locked: appends of idempotent producers come one after another.
+    fn writers(&self, log: &Log) -> Result<MutexGuard<'_, Option<Writers>>, ErrorCode> {
+        let mut guard = self.lock_writers();
         if guard.is_none() {
-            *guard = Some(restore(log)?);
+            *guard = Some(restore(log).map_err(|error| storage_error(&error))?);
         }
         Ok(guard)
+    }
+
+    fn lock_writers(&self) -> MutexGuard<'_, Option<Writers>> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a batch belongs to a transaction that is open here already.
+    pub(super) fn continues_transaction(self: &Arc<Self>, header: &Header) -> Result<bool, ErrorCode> {
+        let guard = self.writers(self.log()?)?;
+        let producer = guard.as_ref().and_then(|writers| writers.producers.get(header.producer_id));
+        Ok(producer.is_some_and(|producer| {
+            producer.transaction_start.is_some() && producer.epoch == header.producer_epoch
+        }))
     }
 
     /// Appends batches of a producer, unless they are there already.
@@ -133,9 +179,9 @@ impl Partition {
             return self.write(log, batches);
         }
         let sent = sent(header);
-        let mut guard = self.producers(log).map_err(|error| storage_error(&error))?;
-        let Some(producers) = guard.as_mut() else { return Err(ErrorCode::UNKNOWN_SERVER_ERROR) };
-        match producers.check(&sent) {
+        let mut guard = self.writers(log)?;
+        let Some(writers) = guard.as_mut() else { return Err(ErrorCode::UNKNOWN_SERVER_ERROR) };
+        match writers.producers.check(&sent) {
             Verdict::Refused(error) => Err(error),
             Verdict::Known { base_offset, .. } => {
                 let end = base_offset + i64::from(header.last_offset_delta) + 1;
@@ -143,10 +189,61 @@ impl Partition {
             }
             Verdict::New => {
                 let placed = self.write(log, batches)?;
-                producers.append(&sent, placed.base);
+                writers.producers.append(&sent, placed.base);
                 Ok(placed)
             }
         }
+    }
+
+    /// Appends the end of a transaction, which goes on a full disk too; where the log has to be safe for it.
+    pub(super) fn append_marker(self: &Arc<Self>, mark: &Mark) -> Result<i64, ErrorCode> {
+        /// Transactional, control.
+        const ATTRIBUTES: i16 = 16 | 32;
+        let log = self.log()?;
+        let now = super::produce::now_ms();
+        let mut batch = BatchBuilder::new();
+        // KIP-98: version and type; version and epoch of the coordinator.
+        let key = [0, 0, 0, u8::from(mark.commits)];
+        let pushed = batch.push_copied(now, Some(&key), Some(&[0; 6]), &[]);
+        pushed.map_err(|_| ErrorCode::UNKNOWN_SERVER_ERROR)?;
+        batch.set_producer(mark.producer_id, mark.epoch, -1);
+        batch.set_attributes(ATTRIBUTES);
+        let mut guard = self.writers(log)?;
+        let end = self.append_own(&mut batch)?;
+        if let Some(writers) = guard.as_mut() {
+            writers.end((mark.producer_id, mark.epoch), mark.commits, end - 1, now);
+        }
+        drop(guard);
+        // Readers of what is committed may go on.
+        self.wake();
+        Ok(end)
+    }
+
+    /// Appends what the broker writes in the name of a producer's transaction.
+    pub(super) fn append_in_transaction(
+        self: &Arc<Self>,
+        producer: (i64, i16),
+        batch: &mut BatchBuilder,
+    ) -> Result<i64, ErrorCode> {
+        const TRANSACTIONAL: i16 = 16;
+        let (producer_id, epoch) = producer;
+        batch.set_producer(producer_id, epoch, -1);
+        batch.set_attributes(TRANSACTIONAL);
+        let count = i32::try_from(batch.count()).unwrap_or(i32::MAX);
+        let mut guard = self.writers(self.log()?)?;
+        let end = self.append_own(batch)?;
+        let sent = Sent {
+            producer_id,
+            epoch,
+            base_sequence: -1,
+            last_delta: count - 1,
+            max_timestamp: super::produce::now_ms(),
+            is_transactional: true,
+        };
+        if let Some(writers) = guard.as_mut() {
+            writers.producers.append(&sent, end - i64::from(count));
+        }
+        Ok(end)
     }
 
     fn write(&self, log: &Log, batches: Checked<'_>) -> Result<Placed, ErrorCode> {
@@ -178,19 +275,34 @@ impl Partition {
         self.waiters.add(call);
     }
 
-    /// Up to here consumers read: what is as safe as was promised.
-    pub(super) fn high_watermark(self: &Arc<Self>) -> Result<i64, ErrorCode> {
-        Ok(self.log()?.safe_end())
-    }
-
     /// Up to here nothing is part of a transaction that is open.
     pub(super) fn last_stable_offset(self: &Arc<Self>) -> Result<i64, ErrorCode> {
-        self.high_watermark()
+        let log = self.log()?;
+        let guard = self.writers(log)?;
+        let open = guard.as_ref().and_then(|writers| writers.producers.first_open());
+        // After the lock: what was safe before a transaction began is stable.
+        Ok(open.unwrap_or(i64::MAX).min(log.safe_end()))
+    }
+
+    /// The same for those who do not read by it: what is not known is not looked for.
+    pub(super) fn stable_as_known(&self, high_watermark: i64) -> i64 {
+        let open = self.lock_writers().as_ref().and_then(|writers| writers.producers.first_open());
+        open.unwrap_or(high_watermark).min(high_watermark)
     }
 
     /// Transactions that were given up, of which records lie between two offsets: producer and first offset of each.
-    pub(super) fn aborted_in(self: &Arc<Self>, _from: i64, _to: i64) -> Result<Vec<(i64, i64)>, ErrorCode> {
-        Ok(Vec::new())
+    pub(super) fn aborted_in(self: &Arc<Self>, from: i64, to: i64) -> Result<Vec<(i64, i64)>, ErrorCode> {
+        let guard = self.writers(self.log()?)?;
+        let Some(writers) = guard.as_ref() else { return Ok(Vec::new()) };
+        let after = writers.aborted.partition_point(|one| one.last < from);
+        let found = writers.aborted.iter().skip(after).filter(|one| one.first < to);
+        Ok(found.map(|one| (one.producer_id, one.first)).collect())
+    }
+
+    /// Producers that wrote here and are remembered.
+    pub(super) fn producers<T>(self: &Arc<Self>, look: impl FnOnce(&Producers) -> T) -> Result<T, ErrorCode> {
+        let guard = self.writers(self.log()?)?;
+        guard.as_ref().map(|writers| look(&writers.producers)).ok_or(ErrorCode::UNKNOWN_SERVER_ERROR)
     }
 
     /// For how long there have been so many segments, as far as was seen, in ms.
@@ -202,17 +314,26 @@ impl Partition {
         now_ms.saturating_sub(seen.1)
     }
 
-    /// Whether compaction may drop a batch of a transaction, or a marker, as a whole.
-    pub(super) fn is_void(&self, _header: &Header) -> bool {
-        false
+    /// Whether compaction may drop a batch of a transaction as a whole: it was given up. Markers stay.
+    pub(super) fn is_void(&self, header: &Header) -> bool {
+        let is_of = |one: &Aborted| {
+            one.producer_id == header.producer_id && (one.first..one.last).contains(&header.base_offset)
+        };
+        let guard = self.lock_writers();
+        !header.is_control() && guard.as_ref().is_some_and(|writers| writers.aborted.iter().any(is_of))
     }
 
-    /// Forgets producers that were silent since then.
-    pub(super) fn forget_producers(&self, before_ms: i64) {
-        let mut guard = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(producers) = guard.as_mut() {
-            producers.expire(before_ms);
+    /// Forgets producers that were silent since then, and what was given up of records that are gone.
+    pub(super) fn forget_producers(&self, before_ms: i64, start: i64) {
+        if let Some(writers) = self.lock_writers().as_mut() {
+            writers.producers.expire(before_ms);
+            writers.aborted.retain(|one| one.last >= start);
         }
+    }
+
+    /// Waits on this thread until the log is safe up to `end`.
+    pub(super) fn wait(self: &Arc<Self>, end: i64) -> Result<(), ErrorCode> {
+        self.log()?.wait(end).map_err(|error| storage_error(&error))
     }
 
     /// Its topic is deleted: whoever waits hears of it.
@@ -237,16 +358,27 @@ fn sent(header: &Header) -> Sent {
     }
 }
 
-/// Reads what producers wrote back out of a log.
-fn restore(log: &Log) -> Result<Producers, Error> {
-    let mut producers = Producers::default();
-    let mut reader = log.reader(log.state().start, log.end());
-    while let Some(batch) = reader.next_batch()? {
-        if batch.header.producer_id >= 0 && !batch.header.is_control() {
-            producers.append(&sent(&batch.header), batch.header.base_offset);
+/// Finds out from a log's headers who writes to it.
+fn restore(log: &Log) -> Result<Writers, Error> {
+    let mut writers = Writers::default();
+    let mut headers = Vec::new();
+    log.headers(log.start(), &mut |header| {
+        if header.producer_id >= 0 {
+            headers.push(*header);
+        }
+    })?;
+    for header in headers {
+        if !header.is_control() {
+            writers.producers.append(&sent(&header), header.base_offset);
+            continue;
+        }
+        let batch = log.read_batch(header.base_offset)?;
+        if let Some(commits) = super::coordinator::marker(&batch) {
+            let producer = (header.producer_id, header.producer_epoch);
+            writers.end(producer, commits, header.base_offset, header.max_timestamp);
         }
     }
-    Ok(producers)
+    Ok(writers)
 }
 
 /// What a client is told of the storage's troubles; the operator reads the log.

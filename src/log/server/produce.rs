@@ -12,11 +12,13 @@ use super::config::TopicConfig;
 use super::partition::{Partition, Placed};
 use super::session::Session;
 use super::topics::Topic;
+use crate::log::engine::group::Place;
+use crate::log::engine::transaction::Writer;
 use crate::log::wire::api::produce::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
     ProduceResponse, TopicProduceResponse,
 };
-use crate::log::wire::{ErrorCode, Records, Uuid};
+use crate::log::wire::{Compression, ErrorCode, Records, Uuid};
 use crate::storage::{self, Batch, Checked, Header};
 
 /// Newest version of a producer that cannot send zstd: KIP-110.
@@ -59,6 +61,7 @@ type Outcome = (i32, Result<Taken, Refused>);
 /// Appends what came, and answers when it is safe.
 pub(super) fn produce(session: &Arc<Session>, head: Head, request: ProduceRequest) -> Pending {
     let acks = request.acks;
+    let transactional_id = request.transactional_id.as_deref();
     let mut outcomes: Vec<(String, Uuid, Vec<Outcome>)> = Vec::with_capacity(request.topic_data.len());
     for data in request.topic_data {
         let topic = topic(session, head.version, &data.name, data.topic_id);
@@ -69,7 +72,7 @@ pub(super) fn produce(session: &Arc<Session>, head: Head, request: ProduceReques
                     format!("acks is {acks}; -1, 0 and 1 are known"),
                 )),
                 Err(error) => Err((*error).into()),
-                Ok(topic) => append(session, topic, head.version, &part, acks),
+                Ok(topic) => append(session, topic, (head.version, transactional_id), &part, acks),
             };
             (part.index, outcome)
         });
@@ -116,10 +119,11 @@ fn topic(session: &Session, version: i16, name: &str, id: Uuid) -> Result<Arc<To
 fn append(
     session: &Session,
     topic: &Topic,
-    version: i16,
+    by: (i16, Option<&str>),
     part: &PartitionProduceData,
     acks: i16,
 ) -> Result<Taken, Refused> {
+    let (version, transactional_id) = by;
     let partition = topic.partition(part.index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let config = topic.config();
     if acks == -1 && config.in_sync_min > 1 {
@@ -138,11 +142,44 @@ fn append(
             Checked::new(stamped).map_err(|error| refused(ErrorCode::CORRUPT_MESSAGE, error.to_string()))?
         }
     };
-    let placed = partition.append(checked, &header)?;
+    let placed = if header.is_transactional() {
+        in_transaction(session, (&partition, transactional_id), version, checked, &header)?
+    } else {
+        partition.append(checked, &header)?
+    };
     let counts = &session.broker.counts;
     counts.records_in.fetch_add(header.count as u64, Ordering::Relaxed);
     counts.bytes_in.fetch_add(header.len as u64, Ordering::Relaxed);
     Ok(Taken { partition, placed, append_time_ms })
+}
+
+/// Appends a part of a transaction. The first one in a partition has to belong to it (KIP-890).
+fn in_transaction(
+    session: &Session,
+    to: (&Arc<Partition>, Option<&str>),
+    version: i16,
+    checked: Checked<'_>,
+    header: &Header,
+) -> Result<Placed, Refused> {
+    /// From this version on a partition comes to belong to a transaction by being written to.
+    const ADDS_FROM: i16 = 12;
+    let (partition, id) = to;
+    let Some(id) = id else {
+        return Err(refused(ErrorCode::INVALID_RECORD, "a transactional batch without a transactional id"));
+    };
+    if partition.continues_transaction(header)? {
+        return Ok(partition.append(checked, header)?);
+    }
+    let writer = Writer { id: id.to_owned(), producer_id: header.producer_id, epoch: header.producer_epoch };
+    let place = Place { topic: partition.topic.clone(), partition: partition.index };
+    let broker = &session.broker;
+    let appended = broker
+        .transactions
+        .append_to(broker, &writer, &place, version >= ADDS_FROM, || partition.append(checked, header));
+    appended.map_err(|error| match error {
+        ErrorCode::PRODUCER_FENCED => ErrorCode::INVALID_PRODUCER_EPOCH.into(),
+        other => other.into(),
+    })
 }
 
 /// The checks of headers and sums, and what Kafka refuses beyond those.
@@ -251,14 +288,18 @@ fn have_keys(checked: &Checked<'_>) -> Result<(), Refused> {
     })
 }
 
+/// The records of a batch, at most so many bytes of them: what a small batch grows to is bounded.
 fn unpacked<'a>(batch: &Batch<'a>) -> Result<Cow<'a, [u8]>, Refused> {
-    match batch.header.compression() {
-        0 => Ok(Cow::Borrowed(batch.body())),
-        other => Err(refused(
-            ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
-            format!("a compacted topic takes no compressed batches yet (type {other})"),
-        )),
+    /// A hundred times the largest batch by default.
+    const UNPACKED_BYTES_MAX: usize = 100 << 20;
+    let compression = batch.header.compression();
+    if compression == 0 {
+        return Ok(Cow::Borrowed(batch.body()));
     }
+    let known = Compression::from_code(compression);
+    let known = known.ok_or_else(|| refused(ErrorCode::INVALID_RECORD, "unknown compression"))?;
+    let unpacked = known.unpack(batch.body(), UNPACKED_BYTES_MAX);
+    unpacked.map(Cow::Owned).map_err(|error| refused(ErrorCode::CORRUPT_MESSAGE, error.to_string()))
 }
 
 /// The batch, with the time of its append if the topic wants that, and that time.

@@ -7,7 +7,12 @@ use serde_json::Value as Json;
 use super::answer::{Head, Pending, encode};
 use super::definitions::{Definitions, key};
 use super::session::Session;
+use super::transaction_api;
+use crate::log::engine::producer::Producer;
 use crate::log::wire::ErrorCode;
+use crate::log::wire::api::describe_producers::{
+    DescribeProducersRequest, DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
+};
 use crate::log::wire::api::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use crate::storage;
 
@@ -53,14 +58,14 @@ impl ProducerIds {
     }
 }
 
-/// `InitProducerId` of a producer without transactions.
+/// `InitProducerId`.
 pub(super) fn init(session: &Arc<Session>, head: Head, request: &InitProducerIdRequest) -> Pending {
     let failed = |error_code| {
         let response = InitProducerIdResponse { error_code, producer_epoch: -1, ..Default::default() };
         Pending::ready::<InitProducerIdRequest>(head, &response)
     };
-    if request.transactional_id.is_some() {
-        return failed(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+    if let Some(id) = &request.transactional_id {
+        return transaction_api::init(session, head, request, id.clone());
     }
     let Ok((producer_id, end)) = session.broker.producer_ids.next() else {
         return failed(ErrorCode::COORDINATOR_NOT_AVAILABLE);
@@ -77,4 +82,41 @@ pub(super) fn init(session: &Arc<Session>, head: Head, request: &InitProducerIdR
         };
         encode::<InitProducerIdRequest>(head, &response)
     }))
+}
+
+/// `DescribeProducers`.
+pub(super) fn describe(session: &Session, head: Head, request: DescribeProducersRequest) -> Pending {
+    let topics = request.topics.into_iter().map(|asked| {
+        let topic = session.broker.topics.get(&asked.name);
+        let partitions = asked.partition_indexes.iter().map(|&partition_index| {
+            let partition = topic.as_ref().and_then(|topic| topic.partition(partition_index));
+            let found = partition
+                .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+                .and_then(|partition| partition.producers(|producers| producers.iter().map(state).collect()));
+            let (error_code, active_producers) = match found {
+                Ok(states) => (ErrorCode::NONE, states),
+                Err(error) => (error, Vec::new()),
+            };
+            PartitionResponse {
+                partition_index,
+                error_code,
+                active_producers,
+                ..PartitionResponse::default()
+            }
+        });
+        TopicResponse { partitions: partitions.collect(), name: asked.name }
+    });
+    let response = DescribeProducersResponse { throttle_time_ms: 0, topics: topics.collect() };
+    Pending::ready::<DescribeProducersRequest>(head, &response)
+}
+
+fn state((producer_id, producer): (i64, &Producer)) -> ProducerState {
+    ProducerState {
+        producer_id,
+        producer_epoch: i32::from(producer.epoch),
+        last_sequence: producer.last_sequence(),
+        last_timestamp: producer.last_ms,
+        coordinator_epoch: producer.coordinator_epoch,
+        current_txn_start_offset: producer.transaction_start.unwrap_or(-1),
+    }
 }

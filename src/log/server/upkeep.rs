@@ -1,6 +1,7 @@
 //! What has to be done now and then: old segments go, keyed logs are compacted, files that nobody knows are removed.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use super::config::TopicConfig;
 use super::definitions::Definitions;
 use super::partition::Partition;
 use super::produce::now_ms;
-use crate::storage::{Compaction, Error, Header, LogId, Plain, Retention};
+use crate::log::wire::{Compression, CompressionError};
+use crate::storage::{Compaction, Error, Header, LogId, Packing, Retention};
 
 /// Between two looks at all partitions. Kafka looks every 5 minutes; small disks want it sooner.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -101,12 +103,31 @@ fn look_after(partition: &Arc<Partition>, config: &TopicConfig) -> Result<(), Er
                 delete_retention_ms: config.delete_retention_ms,
                 keys_max: KEYS_MAX,
                 discard: &mut |header: &Header| partition.is_void(header),
-                packing: &mut Plain,
+                packing: &mut Packed,
             };
             let done = log.compact(&mut compaction)?;
             tracing::debug!(topic = partition.topic, partition = partition.index, ?done, "compacted");
         }
     }
-    partition.forget_producers(now.saturating_sub(PRODUCER_AGE_MS));
+    partition.forget_producers(now.saturating_sub(PRODUCER_AGE_MS), log.start());
     Ok(())
+}
+
+/// The compressions of the protocol, for compaction.
+struct Packed;
+
+impl Packing for Packed {
+    fn unpack(&mut self, compression: u8, body: &[u8], bytes_max: usize) -> io::Result<Vec<u8>> {
+        let known = Compression::from_code(compression);
+        let known = known.ok_or_else(|| io::Error::other(CompressionError::Unknown(compression)))?;
+        known.unpack(body, bytes_max).map_err(io::Error::other)
+    }
+
+    fn pack(&mut self, compression: u8, records: &[u8]) -> io::Result<Vec<u8>> {
+        let known = Compression::from_code(compression);
+        let known = known.ok_or_else(|| io::Error::other(CompressionError::Unknown(compression)))?;
+        let mut out = Vec::with_capacity(records.len() / 2);
+        known.pack(records, None, &mut out)?;
+        Ok(out)
+    }
 }

@@ -336,6 +336,30 @@ impl Log {
         self.0.read(from, bytes_max, bound)
     }
 
+    /// Looks at the headers of all batches from the one with offset `from` on, without reading what is in them.
+    ///
+    /// # Errors
+    /// As [`Log::read`].
+    pub fn headers(&self, from: i64, visit: &mut dyn FnMut(&Header)) -> Result<()> {
+        let inner = &self.0;
+        let segments: Vec<Segment> = {
+            let state = inner.state();
+            inner.check_state(&state)?;
+            state.segments.iter().filter(|segment| segment.end > from).copied().collect()
+        };
+        let visit = std::cell::RefCell::new(visit);
+        for segment in segments {
+            let file = inner.open_segment(&segment)?;
+            inner.walk(&*file, &segment, None, |header| {
+                if header.end_offset() > from {
+                    (visit.borrow_mut())(header);
+                }
+                false
+            })?;
+        }
+        Ok(())
+    }
+
     /// Reads batches in order, and checks them.
     pub fn reader(&self, from: i64, bound: i64) -> Reader {
         Reader { log: self.clone(), next: from, bound, rest: Bytes::new() }

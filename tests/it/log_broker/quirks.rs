@@ -74,6 +74,21 @@ fn quirk_2_an_unknown_version_of_api_versions_is_answered_in_the_oldest_form() {
 }
 
 #[test]
+fn quirk_3_the_version_of_transactions_is_offered() {
+    let server = broker();
+    let mut client = Client::new(&server);
+    let response = versions(&mut client);
+    assert!(response.supported_features.is_empty(), "before version 4 no feature may begin at 0");
+    let feature = &response.finalized_features[0];
+    assert_eq!((feature.name.as_str(), feature.max_version_level), ("transaction.version", 2));
+    let named = ApiVersionsRequest {
+        client_software_name: "test".to_owned(),
+        client_software_version: "1.0".to_owned(),
+    };
+    assert_eq!(client.ask(4, &named).supported_features[0].min_version, 0);
+}
+
+#[test]
 fn quirk_5_an_unknown_group_has_been_nowhere_which_is_no_error() {
     let server = broker();
     let mut client = Client::new(&server);

@@ -1,0 +1,337 @@
+//! The APIs of transactions: from the wire to the coordinator and back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::answer::{Head, Pending, encode};
+use super::coordinator::Safe;
+use super::groups::when_safe;
+use super::session::Session;
+use super::topics::OFFSETS_TOPIC;
+use crate::log::engine::group::{Caller, Commit, Commits, Place};
+use crate::log::engine::transaction::{Answer, Init, Value, Writer};
+use crate::log::wire::ErrorCode;
+use crate::log::wire::api::add_offsets_to_txn::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse};
+use crate::log::wire::api::add_partitions_to_txn::{
+    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
+    AddPartitionsToTxnTopicResult,
+};
+use crate::log::wire::api::describe_transactions::{
+    DescribeTransactionsRequest, DescribeTransactionsResponse, TopicData, TransactionState,
+};
+use crate::log::wire::api::end_txn::{EndTxnRequest, EndTxnResponse};
+use crate::log::wire::api::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+use crate::log::wire::api::list_transactions::{
+    self as list, ListTransactionsRequest, ListTransactionsResponse,
+};
+use crate::log::wire::api::txn_offset_commit::{
+    TxnOffsetCommitRequest, TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition,
+    TxnOffsetCommitResponseTopic,
+};
+
+/// Where groups keep what transactions commit.
+fn offsets_place() -> Place {
+    Place { topic: OFFSETS_TOPIC.to_owned(), partition: 0 }
+}
+
+/// Older clients know a fenced producer under another name.
+fn told(error: ErrorCode, version: i16, fenced_from: i16) -> ErrorCode {
+    if error == ErrorCode::PRODUCER_FENCED && version < fenced_from {
+        ErrorCode::INVALID_PRODUCER_EPOCH
+    } else {
+        error
+    }
+}
+
+/// Waits for the coordinator's answer, and until what it stands on is safe.
+async fn answer(session: &Session, asked: oneshot::Receiver<(Answer, Safe)>) -> Option<Answer> {
+    let (answer, safe) = asked.await.ok()?;
+    match safe {
+        Some((partition, end)) => match session.safe(&partition, end).await {
+            Ok(()) => Some(answer),
+            Err(error) => Some(Answer { error, producer_id: -1, epoch: -1 }),
+        },
+        None => Some(answer),
+    }
+}
+
+/// `InitProducerId` of a producer with transactions.
+pub(super) fn init(
+    session: &Arc<Session>,
+    head: Head,
+    request: &InitProducerIdRequest,
+    id: String,
+) -> Pending {
+    let known = (request.producer_id >= 0).then_some((request.producer_id, request.producer_epoch));
+    let init = Init { id, timeout_ms: request.transaction_timeout_ms, known };
+    let broker = &session.broker;
+    let asked = broker
+        .transactions
+        .ask(broker, |engine, now, ticket, new_id, out| engine.init(now, ticket, init, new_id, out));
+    let session = Arc::clone(session);
+    Pending::Later(Box::pin(async move {
+        let answer = answer(&session, asked).await?;
+        let response = InitProducerIdResponse {
+            error_code: told(answer.error, head.version, 4),
+            producer_id: answer.producer_id,
+            producer_epoch: answer.epoch,
+            ..InitProducerIdResponse::default()
+        };
+        encode::<InitProducerIdRequest>(head, &response)
+    }))
+}
+
+/// `AddPartitionsToTxn`, in the versions of producers.
+pub(super) fn add_partitions(
+    session: &Arc<Session>,
+    head: Head,
+    request: AddPartitionsToTxnRequest,
+) -> Pending {
+    let broker = &session.broker;
+    let writer = Writer {
+        id: request.v3_and_below_transactional_id,
+        producer_id: request.v3_and_below_producer_id,
+        epoch: request.v3_and_below_producer_epoch,
+    };
+    let (mut places, mut all_known) = (Vec::new(), true);
+    let mut known: Vec<(String, Vec<(i32, bool)>)> = Vec::new();
+    for asked in request.v3_and_below_topics {
+        let topic = broker.topics.get(&asked.name).filter(|topic| !topic.is_internal());
+        let parts: Vec<(i32, bool)> = asked
+            .partitions
+            .into_iter()
+            .map(|index| (index, topic.as_ref().is_some_and(|topic| topic.partition(index).is_some())))
+            .collect();
+        all_known &= parts.iter().all(|(_, is_known)| *is_known);
+        places.extend(
+            parts.iter().map(|(partition, _)| Place { topic: asked.name.clone(), partition: *partition }),
+        );
+        known.push((asked.name, parts));
+    }
+    // All or nothing: a partition that is not there keeps the others out too.
+    let added = match all_known {
+        true => broker.transactions.run(broker, |engine, now, out| engine.add(now, &writer, &places, out)),
+        false => Ok((Err(ErrorCode::OPERATION_NOT_ATTEMPTED), None)),
+    };
+    let (result, safe) = match added {
+        Ok((result, safe)) => (result, safe),
+        Err(error) => (Err(error), None),
+    };
+    let error = told(result.err().unwrap_or(ErrorCode::NONE), head.version, 2);
+    when_safe(session, safe, known, move |known, done| {
+        let error = done.err().unwrap_or(error);
+        let topics = known.into_iter().map(|(name, parts)| AddPartitionsToTxnTopicResult {
+            name,
+            results_by_partition: parts
+                .into_iter()
+                .map(|(partition_index, is_known)| AddPartitionsToTxnPartitionResult {
+                    partition_index,
+                    partition_error_code: if is_known {
+                        error
+                    } else {
+                        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                    },
+                })
+                .collect(),
+        });
+        let response = AddPartitionsToTxnResponse {
+            results_by_topic_v3_and_below: topics.collect(),
+            ..AddPartitionsToTxnResponse::default()
+        };
+        encode::<AddPartitionsToTxnRequest>(head, &response)
+    })
+}
+
+/// `AddOffsetsToTxn`.
+pub(super) fn add_offsets(session: &Arc<Session>, head: Head, request: AddOffsetsToTxnRequest) -> Pending {
+    let broker = &session.broker;
+    let writer = Writer {
+        id: request.transactional_id,
+        producer_id: request.producer_id,
+        epoch: request.producer_epoch,
+    };
+    // It has to be there before a marker is to go to it.
+    let added = broker.coordinator.partition().and_then(|_| {
+        broker.transactions.run(broker, |engine, now, out| engine.add(now, &writer, &[offsets_place()], out))
+    });
+    let (result, safe) = match added {
+        Ok((result, safe)) => (result, safe),
+        Err(error) => (Err(error), None),
+    };
+    let error = told(result.err().unwrap_or(ErrorCode::NONE), head.version, 2);
+    when_safe(session, safe, error, move |error, done| {
+        let response =
+            AddOffsetsToTxnResponse { throttle_time_ms: 0, error_code: done.err().unwrap_or(error) };
+        encode::<AddOffsetsToTxnRequest>(head, &response)
+    })
+}
+
+/// `EndTxn`.
+pub(super) fn end(session: &Arc<Session>, head: Head, request: EndTxnRequest) -> Pending {
+    /// From this version on each transaction has an epoch of its own (KIP-890).
+    const EPOCHS_FROM: i16 = 5;
+    let writer = Writer {
+        id: request.transactional_id,
+        producer_id: request.producer_id,
+        epoch: request.producer_epoch,
+    };
+    let broker = &session.broker;
+    let (commits, bumps) = (request.committed, head.version >= EPOCHS_FROM);
+    let asked = broker.transactions.ask(broker, |engine, now, ticket, new_id, out| {
+        engine.end(now, ticket, (&writer, commits, bumps), new_id, out);
+    });
+    let session = Arc::clone(session);
+    Pending::Later(Box::pin(async move {
+        let answer = answer(&session, asked).await?;
+        let response = EndTxnResponse {
+            throttle_time_ms: 0,
+            error_code: told(answer.error, head.version, 2),
+            producer_id: answer.producer_id,
+            producer_epoch: answer.epoch,
+        };
+        encode::<EndTxnRequest>(head, &response)
+    }))
+}
+
+/// `TxnOffsetCommit`.
+pub(super) fn commit_offsets(session: &Arc<Session>, head: Head, request: TxnOffsetCommitRequest) -> Pending {
+    /// From this version on it needs no AddOffsetsToTxn before it (KIP-890).
+    const ADDS_FROM: i16 = 5;
+    let broker = Arc::clone(&session.broker);
+    let writer = Writer {
+        id: request.transactional_id,
+        producer_id: request.producer_id,
+        epoch: request.producer_epoch,
+    };
+    let mut known = Vec::new();
+    let mut commits = Vec::new();
+    for topic in &request.topics {
+        let found = broker.topics.get(&topic.name);
+        for part in &topic.partitions {
+            let is_known =
+                found.as_ref().is_some_and(|topic| topic.partition(part.partition_index).is_some());
+            known.push(is_known);
+            if is_known {
+                commits.push(Commit {
+                    place: Place { topic: topic.name.clone(), partition: part.partition_index },
+                    offset: part.committed_offset,
+                    leader_epoch: part.committed_leader_epoch,
+                    metadata: part.committed_metadata.clone().unwrap_or_default(),
+                });
+            }
+        }
+    }
+    let commits = Commits {
+        by: Caller {
+            group: request.group_id,
+            generation: request.generation_id,
+            member_id: request.member_id,
+            instance_id: request.group_instance_id,
+        },
+        retention_ms: None,
+        commits,
+    };
+    let committed = broker.coordinator.partition().and_then(|_| {
+        broker.transactions.append_to(&broker, &writer, &offsets_place(), head.version >= ADDS_FROM, || {
+            broker.coordinator.commit_in_transaction((writer.producer_id, writer.epoch), &commits)
+        })
+    });
+    let (results, safe) = match committed {
+        Ok((results, safe)) => (results, safe),
+        Err(error) => (vec![told(error, 0, 1); commits.commits.len()], None),
+    };
+    let mut results = results.into_iter();
+    let mut result = known.into_iter().map(|known| match known {
+        true => results.next().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR),
+        false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+    });
+    let topics: Vec<TxnOffsetCommitResponseTopic> = request
+        .topics
+        .into_iter()
+        .map(|topic| TxnOffsetCommitResponseTopic {
+            name: topic.name,
+            partitions: topic
+                .partitions
+                .iter()
+                .zip(result.by_ref())
+                .map(|(part, error_code)| TxnOffsetCommitResponsePartition {
+                    partition_index: part.partition_index,
+                    error_code,
+                })
+                .collect(),
+        })
+        .collect();
+    when_safe(session, safe, topics, move |mut topics, done| {
+        if let Err(error) = done {
+            for part in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+                part.error_code = error;
+            }
+        }
+        encode::<TxnOffsetCommitRequest>(head, &TxnOffsetCommitResponse { throttle_time_ms: 0, topics })
+    })
+}
+
+/// `DescribeTransactions`.
+pub(super) fn describe(session: &Session, head: Head, request: DescribeTransactionsRequest) -> Pending {
+    let one = |id: String| {
+        let found = session.broker.transactions.look(|engine| engine.get(&id).cloned());
+        let Some(value) = found else {
+            return TransactionState {
+                error_code: ErrorCode::TRANSACTIONAL_ID_NOT_FOUND,
+                transactional_id: id,
+                ..TransactionState::default()
+            };
+        };
+        let Value { producer_id, epoch, timeout_ms, state, partitions, started_ms, .. } = value;
+        let mut topics: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+        for place in partitions {
+            topics.entry(place.topic).or_default().push(place.partition);
+        }
+        TransactionState {
+            error_code: ErrorCode::NONE,
+            transactional_id: id,
+            transaction_state: state.name().to_owned(),
+            transaction_timeout_ms: timeout_ms,
+            transaction_start_time_ms: started_ms,
+            producer_id,
+            producer_epoch: epoch,
+            topics: topics.into_iter().map(|(topic, partitions)| TopicData { topic, partitions }).collect(),
+        }
+    };
+    let transaction_states = request.transactional_ids.into_iter().map(one).collect();
+    let response = DescribeTransactionsResponse { throttle_time_ms: 0, transaction_states };
+    Pending::ready::<DescribeTransactionsRequest>(head, &response)
+}
+
+/// `ListTransactions`.
+pub(super) fn list(session: &Session, head: Head, request: &ListTransactionsRequest) -> Pending {
+    let (states, ids) = (&request.state_filters, &request.producer_id_filters);
+    let now = super::produce::now_ms();
+    let transaction_states = session.broker.transactions.look(|engine| {
+        let wanted = engine.iter().filter(|(_, value)| {
+            let is_long = request.duration_filter < 0
+                || value.started_ms >= 0 && now.saturating_sub(value.started_ms) > request.duration_filter;
+            (states.is_empty() || states.iter().any(|state| state == value.state.name()))
+                && (ids.is_empty() || ids.contains(&value.producer_id))
+                && is_long
+        });
+        let one = |(id, value): (&str, &Value)| list::TransactionState {
+            transactional_id: id.to_owned(),
+            producer_id: value.producer_id,
+            transaction_state: value.state.name().to_owned(),
+        };
+        wanted.map(one).collect()
+    });
+    const KNOWN: [&str; 6] =
+        ["Empty", "Ongoing", "PrepareCommit", "PrepareAbort", "CompleteCommit", "CompleteAbort"];
+    let unknown_state_filters =
+        states.iter().filter(|state| !KNOWN.contains(&state.as_str())).cloned().collect();
+    let response = ListTransactionsResponse {
+        unknown_state_filters,
+        transaction_states,
+        ..ListTransactionsResponse::default()
+    };
+    Pending::ready::<ListTransactionsRequest>(head, &response)
+}
