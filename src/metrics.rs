@@ -91,7 +91,25 @@ impl<T: Clone + Default> Family<T> {
 
 /// All metrics of a server. Clones are the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Registry(Arc<Mutex<Vec<Metric>>>);
+pub struct Registry {
+    metrics: Arc<Mutex<Vec<Metric>>>,
+    pages: Arc<Mutex<Vec<Page>>>,
+}
+
+/// Text that is made elsewhere.
+struct Page {
+    path: &'static str,
+    text: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.path)
+    }
+}
+
+/// Where the metrics are.
+pub const PATH: &str = "/metrics";
 
 #[derive(Debug)]
 struct Metric {
@@ -180,10 +198,36 @@ impl Registry {
     }
 
     fn metrics(&self) -> MutexGuard<'_, Vec<Metric>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All of it in Prometheus' text format, version 0.0.4.
+    fn pages(&self) -> MutexGuard<'_, Vec<Page>> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Text in Prometheus' format that is asked for when somebody looks at `path`: behind the metrics at [`PATH`], and
+    /// alone elsewhere.
+    pub fn page(&self, path: &'static str, text: impl Fn() -> String + Send + Sync + 'static) {
+        self.pages().push(Page { path, text: Box::new(text) });
+    }
+
+    /// What is at a path; none if nothing is.
+    pub fn at(&self, path: &str) -> Option<String> {
+        let mut text = (path == PATH).then(|| self.text());
+        for page in self.pages().iter().filter(|page| page.path == path) {
+            text.get_or_insert_default().push_str(&(page.text)());
+        }
+        text
+    }
+
+    /// Where there is something.
+    pub fn paths(&self) -> Vec<&'static str> {
+        let mut paths = vec![PATH];
+        paths.extend(self.pages().iter().map(|page| page.path).filter(|path| *path != PATH));
+        paths
+    }
+
+    /// All metrics in Prometheus' text format, version 0.0.4.
     pub fn text(&self) -> String {
         let mut out = String::new();
         for metric in self.metrics().iter() {

@@ -1,5 +1,7 @@
 //! How a command ends: one enum, one table of numbers, and the error that carries both code and tip.
 
+use std::pin::Pin;
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -81,18 +83,39 @@ pub struct Failure {
     pub message: String,
     /// Lines of commands that fix it.
     pub tips: Vec<String>,
+    /// A tip that takes a question to a server.
+    pub later: Option<Later>,
+}
+
+/// Asks for a tip.
+pub struct Later(pub Box<Ask>);
+
+/// See [`Later`]. None if there is no tip.
+pub type Ask = dyn FnOnce() -> Pin<Box<dyn Future<Output = Option<String>>>> + Send + Sync;
+
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Later")
+    }
 }
 
 impl Failure {
     /// A failure without a tip.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), tips: Vec::new() }
+        Self { exit, message: message.into(), tips: Vec::new(), later: None }
     }
 
     /// Adds a tip.
     #[must_use]
     pub fn tip(mut self, tip: impl Into<String>) -> Self {
         self.tips.push(tip.into());
+        self
+    }
+
+    /// Adds a tip that stands before the others, once it has been asked for.
+    #[must_use]
+    pub fn ask(mut self, later: Box<Ask>) -> Self {
+        self.later = Some(Later(later));
         self
     }
 }

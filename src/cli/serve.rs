@@ -30,7 +30,7 @@ use crate::transport::{Acceptor, Address, Datagrams, Listener, Stream, accept};
 use announce::{Notice, ReadyFd};
 pub use listen::Listen;
 use listen::Sockets;
-pub use metrics::resident_bytes;
+pub use metrics::{open_descriptors, resident_bytes};
 
 /// After a stop that took longer than the grace, what still runs gets this long to fall.
 const FALL_TIME: Duration = Duration::from_millis(200);

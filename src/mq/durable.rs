@@ -302,7 +302,8 @@ impl Durable {
         Self::on(store, options)
     }
 
-    fn on(store: Store, options: Options) -> Result<Self, storage::Error> {
+    /// On a store that is open already.
+    pub(in crate::mq) fn on(store: Store, options: Options) -> Result<Self, storage::Error> {
         let shared = Arc::new(Shared {
             store: RwLock::new(Some(store)),
             options,

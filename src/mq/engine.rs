@@ -48,6 +48,7 @@
 //! - No input panics. A method on a channel that is being closed is ignored, as the specification says.
 
 mod access;
+mod allowance;
 mod arguments;
 mod bind;
 mod bindings;
@@ -104,6 +105,7 @@ use self::trace::Tracer;
 use crate::mq::wire::Table;
 
 pub use self::access::{Access, Pattern, PatternError, Permission, regex};
+pub use self::allowance::Allowance;
 pub use self::bindings::{Destination, HASH_WEIGHT_MAX, Inner, Kind};
 pub use self::clock::Millis;
 pub use self::config::{Compat, Config};

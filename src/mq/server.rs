@@ -20,18 +20,19 @@ mod host;
 mod live;
 mod management;
 mod outbox;
+mod prometheus;
 mod rule;
 mod session;
 mod users;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use crate::mq::durable::Durable;
-use crate::mq::engine::{Compat, Config, Totals};
+use crate::mq::engine::{Allowance, Compat, Config, Totals};
 use crate::mq::wire::{FRAME_SIZE_DEFAULT, FRAME_SIZE_MIN};
 use crate::shutdown::Shutdown;
 use crate::transport::Stream;
@@ -41,6 +42,7 @@ use live::Live;
 pub use change::{Change, PermissionDefinition, TopicPermissionDefinition, UserDefinition, VhostDefinition};
 pub use definitions::ImportError;
 pub use management::{Facts, ListenerFact, Management};
+pub use prometheus::{By, Process};
 pub use rule::ChangeError;
 pub use users::{Users, UsersError};
 
@@ -91,21 +93,11 @@ fn node_name() -> String {
     format!("bandy@{}", rustix::system::uname().nodename().to_string_lossy())
 }
 
-/// What has gone through the broker.
+/// Who wanted to come in since the start.
 #[derive(Debug, Default)]
-pub struct Counts {
-    /// Messages from publishers.
-    pub received: AtomicU64,
-    /// Messages to consumers, and to those who asked for one.
-    pub delivered: AtomicU64,
-}
-
-impl Counts {
-    fn add(counter: &AtomicU64, count: u64) {
-        if count > 0 {
-            counter.fetch_add(count, Ordering::Relaxed);
-        }
-    }
+struct Logins {
+    let_in: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// Serves queues on streams that somebody else accepts.
@@ -116,6 +108,8 @@ pub struct Broker {
     users: RwLock<Users>,
     hosts: RwLock<HashMap<String, Arc<Host>>>,
     live: Live,
+    /// The channels of each user that has ever come in or has a limit.
+    allowances: Mutex<HashMap<String, Arc<Allowance>>>,
     /// What others keep here under names of theirs.
     parameters: Mutex<BTreeMap<String, serde_json::Value>>,
     /// One change at a time, until it is on disk: the last one is to be the last there too.
@@ -125,7 +119,7 @@ pub struct Broker {
     given: HashSet<String>,
     /// What earlier runs had changed.
     kept: HashSet<String>,
-    counts: Arc<Counts>,
+    logins: Logins,
     shutdown: Shutdown,
 }
 
@@ -158,9 +152,10 @@ impl Broker {
             users: RwLock::new(users),
             hosts: RwLock::default(),
             live: Live::default(),
+            allowances: Mutex::default(),
             parameters: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
-            counts: Arc::default(),
+            logins: Logins::default(),
             shutdown,
         });
         names.iter().for_each(|name| broker.open_host(name));
@@ -191,10 +186,19 @@ impl Broker {
             && self.live.count(|link| *link.terms.user == *user) as u64 >= max
         {
             return Some(format!(
-                "Connection refused for user '{user}': user connection limit ({max}) is reached"
+                "connection refused for user '{user}': user connection limit ({max}) is reached"
             ));
         }
         None
+    }
+
+    /// The channels of a user, with the limit of now.
+    fn allowance(&self, user: &str) -> Arc<Allowance> {
+        let max = self.users().user_limit(user, "max-channels");
+        let mut all = self.allowances.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowance = all.entry(user.to_owned()).or_default();
+        allowance.set_max(max);
+        Arc::clone(allowance)
     }
 
     /// Opens an empty virtual host, unless it is there.
@@ -237,9 +241,24 @@ impl Broker {
         connection::serve(self, stream).await;
     }
 
-    /// Messages in and out since the start.
-    pub fn counts(&self) -> &Arc<Counts> {
-        &self.counts
+    /// The same of a stream that may also ask the management API: AMQP begins with its name, and no method of HTTP
+    /// begins with that letter.
+    pub async fn serve_with(self: &Arc<Self>, management: &Arc<Management>, mut stream: Stream) {
+        let first = tokio::select! {
+            first = tokio::time::timeout(self.limits.handshake_wait_max, stream.peek(1)) => first,
+            () = self.shutdown.draining() => return,
+        };
+        match first {
+            Ok(Ok([b'D' | b'G' | b'H' | b'O' | b'P', ..])) => {
+                // Much larger than what a client of AMQP needs, and seldom.
+                let management = Arc::clone(management);
+                Box::pin(async move { management.serve(stream).await }).await;
+            }
+            Ok(Ok([_, ..])) => self.serve(stream).await,
+            Ok(Ok([])) | Ok(Err(_)) | Err(_) => {
+                tracing::debug!(peer = stream.peer(), "said nothing");
+            }
+        }
     }
 
     /// Sums over all virtual hosts.

@@ -1,7 +1,6 @@
 //! `mq bench` against a running broker: what it counts, when it stops, what it leaves behind.
 
 use rustix::process::Signal;
-use serde_json::Value;
 
 use crate::support::{Home, Ran, Running, bandy, number, until};
 

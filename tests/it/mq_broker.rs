@@ -2,6 +2,7 @@
 
 mod golden;
 mod hostile;
+mod limits;
 mod management;
 
 use std::io::{ErrorKind, Read, Write};
@@ -294,7 +295,7 @@ fn who_is_not_known_does_not_come_in() {
 fn another_protocol_is_answered_with_ours() {
     let server = broker("");
     let mut socket = dial(&server);
-    socket.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    socket.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").unwrap();
     let mut answer = Vec::new();
     // Closing on what was not read resets the connection.
     let _ = socket.read_to_end(&mut answer);
@@ -457,7 +458,7 @@ fn numbers_have_rabbitmqs_names() {
         "rabbitmq_channels 1",
         "rabbitmq_queues 1",
         "rabbitmq_queue_messages_ready 1",
-        "rabbitmq_global_messages_received_total 1",
+        "rabbitmq_global_messages_received_total{protocol=\"amqp091\"} 1",
     ] {
         assert!(page.lines().any(|found| found == line), "{line}:\n{page}");
     }

@@ -1,18 +1,20 @@
 //! Both ways to a broker: its management API for what can be listed and set, AMQP for the rest.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::connect::{Broker, tls_client};
+use super::objects::Kind;
 use crate::cli::app::App;
 use crate::cli::connect::{ConnectArgs, Credentials as Given};
 use crate::cli::endpoint::{Endpoint, Pillar, Place, Scheme};
+use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
 use crate::mq::client::management::{self, Access, Error, Management};
-use crate::mq::client::{Credentials, Error as AmqpError};
+use crate::mq::client::{Config, Connection, Credentials, Error as AmqpError, ErrorKind};
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
 use crate::transport::{self, Address, ConnectOptions};
@@ -49,14 +51,59 @@ pub struct Api {
     pub broker: Option<Broker>,
     /// When to give up.
     pub timeout: Option<Duration>,
+    /// True if somebody said where the API is.
+    is_given: bool,
+    /// True of a broker of this program that has no API at its usual place.
+    is_own: bool,
 }
 
 impl Api {
-    /// Finds the API of an endpoint: it is one itself, says so with `?admin=URL`, or has it where RabbitMQ has it.
+    /// Finds the API of an endpoint: it is one itself, says so with `?admin=URL`, has it where RabbitMQ has it, or, of a
+    /// broker of ours, at its own address.
     ///
     /// # Errors
-    /// No endpoint of mq; files that cannot be read.
-    pub fn resolve(
+    /// No endpoint of mq; files that cannot be read; a local broker that is not there.
+    pub async fn find(
+        args: &ConnectArgs,
+        vhosts: &VhostArgs,
+        app: &App,
+        verb: &str,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Self> {
+        let mut api = Self::resolve(args, vhosts, app, verb, shutdown)?;
+        api.settle(shutdown).await?;
+        Ok(api)
+    }
+
+    /// Looks whether the API is where it is taken to be, and for a broker of ours where it is otherwise. RabbitMQ's own
+    /// port never hears HTTP.
+    async fn settle(&mut self, shutdown: &Shutdown) -> Result<(), Failure> {
+        let Some(broker) = self.broker.as_ref().filter(|_| !self.is_given) else { return Ok(()) };
+        let is_socket = matches!(broker.config.address, Address::Unix(_));
+        let error = match self.management.get("/whoami").await {
+            Err(error) if error.is_absent() && !is_socket => error,
+            _ => return Ok(()),
+        };
+        self.is_own = is_own(broker, shutdown).await?;
+        if !self.is_own {
+            // It was asked once; what is said about it comes from this answer.
+            self.management.give_up(absence(&error));
+            return Ok(());
+        }
+        let place = Endpoint { path: None, options: Vec::new(), ..broker.endpoint.clone() };
+        let known = self.management.access();
+        let access = Access {
+            address: broker.config.address.clone(),
+            connect: ConnectOptions { tls: broker.config.connect.tls.clone(), ..known.connect.clone() },
+            host: place.host().map_or_else(|| "localhost".to_owned(), |(host, port)| authority(host, port)),
+            ..known.clone()
+        };
+        self.management = Management::new(access, shutdown);
+        self.admin = place.to_string();
+        Ok(())
+    }
+
+    fn resolve(
         args: &ConnectArgs,
         vhosts: &VhostArgs,
         app: &App,
@@ -97,16 +144,12 @@ impl Api {
                     .tip("http://HOST:15672")
             })?,
         };
-        let address = match address {
-            Address::Unix(path) if !given => {
-                if let Some(broker) = broker.as_ref().filter(|_| !path.exists()) {
-                    // Not the API is missing, but the broker.
-                    return Err(broker.failure(&nobody(path)).into());
-                }
-                Address::Unix(beside(&path))
-            }
-            address => address,
-        };
+        if let (Address::Unix(path), false, Some(broker)) = (&address, given, &broker)
+            && !path.exists()
+        {
+            // Not the API is missing, but the broker.
+            return Err(broker.failure(&nobody(path.clone())).into());
+        }
         let tls = place.scheme.is_tls().then(|| tls_client(&connect.tls)).transpose()?;
         let access = Access {
             host: place.host().map_or_else(|| "localhost".to_owned(), |(host, port)| authority(host, port)),
@@ -134,6 +177,8 @@ impl Api {
             vhost,
             broker,
             timeout: connect.timeout,
+            is_given: given,
+            is_own: false,
         })
     }
 
@@ -179,36 +224,98 @@ impl Api {
             Error::Refused(why) => Failure::new(Exit::Failed, format!("cannot {what} of {url}: {why}")),
             Error::TooLarge => Failure::new(Exit::Failed, format!("cannot {what} of {url}: {error}")),
             Error::Timeout(_) | Error::Unreachable(_) | Error::Lost(_) | Error::Foreign(_) => {
-                let why = match error {
-                    Error::Unreachable(transport::Error::Connect { source, .. }) => {
-                        let text = source.to_string();
-                        text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-                    }
-                    error => error.to_string(),
-                };
                 let failure = Failure::new(
                     Exit::Unreachable,
-                    format!("cannot {what} of {url} without its management API — {admin}: {why}"),
+                    format!(
+                        "cannot {what} of {url} without its management API — {admin}: {}",
+                        absence(error)
+                    ),
                 );
                 if self.broker.is_none() {
                     return failure;
                 }
-                if matches!(self.management.access().address, Address::Unix(_)) {
-                    return failure.tip("-e 'unix:PATH?admin=http://HOST:PORT'    if it is somewhere else");
+                let is_socket = matches!(self.management.access().address, Address::Unix(_));
+                match (self.is_given, self.is_own || is_socket) {
+                    (true, _) => failure.tip("without ?admin= it is looked for where it is usually"),
+                    (false, true) => failure
+                        .tip("bandy mq broker    without '--admin none'")
+                        .tip("-e 'amqp://HOST?admin=http://HOST:PORT'    if it is somewhere else"),
+                    (false, false) => failure
+                        .tip("rabbitmq-plugins enable rabbitmq_management    on RabbitMQ's machine")
+                        .tip("-e 'amqp://HOST?admin=http://HOST:15672'       if it is somewhere else"),
                 }
-                failure
-                    .tip("rabbitmq-plugins enable rabbitmq_management    on RabbitMQ's machine")
-                    .tip("-e 'amqp://HOST?admin=http://HOST:15672'       if it is somewhere else")
             }
         }
     }
 }
 
-/// The socket of the API beside that of a broker of ours.
-pub fn beside(socket: &Path) -> PathBuf {
-    let mut name = socket.as_os_str().to_owned();
-    name.push(".admin");
-    name.into()
+/// Why there is no API, in few words.
+fn absence(error: &Error) -> String {
+    match error {
+        Error::Unreachable(transport::Error::Connect { source, .. }) => {
+            let text = source.to_string();
+            text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+        }
+        error => error.to_string(),
+    }
+}
+
+/// True if a broker of this program answers: what it really is stands in its properties.
+///
+/// # Errors
+/// It does not let us in.
+async fn is_own(broker: &Broker, shutdown: &Shutdown) -> Result<bool, Failure> {
+    let config = Config { reconnect_for: Duration::ZERO, ..broker.config.clone() };
+    match Connection::open(&config, shutdown).await {
+        Ok(connection) => {
+            let is_own = connection.server().platform.starts_with("bandy ");
+            let _ = connection.close().await;
+            Ok(is_own)
+        }
+        Err(error) if error.kind() == ErrorKind::Denied => Err(broker.failure(&error)),
+        Err(_) => Ok(false),
+    }
+}
+
+/// `did you mean 'orders'?`, of a queue or an exchange that is not there; none if nothing is near, or nobody tells.
+pub async fn meant(broker: Broker, kind: Kind, name: String) -> Option<String> {
+    let shutdown = Shutdown::new();
+    let Credentials::Password { user, password } = broker.config.credentials.clone() else { return None };
+    let is_socket = matches!(broker.config.address, Address::Unix(_));
+    let encrypted = broker.config.connect.tls.is_some();
+    let (place, is_given) = match broker.endpoint.option("admin") {
+        Some(text) => (Endpoint::parse(Pillar::Mq, text).ok()?, true),
+        None => (derived(&broker.endpoint, encrypted), false),
+    };
+    let address = if is_socket && !is_given {
+        broker.config.address.clone()
+    } else {
+        place.addresses().into_iter().next()?
+    };
+    let tls = if place.scheme.is_tls() { Some(broker.config.connect.tls.clone()?) } else { None };
+    let access = Access {
+        host: place.host().map_or_else(|| "localhost".to_owned(), |(host, port)| authority(host, port)),
+        prefix: prefix(&place),
+        connect: ConnectOptions { tls, timeout: CONNECT_TIMEOUT },
+        answer_timeout: management::ANSWER_TIMEOUT,
+        address,
+        user,
+        password,
+    };
+    let mut api = Api {
+        url: broker.url.clone(),
+        admin: place.to_string(),
+        management: Management::new(access, &shutdown),
+        vhost: Some(broker.config.vhost.clone()),
+        timeout: None,
+        is_given,
+        is_own: false,
+        broker: Some(broker),
+    };
+    api.settle(&shutdown).await.ok()?;
+    let objects = api.objects(kind.name()).await.ok()?;
+    let names = objects.iter().filter_map(|object| object["name"].as_str());
+    near_miss(&name, names).map(|near| format!("did you mean '{near}'?"))
 }
 
 fn nobody(path: PathBuf) -> AmqpError {

@@ -80,7 +80,7 @@ pub fn apply(args: &ApplyArgs, app: &App) -> anyhow::Result<Exit> {
 async fn applying(args: &ApplyArgs, app: &App) -> anyhow::Result<Exit> {
     let text = read(&args.file)?;
     let shutdown = Shutdown::new();
-    let api = Api::resolve(&args.connect, &args.vhosts, app, "apply", &shutdown)?;
+    let api = Api::find(&args.connect, &args.vhosts, app, "apply", &shutdown).await?;
     let objects = definitions::parse(&text, api.one_vhost()).map_err(|why| {
         let message = format!("{} holds no definitions: {why}", args.file.display());
         Failure::new(Exit::Usage, message)
@@ -411,7 +411,7 @@ pub fn export(args: &ExportArgs, app: &App) -> anyhow::Result<Exit> {
 
 async fn exporting(args: &ExportArgs, app: &App) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new();
-    let api = Api::resolve(&args.connect, &args.vhosts, app, "export", &shutdown)?;
+    let api = Api::find(&args.connect, &args.vhosts, app, "export", &shutdown).await?;
     let place = match &api.vhost {
         Some(vhost) => path(&["definitions", vhost]),
         None => path(&["definitions"]),

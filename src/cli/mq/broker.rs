@@ -4,17 +4,16 @@ mod admin;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cli::app::App;
 use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::serve::{self, Harness, Role, ServerArgs, Service};
 use crate::cli::settings::Home;
-use crate::metrics::{Kind, Registry};
+use crate::metrics::{self, Registry};
 use crate::mq::durable::{self, Durable};
 use crate::mq::engine::{Compat, Config, Totals};
-use crate::mq::server::{Broker, Counts, Limits, Users};
+use crate::mq::server::{Broker, By, Limits, Management, Process, Users};
 use crate::storage;
 use crate::units::parse_size;
 use admin::Admin;
@@ -68,8 +67,8 @@ pub struct Args {
     /// rabbitmqctl export_definitions writes it
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub definitions: Option<PathBuf>,
-    /// Serve RabbitMQ's management API there: HOST:PORT, :PORT, https://HOST:PORT, or none [default: 127.0.0.1:15672
-    /// if it is free and the broker listens at 5672]
+    /// Serve RabbitMQ's management API there, too: HOST:PORT, :PORT, https://HOST:PORT; the broker's own addresses have
+    /// it unless this is none [default: 127.0.0.1:15672 if it is free and the broker listens at 5672]
     #[arg(long, value_name = "ADDR", value_parser = Admin::parse, help_heading = "Server")]
     pub admin: Option<Admin>,
     /// Which RabbitMQ to be like where versions differ
@@ -132,8 +131,8 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
             let imported = broker.import_at_start(definitions).await;
             imported.map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?;
         }
-        admin::serve(opened, &broker, &harness);
-        let service = start(&broker, harness).with_urls(urls);
+        let management = admin::serve(opened, &broker, &harness);
+        let service = start(&broker, management, harness).with_urls(urls);
         Ok(match durable {
             None => service,
             Some(durable) => service.with_end(move || end(&durable)),
@@ -200,13 +199,18 @@ fn cannot_open(dir: &Path, error: &storage::Error) -> Failure {
     }
 }
 
-fn start(broker: &Arc<Broker>, mut harness: Harness) -> Service {
+fn start(broker: &Arc<Broker>, management: Option<Arc<Management>>, mut harness: Harness) -> Service {
     register(&harness.metrics, broker);
     let serving = Arc::clone(broker);
     let broker = Arc::clone(broker);
     harness.accept(move |stream| {
-        let broker = Arc::clone(&serving);
-        async move { broker.serve(stream).await }
+        let (broker, management) = (Arc::clone(&serving), management.clone());
+        async move {
+            match &management {
+                Some(management) => broker.serve_with(management, stream).await,
+                None => broker.serve(stream).await,
+            }
+        }
     });
     Service::with_status(move || {
         let Totals { connections, channels, queues, consumers, ready, unacked, .. } = broker.totals();
@@ -231,35 +235,14 @@ fn has_users(definitions: Option<&serde_json::Value>) -> bool {
     users.is_some_and(|users| !users.is_empty())
 }
 
-/// Under RabbitMQ's names where the meaning is the same.
+/// RabbitMQ's pages, under RabbitMQ's names where the meaning is the same.
 fn register(registry: &Registry, broker: &Arc<Broker>) {
-    type Of = fn(&Totals) -> u64;
-    type Counted = fn(&Counts) -> &AtomicU64;
-    let totals: [(&'static str, &'static str, Of); 6] = [
-        ("rabbitmq_connections", "Connections that are open.", |totals| totals.connections as u64),
-        ("rabbitmq_channels", "Channels that are open.", |totals| totals.channels as u64),
-        ("rabbitmq_queues", "Queues.", |totals| totals.queues as u64),
-        ("rabbitmq_consumers", "Consumers.", |totals| totals.consumers as u64),
-        ("rabbitmq_queue_messages_ready", "Messages ready to be delivered.", |totals| totals.ready),
-        ("rabbitmq_queue_messages_unacked", "Messages delivered and not yet acknowledged.", |totals| {
-            totals.unacked
-        }),
-    ];
-    for (name, help, of) in totals {
+    for (path, by) in [(metrics::PATH, By::Broker), ("/metrics/per-object", By::Object)] {
         let broker = Arc::clone(broker);
-        registry.ask(Kind::Gauge, name, help, move || of(&broker.totals()) as f64);
-    }
-    let counts: [(&'static str, &'static str, Counted); 2] = [
-        ("rabbitmq_global_messages_received_total", "Messages received from publishers.", |counts| {
-            &counts.received
-        }),
-        ("rabbitmq_global_messages_delivered_total", "Messages delivered to consumers.", |counts| {
-            &counts.delivered
-        }),
-    ];
-    for (name, help, of) in counts {
-        let counts = Arc::clone(broker.counts());
-        registry.ask(Kind::Counter, name, help, move || of(&counts).load(Ordering::Relaxed) as f64);
+        registry.page(path, move || {
+            let memory = serve::resident_bytes().unwrap_or(0);
+            broker.prometheus(by, Process { memory, descriptors: serve::open_descriptors() })
+        });
     }
 }
 

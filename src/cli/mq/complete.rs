@@ -40,7 +40,8 @@ pub fn listed(app: &App, typed: &Typed) -> Vec<Candidate> {
 fn candidates(app: &App, typed: &Typed, kind: Kind, about: fn(&Row) -> String) -> Vec<Candidate> {
     let find = async {
         let shutdown = Shutdown::new();
-        let api = Api::resolve(&typed.connect, &VhostArgs::default(), app, "completion", &shutdown).ok()?;
+        let api =
+            Api::find(&typed.connect, &VhostArgs::default(), app, "completion", &shutdown).await.ok()?;
         ls::rows(&api, kind).await.ok()
     };
     let Ok(runtime) = app.client_runtime() else { return Vec::new() };

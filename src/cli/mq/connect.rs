@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::objects::Kind;
 use crate::cli::app::App;
 use crate::cli::connect::{Connect, ConnectArgs, Credentials as Given, Tls};
 use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place, Scheme};
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{Ask, Exit, Failure};
 use crate::mq::client::{Config, Connection, Credentials, Error, ErrorKind};
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
@@ -168,10 +169,11 @@ impl Broker {
         let exit = exit_of(error.kind());
         let words = text.split_once(" - ").map_or(text, |(_, words)| words);
         if let Some(queue) = quoted(words, "no queue '") {
-            return no_queue(queue, url);
+            return self.no_queue(queue);
         }
         if let Some(exchange) = quoted(words, "no exchange '") {
             return Failure::new(Exit::NotFound, format!("no exchange '{exchange}' at {url}"))
+                .ask(self.meant(Kind::Exchanges, exchange))
                 .tip(format!("bandy mq create -x {} --type topic", word(exchange)));
         }
         if exit == Exit::NotFound && words.starts_with("vhost ") {
@@ -183,6 +185,18 @@ impl Broker {
             return Failure::new(exit, format!("{url}: {words}")).tip("-p user_id=    leaves it out");
         }
         Failure::new(exit, format!("{url}: {words}"))
+    }
+}
+
+impl Broker {
+    /// There is no such queue; perhaps one of nearly that name.
+    pub fn no_queue(&self, queue: &str) -> Failure {
+        no_queue(queue, &self.url).ask(self.meant(Kind::Queues, queue))
+    }
+
+    fn meant(&self, kind: Kind, name: &str) -> Box<Ask> {
+        let (broker, name) = (self.clone(), name.to_owned());
+        Box::new(move || Box::pin(super::api::meant(broker, kind, name)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Messages that are in a queue now: `recv --no-wait` and `peek`, which do not wait for others to come.
 
 use super::complete;
-use super::connect::{Broker, no_queue};
+use super::connect::Broker;
 use super::envelope::Mode;
 use super::incoming::{self, Bounds, ReadArgs};
 use super::recv;
@@ -86,7 +86,7 @@ impl<'a> Taking<'a> {
     async fn get(&self) -> Result<Option<Delivery>, Failure> {
         match self.channel.get(self.queue, false).await {
             Ok(got) => Ok(got.map(|(delivery, _)| delivery)),
-            Err(error) if error.reply_code() == Some(404) => Err(no_queue(self.queue, &self.broker.url)),
+            Err(error) if error.reply_code() == Some(404) => Err(self.broker.no_queue(self.queue)),
             Err(error) => Err(self.broker.failure(&error)),
         }
     }

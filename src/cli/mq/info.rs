@@ -54,7 +54,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 async fn info(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new();
-    let api = Api::resolve(&args.connect, &args.vhosts, app, "info", &shutdown)?;
+    let api = Api::find(&args.connect, &args.vhosts, app, "info", &shutdown).await?;
     let (kind, name) = match (&args.queue, &args.exchange) {
         (Some(queue), _) => (Kind::Queues, queue),
         (None, Some(exchange)) => (Kind::Exchanges, exchange),

@@ -61,7 +61,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 async fn list(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new();
-    let api = Api::resolve(&args.connect, &args.vhosts, app, "ls", &shutdown)?;
+    let api = Api::find(&args.connect, &args.vhosts, app, "ls", &shutdown).await?;
     let rows = match rows(&api, args.what).await {
         Ok(rows) => rows,
         Err(error) => {

@@ -60,7 +60,7 @@ pub fn record(args: &RecordArgs, app: &App) -> anyhow::Result<Exit> {
 
 async fn recording(args: &RecordArgs, app: &App) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new();
-    let api = args.watch.api(app, "record", &shutdown)?;
+    let api = args.watch.api(app, "record", &shutdown).await?;
     let is_stdout = args.file == Path::new("-");
     let mut file = if is_stdout { None } else { Some(create(args)?) };
     let (tap, ends) = args.watch.start(api, app, &shutdown).await?;

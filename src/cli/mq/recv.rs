@@ -1,7 +1,7 @@
 //! `bandy mq recv`: messages out of a queue, one taker for each.
 
 use super::complete;
-use super::connect::{Broker, no_queue};
+use super::connect::Broker;
 use super::envelope::Mode;
 use super::get;
 use super::incoming::{Bounds, Fate, ReadArgs, Writing};
@@ -140,7 +140,7 @@ async fn start(args: &Args, app: &App, broker: &Broker, shutdown: &Shutdown) -> 
             consumer.map_err(|error| broker.failure(&error))
         }
         Err(error) if queue::is_missing(&error) => {
-            Err(no_queue(&args.queue, &broker.url).tip("add --create to make it now"))
+            Err(broker.no_queue(&args.queue).tip("add --create to make it now"))
         }
         Err(error) => Err(broker.failure(&error)),
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::complete;
-use super::connect::{Broker, no_queue};
+use super::connect::Broker;
 use super::envelope::Mode;
 use super::header;
 use super::incoming::{self, Bounds, End, Next, ReadArgs};
@@ -88,7 +88,7 @@ async fn request(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let config = crate::mq::client::Config { reconnect_for: Duration::ZERO, ..broker.config.clone() };
     let topology = Topology(vec![queue::there(&args.queue)]);
     let mut consumer = match bounds.hurry(Consumer::start(config, topology, options, &shutdown)).await {
-        Ok(Err(error)) if queue::is_missing(&error) => return Err(no_queue(&args.queue, &broker.url).into()),
+        Ok(Err(error)) if queue::is_missing(&error) => return Err(broker.no_queue(&args.queue).into()),
         Ok(started) => started.map_err(|error| broker.failure(&error))?,
         Err(end) => return bounds.exit(end, None),
     };

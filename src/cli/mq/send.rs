@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::complete;
-use super::connect::{Broker, no_queue};
+use super::connect::Broker;
 use super::header::Written;
+use super::objects::Kind;
 use super::outgoing::{self, Outgoing, WriteArgs};
 use super::queue;
 use crate::cli::app::App;
@@ -91,7 +92,7 @@ async fn send(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 /// The queue was there and is not any more.
 fn gone(queue: &str, broker: &Broker) -> Failure {
-    no_queue(queue, &broker.url)
+    broker.no_queue(queue)
 }
 
 fn delay_header(delay: Duration) -> Result<Written, Failure> {
@@ -114,12 +115,17 @@ async fn start(args: &Args, app: &App, broker: &Broker, shutdown: &Shutdown) -> 
         Ok(publisher) => Ok(publisher),
         Err(error) if queue::is_missing(&error) => {
             if !args.create && !queue::may_create(broker, shutdown).await? {
-                let failure = no_queue(&args.queue, &broker.url);
+                let failure = broker.no_queue(&args.queue);
                 return Err(failure.tip("add --create to make it now").into());
             }
+            let near = super::api::meant(broker.clone(), Kind::Queues, args.queue.clone());
+            let near = tokio::time::timeout(super::TIP_WAIT_MAX, near).await.ok().flatten();
             let publisher =
                 started(queue::durable(&args.queue)).await.map_err(|error| refusal(&error, broker))?;
             app.printer.status(&format!("created the queue {}", args.queue));
+            if let Some(near) = near.filter(|_| !args.create) {
+                app.printer.note(&near);
+            }
             Ok(publisher)
         }
         Err(error) => Err(refusal(&error, broker).into()),

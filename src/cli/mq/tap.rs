@@ -62,8 +62,8 @@ impl WatchArgs {
     ///
     /// # Errors
     /// An endpoint that is none.
-    pub fn api(&self, app: &App, verb: &str, shutdown: &Shutdown) -> anyhow::Result<Api> {
-        Api::resolve(&self.connect, &self.vhosts, app, verb, shutdown)
+    pub async fn api(&self, app: &App, verb: &str, shutdown: &Shutdown) -> anyhow::Result<Api> {
+        Api::find(&self.connect, &self.vhosts, app, verb, shutdown).await
     }
 
     /// Begins to watch, and says until when.
@@ -108,7 +108,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 async fn tap(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new();
-    let api = args.watch.api(app, "tap", &shutdown)?;
+    let api = args.watch.api(app, "tap", &shutdown).await?;
     let (tap, ends) = args.watch.start(api, app, &shutdown).await?;
     let mut records = app.printer.records(Separators::default(), Embed::Never);
     tap.run(ends, app, |record, _| Ok(records.write(record)?)).await

@@ -62,7 +62,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 async fn look(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new();
-    let api = Api::resolve(&args.connect, &args.vhosts, app, "top", &shutdown)?;
+    let api = Api::find(&args.connect, &args.vhosts, app, "top", &shutdown).await?;
     // Where its management API is would take the room of what one wants to see.
     let url = api.url.split('?').next().unwrap_or_default();
     let mut board = Board::new(url, api.vhost.clone());

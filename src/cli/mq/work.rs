@@ -321,7 +321,7 @@ impl Answers<'_> {
         if self.publish(message).await? {
             return Ok(());
         }
-        let failure = super::connect::no_queue(queue, &self.broker.url);
+        let failure = self.broker.no_queue(queue);
         Err(Failure { message: format!("{}: the message that failed goes back", failure.message), ..failure })
     }
 }

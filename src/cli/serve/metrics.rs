@@ -29,9 +29,12 @@ pub async fn serve(address: &Address, registry: Registry, shutdown: &Shutdown) -
 }
 
 fn answer(request: &Request<Incoming>, registry: &Registry, phase: Phase) -> Response<Full<Bytes>> {
-    let (status, kind, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => {
-            (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", registry.text())
+    let path = request.uri().path();
+    let is_question = matches!(*request.method(), Method::GET | Method::HEAD);
+    let page = is_question.then(|| registry.at(path)).flatten();
+    let (status, kind, text) = match (request.method(), path) {
+        _ if page.is_some() => {
+            (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page.unwrap_or_default())
         }
         (&Method::GET | &Method::HEAD, "/healthz") => match phase {
             Phase::Running => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
@@ -40,7 +43,8 @@ fn answer(request: &Request<Incoming>, registry: &Registry, phase: Phase) -> Res
             }
         },
         (&Method::GET | &Method::HEAD, _) => {
-            (StatusCode::NOT_FOUND, "text/plain", "here are /metrics and /healthz\n".to_owned())
+            let paths = registry.paths().join(", ");
+            (StatusCode::NOT_FOUND, "text/plain", format!("here are {paths} and /healthz\n"))
         }
         _ => (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".to_owned()),
     };
@@ -57,9 +61,7 @@ pub fn register(registry: &Registry, acceptor: &Acceptor) {
     registry.ask(Kind::Gauge, "process_resident_memory_bytes", "Memory in use.", || {
         resident_bytes().unwrap_or(0) as f64
     });
-    registry.ask(Kind::Gauge, "process_open_fds", "Open file descriptors.", || {
-        std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as f64
-    });
+    registry.ask(Kind::Gauge, "process_open_fds", "Open file descriptors.", || open_descriptors() as f64);
     let door = |ask: fn(crate::transport::accept::Door) -> u64| {
         let acceptor = acceptor.clone();
         move || ask(acceptor.door()) as f64
@@ -89,6 +91,11 @@ pub fn register(registry: &Registry, acceptor: &Acceptor) {
         "How often there was no descriptor for a connection.",
         door(|door| door.starved),
     );
+}
+
+/// Descriptors of this process that are open.
+pub fn open_descriptors() -> u64 {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as u64
 }
 
 /// Memory of this process that is in RAM: the second number of /proc/self/statm is in pages.

@@ -101,6 +101,8 @@ type Sender = http1::SendRequest<Full<Bytes>>;
 pub struct Management {
     access: Access,
     shutdown: Shutdown,
+    /// Why it is not asked any more.
+    given_up: Option<String>,
     sender: Mutex<Option<Sender>>,
 }
 
@@ -120,7 +122,12 @@ struct Complaint {
 impl Management {
     /// Prepares to ask; connects to nothing yet.
     pub fn new(access: Access, shutdown: &Shutdown) -> Self {
-        Self { access, shutdown: shutdown.clone(), sender: Mutex::default() }
+        Self { access, shutdown: shutdown.clone(), given_up: None, sender: Mutex::default() }
+    }
+
+    /// Every question from now on has this answer: it was not there, and looking again takes as long.
+    pub fn give_up(&mut self, why: String) {
+        self.given_up = Some(why);
     }
 
     /// Where it asks, and as whom.
@@ -166,6 +173,9 @@ impl Management {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Bytes, Error> {
+        if let Some(why) = &self.given_up {
+            return Err(Error::Lost(why.clone()));
+        }
         let limit = self.access.answer_timeout;
         let asked = async {
             let mut kept = self.sender.lock().await;

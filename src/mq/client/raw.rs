@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
 use super::{Config, Error, login};
-use crate::mq::wire::method::channel;
+use crate::mq::wire::method::{channel, connection};
 use crate::mq::wire::{self, Frame, Kind, Method, frame};
 use crate::transport::Stream;
 
@@ -131,6 +131,30 @@ impl RawConnection {
             written.map_or(Poll::Pending, |count| Poll::Ready(Ok(count)))
         })
         .await
+    }
+}
+
+impl RawConnection {
+    /// Ends in order: `rest` first, which is what a frame still lacks, then `connection.close`. What comes until that is
+    /// answered is thrown away. The caller says how long it waits.
+    ///
+    /// # Errors
+    /// The connection ends otherwise.
+    pub async fn close(&mut self, rest: &[u8]) -> Result<(), Error> {
+        let mut out = rest.to_vec();
+        let close = connection::Close { reply_code: 200, ..connection::Close::default() };
+        wire::method(&mut out, 0, &close.into());
+        let mut sent = 0;
+        loop {
+            while let Some(frame) = self.next()? {
+                if frame.kind == Kind::Method
+                    && matches!(Method::decode(frame.payload)?, Method::ConnectionCloseOk(_))
+                {
+                    return Ok(());
+                }
+            }
+            sent += self.turn(&out[sent..]).await?;
+        }
     }
 }
 

@@ -121,6 +121,7 @@ impl World {
             user: "guest".into(),
             access: Access::full().into(),
             channel_max: 0,
+            allowance: Arc::default(),
             cancel_notify: true,
         });
         inner.take();

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::access::Access;
+use super::allowance::{self, Allowance};
 use super::confirm::Confirms;
 use super::id::{ConnectionId, ConsumerId, ExchangeId, QueueId};
 use super::message::Message;
@@ -22,6 +23,8 @@ pub struct Peer {
     pub access: Arc<Access>,
     /// The highest number of channels, as agreed; 0 for no limit.
     pub channel_max: u16,
+    /// The channels of the user, with those of its other connections.
+    pub allowance: Arc<Allowance>,
     /// Whether the client announced `consumer_cancel_notify`.
     pub cancel_notify: bool,
 }
@@ -57,6 +60,8 @@ pub(crate) struct Channel {
     pub state: State,
     /// Which opening of this number it is: answers for an earlier one are not for this.
     pub opened: u32,
+    /// Its part of what the user may have; none of one that is only waited for.
+    _taken: Option<allowance::Taken>,
     pub next_tag: u64,
     pub unacked: UnackedList,
     /// For consumers to come.
@@ -167,10 +172,11 @@ impl Route {
 }
 
 impl Channel {
-    pub fn new(opened: u32) -> Self {
+    pub fn new(opened: u32, taken: Option<allowance::Taken>) -> Self {
         Self {
             state: State::Open,
             opened,
+            _taken: taken,
             next_tag: 0,
             unacked: UnackedList::default(),
             prefetch: 0,

@@ -148,11 +148,17 @@ impl Engine {
                 connection.channel_count
             )));
         }
+        let taken = connection.peer.allowance.take().map_err(|max| {
+            Fault::not_allowed(format_args!(
+                "number of channels opened for user '{}' has reached the maximum allowed user limit of ({max})",
+                connection.peer.user
+            ))
+        })?;
         let number = usize::from(at.channel);
         if number >= connection.channels.len() {
             connection.channels.resize_with(number + 1, || None);
         }
-        connection.channels[number] = Some(Box::new(Channel::new(opened)));
+        connection.channels[number] = Some(Box::new(Channel::new(opened, Some(taken))));
         connection.channel_count += 1;
         self.churn.channels_opened += 1;
         Ok(Reply::ChannelOpenOk)
@@ -217,7 +223,7 @@ impl Engine {
         if let Some(connection) = self.connections.get_mut(at.connection)
             && let Some(slot) = connection.channels.get_mut(usize::from(at.channel))
         {
-            let mut channel = Box::new(Channel::new(0));
+            let mut channel = Box::new(Channel::new(0, None));
             channel.state = State::Closing;
             *slot = Some(channel);
             connection.channel_count += 1;

@@ -27,6 +27,9 @@ pub struct Consumer {
     acks: Acks,
     lane: usize,
     progress: Progress,
+    /// Acknowledgements, and how much of them is with the system.
+    out: Vec<u8>,
+    written: usize,
 }
 
 /// How far the deliveries have come.
@@ -60,7 +63,8 @@ impl Consumer {
             let qos = basic::Qos { prefetch_count: prefetch, ..Default::default() };
             connection.ask(&qos.into(), basic::QosOk::ID).await?;
         }
-        let mut consumer = Self { connection, acks, lane, progress: Progress::default() };
+        let mut consumer =
+            Self { connection, acks, lane, progress: Progress::default(), out: Vec::new(), written: 0 };
         for queue in queues {
             let consume = basic::Consume { queue, no_ack: acks == Acks::Auto, ..Default::default() };
             consumer.connection.ask(&consume.into(), basic::ConsumeOk::ID).await?;
@@ -68,30 +72,36 @@ impl Consumer {
         Ok(consumer)
     }
 
-    /// Takes deliveries until the connection ends: drop it when there are enough.
+    /// Takes deliveries until the connection ends: drop the future when there are enough.
     ///
     /// # Errors
     /// The connection ends.
     pub async fn run(&mut self, shared: &Shared) -> Result<(), Error> {
-        let mut out = Vec::new();
-        let mut written = 0;
         loop {
             self.take(shared)?;
-            if written == out.len() {
-                out.clear();
-                written = 0;
-                self.acknowledge(&mut out);
+            if self.written == self.out.len() {
+                self.out.clear();
+                self.written = 0;
+                self.acknowledge();
             }
-            written += self.connection.turn(&out[written..]).await?;
+            self.written += self.connection.turn(&self.out[self.written..]).await?;
         }
     }
 
-    fn acknowledge(&mut self, out: &mut Vec<u8>) {
+    /// Ends the connection in order, wherever [`run`](Self::run) was left.
+    ///
+    /// # Errors
+    /// It ends otherwise.
+    pub async fn close(&mut self) -> Result<(), Error> {
+        self.connection.close(&self.out[self.written..]).await
+    }
+
+    fn acknowledge(&mut self) {
         let Acks::Every { deliveries, .. } = self.acks else { return };
         let progress = &mut self.progress;
         if progress.whole >= progress.acknowledged + deliveries {
             let ack = basic::Ack { delivery_tag: progress.whole, multiple: true };
-            wire::method(out, CHANNEL, &ack.into());
+            wire::method(&mut self.out, CHANNEL, &ack.into());
             progress.acknowledged = progress.whole;
         }
     }

@@ -79,6 +79,8 @@ pub struct Producer {
     body: Vec<u8>,
     pace: Pace,
     out: Vec<u8>,
+    /// How much of that is with the system.
+    written: usize,
     /// Messages put into `out` ever, and those that stand in it.
     sent: u64,
     gathered: u64,
@@ -149,6 +151,7 @@ impl Producer {
             body,
             pace,
             out: Vec::new(),
+            written: 0,
             sent: 0,
             gathered: 0,
             confirms,
@@ -181,6 +184,14 @@ impl Producer {
         self.settle(shared).await
     }
 
+    /// Ends the connection in order, wherever [`run`](Self::run) was left.
+    ///
+    /// # Errors
+    /// It ends otherwise.
+    pub async fn close(&mut self) -> Result<(), Error> {
+        self.connection.close(&self.out[self.written..]).await
+    }
+
     fn left(&self) -> u64 {
         self.pace.count.map_or(u64::MAX, |count| count - self.sent)
     }
@@ -208,12 +219,12 @@ impl Producer {
     /// Writes what was put, reading confirms meanwhile.
     async fn flush(&mut self, shared: &Shared) -> Result<(), Error> {
         let count = std::mem::take(&mut self.gathered);
-        let mut written = 0;
-        while written < self.out.len() {
-            written += self.connection.turn(&self.out[written..]).await?;
+        while self.written < self.out.len() {
+            self.written += self.connection.turn(&self.out[self.written..]).await?;
             self.take(shared)?;
         }
         self.out.clear();
+        self.written = 0;
         let now = shared.clock.nanos();
         shared.add_sent(count, now);
         if self.alone && self.pace.window.is_none() && now >= shared.begin {

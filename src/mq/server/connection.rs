@@ -7,12 +7,12 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
+use super::Broker;
 use super::handshake::{Client, handshake};
 use super::host::Host;
 use super::live::{Ends, Entry, Terms, Traffic};
 use super::outbox::{Last, Outbox};
 use super::writer::{Writer, Written};
-use super::{Broker, Counts};
 use crate::mq::engine::{At, ConnectionId, Content, Peer, Taken};
 use crate::mq::wire::method::connection;
 use crate::mq::wire::{self, Assembler, BODY_SIZE_MAX, Event, Method, ReplyCode, frame};
@@ -62,7 +62,9 @@ pub(super) async fn serve(broker: &Broker, mut stream: Stream) {
     let ends = Ends::of(&stream);
     let called = broker.live.name(&ends);
     let name = Arc::from(&*called.text);
-    let id = host.connect(Peer { name, user, access, channel_max, cancel_notify }, Arc::clone(&outbox));
+    let allowance = broker.allowance(&user);
+    let peer_in = Peer { name, user, access, channel_max, allowance, cancel_notify };
+    let id = host.connect(peer_in, Arc::clone(&outbox));
     // Whatever ends this future, what the connection holds goes back.
     let _held = Held { host: &host, id };
     let traffic = Arc::new(Traffic::default());
@@ -83,22 +85,13 @@ pub(super) async fn serve(broker: &Broker, mut stream: Stream) {
         host: &host,
         id,
         outbox: &outbox,
-        counts: &broker.counts,
         traffic: &traffic,
         shutdown: &broker.shutdown,
         frame_max,
         silence_max: heartbeat.map(|interval| interval * 2),
     };
-    let writer = Writer {
-        host: &host,
-        id,
-        outbox: &outbox,
-        counts: &broker.counts,
-        traffic: &traffic,
-        frame_max,
-        heartbeat,
-        blocked_notify,
-    };
+    let writer =
+        Writer { host: &host, id, outbox: &outbox, traffic: &traffic, frame_max, heartbeat, blocked_notify };
     let mut lingers = false;
     let ended = {
         let mut reading = std::pin::pin!(reader.run(&mut read, ahead));
@@ -190,7 +183,6 @@ struct Reader<'a> {
     host: &'a Host,
     id: ConnectionId,
     outbox: &'a Outbox,
-    counts: &'a Counts,
     traffic: &'a Traffic,
     shutdown: &'a Shutdown,
     frame_max: u32,
@@ -312,7 +304,6 @@ impl Reader<'_> {
                 }
             }
         }
-        Counts::add(&self.counts.received, contents.len() as u64);
         let published = !contents.is_empty();
         let (mut next, mut contents) = (0, contents.into_iter().peekable());
         let mut ahead = None;

@@ -1,6 +1,7 @@
 //! From the first byte to `connection.open`: protocol header, SASL, limits, virtual host. AMQP 0-9-1, 2.2.4.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -126,7 +127,11 @@ impl Talk<'_> {
         let Some(mechanism) = Mechanism::of(&said.mechanism).filter(|_| offered) else {
             return Err(Refused::Silently(format!("unknown authentication mechanism '{}'", said.mechanism)));
         };
-        let Some(user) = broker.users().authenticate(mechanism, &said.response, &origin) else {
+        let known = broker.users().authenticate(mechanism, &said.response, &origin);
+        let logins = &broker.logins;
+        let count = if known.is_some() { &logins.let_in } else { &logins.refused };
+        count.fetch_add(1, Ordering::Relaxed);
+        let Some(user) = known else {
             let text = format!(
                 "Login was refused using authentication mechanism {}. For details see the broker logfile.",
                 said.mechanism

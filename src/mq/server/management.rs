@@ -19,6 +19,8 @@ mod rates;
 mod read;
 mod reply;
 mod routes;
+#[cfg(test)]
+mod tests;
 mod visible;
 mod write;
 

@@ -252,7 +252,9 @@ impl Broker {
                     host.run(|engine, _, _| engine.set_queues_max(queues));
                 }
             }
-            Change::UserLimit { .. } | Change::UserLimitDeleted { .. } => {}
+            Change::UserLimit { user, .. } | Change::UserLimitDeleted { user, .. } => {
+                self.allowance(user);
+            }
         }
     }
 

@@ -41,7 +41,14 @@ impl Session {
     /// Opens one with its channel.
     pub fn open(host: &Arc<Host>, user: Arc<str>, access: Arc<Access>) -> Self {
         let outbox = Arc::new(Outbox::default());
-        let peer = Peer { name: "management".into(), user, access, channel_max: 0, cancel_notify: false };
+        let peer = Peer {
+            name: "management".into(),
+            user,
+            access,
+            channel_max: 0,
+            allowance: Arc::default(),
+            cancel_notify: false,
+        };
         let id = host.connect(peer, Arc::clone(&outbox));
         let mut session = Self { host: Arc::clone(host), id, outbox, batch: Batch::default() };
         session.host.run(|engine, out, now| {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
+use super::encode;
 use super::host::Host;
 use super::live::Traffic;
 use super::outbox::{Batch, Last, Outbox};
-use super::{Counts, encode};
 use crate::mq::engine::{ConnectionId, Send as Out};
 use crate::mq::wire;
 use crate::mq::wire::method::connection;
@@ -40,7 +40,6 @@ pub(super) struct Writer<'a> {
     pub host: &'a Host,
     pub id: ConnectionId,
     pub outbox: &'a Outbox,
-    pub counts: &'a Counts,
     pub traffic: &'a Traffic,
     /// Agreed on; 0 for no limit.
     pub frame_max: u32,
@@ -92,10 +91,8 @@ impl Writer<'_> {
         buffer: &mut Vec<u8>,
         batch: &mut Batch,
     ) -> Result<(), Written> {
-        let mut delivered = 0;
         for send in batch.sends.drain(..) {
             match &send {
-                Out::Deliver(_) | Out::GetOk { .. } => delivered += 1,
                 Out::Block { reason } => {
                     self.outbox.set_blocked(true);
                     if self.blocked_notify {
@@ -137,7 +134,6 @@ impl Writer<'_> {
         if !self.write(socket, buffer).await {
             return Err(Written::Gone);
         }
-        Counts::add(&self.counts.delivered, delivered);
         let cost = std::mem::take(&mut batch.cost);
         if cost > 0 && end.is_none() {
             self.host.run(|engine, out, now| engine.written(now, self.id, cost, out));

@@ -221,11 +221,101 @@ fn connections_are_listed_and_closed(brokers: &Brokers, tool: &RabbitmqAdmin) {
     let list = |what: &str| tool.says(port, &["-f", "tsv", "list", what, "name"]).0;
     until("its connection is there", || list("connections").lines().count() == 2);
     assert_eq!(list("channels").lines().count(), 2);
-    assert!(tool.says(port, &["list", "consumers"]).0.contains("waiting"));
+    until("its consumer is there", || {
+        tool.says(port, &["list", "consumers", "queue.name"]).0.contains("waiting")
+    });
     let listed = list("connections");
     let name = listed.lines().nth(1).unwrap();
     let (out, err, code) = tool.says(port, &["close", "connection", &format!("name={name}")]);
     assert_eq!((out.as_str(), err.as_str(), code), ("connection closed\n", "", Some(0)));
     until("it is gone", || !list("connections").contains(name));
     consumer.says("CONNECTION_FORCED");
+}
+
+/// Values of a page of Prometheus by name, those of all labels together; with the types.
+fn metrics(page: &str) -> (BTreeMap<String, f64>, BTreeMap<String, String>) {
+    let (mut values, mut types) = (BTreeMap::new(), BTreeMap::new());
+    for line in page.lines().filter(|line| line.contains("rabbitmq_")) {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            types.insert(name.to_owned(), kind.to_owned());
+        } else if !line.starts_with('#') {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let name = name.split('{').next().unwrap().to_owned();
+            *values.entry(name).or_insert(0.0) += value.parse::<f64>().unwrap();
+        }
+    }
+    (values, types)
+}
+
+#[tokio::test]
+#[ignore = "needs rabbitmq-server and curl"]
+async fn mq_admin_numbers_for_prometheus_are_rabbitmqs() {
+    let rabbit = RabbitMq::start_with_management().await;
+    let home = Home::new();
+    let mut ours = bandy("mq broker -l :0 --memory --metrics 127.0.0.1:0").home(&home).spawns();
+    ours.says("metrics at http://");
+    let said = ours.stderr();
+    let at = said.split("metrics at http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+    ours.url = ours.line();
+    let places = [format!("http://127.0.0.1:{}", rabbit.prometheus()), format!("http://{at}")];
+    for url in [rabbit.url(), ours.url.clone()] {
+        let mq = |words: &str| bandy(&format!("mq {words}")).home(&home).arg("-e").arg(&url);
+        mq("create jobs").runs().exits(0);
+        mq("send jobs").stdin("one\ntwo\nthree\nfour\n").runs().exits(0);
+        mq("peek jobs -n 2").runs().prints("one\ntwo\n");
+        // All of them: what else is on its way to a consumer that leaves is a matter of time.
+        mq("recv jobs -n 4").runs().prints("one\ntwo\nthree\nfour\n");
+        mq("send jobs").stdin("five\nsix\n").runs().exits(0);
+        mq("pub nobody lost").runs().exits(0);
+        mq("pub nobody lost --require-route").runs().exits(6);
+    }
+    let pages = |path: &str| {
+        let page = |place: &String| {
+            let address = format!("{place}{path}");
+            metrics(&succeeds(Command::new("curl").args(["--fail", "--silent", "--show-error", &address])))
+        };
+        [page(&places[0]), page(&places[1])]
+    };
+    for path in ["/metrics", "/metrics/per-object"] {
+        let [(_, theirs), (_, ours)] = pages(path);
+        assert!(ours.len() > 40, "{ours:?}");
+        let foreign: Vec<_> = ours.iter().filter(|(name, kind)| theirs.get(*name) != Some(kind)).collect();
+        assert!(foreign.is_empty(), "{path}: names or types that RabbitMQ does not have: {foreign:?}");
+    }
+    let same = [
+        "rabbitmq_queue_messages_ready",
+        "rabbitmq_queue_messages_unacked",
+        "rabbitmq_queue_messages",
+        "rabbitmq_queue_messages_bytes",
+        "rabbitmq_queue_consumers",
+        "rabbitmq_queues",
+        "rabbitmq_consumers",
+        "rabbitmq_connections",
+        "rabbitmq_queues_created_total",
+        "rabbitmq_auth_attempts_failed_total",
+        "rabbitmq_global_messages_received_total",
+        "rabbitmq_global_messages_confirmed_total",
+        "rabbitmq_global_messages_delivered_total",
+        "rabbitmq_global_messages_acknowledged_total",
+        "rabbitmq_global_messages_redelivered_total",
+        "rabbitmq_global_messages_unroutable_dropped_total",
+        "rabbitmq_global_messages_unroutable_returned_total",
+        "rabbitmq_global_messages_delivered_get_manual_ack_total",
+        "rabbitmq_global_messages_delivered_consume_manual_ack_total",
+        "rabbitmq_global_messages_delivered_consume_auto_ack_total",
+        "rabbitmq_alarms_memory_used_watermark",
+    ];
+    let values = || pages("/metrics").map(|(values, _)| same.map(|name| (name, values.get(name).copied())));
+    // RabbitMQ gathers some of them by the second.
+    let mut last = values();
+    until("the values are the same", || {
+        last = values();
+        if last[0] != last[1] {
+            let different: Vec<_> = last[0].iter().zip(&last[1]).filter(|(a, b)| a != b).collect();
+            eprintln!("{different:?}");
+        }
+        last[0] == last[1]
+    });
+    assert!(last[0].iter().all(|(_, value)| value.is_some()), "{last:?}");
 }

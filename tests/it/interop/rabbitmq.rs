@@ -22,8 +22,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(180);
 pub struct RabbitMq {
     directory: tempfile::TempDir,
     port: u16,
-    /// Of its management API; 0 without.
+    /// Of its management API and of its metrics; 0 without.
     management: u16,
+    prometheus: u16,
     ports: [u16; 2],
     /// Erlang's name server: ours alone, for a node that starts one itself leaves it behind.
     names: Child,
@@ -37,25 +38,26 @@ fn free_port() -> u16 {
 impl RabbitMq {
     /// Starts one and waits until it lets guest in.
     pub async fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), 0).await
+        Self::start_in(tempfile::tempdir().unwrap(), [0, 0]).await
     }
 
-    /// The same with its management API, whose figures are a second old at most.
+    /// The same with its management API and its metrics, whose figures are a second old at most.
     pub async fn start_with_management() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let management = free_port();
+        let (management, prometheus) = (free_port(), free_port());
         let settings = format!(
-            "management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\ncollect_statistics_interval = 1000\n"
+            "management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n\
+             prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {prometheus}\ncollect_statistics_interval = 1000\n"
         );
         std::fs::write(directory.path().join("rabbitmq.conf"), settings).unwrap();
-        let started = Self::start_in(directory, management).await;
+        let started = Self::start_in(directory, [management, prometheus]).await;
         until("the management API answers", || TcpStream::connect(("127.0.0.1", management)).is_ok());
         started
     }
 
-    async fn start_in(directory: tempfile::TempDir, management: u16) -> Self {
+    async fn start_in(directory: tempfile::TempDir, [management, prometheus]: [u16; 2]) -> Self {
         assert!(Path::new(SERVER).exists(), "{SERVER} is missing: apt-get install rabbitmq-server");
-        let plugins = if management > 0 { "[rabbitmq_management]." } else { "[]." };
+        let plugins = if management > 0 { "[rabbitmq_management,rabbitmq_prometheus]." } else { "[]." };
         std::fs::write(directory.path().join("plugins"), plugins).unwrap();
         let (port, ports) = (free_port(), [free_port(), free_port()]);
         let names = Command::new("epmd")
@@ -66,7 +68,7 @@ impl RabbitMq {
             .unwrap();
         until("epmd listens", || TcpStream::connect(("127.0.0.1", ports[1])).is_ok());
         let child = spawn(directory.path(), port, ports);
-        let started = Self { directory, port, management, ports, names, child };
+        let started = Self { directory, port, management, prometheus, ports, names, child };
         started.ready().await;
         started
     }
@@ -78,6 +80,11 @@ impl RabbitMq {
     /// Port of its management API.
     pub fn management(&self) -> u16 {
         self.management
+    }
+
+    /// Port of its metrics.
+    pub fn prometheus(&self) -> u16 {
+        self.prometheus
     }
 
     /// Its endpoint, with its management API.

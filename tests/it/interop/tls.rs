@@ -299,3 +299,36 @@ fn each_instance_behind_a_registry_is_expected_to_have_its_own_name() {
     let (_wrong, at) = dns("two.test", "one.test");
     call(at).exits(3).complains("another name");
 }
+
+/// Ada has no password.
+const ADA: &str = r#"{
+    "users": [{"name": "guest", "password": "guest"}, {"name": "ada"}],
+    "permissions": [
+        {"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
+        {"user": "ada", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}]}"#;
+
+#[test]
+#[ignore = "needs pika and openssl"]
+fn pika_and_our_commands_prove_to_mq_broker_who_they_are() {
+    let made = Certificates::new();
+    let users = made.0.file("users.json", ADA);
+    let [certificate, key] = made.pair("server");
+    let authority = made.path("ca.pem");
+    let server = bandy(&format!(
+        "mq broker -l 127.0.0.1:0 --memory --tls-cert {certificate} --tls-key {key} --tls-client-ca {authority} \
+         --tls-client-optional --user-file {}",
+        users.display()
+    ))
+    .home(&made.0)
+    .starts();
+    let port = server.url.rsplit_once(':').unwrap().1;
+    let [certificate, key] = made.pair("ada");
+    script("mq-broker-external.py").arg(port).arg(&authority).arg(&certificate).arg(&key).runs().prints(
+        "EXTERNAL: ok\nEXTERNAL without a certificate: refused\nPLAIN: ok\nPLAIN without a certificate: ok\n",
+    );
+    let mq = |words: &str| {
+        bandy(&format!("mq {words} -e amqps://localhost:{port} --cacert {authority}")).home(&made.0)
+    };
+    mq(&format!("send jobs hi --create --cert {certificate} --cert-key {key}")).runs().exits(0);
+    mq("recv jobs").runs().prints("hi\n");
+}

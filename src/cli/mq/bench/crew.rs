@@ -17,6 +17,9 @@ const ROOM: usize = 8 * 1024 * 1024;
 const ROOM_MIN: usize = 16 * 1024;
 const ROOM_MAX: usize = 256 * 1024;
 
+/// For `connection.close` to be answered: what the broker has sent before comes first.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
+
 /// What is to be done.
 pub struct Plan {
     pub config: Config,
@@ -163,16 +166,8 @@ impl Member<'_> {
             }
         };
         runtime.block_on(async {
-            let mut stopped = orders.clone();
-            let stop = async move {
-                // An error is the end of the command: the same.
-                let _ = stopped.wait_for(|orders| orders.stopped).await;
-            };
-            tokio::select! {
-                result = work(&self, &mut orders) => if let Err(error) = result {
-                    let _ = self.told.send(Told::Failed(error)).await;
-                },
-                () = stop => {}
+            if let Err(error) = work(&self, &mut orders).await {
+                let _ = self.told.send(Told::Failed(error)).await;
             }
         });
     }
@@ -191,26 +186,49 @@ impl Member<'_> {
 
     async fn consume(&self, orders: &mut watch::Receiver<Orders>) -> Result<(), Error> {
         let plan = self.plan;
+        let stopped = stopped(orders.clone());
         let room = (ROOM / plan.consumers as usize).clamp(ROOM_MIN, ROOM_MAX);
         let mut consumers = Vec::new();
-        for index in self.mine(plan.consumers) {
-            let queues = queues_of(&plan.queues, index as usize, plan.consumers as usize);
-            consumers
-                .push(Consumer::open(&plan.config, &queues, plan.acks, self.index as usize, room).await?);
-        }
-        let Some(shared) = self.start(orders).await else { return Ok(()) };
-        let mut running: FuturesUnordered<_> =
-            consumers.iter_mut().map(|consumer| consumer.run(&shared)).collect();
-        while let Some(ended) = running.next().await {
-            ended?;
-        }
-        Ok(())
+        let worked = async {
+            for index in self.mine(plan.consumers) {
+                let queues = queues_of(&plan.queues, index as usize, plan.consumers as usize);
+                let opened = Consumer::open(&plan.config, &queues, plan.acks, self.index as usize, room);
+                consumers.push(opened.await?);
+            }
+            let Some(shared) = self.start(orders).await else { return Ok(()) };
+            let mut running: FuturesUnordered<_> =
+                consumers.iter_mut().map(|consumer| consumer.run(&shared)).collect();
+            while let Some(ended) = running.next().await {
+                ended?;
+            }
+            Ok(())
+        };
+        let ended = tokio::select! {
+            ended = worked => ended,
+            () = stopped => Ok(()),
+        };
+        close(consumers.iter_mut().map(Consumer::close)).await;
+        ended
     }
 
     async fn produce(&self, orders: &mut watch::Receiver<Orders>) -> Result<(), Error> {
+        let stopped = stopped(orders.clone());
+        let mut producers = Vec::new();
+        let ended = tokio::select! {
+            ended = self.send(&mut producers, orders) => ended,
+            () = stopped => Ok(()),
+        };
+        close(producers.iter_mut().map(Producer::close)).await;
+        ended
+    }
+
+    async fn send(
+        &self,
+        producers: &mut Vec<Producer>,
+        orders: &mut watch::Receiver<Orders>,
+    ) -> Result<(), Error> {
         let plan = self.plan;
         let of = u64::from(plan.producers);
-        let mut producers = Vec::new();
         for index in self.mine(plan.producers).map(u64::from) {
             let share = |count: u64| count / of + u64::from(index < count % of);
             let pace = Pace { count: plan.count.map(share), window: plan.window, index, of };
@@ -221,7 +239,7 @@ impl Member<'_> {
         }
         let Some(shared) = self.start(orders).await else { return Ok(()) };
         match &plan.rate {
-            Some(rate) => paced(&mut producers, rate, plan.after, &shared).await?,
+            Some(rate) => paced(producers, rate, plan.after, &shared).await?,
             None => {
                 let mut running: FuturesUnordered<_> =
                     producers.iter_mut().map(|producer| producer.run(&shared)).collect();
@@ -234,6 +252,18 @@ impl Member<'_> {
         // The connections stay until all is received.
         std::future::pending().await
     }
+}
+
+/// Returns when the run is over, or the command is.
+async fn stopped(mut orders: watch::Receiver<Orders>) {
+    let _ = orders.wait_for(|orders| orders.stopped).await;
+}
+
+/// Ends connections in order; a broker that does not answer in time is left.
+async fn close(each: impl Iterator<Item = impl Future<Output = Result<(), Error>>>) {
+    let mut closing: FuturesUnordered<_> = each.collect();
+    let all = async { while closing.next().await.is_some() {} };
+    let _ = tokio::time::timeout(CLOSE_WAIT_MAX, all).await;
 }
 
 /// The queues that a consumer takes from: one if there are enough consumers, else its part of them.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::mq::api::beside;
 use crate::cli::serve::{Harness, resident_bytes};
 use crate::mq::server::{Broker, Facts, ListenerFact, Management};
 use crate::transport::{Acceptor, Address, Error, Listener};
@@ -67,10 +66,10 @@ impl Admin {
     }
 }
 
-/// Listeners for the API.
-#[derive(Default)]
+/// Where the API is served, beside the broker's own addresses.
 pub struct Opened {
-    doors: Vec<Door>,
+    is_off: bool,
+    door: Option<Door>,
 }
 
 struct Door {
@@ -81,37 +80,20 @@ struct Door {
 }
 
 impl Opened {
-    /// The URLs that lead there. Sockets beside the broker's own are found by themselves.
+    /// The URL that leads there.
     pub fn urls(&self) -> Vec<String> {
-        let ports = self.doors.iter().filter(|door| matches!(door.bound, Address::Tcp { .. }));
-        ports.map(|door| format!("{}://{}", door.scheme.name(), door.bound)).collect()
+        self.door.iter().map(|door| format!("{}://{}", door.scheme.name(), door.bound)).collect()
     }
 }
 
-/// Opens a socket beside each Unix socket of the broker, and the port that was asked for; without that RabbitMQ's own
-/// port, if the broker has RabbitMQ's own too and it is free.
+/// Opens the port that was asked for; without that RabbitMQ's own port, if the broker has RabbitMQ's own too and it is
+/// free.
 ///
 /// # Errors
 /// The address cannot be had, or TLS is asked for without a certificate.
 pub async fn open(wanted: Option<&Admin>, harness: &Harness, app: &App) -> anyhow::Result<Opened> {
-    let mut opened = Opened::default();
-    if wanted == Some(&Admin::Off) {
-        return Ok(opened);
-    }
-    for listener in &harness.listeners {
-        let Ok(Address::Unix(socket)) = listener.address() else { continue };
-        let bound = Address::Unix(beside(&socket));
-        match Listener::bind(&bound).await {
-            Ok(listener) => {
-                let acceptor = Acceptor::new(CONNECTIONS_MAX);
-                opened.doors.push(Door { listener, acceptor, bound, scheme: Scheme::Http });
-            }
-            // The broker is of use without.
-            Err(error) => app.printer.warn(&format!("'mq ls' and others will not work there: {error}")),
-        }
-    }
-    opened.doors.extend(open_port(wanted, harness, app).await?);
-    Ok(opened)
+    let door = open_port(wanted, harness, app).await?;
+    Ok(Opened { is_off: wanted == Some(&Admin::Off), door })
 }
 
 async fn open_port(wanted: Option<&Admin>, harness: &Harness, app: &App) -> anyhow::Result<Option<Door>> {
@@ -151,19 +133,16 @@ async fn open_port(wanted: Option<&Admin>, harness: &Harness, app: &App) -> anyh
     Ok(Some(Door { listener, acceptor, bound, scheme }))
 }
 
-/// Serves the API of a broker there.
-pub fn serve(opened: Opened, broker: &Arc<Broker>, harness: &Harness) {
-    if opened.doors.is_empty() {
-        return;
+/// Serves the API of a broker there. What is returned is to answer at the broker's own addresses; none for nowhere.
+pub fn serve(opened: Opened, broker: &Arc<Broker>, harness: &Harness) -> Option<Arc<Management>> {
+    if opened.is_off {
+        return None;
     }
     let amqp = if harness.acceptor.speaks_tls() { "amqp/ssl" } else { "amqp" };
     let mut listeners: Vec<ListenerFact> =
         listening(harness).map(|(host, port)| ListenerFact { protocol: amqp, host, port }).collect();
-    for door in &opened.doors {
-        if let Address::Tcp { host, port } = &door.bound {
-            let (host, port) = (host.clone(), *port);
-            listeners.push(ListenerFact { protocol: door.scheme.name(), host, port });
-        }
+    if let Some(Door { bound: Address::Tcp { host, port }, scheme, .. }) = &opened.door {
+        listeners.push(ListenerFact { protocol: scheme.name(), host: host.clone(), port: *port });
     }
     let facts = Facts {
         listeners,
@@ -171,7 +150,7 @@ pub fn serve(opened: Opened, broker: &Arc<Broker>, harness: &Harness) {
         certificate_expires: harness.acceptor.certificate_expires(),
     };
     let management = Management::new(Arc::clone(broker), facts);
-    for Door { listener, acceptor, .. } in opened.doors {
+    if let Some(Door { listener, acceptor, .. }) = opened.door {
         let management = Arc::clone(&management);
         let serve = move |stream| {
             let management = Arc::clone(&management);
@@ -180,6 +159,7 @@ pub fn serve(opened: Opened, broker: &Arc<Broker>, harness: &Harness) {
         let shutdown = harness.shutdown.clone();
         shutdown.spawn(acceptor.run(listener, shutdown.clone(), serve));
     }
+    Some(management)
 }
 
 /// Where the broker listens for clients, as far as it has ports.

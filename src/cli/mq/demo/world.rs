@@ -1,5 +1,7 @@
 //! The broker of a demo: the real engine, given a made-up time.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::mq::engine::{
@@ -34,7 +36,14 @@ impl World {
     pub fn connect(&mut self, user: &str) -> ConnectionId {
         let access = Access::full().into();
         let (name, user) = (user.into(), user.into());
-        let id = self.engine.connect(Peer { name, user, access, channel_max: 1, cancel_notify: true });
+        let id = self.engine.connect(Peer {
+            name,
+            user,
+            access,
+            channel_max: 1,
+            allowance: Arc::default(),
+            cancel_notify: true,
+        });
         self.tell(id, channel::Open::default());
         id
     }

@@ -86,7 +86,7 @@ async fn collect(
         Some(failure) if done == 0 && failed == 1 => Err(failure.into()),
         Some(failure) => {
             let message = format!("{failed} of {} calls failed, first at {}", done + failed, failure.message);
-            Err(Failure { exit: Exit::Partly, message, tips: failure.tips }.into())
+            Err(Failure { exit: Exit::Partly, message, ..failure }.into())
         }
     }
 }

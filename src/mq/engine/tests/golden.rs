@@ -227,6 +227,7 @@ fn connections(name: &str) -> Option<String> {
                 user: "guest".into(),
                 access: Access::full().into(),
                 channel_max: 5,
+                allowance: std::sync::Arc::default(),
                 cancel_notify: true,
             });
             case.last = case.world.call(case.connection, 6, channel::Open { out_of_band: "" });

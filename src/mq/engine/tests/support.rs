@@ -137,6 +137,7 @@ impl World {
             user: user.into(),
             access: access.into(),
             channel_max: 2047,
+            allowance: std::sync::Arc::default(),
             cancel_notify,
         })
     }
