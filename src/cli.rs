@@ -12,6 +12,7 @@ pub mod errors;
 pub mod exit;
 pub mod feed;
 mod figures;
+pub mod gossip;
 pub mod help;
 pub mod log;
 pub mod logging;
@@ -70,6 +71,8 @@ pub enum Command {
     Mq(mq::MqArgs),
     /// Keep records in order, for many readers
     Log(log::LogArgs),
+    /// Spread news and see who is alive
+    Gossip(gossip::GossipArgs),
     /// Run a command with temporary servers
     With(with::WithArgs),
     /// Wait until servers answer
@@ -138,6 +141,10 @@ fn narrow(words: &[OsString]) -> Option<clap::Command> {
             let verb = log::verb(words.get(2)?.to_str()?)?;
             Some(root.subcommand(clap::Command::new("log").subcommand(verb)))
         }
+        "gossip" => {
+            let verb = gossip::verb(words.get(2)?.to_str()?)?;
+            Some(root.subcommand(clap::Command::new("gossip").subcommand(verb)))
+        }
         _ => None,
     }
 }
@@ -147,6 +154,7 @@ fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
         Command::Rpc(args) => rpc::run(args, app),
         Command::Mq(args) => mq::run(args, app),
         Command::Log(args) => log::run(args, app),
+        Command::Gossip(args) => gossip::run(args, app),
         Command::With(args) => with::run(&args, app),
         Command::Wait(args) => wait::run(&args, app),
         Command::Context(args) => context::run(args, app),

@@ -208,6 +208,7 @@ pub struct Service {
     status: Option<Box<dyn Fn() -> String + Send>>,
     top: Option<Top>,
     end: Option<Box<dyn FnOnce() -> anyhow::Result<()>>>,
+    ready: Option<Box<dyn FnOnce()>>,
     /// Of listeners beside those of the protocol.
     urls: Vec<String>,
 }
@@ -231,6 +232,12 @@ impl Service {
     #[must_use]
     pub fn with_top(self, top: Option<Top>) -> Self {
         Self { top, ..self }
+    }
+
+    /// With something to do once its URLs have been printed, such as to print more.
+    #[must_use]
+    pub fn with_ready(self, ready: impl FnOnce() + 'static) -> Self {
+        Self { ready: Some(Box::new(ready)), ..self }
     }
 
     /// With something to do when everything else has stopped, such as closing files.
@@ -311,6 +318,9 @@ where
     };
     urls.append(&mut service.urls);
     let notices = announce_ready(args, app, role.pillar, ready_fd, &urls)?;
+    if let Some(ready) = service.ready.take() {
+        ready();
+    }
 
     let mut top = service.top.take().map(|open| open());
     let mut result = Ok(Exit::Done);

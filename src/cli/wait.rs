@@ -98,10 +98,10 @@ struct Server {
 /// Refuses the pillars that this version does not have.
 pub(super) fn built(pillar: Pillar) -> Result<(), Failure> {
     match pillar {
-        Pillar::Rpc | Pillar::Mq => Ok(()),
-        Pillar::Log | Pillar::Gossip => Err(Failure::new(
+        Pillar::Rpc | Pillar::Mq | Pillar::Gossip => Ok(()),
+        Pillar::Log => Err(Failure::new(
             Exit::Usage,
-            format!("{} is not part of this version of bandy yet; rpc and mq are", pillar.name()),
+            format!("{} is not part of this version of bandy yet; rpc, mq and gossip are", pillar.name()),
         )),
     }
 }
@@ -157,6 +157,7 @@ async fn answers(server: &Server, app: &App, deadline: Instant) -> Result<(), La
             for address in &addresses {
                 result = match pillar {
                     Pillar::Mq => greet_broker(address, endpoint.scheme).await,
+                    Pillar::Gossip => super::gossip::greet(address, endpoint.scheme, ATTEMPT_TIMEOUT).await,
                     _ => greet(address, endpoint.scheme).await,
                 };
                 if result.is_ok() {

@@ -29,11 +29,12 @@ Examples:
   bandy with rpc -- ./test.sh  servers for one command; its exit code is ours
   bandy with rpc=api.proto -- make check
   bandy with mq -- pytest      a broker, its URL in BANDY_MQ_URL and AMQP_URL
+  bandy with gossip -- serf members    a node; SERF_RPC_ADDR is where the serf command finds it
   bandy with rpc mq            a shell with their URLs; 'exit' stops them
 
 Exit: the command's · 125 no servers · 126, 127 the command cannot be run")]
 pub struct WithArgs {
-    /// What to start: rpc, mq, or rpc=FILE.proto to answer its methods with their requests
+    /// What to start: rpc, mq, gossip, or rpc=FILE.proto to answer its methods with their requests
     #[arg(value_name = "SERVER", required = true)]
     pub servers: Vec<String>,
     /// What to run; without it, $SHELL
@@ -91,8 +92,11 @@ impl Wanted {
     fn parse(text: &str) -> Result<Self, Failure> {
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
         let Some(pillar) = Pillar::ALL.into_iter().find(|pillar| pillar.name() == name) else {
-            return Err(Failure::new(Exit::SetUp, format!("'{name}' is not a server: rpc and mq are"))
-                .tip("a command follows after '--': bandy with rpc -- CMD"));
+            return Err(Failure::new(
+                Exit::SetUp,
+                format!("'{name}' is not a server: rpc, mq and gossip are"),
+            )
+            .tip("a command follows after '--': bandy with rpc -- CMD"));
         };
         built(pillar).map_err(|failure| Failure { exit: Exit::SetUp, ..failure })?;
         if pillar != Pillar::Rpc && value.is_some_and(|value| !value.is_empty()) {
@@ -105,6 +109,10 @@ impl Wanted {
         let mut words: Vec<OsString> = vec![self.pillar.name().into(), "serve".into()];
         if self.pillar == Pillar::Mq {
             words.push("--memory".into());
+        }
+        if self.pillar == Pillar::Gossip {
+            // Its events are not read: only its URLs are.
+            words.extend(["--rpc", "127.0.0.1:0", "--quiet-events"].map(OsString::from));
         }
         if let Some(proto) = &self.proto {
             words.extend(["--echo".into(), "--proto".into(), proto.into()]);
@@ -183,7 +191,19 @@ impl Servers {
             }
             // What clients in other languages look for.
             Pillar::Mq => self.variables.push(("AMQP_URL", url.clone())),
-            Pillar::Log | Pillar::Gossip => {}
+            Pillar::Log => {}
+            Pillar::Gossip => {
+                // Behind where it listens and its name: where commands ask it.
+                let mut url = url;
+                while !url.starts_with("serf://") {
+                    let next = lines.next_line().await.map_err(failed)?;
+                    url = next.ok_or_else(|| set_up(format!("the {name} server did not start")))?;
+                }
+                let address = url.trim_start_matches("serf://").to_owned();
+                self.variables.push(("SERF_RPC_ADDR", address));
+                self.variables.push((server.pillar.variable(), url));
+                return Ok(());
+            }
         }
         self.variables.push((server.pillar.variable(), url));
         Ok(())

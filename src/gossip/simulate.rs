@@ -8,8 +8,12 @@
 //!
 //! Pure, as the engine: one seed, one outcome.
 
+mod model;
 mod network;
+mod papers;
 #[cfg(test)]
 mod tests;
 
+pub use model::{Direction, Model, Outcome, Round, Stop};
 pub use network::{Happened, Links, Network, Totals, address_of, name_of};
+pub use papers::{DEMERS, Published};

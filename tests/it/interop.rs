@@ -1,6 +1,7 @@
 //! Real peers: each test names what it needs and fails without it. `.ci/run` installs them.
 
 mod amqp_client;
+mod gossip;
 mod grpc_go;
 mod json_rpc;
 mod mq_admin;

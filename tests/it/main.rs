@@ -8,6 +8,7 @@ mod commands;
 mod docs;
 mod fuzz;
 mod generated;
+mod gossip;
 mod harness;
 mod interop;
 mod log_broker;

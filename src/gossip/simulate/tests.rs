@@ -407,3 +407,51 @@ fn nothing_is_told_to_those_who_do_not_understand_it() {
     let has = |node| network.engine(node).unwrap().store().get("a").is_some();
     assert_eq!([has(0), has(1), has(2), has(3)], [true, true, true, false]);
 }
+
+/// Mean rounds until all know.
+fn rounds(nodes: u32, direction: Direction, fanout: u32, loss: f64, runs: u32) -> f64 {
+    let model = Model { nodes, fanout, direction, loss, stop: Stop::Never, rounds_max: 1000 };
+    let sum: u32 = (0..runs).map(|seed| model.run(u64::from(seed), |_| {}).last.round).sum();
+    f64::from(sum) / f64::from(runs)
+}
+
+#[test]
+fn the_tables_of_demers_are_reproduced() {
+    const RUNS: u32 = 400;
+    for published in DEMERS {
+        let ours = published.ours(RUNS, 7);
+        let near = |ours: f64, theirs: f64, sigma: f64| (ours - theirs).abs() <= 0.05 * theirs + 3.0 * sigma;
+        // Those left over come in ones: their number has its own variance, and so has the rare last of them.
+        let left = published.residue * 1000.0;
+        let sigma =
+            (left.max(0.01) / f64::from(RUNS)).sqrt() / 1000.0 * if published.table == 2 { 8.0 } else { 3.0 };
+        assert!(near(ours.residue, published.residue, sigma), "residue: {ours:?}, {published:?}");
+        assert!(near(ours.traffic, published.traffic, 0.05), "traffic: {ours:?}, {published:?}");
+        // One in a thousand hears of it in the first row of table 2: a mean over those runs is not one.
+        if (published.table, published.k) != (2, 1) {
+            assert!(near(ours.last_delay, published.last_delay, 0.3), "delay: {ours:?}, {published:?}");
+        }
+    }
+}
+
+#[test]
+fn rounds_until_all_know_grow_with_the_logarithm() {
+    use Direction::{Pull, Push, PushPull};
+    for (nodes, direction, fanout, loss, expected, runs) in [
+        (100, Push, 1, 0.0, 12.4, 300),
+        (1000, Push, 1, 0.0, 18.0, 100),
+        (1000, Pull, 1, 0.0, 13.8, 100),
+        (1000, PushPull, 1, 0.0, 9.2, 100),
+        (1000, Push, 3, 0.0, 8.2, 100),
+        (1000, PushPull, 3, 0.0, 5.1, 100),
+        (1000, Push, 3, 0.25, 10.0, 100),
+        (10_000, Push, 1, 0.0, 23.7, 20),
+        (10_000, PushPull, 1, 0.0, 11.6, 20),
+    ] {
+        let ours = rounds(nodes, direction, fanout, loss, runs);
+        assert!(
+            (ours - expected).abs() < 0.07 * expected,
+            "{nodes} {direction:?} {fanout}: {ours}, not {expected}"
+        );
+    }
+}

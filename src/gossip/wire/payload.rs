@@ -87,7 +87,7 @@ impl Coordinate {
         }
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
         let mut read = Self { vector: [0.0; DIMENSIONS], error: 0.0, adjustment: 0.0, height: 0.0 };
         let mut dimensions = 0;
         reader.fields(&["Vec", "Error", "Adjustment", "Height"], |field, reader| {

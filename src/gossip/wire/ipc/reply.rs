@@ -465,3 +465,20 @@ pub fn read_data(reader: &mut Reader<'_>) -> Result<Vec<DataRow>, Fault> {
     }
     Ok(rows)
 }
+
+/// Reads a coordinate, if it is known.
+///
+/// # Errors
+/// Malformed, or the bytes end.
+pub fn read_coordinate(reader: &mut Reader<'_>) -> Result<Option<Coordinate>, Fault> {
+    let (mut coordinate, mut known) = (None, false);
+    reader.fields(&["Coord", "Ok"], |field, reader| {
+        match field {
+            0 if reader.nil()? => {}
+            0 => coordinate = Some(Coordinate::read(reader)?),
+            _ => known = reader.boolean()?,
+        }
+        Ok(())
+    })?;
+    Ok(coordinate.filter(|_| known))
+}

@@ -1,0 +1,52 @@
+//! `bandy gossip leave`: a node leaves in order, or one that failed is forced out.
+
+use super::connect::Node;
+use crate::cli::app::App;
+use crate::cli::confirm::confirm;
+use crate::cli::connect::ConnectArgs;
+use crate::cli::exit::Exit;
+use crate::gossip::wire::ipc::Request;
+
+/// Arguments of `gossip leave`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  bandy gossip leave                   this user's newest node leaves its cluster and ends
+  bandy gossip leave -e local:n2       that one
+  bandy gossip leave n7 -y             n7 has failed and will not come back: it counts as left
+  bandy gossip leave n7 -y --prune     and is forgotten at once
+
+Exit: 0 done · 1 refused · 3 no node · 5 no such member · see 'bandy help exit-codes'")]
+pub struct Args {
+    /// A member that failed, to be forced out
+    #[arg(value_name = "NODE")]
+    pub node: Option<String>,
+    /// Forget it at once
+    #[arg(long, requires = "node")]
+    pub prune: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The node's.
+pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    app.client(args.connect.timeout, async {
+        let mut node = Node::open(&args.connect, app, "leave").await?;
+        let Some(name) = &args.node else {
+            node.ask(&Request::Leave, |_| Ok(())).await?;
+            app.printer.status(&format!("{} has left", node.url));
+            return Ok(Exit::Done);
+        };
+        if !args.yes && !confirm(&format!("force {name} out of the cluster of {}?", node.url))? {
+            return Ok(Exit::Failed);
+        }
+        node.ask(&Request::ForceLeave { node: name.clone(), prune: args.prune }, |_| Ok(())).await?;
+        Ok(Exit::Done)
+    })
+}

@@ -1,0 +1,99 @@
+//! `bandy gossip ping`: round trips to a node, or what coordinates predict between two.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::connect::Node;
+use crate::cli::app::App;
+use crate::cli::connect::ConnectArgs;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::ping::{self, Answer, Missed, PingArgs};
+use crate::gossip::client::Error;
+use crate::gossip::engine::distance;
+use crate::gossip::wire::Coordinate;
+use crate::gossip::wire::ipc::{Request, read_coordinate, read_number};
+use crate::output::Format;
+
+/// Arguments of `gossip ping`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  bandy gossip ping n2            from this user's node to n2, until Ctrl-C
+  bandy gossip ping n2 -n 3
+  bandy gossip rtt n2 n3          what their coordinates predict: nothing is sent
+  bandy gossip rtt web1 web2 -e serf://10.0.0.7
+
+Exit: 0 all answered · 3 none answered · 5 no such member · 7 some did not · see 'bandy help exit-codes'")]
+pub struct Args {
+    /// The node
+    #[arg(value_name = "NODE")]
+    pub node: String,
+    /// Another one: tell what their coordinates predict
+    #[arg(value_name = "OTHER")]
+    pub other: Option<String>,
+    #[command(flatten)]
+    often: PingArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Serialize)]
+struct Predicted<'a> {
+    node: &'a str,
+    other: &'a str,
+    rtt_ms: f64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The node's, and output that cannot be written.
+pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    app.client(args.connect.timeout, async {
+        let mut node = Node::open(&args.connect, app, "ping").await?;
+        if let Some(other) = &args.other {
+            return predict(&mut node, &args.node, other, app).await;
+        }
+        let name = args.node.clone();
+        ping::round_trips(&args.often, &name, app, async |seq| {
+            let request = Request::Ping { node: name.clone() };
+            match node.client.ask(&request, |reader| read_number(reader, "RttUs")).await {
+                Ok(time) => {
+                    let time = Duration::from_micros(time.unwrap_or(0));
+                    Ok(Answer { status: "OK", time, end: None })
+                }
+                Err(error) => {
+                    let silent = matches!(&error, Error::Refused(why) if why.contains("no answer"));
+                    let failure = node.failure(&error);
+                    Err(if silent || seq > 1 {
+                        let exit = if silent { Exit::Unreachable } else { failure.exit };
+                        Missed::Once(Failure { exit, ..failure })
+                    } else {
+                        Missed::ForGood(failure)
+                    })
+                }
+            }
+        })
+        .await
+    })
+}
+
+async fn predict(node: &mut Node, one: &str, other: &str, app: &App) -> anyhow::Result<Exit> {
+    let (a, b) = (coordinate(node, one).await?, coordinate(node, other).await?);
+    let rtt_ms = (distance(&a, &b) * 1e6).round() / 1000.0;
+    if app.printer.look().format == Format::Json {
+        app.printer.json(&Predicted { node: one, other, rtt_ms })?;
+    } else {
+        app.printer.line(&format!("{one} {other} {rtt_ms:.3} ms"))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn coordinate(node: &mut Node, name: &str) -> Result<Coordinate, Failure> {
+    let found = node.ask(&Request::Coordinate { node: name.to_owned() }, read_coordinate).await?;
+    found.ok_or_else(|| {
+        Failure::new(Exit::NotFound, format!("{} knows no coordinate of {name}", node.url))
+            .tip("bandy gossip ls    who is there; a coordinate comes with the first probe")
+    })
+}

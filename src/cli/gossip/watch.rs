@@ -1,0 +1,126 @@
+//! `bandy gossip watch`: what happens in a cluster, as lines, records, or a command for each.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::connect::Node;
+use super::envelope;
+use super::handler::Handler;
+use crate::cli::app::App;
+use crate::cli::connect::ConnectArgs;
+use crate::cli::exit::{Exit, Failure};
+use crate::exec::Program;
+use crate::gossip::wire::ipc::{Request, StreamRecord, read_stats};
+use crate::shutdown::Shutdown;
+use crate::units::{parse_count, parse_duration};
+
+/// Arguments of `gossip watch`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  bandy gossip watch                           all that happens, until Ctrl-C
+  bandy gossip watch --event failed --event leave
+  bandy gossip watch --event event:deploy -- ./deploy.sh     payload on stdin, SERF_* and BANDY_* variables
+  bandy gossip watch --json | jq -c 'select(.event == \"member-failed\") | .key'
+
+Exit: 0 done · 3 no node, or it ended · 6 fewer than -n · 124 --timeout · see 'bandy help exit-codes'")]
+pub struct Args {
+    /// Run once per event
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+    /// Only these: join leave failed update reap suspect alive event query data, event:NAME, query:NAME (repeatable)
+    #[arg(long, value_name = "KIND", value_parser = kind, help_heading = "What")]
+    pub event: Vec<String>,
+    /// Stop after N
+    #[arg(short = 'n', long, value_name = "N", value_parser = parse_count, help_heading = "What")]
+    pub count: Option<u64>,
+    /// Stop after this long
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration, help_heading = "What")]
+    pub duration: Option<Duration>,
+    /// Stop after this long without anything
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "What")]
+    pub idle: Option<Duration>,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Serf's word for a kind.
+fn kind(text: &str) -> Result<String, String> {
+    match text {
+        "join" | "leave" | "failed" | "update" | "reap" | "suspect" | "alive" => Ok(format!("member-{text}")),
+        "event" | "user" => Ok("user".to_owned()),
+        "query" | "data" => Ok(text.to_owned()),
+        _ => match text.split_once(':') {
+            Some(("event" | "user", name)) => Ok(format!("user:{name}")),
+            Some(("query", name)) => Ok(format!("query:{name}")),
+            _ => Err(format!(
+                "expected join, leave, failed, update, reap, suspect, alive, event, query or data, got '{text}'"
+            )),
+        },
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The node's, and output that cannot be written.
+pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    app.client(args.connect.timeout, watch(args, app))
+}
+
+async fn watch(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    let mut node = Node::open(&args.connect, app, "watch").await?;
+    let handler = handler(args, app, &mut node).await?;
+    let kinds = if args.event.is_empty() { "*,bandy".to_owned() } else { args.event.join(",") };
+    let stream = node.client.start(&Request::Stream { kinds }).await.map_err(|error| node.failure(&error))?;
+    app.printer.status(&format!("watching {}; Ctrl-C ends", node.url));
+    let until = args.duration.map(|duration| Instant::now() + duration);
+    let mut seen = 0;
+    while args.count.is_none_or(|count| seen < count) {
+        let idle = args.idle.map(|idle| Instant::now() + idle);
+        let end = until.into_iter().chain(idle).min();
+        let next = node.client.next_record(stream, StreamRecord::read);
+        let next = match end {
+            Some(end) => match tokio::time::timeout_at(end, next).await {
+                Ok(next) => next,
+                Err(_) => break,
+            },
+            None => next.await,
+        };
+        let record = next.map_err(|error| node.failure(&error))?;
+        seen += 1;
+        match &handler {
+            None => envelope::write(app, &record, jiff::Timestamp::now().as_millisecond())?,
+            Some(handler) => {
+                // In order: one event's command ends before the next one's begins.
+                let answer = handler.run(&record).await.map_err(|error| cannot_run(handler, &error))?;
+                if let Some(payload) = answer {
+                    let answered = node.ask(&Request::Respond { id: record.id, payload }, |_| Ok(())).await;
+                    if let Err(failure) = answered {
+                        app.printer.warn(&failure.message);
+                    }
+                }
+            }
+        }
+    }
+    Ok(if args.count.is_some_and(|count| seen < count) { Exit::Nothing } else { Exit::Done })
+}
+
+async fn handler(args: &Args, app: &App, node: &mut Node) -> anyhow::Result<Option<Handler>> {
+    let path = app.environment.get("PATH").map(OsString::from);
+    let Some(program) = Program::from_words(args.command.clone(), path.as_deref()) else { return Ok(None) };
+    let stats = node.ask(&Request::Stats, read_stats).await?;
+    let name = stats.get("agent").and_then(|agent| agent.get("name")).cloned().unwrap_or_default();
+    let tags = stats.get("tags").cloned().unwrap_or_default().into_iter().collect();
+    Ok(Some(Handler { program: Arc::new(program), name, tags, shutdown: Shutdown::new() }))
+}
+
+/// The command of a handler cannot be run.
+pub fn cannot_run(handler: &Handler, error: &std::io::Error) -> Failure {
+    let name = handler.program.argv().first().map(|name| name.to_string_lossy().into_owned());
+    let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+    Failure::new(Exit::Command(code), format!("cannot run {}: {error}", name.unwrap_or_default()))
+}

@@ -1,0 +1,276 @@
+//! `bandy gossip` through the binary: nodes that find each other, and the commands that ask them.
+
+use rustix::process::Signal;
+
+use crate::support::{Cmd, Home, Running, bandy, until};
+
+/// A node at a free port, in a home that others share; its second and following URLs have been read.
+#[track_caller]
+fn node(home: &Home, words: &str) -> Running {
+    let mut node = bandy(&format!("gossip join -l 127.0.0.1:0 --profile local {words}")).home(home).starts();
+    assert!(node.url.starts_with("gossip://127.0.0.1:"), "{}", node.url);
+    assert!(node.line().starts_with("local:"));
+    node
+}
+
+fn gossip(home: &Home, words: &str) -> Cmd {
+    bandy(&format!("gossip {words}")).home(home)
+}
+
+/// Reads lines until one that is wanted.
+#[track_caller]
+fn reads(node: &mut Running, wanted: &str) -> String {
+    loop {
+        let line = node.line();
+        if line.starts_with(wanted) {
+            return line;
+        }
+    }
+}
+
+#[test]
+fn two_terminals_without_an_address_are_a_cluster() {
+    let home = Home::new();
+    let mut first = bandy("gossip join --rpc none").home(&home).starts();
+    assert_eq!(first.line(), "local:n1");
+    let mut second = bandy("gossip join --rpc none").home(&home).starts();
+    assert_eq!(second.line(), "local:n2");
+    assert!(reads(&mut first, "join\tn2").starts_with("join\tn2\t127.0.0.1:"));
+    assert!(reads(&mut second, "join\tn1").starts_with("join\tn1\t127.0.0.1:"));
+    // The newest is asked.
+    assert_eq!(gossip(&home, "info --json").runs().exits(0).object()["agent"]["name"], "n2");
+    gossip(&home, "ls -o %{node}").runs().prints("n1\nn2\n");
+    gossip(&home, "wait --members 2 --timeout 30s").runs().exits(0);
+
+    gossip(&home, "event deploy v1.2").runs().exits(0).silently();
+    reads(&mut first, "event\tdeploy\tv1.2");
+    reads(&mut second, "event\tdeploy\tv1.2");
+    gossip(&home, "tag role=web zone=eu").runs().exits(0);
+    gossip(&home, "tag zone=").runs().exits(0);
+    gossip(&home, "tag").runs().prints("dk\t1\nrole\tweb\n");
+    until("the other one sees the tag", || {
+        gossip(&home, "ls --tag role=web -o %{node} -e local:n1").runs().out() == "n2\n"
+    });
+    gossip(&home, "ping n1 -n 2 -i 0.01s").runs().exits(0).complains("2 answered");
+    gossip(&home, "ping n9 -n 1").runs().exits(5).complains("no member has the name n9");
+
+    second.signal(Signal::INT);
+    let ended = second.ends().exits(0);
+    assert!(!ended.out().contains("failed"), "{}", ended.out());
+    reads(&mut first, "leave\tn2");
+    gossip(&home, "ls --status left -o %{node}").runs().prints("n2\n");
+    gossip(&home, "leave").runs().exits(0);
+    first.ends().exits(0);
+    gossip(&home, "ls").runs().exits(3).complains("bandy gossip join");
+}
+
+#[test]
+fn one_that_is_stopped_is_suspected_and_objects_when_it_goes_on() {
+    let home = Home::new();
+    let mut first = node(&home, "--name a --alone");
+    let second = node(&home, "--name b");
+    reads(&mut first, "join\tb");
+    second.signal(Signal::STOP);
+    let line = reads(&mut first, "suspect\tb");
+    assert!(line.starts_with("suspect\tb\t127.0.0.1:"), "{line}");
+    second.signal(Signal::CONT);
+    let back = loop {
+        let line = first.line();
+        // Slow machines let it fail before it goes on: then it joins again.
+        if line.starts_with("alive\tb") || line.starts_with("join\tb") {
+            break line;
+        }
+    };
+    assert!(back.contains("127.0.0.1:"));
+    let incarnation = gossip(&home, "ls b --json -e local:a").runs().exits(0).object()["inc"].clone();
+    assert!(incarnation.as_u64() > Some(1), "{incarnation}");
+}
+
+#[test]
+fn one_that_is_killed_has_failed_and_can_be_forced_out() {
+    let home = Home::new();
+    let mut first = node(&home, "--name a --alone");
+    let second = node(&home, "--name b");
+    reads(&mut first, "join\tb");
+    second.signal(Signal::KILL);
+    drop(second);
+    reads(&mut first, "failed\tb");
+    gossip(&home, "leave a -y -e local:a").runs().exits(1).complains("a is alive");
+    gossip(&home, "leave nobody -y -e local:a").runs().exits(5);
+    gossip(&home, "leave b -y -e local:a").runs().exits(0);
+    reads(&mut first, "leave\tb");
+}
+
+#[test]
+fn handlers_get_events_and_answer_queries() {
+    let home = Home::new();
+    let script = home.script(
+        "handle.sh",
+        "#!/bin/sh\ncase $SERF_EVENT in\nquery) read x; echo \"$SERF_SELF_NAME $SERF_TAG_ROLE $SERF_QUERY_NAME $x $BANDY_KEY\";;\n\
+        user) cat > \"$HOME/$SERF_USER_EVENT\";;\nesac\n",
+    );
+    let _node = node(&home, &format!("--name a --alone --tag role=web -- {}", script.display()));
+    gossip(&home, "query load now").runs().prints("a\ta web load now load\n");
+    gossip(&home, "query load now --json --node a").runs().shows(r#""value":"a web load now load\n""#);
+    gossip(&home, "query load --node b --wait 0.2s").runs().exits(6);
+    gossip(&home, "query load --tag role=db --wait 0.2s").runs().exits(6);
+    gossip(&home, "event deploy").arg("v1").runs().exits(0);
+    until("the handler has run", || {
+        std::fs::read_to_string(home.path("deploy")).is_ok_and(|text| text == "v1\n")
+    });
+    // One that watches can answer as well: here it is the first.
+    gossip(&home, &format!("event big {}", "x".repeat(600))).runs().exits(1).complains("limit of 512");
+}
+
+#[test]
+fn watch_tells_what_happens_as_lines_and_as_records() {
+    let home = Home::new();
+    let _node = node(&home, "--name a --alone");
+    let mut lines = gossip(&home, "watch").spawns();
+    let mut records = gossip(&home, "watch --json --event data").spawns();
+    until("both watch", || {
+        gossip(&home, "set probe x").runs().exits(0);
+        records.stderr();
+        gossip(&home, "event tick").runs().exits(0);
+        true
+    });
+    // What was said before they watched is not told: it is said until it is.
+    let line = loop {
+        gossip(&home, "set k one").runs().exits(0);
+        let line = records.line();
+        if line.contains(r#""key":"k""#) {
+            break line;
+        }
+    };
+    assert!(line.contains(r#""value":"one""#) && line.contains(r#""event":"data""#), "{line}");
+    reads(&mut lines, "set\tk\tone");
+    gossip(&home, "del k").runs().exits(0);
+    reads(&mut lines, "del\tk");
+    gossip(&home, "watch --for 0.05s").runs().exits(0);
+    gossip(&home, "watch --for 0.05s -n 1").runs().exits(6);
+    gossip(&home, "watch --event nonsense").runs().exits(2).complains("expected join");
+}
+
+#[test]
+fn keys_spread_to_nodes_of_bandy_and_deleted_ones_stay_deleted() {
+    for mode in ["push", "pull", "push-pull"] {
+        let home = Home::new();
+        let _first = node(&home, &format!("--name a --alone --mode {mode}"));
+        let _second = node(&home, &format!("--name b --mode {mode}"));
+        gossip(&home, "set limit 100 -e local:a").runs().exits(0).silently();
+        let large = "v".repeat(200_000);
+        gossip(&home, "set large - -e local:a").stdin(&large).runs().exits(0);
+        let has = |key: &str, value: &str| {
+            until(format!("{key} is at b, by {mode}"), || {
+                gossip(&home, &format!("get {key} -e local:b")).runs().out().trim_end() == value
+            });
+        };
+        has("limit", "100");
+        has("large", &large);
+        gossip(&home, "keys lim -o %{key} -e local:b").runs().prints("limit\n");
+        gossip(&home, "del limit -e local:b").runs().exits(0);
+        until(format!("it is gone at a, by {mode}"), || {
+            gossip(&home, "get limit -e local:a").runs().code() == 5
+        });
+        gossip(&home, "del limit -e local:b").runs().exits(5).complains("no key 'limit'");
+    }
+}
+
+#[test]
+fn a_cluster_is_encrypted_and_its_keys_are_rotated() {
+    let home = Home::new();
+    let key = || gossip(&home, "keygen").runs().exits(0).out().trim().to_owned();
+    let (old, new) = (key(), key());
+    assert_eq!(old.len(), 44);
+    let file = |name: &str| home.file(name, format!("[\"{old}\"]"));
+    let (a, b) = (file("a.json"), file("b.json"));
+    let _first = node(&home, &format!("--name a --alone --key-file {}", a.display()));
+    let _second = node(&home, &format!("--name b --key-file {}", b.display()));
+    gossip(&home, "wait --members 2 -e local:a --timeout 30s").runs().exits(0);
+    let plain = bandy("gossip join -l 127.0.0.1:0 --rpc none").arg(&_first.url).home(&home).runs();
+    plain.exits(3).complains("no seed answered").complains("it is not encrypted, and this cluster is");
+    gossip(&home, "keyring list").runs().prints(&format!("{old}\t2\t2\n"));
+    for step in [format!("install {new}"), format!("use {new}"), format!("remove {old}")] {
+        gossip(&home, &format!("keyring {step}")).runs().exits(0);
+    }
+    gossip(&home, "keyring list").runs().prints(&format!("{new}\t2\t2\n"));
+    gossip(&home, &format!("keyring remove {new}")).runs().exits(1).complains("primary");
+    let kept = std::fs::read_to_string(&a).unwrap();
+    assert!(kept.contains(&new) && !kept.contains(&old), "{kept}");
+    home.file("bad", "c2hvcnQ=");
+    let bad = bandy("gossip join -l 127.0.0.1:0 --key-file bad").folder(home.path("")).home(&home).runs();
+    bad.exits(2).complains("a key of 5 bytes");
+}
+
+#[test]
+fn a_snapshot_brings_a_killed_node_back_to_its_cluster() {
+    let home = Home::new();
+    let mut first = node(&home, "--name a --alone");
+    let file = home.path("b.snapshot");
+    let second = node(&home, &format!("--name b --snapshot {}", file.display()));
+    reads(&mut first, "join\tb");
+    until("it is written", || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("alive: a ")));
+    let port = second.url.rsplit(':').next().unwrap().to_owned();
+    second.signal(Signal::KILL);
+    drop(second);
+    reads(&mut first, "failed\tb");
+    // At its old address, and told of nobody.
+    let words = format!(
+        "gossip join -l 127.0.0.1:{port} --profile local --name b --alone --snapshot {}",
+        file.display()
+    );
+    let _second = bandy(&words).home(&home).starts();
+    reads(&mut first, "join\tb");
+}
+
+#[test]
+fn wrong_words_are_explained() {
+    let home = Home::new();
+    gossip(&home, "ls").runs().exits(3).complains("no node of yours is running here");
+    gossip(&home, "ls -e gossip://127.0.0.1:1").runs().exits(2).complains("serf://127.0.0.1");
+    gossip(&home, "ls -e serf://127.0.0.1:1").runs().exits(3).complains("cannot reach the node");
+    gossip(&home, "join 127.0.0.1:1 -l 127.0.0.1:0").runs().exits(3).complains("no seed answered");
+    gossip(&home, "join kafka://x").runs().exits(2);
+    gossip(&home, "join -l 127.0.0.1:0 --tls-self-signed").runs().exits(2).complains("--key-file");
+    let tags = format!("join -l 127.0.0.1:0 --tag big={}", "x".repeat(600));
+    gossip(&home, &tags).runs().exits(2).complains("limit of 512");
+    let node = node(&home, "--name a --alone");
+    gossip(&home, "ls nobody").runs().exits(6).complains("no member of 1 matches");
+    gossip(&home, "get nothing").runs().exits(5);
+    bandy("wait gossip --timeout 20s").home(&home).env("BANDY_GOSSIP_URL", "local:a").runs().exits(0);
+    bandy("wait --timeout 20s").arg(&node.url).home(&home).runs().exits(0);
+}
+
+#[test]
+fn garbage_at_its_ports_does_not_take_a_node_down() {
+    use std::io::{Read as _, Write as _};
+    let home = Home::new();
+    let node = node(&home, "--name a --alone");
+    let address = node.url.trim_start_matches("gossip://").to_owned();
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut rng = fastrand::Rng::with_seed(3);
+    for length in 0..400 {
+        let mut bytes = vec![0; length * 3];
+        rng.fill(&mut bytes);
+        if let Some(first) = bytes.first_mut() {
+            *first %= 14;
+        }
+        udp.send_to(&bytes, &address).unwrap();
+    }
+    for first in 0u8..14 {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
+        let mut bytes = vec![0; 500];
+        rng.fill(&mut bytes);
+        bytes[0] = first;
+        let _ = stream.write_all(&bytes);
+        let _ = stream.read(&mut [0; 64]);
+    }
+    // Silent peers, and one that claims to be about to send gigabytes.
+    let _silent: Vec<_> = (0..50).map(|_| std::net::TcpStream::connect(&address).unwrap()).collect();
+    let mut liar = std::net::TcpStream::connect(&address).unwrap();
+    liar.write_all(b"\x06\x83\xa4Join\xc3\xa5Nodes\xce\x7f\xff\xff\xff\xacUserStateLen\x00").unwrap();
+    gossip(&home, "set alive yes").runs().exits(0);
+    gossip(&home, "get alive").runs().prints("yes\n");
+    gossip(&home, "ls -o %{node}").runs().prints("a\n");
+}

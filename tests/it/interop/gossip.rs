@@ -1,0 +1,273 @@
+//! Real Serf agents, of the generation that Debian has and of the newer one, in clusters with ours.
+
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use super::peers::succeeds;
+use crate::support::{Cmd, Home, Running, bandy, command, until};
+
+/// Debian's, and the one that `.ci/run` builds: their numbers look different on the wire.
+const GENERATIONS: [&str; 2] = ["serf", "serf-0.10.2"];
+
+/// A real agent.
+struct Agent {
+    program: &'static str,
+    name: String,
+    bind: String,
+    rpc: String,
+    running: Running,
+}
+
+fn free_address() -> String {
+    // For streams and datagrams; the agent cannot say which port it took.
+    loop {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        if std::net::UdpSocket::bind(address).is_ok() {
+            return address.to_string();
+        }
+    }
+}
+
+impl Agent {
+    fn start(home: &Home, program: &'static str, name: &str, words: &str) -> Self {
+        let (bind, rpc) = (free_address(), free_address());
+        let handler = home.path("load.sh");
+        let words = format!(
+            "agent -node={name} -bind={bind} -rpc-addr={rpc} -log-level=warn -event-handler=query:load={} {words}",
+            handler.display()
+        );
+        let running = command(program, &words).home(home).spawns();
+        let agent = Self { program, name: name.to_owned(), bind, rpc, running };
+        until(format!("{name} answers"), || {
+            Command::new(program)
+                .args(["info", &format!("-rpc-addr={}", agent.rpc)])
+                .output()
+                .unwrap()
+                .status
+                .success()
+        });
+        agent
+    }
+
+    fn serf(&self, words: &[&str]) -> String {
+        let (verb, rest) = words.split_first().unwrap();
+        let rpc = format!("-rpc-addr={}", self.rpc);
+        succeeds(Command::new(self.program).arg(verb).arg(rpc).args(rest))
+    }
+
+    /// How it says that a member is.
+    fn status(&self, member: &str) -> String {
+        let members = self.serf(&["members"]);
+        let line = members.lines().find(|line| line.split_whitespace().next() == Some(member));
+        line.and_then(|line| line.split_whitespace().nth(2)).unwrap_or("").to_owned()
+    }
+
+    /// What it complains of.
+    fn complaints(&mut self) -> Vec<String> {
+        self.running.signal(Signal::KILL);
+        let text = self.running.stderr();
+        text.lines()
+            .filter(|line| line.contains("[WARN]") || line.contains("[ERR]"))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+fn gossip(home: &Home, words: &str) -> Cmd {
+    bandy(&format!("gossip {words}")).home(home)
+}
+
+fn ours(home: &Home, name: &str, words: &str) -> Running {
+    let handler = home.path("load.sh");
+    let words = format!(
+        "gossip join -l 127.0.0.1:0 --name {name} --rpc 127.0.0.1:0 {words} -- {}",
+        handler.display()
+    );
+    let mut node = bandy(&words).home(home).starts();
+    assert_eq!(node.line(), format!("local:{name}"));
+    let rpc = node.line();
+    node.url = format!("{} {rpc}", node.url);
+    node
+}
+
+/// Where nodes reach it, and where `serf` does.
+fn addresses(node: &Running) -> (String, String) {
+    let (bind, rpc) = node.url.split_once(' ').unwrap();
+    (bind.trim_start_matches("gossip://").to_owned(), rpc.trim_start_matches("serf://").to_owned())
+}
+
+/// Queries are answered by handlers, of all nodes the same.
+fn handler(home: &Home) {
+    home.script(
+        "load.sh",
+        "#!/bin/sh\n[ \"$SERF_EVENT\" = query ] && printf 'load of %s' \"$SERF_SELF_NAME\"\nexit 0\n",
+    );
+}
+
+#[test]
+#[ignore = "needs serf and serf-0.10.2"]
+fn agents_of_both_generations_and_ours_are_one_cluster() {
+    let home = Home::new();
+    handler(&home);
+    let mut agents = vec![
+        Agent::start(&home, GENERATIONS[0], "a1", "-tag role=db"),
+        Agent::start(&home, GENERATIONS[0], "a2", ""),
+        Agent::start(&home, GENERATIONS[1], "b1", "-tag role=web"),
+        Agent::start(&home, GENERATIONS[1], "b2", ""),
+    ];
+    let first = ours(&home, "c1", "--alone --tag role=web");
+    let (bind, rpc) = addresses(&first);
+    // Joined both ways: they us, we them.
+    agents[0].serf(&["join", &bind]);
+    agents[2].serf(&["join", &bind]);
+    agents[1].serf(&["join", &agents[2].bind.clone()]);
+    agents[3].serf(&["join", &agents[0].bind.clone()]);
+    let second = ours(&home, "c2", &agents[3].bind.clone());
+    for agent in &agents {
+        until(format!("{} knows all six", agent.name), || {
+            agent.serf(&["members", "-status=alive"]).lines().count() == 6
+        });
+    }
+    for name in ["c1", "c2"] {
+        gossip(&home, &format!("wait --members 6 --timeout 60s -e local:{name}")).runs().exits(0);
+    }
+    members_tags_and_events(&home, &agents, &rpc);
+    queries(&home, &agents, &rpc);
+    comings_and_goings(&home, &agents, first, second);
+    // Only what the stopped and the killed ones made them say.
+    for agent in &mut agents {
+        let complaints = agent.complaints();
+        let strange: Vec<_> = complaints
+            .iter()
+            .filter(|line| !line.contains("fallback") && !line.contains("uspect") && !line.contains("c1"))
+            .collect();
+        assert!(strange.is_empty(), "{}: {strange:#?}", agent.name);
+    }
+}
+
+fn members_tags_and_events(home: &Home, agents: &[Agent], rpc: &str) {
+    // The real command drives our node.
+    for program in GENERATIONS {
+        let members = succeeds(Command::new(program).args([
+            "members",
+            &format!("-rpc-addr={rpc}"),
+            "-tag",
+            "role=web",
+        ]));
+        assert!(members.contains("b1") && members.contains("c1") && !members.contains("a1"), "{members}");
+        let event = succeeds(Command::new(program).args([
+            "event",
+            &format!("-rpc-addr={rpc}"),
+            "from-serf",
+            program,
+        ]));
+        assert!(event.contains("dispatched"), "{event}");
+        succeeds(Command::new(program).args(["reachability", &format!("-rpc-addr={rpc}")]));
+    }
+    gossip(home, "tag role=cache -e local:c2").runs().exits(0);
+    agents[3].serf(&["tags", "-set", "zone=eu"]);
+    for agent in agents {
+        until(format!("{} sees the tag", agent.name), || agent.serf(&["members"]).contains("role=cache"));
+    }
+    until("we see theirs", || gossip(home, "ls --tag zone=eu -o %{node} -e local:c1").runs().out() == "b2\n");
+    // Ours ask a real agent as well as a node of ours.
+    let serf = format!("serf://{}", agents[2].rpc);
+    gossip(home, &format!("ls --tag role=db -o %{{node}} -e {serf}")).runs().prints("a1\n");
+    gossip(home, &format!("set k v -e {serf}")).runs().exits(1).complains("not a node of bandy");
+
+    let mut watch = gossip(home, "watch --event event -e local:c2").spawns();
+    watch.says("");
+    until("an event of a real agent is told", || {
+        agents[0].serf(&["event", "-coalesce=false", "deploy", "v1"]);
+        watch.line() == "event\tdeploy\tv1"
+    });
+}
+
+fn queries(home: &Home, agents: &[Agent], rpc: &str) {
+    let all = |answers: &str, from: &[&str]| {
+        from.iter().all(|node| answers.contains(&format!("load of {node}")))
+            && answers.matches("load of").count() == from.len()
+    };
+    let everybody = ["a1", "a2", "b1", "b2", "c1", "c2"];
+    // In a small cluster each piece of news is sent four times: one time in some dozens a node does not hear of it.
+    for agent in agents {
+        until(format!("all answer {}", agent.name), || {
+            let answers = agent.serf(&["query", "load"]);
+            all(&answers, &everybody) && answers.contains("Total Acks: 6")
+        });
+    }
+    let relayed = || {
+        succeeds(Command::new("serf").args(["query", &format!("-rpc-addr={rpc}"), "-relay-factor=2", "load"]))
+    };
+    until("all answer our node, driven by serf", || all(&relayed(), &everybody));
+    let asked = |words: &str| gossip(home, &format!("query load {words} -e local:c2")).runs().out();
+    until("all answer us", || all(&asked(""), &everybody));
+    until("those with a tag answer", || all(&asked("--relay-factor 2 --tag role=^web"), &["b1", "c1"]));
+    until("those that are named answer", || all(&asked("--node a1 --node c1"), &["a1", "c1"]));
+    gossip(home, "query load --node nobody --wait 0.5s -e local:c2").runs().exits(6);
+}
+
+fn comings_and_goings(home: &Home, agents: &[Agent], first: Running, second: Running) {
+    // In order: left, on both sides.
+    second.signal(Signal::INT);
+    second.ends().exits(0);
+    for agent in agents {
+        until(format!("c2 has left, to {}", agent.name), || agent.status("c2") == "left");
+    }
+    agents[3].serf(&["leave"]);
+    until("b2 has left, to us", || gossip(home, "ls --status left -o %{node}").runs().out() == "b2\nc2\n");
+
+    // Stopped: suspected or failed, and back with a newer incarnation.
+    let incarnation = || gossip(home, "ls c1 --json -e local:c1").runs().exits(0).object()["inc"].as_u64();
+    let before = incarnation();
+    first.signal(Signal::STOP);
+    until("it is missed", || agents[0].running.stderr().contains("c1") || agents[0].status("c1") == "failed");
+    first.signal(Signal::CONT);
+    until("it has objected", || incarnation() > before);
+    until("it is back", || agents[..3].iter().all(|agent| agent.status("c1") == "alive"));
+
+    // Killed: failed, on both sides.
+    agents[1].running.signal(Signal::KILL);
+    gossip(home, "wait --status failed --members 1 --timeout 60s -e local:c1").runs().exits(0);
+    gossip(home, "ls --status failed -o %{node} -e local:c1").runs().prints("a2\n");
+    first.signal(Signal::KILL);
+    drop(first);
+    for agent in [&agents[0], &agents[2]] {
+        until(format!("c1 has failed, to {}", agent.name), || agent.status("c1") == "failed");
+    }
+}
+
+#[test]
+#[ignore = "needs serf and serf-0.10.2"]
+fn an_encrypted_cluster_rotates_its_keys_from_either_side() {
+    let home = Home::new();
+    handler(&home);
+    let key = || succeeds(Command::new("serf").arg("keygen")).trim().to_owned();
+    let (old, new) = (key(), key());
+    let file = |name: &str| home.file(name, format!("[\"{old}\"]")).display().to_string();
+    let agents = [
+        Agent::start(&home, GENERATIONS[0], "a1", &format!("-keyring-file={}", file("a1.json"))),
+        Agent::start(&home, GENERATIONS[1], "b1", &format!("-keyring-file={}", file("b1.json"))),
+    ];
+    agents[1].serf(&["join", &agents[0].bind.clone()]);
+    let _ours = ours(&home, "c1", &format!("{} --key-file {}", agents[0].bind, file("c1.json")));
+    for agent in &agents {
+        until(format!("{} knows all three", agent.name), || {
+            agent.serf(&["members"]).matches("alive").count() == 3
+        });
+    }
+    agents[0].serf(&["keys", "-install", &new]);
+    agents[1].serf(&["keys", "-use", &new]);
+    agents[0].serf(&["keys", "-remove", &old]);
+    let listed = agents[1].serf(&["keys", "-list"]);
+    assert!(listed.contains(&new) && listed.contains("[3/3]") && !listed.contains(&old), "{listed}");
+    for step in [format!("install {old}"), format!("use {old}"), format!("remove {new}")] {
+        gossip(&home, &format!("keyring {step}")).runs().exits(0);
+    }
+    let listed = agents[0].serf(&["keys", "-list"]);
+    assert!(listed.contains(&old) && listed.contains("[3/3]") && !listed.contains(&new), "{listed}");
+    agents[0].serf(&["event", "after", "x"]);
+    gossip(&home, "query load --node a1 --node b1").runs().exits(0);
+}
