@@ -26,6 +26,7 @@ pub mod rpc;
 pub mod serve;
 pub mod settings;
 pub mod signals;
+pub mod source;
 pub mod stage;
 pub mod top;
 pub mod wait;

@@ -8,6 +8,7 @@
 //! ```
 
 pub mod batch;
+pub mod client;
 pub mod engine;
 pub mod server;
 pub mod wire;

@@ -92,9 +92,6 @@ fn explained(error: &clap::Error, command: &Command, words: &[OsString]) -> Opti
     match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let given = context(ContextKind::InvalidSubcommand)?;
-            if let Some(failure) = later(name, given) {
-                return Some(failure);
-            }
             let failure = Failure::new(Exit::Usage, format!("'{given}' is not a command of {name}"));
             if let Some(pillar) =
                 command.get_subcommands().find(|pillar| pillar.find_subcommand(given).is_some())
@@ -143,18 +140,6 @@ fn explained(error: &clap::Error, command: &Command, words: &[OsString]) -> Opti
         }
         _ => None,
     }
-}
-
-/// Pillars that this version does not have yet.
-fn later(command: &str, given: &str) -> Option<Failure> {
-    let what = match given {
-        "log" => "logs",
-        "gossip" => "gossip",
-        _ => return None,
-    };
-    let message = format!("{what} ('bandy {given}') are not in this version yet");
-    (command == "bandy")
-        .then(|| Failure::new(Exit::Usage, message).tip("bandy rpc --help and bandy mq --help show what is"))
 }
 
 /// The subcommand that the words have reached.

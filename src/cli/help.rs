@@ -108,7 +108,7 @@ pub const TOP: &str = "\
 
 Talk:      rpc          call a function somewhere else     serve, call, ls, bench
            mq           hand out messages                 broker, pub, sub, send, recv
-           log          keep records in order             broker
+           log          keep records in order             broker, produce, consume, tail
            gossip       spread news and see who is alive  join, ls, event, query, watch
 Local:     with         run a command with temporary servers
            wait         until an endpoint answers

@@ -1,6 +1,18 @@
 //! The log commands.
 
 pub mod broker;
+mod complete;
+pub mod connect;
+mod consume;
+mod create;
+mod info;
+mod ls;
+mod ping;
+mod position;
+mod produce;
+mod reading;
+mod rm;
+mod wait;
 
 use clap::Args as _;
 
@@ -22,12 +34,36 @@ pub enum LogCommand {
     /// Run a broker that Kafka's clients can use
     #[command(visible_alias = "serve")]
     Broker(Box<broker::Args>),
+    /// Append records to a topic
+    Produce(Box<produce::Args>),
+    /// Read topics from the start to the end
+    Consume(Box<consume::ConsumeArgs>),
+    /// Show the last records of topics, and what comes
+    Tail(Box<consume::TailArgs>),
+    /// Create a topic
+    Create(Box<create::Args>),
+    /// Remove a topic or a group
+    Rm(Box<rm::Args>),
+    /// Measure round trips to the cluster
+    Ping(Box<ping::Args>),
+    /// Wait for a cluster, a topic, records, or a group that has caught up
+    Wait(Box<wait::Args>),
+    /// List topics, groups, nodes
+    #[command(visible_alias = "list")]
+    Ls(Box<ls::Args>),
+    /// Show the partitions of a topic, or how far a group has read
+    Info(Box<info::Args>),
 }
 
 /// A verb's command without the others'; `None` for one that is not called often.
 pub fn verb(name: &str) -> Option<clap::Command> {
     let augment = match name {
         "broker" => broker::Args::augment_args,
+        "produce" => produce::Args::augment_args,
+        "consume" => consume::ConsumeArgs::augment_args,
+        "tail" => consume::TailArgs::augment_args,
+        "ls" => ls::Args::augment_args,
+        "info" => info::Args::augment_args,
         _ => return None,
     };
     Some(augment(clap::Command::new(name.to_owned())))
@@ -40,5 +76,14 @@ pub fn verb(name: &str) -> Option<clap::Command> {
 pub fn run(args: LogArgs, app: &App) -> anyhow::Result<Exit> {
     match args.command {
         LogCommand::Broker(args) => broker::run(*args, app),
+        LogCommand::Produce(args) => produce::run(&args, app),
+        LogCommand::Consume(args) => consume::consume(&args, app),
+        LogCommand::Tail(args) => consume::tail(&args, app),
+        LogCommand::Create(args) => create::run(&args, app),
+        LogCommand::Rm(args) => rm::run(&args, app),
+        LogCommand::Ping(args) => ping::run(&args, app),
+        LogCommand::Wait(args) => wait::run(&args, app),
+        LogCommand::Ls(args) => ls::run(&args, app),
+        LogCommand::Info(args) => info::run(&args, app),
     }
 }

@@ -154,9 +154,14 @@ pub fn pack(batch: &mut BatchBuilder, codec: Compression, level: Option<i32>) ->
     header.len = packed.len();
     header.attributes |= i16::from(codec.code());
     packed[..HEADER_LEN].copy_from_slice(&header.to_bytes());
-    let crc = crc32c::crc32c(&packed[CRC_FROM..]);
-    packed[CRC_FROM - 4..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
+    sum_up(&mut packed);
     Ok(packed.into())
+}
+
+/// Puts the checksum of a batch into place, after its header has changed. Fewer bytes than a header are left alone.
+pub fn sum_up(batch: &mut [u8]) {
+    let Some((head, summed)) = batch.split_at_mut_checked(CRC_FROM) else { return };
+    head[CRC_FROM - 4..].copy_from_slice(&crc32c::crc32c(summed).to_be_bytes());
 }
 
 /// The checksum stands before this place and covers everything from it.

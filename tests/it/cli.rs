@@ -81,13 +81,6 @@ fn what_was_mistyped_is_guessed() {
 }
 
 #[test]
-fn a_pillar_that_is_not_there_yet_says_so() {
-    for pillar in ["log", "gossip"] {
-        bandy(pillar).arg("ls").runs().exits(2).complains("not in this version yet");
-    }
-}
-
-#[test]
 fn with_json_an_error_is_one_object_on_stderr() {
     let ran = bandy("context use prod --json").runs().exits(5);
     let error: serde_json::Value = serde_json::from_slice(&ran.stderr).unwrap();

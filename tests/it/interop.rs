@@ -4,6 +4,7 @@ mod amqp_client;
 mod gossip;
 mod grpc_go;
 mod json_rpc;
+mod kafka;
 mod mq_admin;
 mod mq_broker;
 mod mq_commands;

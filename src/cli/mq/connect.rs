@@ -229,7 +229,7 @@ fn exit_of(kind: ErrorKind) -> Exit {
 }
 
 /// Why there is no connection, in few words.
-fn why(error: &transport::Error) -> String {
+pub fn why(error: &transport::Error) -> String {
     let system = |source: &std::io::Error| {
         let text = source.to_string();
         text.split(" (os error").next().unwrap_or(&text).to_lowercase()

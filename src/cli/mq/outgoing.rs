@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::connect::Broker;
@@ -14,9 +13,9 @@ use super::header;
 use crate::bench::Rate;
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::feed::{Feed, Item};
-use crate::cli::payload::Payload;
+use crate::cli::feed::Item;
 use crate::cli::records::InputArgs;
+use crate::cli::source::{Lines, Source};
 use crate::mq::client::{self, Message, Publisher, Reason};
 use crate::output::{Format, Records, Separators};
 use crate::record::{Embed, Record};
@@ -96,103 +95,7 @@ impl WriteArgs {
     /// # Errors
     /// Usage: two places at once, or a template that is none.
     pub fn source(&self, body: Option<&str>, app: &App) -> Result<Source, Failure> {
-        let given = body.filter(|body| *body != "-");
-        let template = |text: &str| {
-            Payload::parse(text.as_bytes())
-                .map_err(|error| usage(error.to_string()).tip("without -T text is sent as it is"))
-        };
-        if let Some(body) = given {
-            if !self.input.input.is_empty() {
-                return Err(usage("a body and --input: one of them is enough"));
-            }
-            let left = self.count.unwrap_or(1);
-            if app.global.json {
-                let record = Record::from_json(body.as_bytes()).map_err(|error| {
-                    usage(format!("BODY is not an envelope: {error}"))
-                        .tip("without --json it is sent as it is")
-                })?;
-                return Ok(Source::Given { record, template: None, left });
-            }
-            let template = self.template.then(|| template(body)).transpose()?;
-            return Ok(Source::Given { record: Record::of(body.to_owned()), template, left });
-        }
-        if app.asks && self.input.input.is_empty() && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-            app.printer.status("one record per line, Ctrl-D ends");
-        }
-        let feed = Feed::start(self.input.records(app.global.json));
-        Ok(Source::Feed { feed, template: self.template, left: self.count })
-    }
-}
-
-/// Where records come from.
-#[derive(Debug)]
-pub enum Source {
-    /// The command line.
-    Given {
-        /// It.
-        record: Record,
-        /// Its value, with blanks.
-        template: Option<Payload>,
-        /// Copies to be made.
-        left: u64,
-    },
-    /// stdin or files.
-    Feed {
-        /// Them.
-        feed: Feed,
-        /// Values have blanks.
-        template: bool,
-        /// Records to be taken still.
-        left: Option<u64>,
-    },
-}
-
-/// Copies that are made at once.
-const COPIES_MAX: u64 = 512;
-
-impl Source {
-    /// True if records have lines to be named by.
-    fn has_lines(&self) -> bool {
-        matches!(self, Self::Feed { .. })
-    }
-
-    async fn next(&mut self, number: u64, rng: &mut Rng) -> Option<Vec<Item>> {
-        match self {
-            Self::Given { record, template, left } => {
-                let copies = (*left).min(COPIES_MAX);
-                *left -= copies;
-                let item = |at| {
-                    let mut record = record.clone();
-                    if let Some(template) = template {
-                        record.value = Some(template.fill(number + at + 1, Timestamp::now(), rng).into());
-                    }
-                    Item { line: number + at + 1, record: Ok(record) }
-                };
-                (copies > 0).then(|| (0..copies).map(item).collect())
-            }
-            Self::Feed { left: Some(0), .. } => None,
-            Self::Feed { feed, template, left } => {
-                let mut batch = feed.next().await?;
-                if let Some(left) = left {
-                    batch.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
-                    *left -= batch.len() as u64;
-                }
-                if *template {
-                    for (at, item) in batch.iter_mut().enumerate() {
-                        fill(item, number + at as u64 + 1, rng);
-                    }
-                }
-                Some(batch)
-            }
-        }
-    }
-}
-
-fn fill(item: &mut Item, number: u64, rng: &mut Rng) {
-    let Ok(record) = &mut item.record else { return };
-    match Payload::parse(record.value.as_deref().unwrap_or_default()) {
-        Ok(payload) => record.value = Some(payload.fill(number, Timestamp::now(), rng).into()),
-        Err(error) => item.record = Err(usage(format!("line {}: {error}", item.line))),
+        Source::open(body, &self.input, (self.count, self.template), app)
     }
 }
 
@@ -267,7 +170,7 @@ impl<'a> Outgoing<'a> {
     /// # Errors
     /// The connection is lost for good, or the broker closed the channel.
     pub async fn run(mut self, mut source: Source, route: Route<'_>) -> anyhow::Result<Tally> {
-        self.lines.named = source.has_lines();
+        self.lines.are_named = source.has_lines();
         let mut rng = Rng::new();
         let mut number = 0;
         loop {
@@ -314,7 +217,7 @@ impl<'a> Outgoing<'a> {
         let message = self
             .shape
             .message(record, routing_key)
-            .map_err(|why| usage(if self.lines.named { format!("line {line}: {why}") } else { why }))?;
+            .map_err(|why| usage(if self.lines.are_named { format!("line {line}: {why}") } else { why }))?;
         if Shape::is_plain(record) {
             self.plain = Some(message.properties.clone());
         }
@@ -323,7 +226,7 @@ impl<'a> Outgoing<'a> {
 
     async fn publish(&mut self, message: Message, record: Record, line: u64) -> anyhow::Result<()> {
         if let Some((rate, since)) = &self.pace
-            && let Some(start) = rate.start(self.lines.sent)
+            && let Some(start) = rate.start(self.lines.sent())
         {
             let due = *since + start;
             if due > Instant::now() {
@@ -340,7 +243,7 @@ impl<'a> Outgoing<'a> {
                 Ok(())
             }
             Err(error @ (client::Error::TooLong(_) | client::Error::Properties { .. })) => {
-                let place = if self.lines.named { format!("line {line}: ") } else { String::new() };
+                let place = if self.lines.are_named { format!("line {line}: ") } else { String::new() };
                 self.refuse(Failure::new(Exit::Usage, format!("{place}{error}")), line);
                 Ok(())
             }
@@ -351,10 +254,10 @@ impl<'a> Outgoing<'a> {
     /// The end of everything, with what is in doubt.
     fn failed(&self, error: &client::Error) -> Failure {
         let mut failure = self.broker.failure(error);
-        let settled = self.lines.sent.saturating_sub(self.publisher.waiting() as u64);
-        if self.lines.sent > 1 {
+        let settled = self.lines.sent().saturating_sub(self.publisher.waiting() as u64);
+        if self.lines.sent() > 1 {
             failure.message =
-                format!("{}; {settled} of {} records were answered", failure.message, self.lines.sent);
+                format!("{}; {settled} of {} records were answered", failure.message, self.lines.sent());
         }
         failure
     }
@@ -364,7 +267,7 @@ impl<'a> Outgoing<'a> {
         self.tally.refused += 1;
         if self.tally.first.is_none() {
             let place =
-                if self.lines.named { format!("at line {line}") } else { format!("was number {line}") };
+                if self.lines.are_named { format!("at line {line}") } else { format!("was number {line}") };
             self.tally.first = Some((failure.exit, place));
             self.app.report(&failure.into());
         }
@@ -391,7 +294,7 @@ impl<'a> Outgoing<'a> {
                     }
                 }
                 Reason::Rejected => {
-                    let place = if self.lines.named { format!("line {line}: ") } else { String::new() };
+                    let place = if self.lines.are_named { format!("line {line}: ") } else { String::new() };
                     let why = "the broker did not take the message: the queue is full, most likely";
                     Failure::new(Exit::Failed, format!("{place}{why}"))
                 }
@@ -405,38 +308,6 @@ impl<'a> Outgoing<'a> {
             tee.write(settled)?;
         }
         Ok(())
-    }
-}
-
-/// Which line a message came from: they differ only where lines were empty or refused.
-#[derive(Debug, Default)]
-struct Lines {
-    /// There are lines.
-    named: bool,
-    sent: u64,
-    /// From this message on, the line is so much larger than its number.
-    steps: VecDeque<(u64, u64)>,
-}
-
-impl Lines {
-    fn note(&mut self, id: u64, line: u64) {
-        self.sent = id + 1;
-        let ahead = line.saturating_sub(id);
-        if self.steps.back().is_none_or(|(_, last)| *last != ahead) {
-            self.steps.push_back((id, ahead));
-        }
-    }
-
-    fn of(&self, id: u64) -> u64 {
-        let step = self.steps.iter().rev().find(|(from, _)| *from <= id);
-        id + step.map_or(1, |(_, ahead)| *ahead)
-    }
-
-    /// Messages below are of no interest any more.
-    fn forget(&mut self, settled: u64) {
-        while self.steps.get(1).is_some_and(|(from, _)| *from <= settled) {
-            self.steps.pop_front();
-        }
     }
 }
 
@@ -473,23 +344,5 @@ pub fn summary(app: &App, taken: u64, whereto: &str) {
     if app.printer.look().format != Format::Json {
         let noun = if taken == 1 { "message" } else { "messages" };
         app.printer.status(&format!("{taken} {noun} → {whereto}"));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_found_again_over_gaps() {
-        let mut lines = Lines::default();
-        for (id, line) in [(0, 1), (1, 2), (2, 4), (3, 5), (4, 9)] {
-            lines.note(id, line);
-        }
-        assert_eq!([0, 1, 2, 3, 4].map(|id| lines.of(id)), [1, 2, 4, 5, 9]);
-        assert_eq!(lines.steps.len(), 3);
-        lines.forget(3);
-        assert_eq!([3, 4].map(|id| lines.of(id)), [5, 9]);
-        assert_eq!(lines.steps.len(), 2);
     }
 }

@@ -8,6 +8,7 @@ use super::header;
 use crate::backoff::Backoff;
 use crate::cli::app::App;
 use crate::cli::completions;
+use crate::cli::confirm::SureArgs;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::mq::client::{Channel, Connection, Declared, Error};
@@ -340,31 +341,6 @@ async fn bound(args: &BindArgs, binds: bool, table: &TableBuf, line: &Line<'_>) 
                 .queue_unbind(queue::Unbind { queue, exchange, routing_key, arguments, ..Default::default() })
                 .await
         }
-    }
-}
-
-/// What is asked before something is gone.
-#[derive(Debug, Clone, clap::Args)]
-pub struct SureArgs {
-    /// Do not ask
-    #[arg(short, long)]
-    pub yes: bool,
-    /// Say what would go, and leave it
-    #[arg(long, conflicts_with = "yes")]
-    pub dry_run: bool,
-}
-
-impl SureArgs {
-    /// True if it is to be done.
-    ///
-    /// # Errors
-    /// Usage: there is nobody to ask.
-    fn is_sure(&self, what: &str, app: &App) -> Result<bool, Failure> {
-        if self.dry_run {
-            app.printer.note(&format!("would {what}"));
-            return Ok(false);
-        }
-        Ok(self.yes || crate::cli::confirm::confirm(&format!("{what}?"))?)
     }
 }
 

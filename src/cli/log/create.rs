@@ -1,0 +1,118 @@
+//! `bandy log create`: a topic that is to be there.
+
+use std::time::Duration;
+
+use super::connect::{Log, word};
+use crate::cli::app::App;
+use crate::cli::connect::ConnectArgs;
+use crate::cli::exit::{Exit, Failure};
+use crate::log::client::{Cluster, Error, admin};
+use crate::log::wire::ErrorCode;
+use crate::shutdown::Shutdown;
+use crate::units::{parse_duration, parse_size};
+
+/// Arguments of `log create`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  bandy log create orders
+  bandy log create orders --partitions 6 --replicas 3 --retention 7d
+  bandy log create users --compact -c min.cleanable.dirty.ratio=0.1
+
+It is no error if it is there already, with as many partitions as asked for.
+
+Exit: 0 it is there · 1 it is there with another number of partitions · see 'bandy help exit-codes'")]
+pub struct Args {
+    /// Topic to create
+    pub topic: String,
+    /// So many partitions, instead of the broker's default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..), help_heading = "Topic")]
+    pub partitions: Option<i32>,
+    /// So many replicas of each, instead of the broker's default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..), help_heading = "Topic")]
+    pub replicas: Option<i16>,
+    /// Delete records older than this
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Topic")]
+    pub retention: Option<Duration>,
+    /// Delete the oldest records of a partition over this size
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Topic")]
+    pub retention_bytes: Option<u64>,
+    /// Keep the newest record of each key
+    #[arg(long, help_heading = "Topic")]
+    pub compact: bool,
+    /// Any other setting: NAME=VALUE (repeatable)
+    #[arg(short, long = "config", value_name = "NAME=VALUE", help_heading = "Topic")]
+    pub configs: Vec<String>,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+impl Args {
+    fn topic(&self) -> Result<admin::NewTopic, Failure> {
+        let mut configs = Vec::new();
+        let mut set = |name: &str, value: String| configs.push((name.to_owned(), value));
+        if let Some(retention) = self.retention {
+            set("retention.ms", retention.as_millis().to_string());
+        }
+        if let Some(bytes) = self.retention_bytes {
+            set("retention.bytes", bytes.to_string());
+        }
+        if self.compact {
+            set("cleanup.policy", "compact".to_owned());
+        }
+        for text in &self.configs {
+            let (name, value) = text.split_once('=').ok_or_else(|| {
+                Failure::new(Exit::Usage, format!("'{text}' is not a setting")).tip("write NAME=VALUE")
+            })?;
+            set(name, value.to_owned());
+        }
+        let (partitions, replicas) = (self.partitions.unwrap_or(-1), self.replicas.unwrap_or(-1));
+        Ok(admin::NewTopic { name: self.topic.clone(), partitions, replicas, configs })
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The endpoint's; it is there with other settings, or may not be made.
+pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    app.client(args.connect.timeout, async {
+        let topic = args.topic()?;
+        let log = Log::resolve(&args.connect, app, "create")?;
+        let shutdown = Shutdown::new();
+        let cluster = log.open(&shutdown).await?;
+        match admin::create_topic(&cluster, &topic).await {
+            Ok(()) => app.printer.status(&format!("the topic {} is there", args.topic)),
+            Err(error) if error.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS) => {
+                is_the_same(args, &log, &cluster).await?;
+                app.printer.status(&format!("the topic {} was there already", args.topic));
+            }
+            Err(error) => return Err(refusal(&error, args, &log).into()),
+        }
+        Ok(Exit::Done)
+    })
+}
+
+fn refusal(error: &Error, args: &Args, log: &Log) -> Failure {
+    let failure = log.failure(error);
+    match error.code() {
+        Some(ErrorCode::INVALID_REPLICATION_FACTOR) => failure.tip("bandy log ls nodes    shows the brokers"),
+        Some(ErrorCode::INVALID_TOPIC_EXCEPTION) => {
+            failure.tip(format!("'{}' is no name for a topic: letters, digits, '.', '_' and '-'", args.topic))
+        }
+        _ => failure,
+    }
+}
+
+/// The number of partitions is what others rely on: it must be as asked for.
+async fn is_the_same(args: &Args, log: &Log, cluster: &Cluster) -> Result<(), Failure> {
+    let Some(wanted) = args.partitions else { return Ok(()) };
+    let topic = cluster.topic(&args.topic, false).await.map_err(|error| log.failure(&error))?;
+    let count = topic.partitions.len();
+    if usize::try_from(wanted) == Ok(count) {
+        return Ok(());
+    }
+    let text = format!("topic '{}' is at {} with {count} partitions, not {wanted}", args.topic, log.url);
+    Err(Failure::new(Exit::Failed, text)
+        .tip(format!("bandy log rm {}    removes it, with what is in it", word(&args.topic))))
+}

@@ -1,0 +1,225 @@
+//! `bandy log ls`: topics, groups, nodes.
+
+use clap::ValueEnum;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::complete;
+use super::connect::Log;
+use crate::cli::app::App;
+use crate::cli::completions;
+use crate::cli::connect::ConnectArgs;
+use crate::cli::exit::{Exit, Failure};
+use crate::log::client::{Cluster, Error, admin};
+use crate::log::wire::ErrorCode;
+use crate::output::Column;
+use crate::shutdown::Shutdown;
+
+/// Arguments of `log ls`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  bandy log ls                   topics: partitions, records, bytes, times of the oldest and newest record
+  bandy log ls topics orders     one of them
+  bandy log ls groups
+  bandy log ls nodes --json
+
+Records are counted by offsets: compaction and transactions leave holes that count, too.
+
+Exit: 0 listed · 5 none of that name · see 'bandy help exit-codes'")]
+pub struct Args {
+    /// What to list
+    #[arg(default_value = "topics", hide_default_value = false)]
+    pub what: What,
+    /// Only these
+    #[arg(value_name = "NAME", add = completions::remote(complete::topics))]
+    pub names: Vec<String>,
+    /// Topics that the brokers keep their own state in, too
+    #[arg(short, long)]
+    pub all: bool,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// What there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// Topics
+    Topics,
+    /// Groups of readers
+    Groups,
+    /// Brokers
+    Nodes,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The endpoint's; none of that name.
+pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    app.client(args.connect.timeout, async {
+        let log = Log::resolve(&args.connect, app, "ls")?;
+        let shutdown = Shutdown::new();
+        let cluster = log.open(&shutdown).await?;
+        match args.what {
+            What::Topics => topics(args, app, &log, &cluster).await,
+            What::Groups => groups(args, app, &log, &cluster).await,
+            What::Nodes => nodes(args, app, &log, &cluster).await,
+        }
+    })
+}
+
+#[derive(Serialize)]
+struct Topic<'a> {
+    topic: &'a str,
+    parts: usize,
+    records: i64,
+    bytes: Option<i64>,
+    oldest: Option<i64>,
+    newest: Option<i64>,
+}
+
+fn time(value: &Value) -> String {
+    let time = value.as_i64().and_then(|time| jiff::Timestamp::from_millisecond(time).ok());
+    time.map_or_else(|| "-".to_owned(), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+fn bytes(value: &Value) -> String {
+    value.as_i64().map_or_else(|| "-".to_owned(), |bytes| bytes.to_string())
+}
+
+async fn topics(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow::Result<Exit> {
+    let failed = |error: Error| log.failure(&error);
+    let named: Vec<&str> = args.names.iter().map(String::as_str).collect();
+    let response =
+        cluster.metadata((!named.is_empty()).then_some(&named[..]), false).await.map_err(failed)?;
+    let mut names: Vec<String> = Vec::new();
+    for topic in response.topics {
+        let name = topic.name.unwrap_or_default();
+        if topic.error_code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            || topic.error_code == ErrorCode::INVALID_TOPIC_EXCEPTION
+        {
+            let error = Error::NoTopic(name.clone());
+            let failure = log.about(&error, &name, cluster).await;
+            return Err(Failure { tips: vec!["see all of them: bandy log ls".to_owned()], ..failure }.into());
+        }
+        if !topic.is_internal || args.all || !named.is_empty() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    let known = names.iter().filter_map(|name| cluster.known(name));
+    let places: Vec<(String, i32)> = known
+        .flat_map(|topic| {
+            topic.partitions.iter().map(|it| (topic.name.clone(), it.index)).collect::<Vec<_>>()
+        })
+        .collect();
+    let (start, end, oldest) = futures_util::future::try_join3(
+        admin::offsets(cluster, &places, admin::At::Start),
+        admin::offsets(cluster, &places, admin::At::End),
+        admin::offsets(cluster, &places, admin::At::Time(0)),
+    )
+    .await
+    .map_err(failed)?;
+    // Not all brokers know these two, and not everybody may ask.
+    let newest = admin::offsets(cluster, &places, admin::At::Newest).await.unwrap_or_default();
+    let sizes = admin::sizes(cluster).await.ok();
+    let columns = [
+        Column::left("topic"),
+        Column::right("parts"),
+        Column::right("records"),
+        Column::right("bytes").shown(bytes),
+        Column::left("oldest").shown(time),
+        Column::left("newest").shown(time),
+    ];
+    let mut list = app.printer.list(&columns);
+    for name in &names {
+        let own = || places.iter().filter(|(topic, _)| topic == name);
+        let of = |place: &(String, i32)| {
+            let offset =
+                |found: &std::collections::HashMap<_, admin::Found>| found.get(place).map(|it| it.offset);
+            offset(&end).unwrap_or(0) - offset(&start).unwrap_or(0)
+        };
+        let times = |found: &std::collections::HashMap<(String, i32), admin::Found>| {
+            own()
+                .filter_map(|it| found.get(it))
+                .map(|it| it.timestamp)
+                .filter(|it| *it >= 0)
+                .collect::<Vec<_>>()
+        };
+        list.row(&Topic {
+            topic: name,
+            parts: own().count(),
+            records: own().map(of).sum(),
+            bytes: sizes.as_ref().map(|sizes| own().filter_map(|place| sizes.get(place)).sum()),
+            oldest: times(&oldest).into_iter().min(),
+            newest: times(&newest).into_iter().max(),
+        })?;
+    }
+    list.finish()?;
+    Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct Group<'a> {
+    group: &'a str,
+    state: &'a str,
+    r#type: &'a str,
+    protocol: &'a str,
+}
+
+async fn groups(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow::Result<Exit> {
+    cluster.metadata(Some(&[]), false).await.map_err(|error| log.failure(&error))?;
+    let groups = admin::groups(cluster).await.map_err(|error| log.failure(&error))?;
+    if let Some(missing) = args.names.iter().find(|name| !groups.iter().any(|it| it.group_id == **name)) {
+        let text = format!("no group '{missing}' among {} at {}", groups.len(), log.url);
+        return Err(Failure::new(Exit::NotFound, text).tip("see all of them: bandy log ls groups").into());
+    }
+    let columns =
+        [Column::left("group"), Column::left("state"), Column::left("type"), Column::left("protocol")];
+    let mut list = app.printer.list(&columns);
+    for group in groups.iter().filter(|it| args.names.is_empty() || args.names.contains(&it.group_id)) {
+        list.row(&Group {
+            group: &group.group_id,
+            state: &group.group_state,
+            r#type: &group.group_type,
+            protocol: &group.protocol_type,
+        })?;
+    }
+    list.finish()?;
+    Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct Node<'a> {
+    node: i32,
+    host: &'a str,
+    port: u16,
+    rack: Option<&'a str>,
+    controller: bool,
+}
+
+async fn nodes(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow::Result<Exit> {
+    cluster.metadata(Some(&[]), false).await.map_err(|error| log.failure(&error))?;
+    let columns = [
+        Column::right("node"),
+        Column::left("host"),
+        Column::right("port"),
+        Column::left("rack"),
+        Column::left("controller"),
+    ];
+    let mut list = app.printer.list(&columns);
+    let (mut nodes, controller) = (cluster.nodes(), cluster.controller_id());
+    nodes.sort_by_key(|node| node.id);
+    for node in nodes.iter().filter(|it| args.names.is_empty() || args.names.contains(&it.id.to_string())) {
+        list.row(&Node {
+            node: node.id,
+            host: &node.host,
+            port: node.port,
+            rack: node.rack.as_deref(),
+            controller: node.id == controller,
+        })?;
+    }
+    list.finish()?;
+    Ok(Exit::Done)
+}

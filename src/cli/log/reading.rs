@@ -1,0 +1,250 @@
+//! What `consume` and `tail` share: batches as they come, within bounds, each record written as the flags have it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
+
+use super::connect::Log;
+use crate::cli::app::App;
+use crate::cli::exit::Exit;
+use crate::cli::pipe::Reader;
+use crate::cli::records::{Delimiter, delimiter};
+use crate::log::client::{Consumer, Fetched};
+use crate::output::{Format, Records, Separators, WriteError};
+use crate::record::{Embed, Record};
+use crate::storage::Record as Stored;
+use crate::units::parse_duration;
+
+/// How long, and how it is printed.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ReadArgs {
+    /// Stop normally after this long
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration, help_heading = "Reading")]
+    pub duration: Option<Duration>,
+    /// Stop normally after this long without a record
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Reading")]
+    pub idle: Option<Duration>,
+    /// Records of open and aborted transactions, too
+    #[arg(long, help_heading = "Reading")]
+    pub uncommitted: bool,
+    /// What stands between key and value; without it there are no keys
+    #[arg(short = 'K', long, value_name = "TEXT", value_parser = delimiter, help_heading = "Output")]
+    pub key_delim: Option<Delimiter>,
+    /// What stands after each record [default: \n]
+    #[arg(short = 'D', long, value_name = "TEXT", value_parser = delimiter, help_heading = "Output")]
+    pub delim: Option<Delimiter>,
+    /// A NUL byte stands after each record
+    #[arg(short = '0', long, conflicts_with = "delim", help_heading = "Output")]
+    pub null: bool,
+    /// With --json, a value that is JSON stands there as JSON
+    #[arg(long, help_heading = "Output")]
+    pub parse: bool,
+}
+
+impl ReadArgs {
+    fn separators(&self) -> Separators {
+        let mut separators = Separators::default();
+        if self.null {
+            separators.record = vec![0];
+        } else if let Some(delimiter) = &self.delim {
+            separators.record.clone_from(&delimiter.0);
+        }
+        separators.key = self.key_delim.as_ref().map(|delimiter| delimiter.0.clone());
+        separators
+    }
+}
+
+/// Why there is nothing more to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// As many as were asked for.
+    Count,
+    /// Everything was read.
+    Everything,
+    /// `--for` or `--idle`.
+    Passed,
+    /// Whoever reads our output has had enough.
+    ReaderGone,
+}
+
+/// Writes records of fetched batches.
+pub struct Writing<'a> {
+    app: &'a App,
+    records: Records<'a>,
+    separators: Separators,
+    /// Nothing but keys and values is printed, as they are: no record has to be put together for that.
+    is_raw: bool,
+    raw: Vec<u8>,
+    /// Put together anew for every record that is not raw.
+    record: Record,
+    left: Option<u64>,
+}
+
+/// Raw output is handed on in pieces of so many bytes.
+const RAW_BYTES: usize = 64 << 10;
+
+impl<'a> Writing<'a> {
+    /// Writes at most `count` records.
+    pub fn new(args: &ReadArgs, count: Option<u64>, app: &'a App) -> Self {
+        let separators = args.separators();
+        let format = &app.printer.look().format;
+        let is_value = *format == Format::Value || *format == Format::Auto;
+        let is_raw = is_value && !app.printer.is_terminal();
+        let embed = if args.parse { Embed::IfJson } else { Embed::Never };
+        let records = app.printer.records(separators.clone(), embed);
+        let origin = vec![("topic", Value::Null), ("partition", Value::Null), ("offset", Value::Null)];
+        let record = Record { provenance: origin, ..Record::default() };
+        Self { app, records, separators, is_raw, raw: Vec::new(), record, left: count }
+    }
+
+    /// Writes the records of a batch that are wanted; false when there are enough.
+    fn batch(&mut self, fetched: &Fetched, log: &Log) -> anyhow::Result<bool> {
+        if !self.is_raw {
+            self.record.provenance[0].1 = Value::from(&*fetched.topic);
+            self.record.provenance[1].1 = fetched.partition.into();
+        }
+        for record in fetched.batch.records() {
+            let record = record.map_err(|error| {
+                let place = format!("topic '{}' partition {}", fetched.topic, fetched.partition);
+                crate::cli::exit::Failure::new(Exit::Failed, format!("{}: {place}: {error}", log.url))
+            })?;
+            if record.offset < fetched.from {
+                continue;
+            }
+            if fetched.to.is_some_and(|to| record.offset >= to) {
+                break;
+            }
+            if self.left == Some(0) {
+                return Ok(false);
+            }
+            self.left = self.left.map(|left| left - 1);
+            if self.is_raw { self.raw(&record)? } else { self.one(&record, fetched)? }
+        }
+        Ok(self.left != Some(0))
+    }
+
+    fn raw(&mut self, record: &Stored<'_>) -> Result<(), WriteError> {
+        if let Some(delimiter) = &self.separators.key {
+            self.raw.extend_from_slice(record.key.unwrap_or_default());
+            self.raw.extend_from_slice(delimiter);
+        }
+        self.raw.extend_from_slice(record.value.unwrap_or_default());
+        self.raw.extend_from_slice(&self.separators.record);
+        if self.raw.len() >= RAW_BYTES { self.pass_on() } else { Ok(()) }
+    }
+
+    fn one(&mut self, stored: &Stored<'_>, fetched: &Fetched) -> Result<(), WriteError> {
+        let body = fetched.batch.body();
+        let record = &mut self.record;
+        record.key = stored.key.map(|key| body.slice_ref(key));
+        record.value = stored.value.map(|value| body.slice_ref(value));
+        record.timestamp = (stored.timestamp >= 0).then_some(stored.timestamp);
+        record.headers.clear();
+        let headers = stored.headers.iter();
+        record.headers.extend(headers.map(|(name, value)| {
+            (String::from_utf8_lossy(name).into_owned(), value.map(|value| body.slice_ref(value)))
+        }));
+        record.provenance[2].1 = stored.offset.into();
+        self.records.write(record)
+    }
+
+    fn pass_on(&mut self) -> Result<(), WriteError> {
+        let written = self.app.printer.bytes(&self.raw);
+        self.raw.clear();
+        written
+    }
+
+    /// Everything out, so that the reader has it while we wait.
+    fn flush(&mut self) -> Result<(), WriteError> {
+        if !self.raw.is_empty() {
+            self.pass_on()?;
+        }
+        self.app.printer.flush()
+    }
+
+    /// Reads to an end.
+    ///
+    /// # Errors
+    /// The cluster's; output that cannot be written.
+    pub async fn run(
+        &mut self,
+        consumer: &mut Consumer,
+        args: &ReadArgs,
+        until: Option<Instant>,
+        log: &Log,
+    ) -> anyhow::Result<End> {
+        match self.read(consumer, args, until, log).await {
+            Err(error) if matches!(error.downcast_ref(), Some(WriteError::ReaderGone)) => Ok(End::ReaderGone),
+            result => result,
+        }
+    }
+
+    async fn read(
+        &mut self,
+        consumer: &mut Consumer,
+        args: &ReadArgs,
+        until: Option<Instant>,
+        log: &Log,
+    ) -> anyhow::Result<End> {
+        if self.left == Some(0) {
+            return Ok(End::Count);
+        }
+        let reader = Reader::of_stdout();
+        let gone = async {
+            match &reader {
+                Some(reader) => reader.gone().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(gone);
+        let mut active = Instant::now();
+        loop {
+            if !consumer.has_ready() {
+                self.flush()?;
+            }
+            let idle = args.idle.and_then(|idle| active.checked_add(idle));
+            let end = [until, idle].into_iter().flatten().min();
+            let fetched = tokio::select! {
+                biased;
+                fetched = consumer.next() => fetched.map_err(|error| log.failure(&error))?,
+                () = &mut gone => return Ok(End::ReaderGone),
+                () = at(end) => {
+                    self.flush()?;
+                    return Ok(End::Passed);
+                }
+            };
+            for gap in consumer.gaps() {
+                let place = format!("topic '{}' partition {}", gap.topic, gap.partition);
+                self.app
+                    .printer
+                    .warn(&format!("{place} has no offset {}: reading goes on at {}", gap.from, gap.to));
+            }
+            let Some(fetched) = fetched else {
+                self.flush()?;
+                return Ok(End::Everything);
+            };
+            active = Instant::now();
+            if !self.batch(&fetched, log)? {
+                self.flush()?;
+                return Ok(End::Count);
+            }
+            if until.is_some_and(|until| active >= until) {
+                self.flush()?;
+                return Ok(End::Passed);
+            }
+        }
+    }
+
+    /// Records that were asked for and have not come.
+    pub fn left(&self) -> Option<u64> {
+        self.left
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

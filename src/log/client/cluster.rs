@@ -1,0 +1,429 @@
+//! Who leads what: metadata of the cluster, and a connection to each broker that is needed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Config, Connection, Error};
+use crate::backoff::Delays;
+use crate::log::wire::api::find_coordinator::FindCoordinatorRequest;
+use crate::log::wire::api::metadata::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic,
+};
+use crate::log::wire::{ApiKey, ErrorCode, Request, Uuid};
+use crate::shutdown::Shutdown;
+use crate::transport::Address;
+
+/// A broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its id.
+    pub id: i32,
+    /// Host name, as the broker tells clients.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Rack or zone.
+    pub rack: Option<String>,
+}
+
+/// A topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: String,
+    /// Its id; zero if the broker tells none.
+    pub id: Uuid,
+    /// The brokers keep their own state in it.
+    pub is_internal: bool,
+    /// By number, without gaps.
+    pub partitions: Vec<PartitionInfo>,
+}
+
+/// A partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionInfo {
+    /// Its number.
+    pub index: i32,
+    /// Its leader; -1 for none.
+    pub leader: i32,
+    /// Epoch of the leader, or -1.
+    pub epoch: i32,
+    /// All replicas.
+    pub replicas: Vec<i32>,
+    /// Those in sync.
+    pub in_sync: Vec<i32>,
+}
+
+/// Whose coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coordinates {
+    /// A group's.
+    Group,
+    /// A transactional producer's.
+    Transaction,
+}
+
+/// A cluster, with connections to its brokers. Clones share both.
+#[derive(Clone)]
+pub struct Cluster(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    shutdown: Shutdown,
+    state: Mutex<State>,
+    /// Held while connecting, so that two who need a broker share one connection.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    bootstrap: Option<Connection>,
+    connections: HashMap<i32, Connection>,
+    nodes: Vec<NodeInfo>,
+    controller: i32,
+    cluster_id: Option<String>,
+    topics: HashMap<String, Arc<TopicInfo>>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("nodes", &self.nodes()).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Connects to the first bootstrap broker that answers. Tasks of connections run until all clones are dropped.
+    ///
+    /// # Errors
+    /// None answered: the last one's reason.
+    pub async fn open(config: Config, shutdown: &Shutdown) -> Result<Self, Error> {
+        let inner = Inner {
+            config,
+            shutdown: shutdown.clone(),
+            state: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+        };
+        let cluster = Self(Arc::new(inner));
+        cluster.any().await?;
+        Ok(cluster)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it was opened.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The brokers, as of the last metadata.
+    pub fn nodes(&self) -> Vec<NodeInfo> {
+        self.state().nodes.clone()
+    }
+
+    /// The node that administers the cluster, or -1, as of the last metadata.
+    pub fn controller_id(&self) -> i32 {
+        self.state().controller
+    }
+
+    /// Id of the cluster, as of the last metadata.
+    pub fn cluster_id(&self) -> Option<String> {
+        self.state().cluster_id.clone()
+    }
+
+    /// What is known of a topic, without asking.
+    pub fn known(&self, topic: &str) -> Option<Arc<TopicInfo>> {
+        self.state().topics.get(topic).cloned()
+    }
+
+    /// Asks for the topic again before it is used next: what is known of its leaders was wrong.
+    pub(super) fn forget(&self, topic: &str) {
+        self.state().topics.remove(topic);
+    }
+
+    /// A connection to whichever broker there is one to; else to the first bootstrap broker, or known one, that answers.
+    ///
+    /// # Errors
+    /// None answers: the last one's reason.
+    pub async fn any(&self) -> Result<Connection, Error> {
+        if let Some(connection) = self.open_already() {
+            return Ok(connection);
+        }
+        let _one = self.0.connecting.lock().await;
+        if let Some(connection) = self.open_already() {
+            return Ok(connection);
+        }
+        let known = self.nodes().into_iter().map(|node| Address::Tcp { host: node.host, port: node.port });
+        let known: Vec<Address> = if self.is_behind_one_socket() { Vec::new() } else { known.collect() };
+        let mut last = Error::Closed;
+        for address in self.0.config.bootstrap.iter().chain(&known) {
+            match Connection::open(address, &self.0.config, &self.0.shutdown).await {
+                Ok(connection) => {
+                    self.state().bootstrap = Some(connection.clone());
+                    return Ok(connection);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn open_already(&self) -> Option<Connection> {
+        let state = self.state();
+        let mut all = state.bootstrap.iter().chain(state.connections.values());
+        all.find(|connection| connection.ended().is_none()).cloned()
+    }
+
+    /// A Unix socket has one broker behind it, whatever address that tells to others.
+    fn is_behind_one_socket(&self) -> bool {
+        matches!(self.0.config.bootstrap.as_slice(), [Address::Unix(_) | Address::Mem(_)])
+    }
+
+    /// A connection to a broker.
+    ///
+    /// # Errors
+    /// No such broker is known, or it does not answer.
+    pub async fn node(&self, id: i32) -> Result<Connection, Error> {
+        if let Some(connection) = self.open_to(id) {
+            return Ok(connection);
+        }
+        let _one = self.0.connecting.lock().await;
+        if let Some(connection) = self.open_to(id) {
+            return Ok(connection);
+        }
+        let config = &self.0.config;
+        let address = {
+            let state = self.state();
+            let node = state.nodes.iter().find(|node| node.id == id);
+            let node = node.ok_or_else(|| Error::NotReady(format!("the cluster has no broker {id}")))?;
+            match self.is_behind_one_socket() {
+                true => config.bootstrap[0].clone(),
+                false => Address::Tcp { host: node.host.clone(), port: node.port },
+            }
+        };
+        let connection = Connection::open(&address, config, &self.0.shutdown).await?;
+        self.state().connections.insert(id, connection.clone());
+        Ok(connection)
+    }
+
+    /// The connection to a broker that there is. A cluster of one broker is spoken to over the first connection.
+    fn open_to(&self, id: i32) -> Option<Connection> {
+        let mut state = self.state();
+        if let Some(connection) = state.connections.get(&id).filter(|it| it.ended().is_none()) {
+            return Some(connection.clone());
+        }
+        let node = state.nodes.iter().find(|node| node.id == id)?;
+        let own = Address::Tcp { host: node.host.clone(), port: node.port };
+        let is_first = state.nodes.len() == 1 || self.0.config.bootstrap.as_slice() == [own];
+        let first = state.bootstrap.clone().filter(|it| is_first && it.ended().is_none())?;
+        state.connections.insert(id, first.clone());
+        Some(first)
+    }
+
+    /// Asks for topics; `None` for all. Missing ones are made if `create` says so and the broker does.
+    ///
+    /// # Errors
+    /// No broker answers. What is wrong with single topics is in the answer.
+    pub async fn metadata(&self, topics: Option<&[&str]>, create: bool) -> Result<MetadataResponse, Error> {
+        let named =
+            |name: &&str| MetadataRequestTopic { name: Some((*name).to_owned()), ..Default::default() };
+        let topics = topics.map(|topics| topics.iter().map(named).collect());
+        let request = MetadataRequest { topics, allow_auto_topic_creation: create, ..Default::default() };
+        let response = self.any().await?.ask(&request).await?;
+        let mut state = self.state();
+        let node = |broker: &crate::log::wire::api::metadata::MetadataResponseBroker| NodeInfo {
+            id: broker.node_id,
+            host: broker.host.clone(),
+            port: u16::try_from(broker.port).unwrap_or_default(),
+            rack: broker.rack.clone(),
+        };
+        let nodes: Vec<NodeInfo> = response.brokers.iter().map(node).collect();
+        if nodes != state.nodes {
+            let moved: Vec<i32> =
+                state.nodes.iter().filter(|old| !nodes.contains(old)).map(|old| old.id).collect();
+            for id in moved {
+                state.connections.remove(&id);
+            }
+        }
+        (state.nodes, state.controller) = (nodes, response.controller_id);
+        state.cluster_id.clone_from(&response.cluster_id);
+        for topic in &response.topics {
+            let Some(name) = &topic.name else { continue };
+            match topic_info(name, topic) {
+                Some(info) => state.topics.insert(name.clone(), Arc::new(info)),
+                None => state.topics.remove(name),
+            };
+        }
+        drop(state);
+        Ok(response)
+    }
+
+    /// A topic, asked for anew.
+    ///
+    /// # Errors
+    /// There is none; the broker says why not; no broker answers.
+    pub async fn topic(&self, name: &str, create: bool) -> Result<Arc<TopicInfo>, Error> {
+        let mut pause = self.retries();
+        loop {
+            let response = self.metadata(Some(&[name]), create).await?;
+            let code =
+                response.topics.first().map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, |it| it.error_code);
+            match (code, self.known(name)) {
+                (ErrorCode::NONE | ErrorCode::REPLICA_NOT_AVAILABLE, Some(topic)) => return Ok(topic),
+                (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, _) if !create => {
+                    return Err(Error::NoTopic(name.to_owned()));
+                }
+                // A topic that is being made has no leaders yet.
+                (code, _) if code.is_retriable() && pause.again().await => {}
+                (code, _) => return Err(Error::refused(ApiKey::Metadata, code, None)),
+            }
+        }
+    }
+
+    /// The leader of a partition, with a connection to it; metadata is asked for when it has none.
+    ///
+    /// # Errors
+    /// No such topic or partition; no leader for as long as it is tried again; the leader does not answer.
+    pub async fn leader(&self, topic: &str, partition: i32) -> Result<(Connection, PartitionInfo), Error> {
+        let mut info = match self.known(topic) {
+            Some(info) => info,
+            None => self.topic(topic, false).await?,
+        };
+        let mut pause = self.retries();
+        loop {
+            let found = usize::try_from(partition).ok().and_then(|index| info.partitions.get(index));
+            let found = found.ok_or_else(|| Error::NoPartition {
+                topic: topic.to_owned(),
+                partition,
+                count: info.partitions.len(),
+            })?;
+            let error = if found.leader < 0 {
+                Error::NotReady(format!("topic '{topic}' partition {partition} has no leader"))
+            } else {
+                match self.node(found.leader).await {
+                    Ok(connection) => return Ok((connection, found.clone())),
+                    Err(error) => error,
+                }
+            };
+            if !error.is_transient() || !pause.again().await {
+                return Err(error);
+            }
+            info = self.topic(topic, false).await?;
+        }
+    }
+
+    /// A connection to the controller, or to any broker that passes on what is for it.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub async fn controller(&self) -> Result<Connection, Error> {
+        if self.nodes().is_empty() {
+            self.metadata(Some(&[]), false).await?;
+        }
+        match self.controller_id() {
+            id if id >= 0 => self.node(id).await,
+            _ => self.any().await,
+        }
+    }
+
+    /// A connection to the coordinator of a group or transactional id.
+    ///
+    /// # Errors
+    /// There is none for as long as it is tried again; no broker answers.
+    pub async fn coordinator(&self, whose: Coordinates, key: &str) -> Result<Connection, Error> {
+        let key_type = match whose {
+            Coordinates::Group => 0,
+            Coordinates::Transaction => 1,
+        };
+        let mut pause = self.retries();
+        loop {
+            if self.nodes().is_empty() {
+                self.metadata(Some(&[]), false).await?;
+            }
+            let any = self.any().await?;
+            let version = any.version::<FindCoordinatorRequest>(i16::MAX)?;
+            let mut request = FindCoordinatorRequest { key_type, ..Default::default() };
+            match version {
+                ..4 => key.clone_into(&mut request.key),
+                4.. => request.coordinator_keys = vec![key.to_owned()],
+            }
+            let response = any.send(&request, version, Duration::ZERO)?.await?;
+            let (code, node_id, said) = match response.coordinators.into_iter().next() {
+                Some(found) => (found.error_code, found.node_id, found.error_message),
+                None => (response.error_code, response.node_id, response.error_message),
+            };
+            let error = match code {
+                ErrorCode::NONE => match self.node(node_id).await {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => error,
+                },
+                code => Error::refused(FindCoordinatorRequest::KEY, code, said),
+            };
+            if !error.is_transient() || !pause.again().await {
+                return Err(error);
+            }
+            self.metadata(Some(&[]), false).await?;
+        }
+    }
+
+    /// Pauses between attempts, for as long as the configuration allows.
+    pub(super) fn retries(&self) -> Pause {
+        let config = &self.0.config;
+        Pause { delays: config.backoff.delays(config.seed), until: Instant::now() + config.retry_for }
+    }
+}
+
+/// Pauses between attempts at something that may yet succeed.
+#[derive(Debug)]
+pub(super) struct Pause {
+    delays: Delays,
+    until: Instant,
+}
+
+impl Pause {
+    /// Waits, and says that it is worth another attempt; false when the time is up.
+    pub(super) async fn again(&mut self) -> bool {
+        let delay = self.delays.next().unwrap_or_default();
+        let next = Instant::now() + delay;
+        if next >= self.until {
+            return false;
+        }
+        tokio::time::sleep_until(next).await;
+        true
+    }
+}
+
+/// A topic without errors, or at least with partitions.
+fn topic_info(name: &str, topic: &MetadataResponseTopic) -> Option<TopicInfo> {
+    if topic.partitions.is_empty() {
+        return None;
+    }
+    let mut partitions: Vec<PartitionInfo> = topic
+        .partitions
+        .iter()
+        .map(|partition| PartitionInfo {
+            index: partition.partition_index,
+            leader: if partition.error_code == ErrorCode::LEADER_NOT_AVAILABLE {
+                -1
+            } else {
+                partition.leader_id
+            },
+            epoch: partition.leader_epoch,
+            replicas: partition.replica_nodes.clone(),
+            in_sync: partition.isr_nodes.clone(),
+        })
+        .collect();
+    partitions.sort_by_key(|partition| partition.index);
+    // Numbers without gaps are relied on as places.
+    let is_whole = partitions.iter().zip(0..).all(|(partition, index)| partition.index == index);
+    is_whole.then(|| TopicInfo {
+        name: name.to_owned(),
+        id: topic.topic_id,
+        is_internal: topic.is_internal,
+        partitions,
+    })
+}

@@ -1,0 +1,49 @@
+//! Logging in with SASL, in the requests of the protocol (KIP-43, KIP-152).
+
+use bytes::Bytes;
+
+use super::{Connection, Credentials, Error, Mechanism};
+use crate::log::wire::api::sasl_authenticate::SaslAuthenticateRequest;
+use crate::log::wire::api::sasl_handshake::SaslHandshakeRequest;
+use crate::log::wire::{ApiKey, ErrorCode};
+use crate::transport::sasl::Plain;
+
+/// Logs in, or says why not.
+pub(super) async fn login(connection: &Connection, credentials: &Credentials) -> Result<(), Error> {
+    let name = credentials.mechanism.name();
+    let handshake = connection.ask(&SaslHandshakeRequest { mechanism: name.to_owned() }).await?;
+    if handshake.error_code == ErrorCode::UNSUPPORTED_SASL_MECHANISM {
+        let offered = handshake.mechanisms.join(", ");
+        return Err(Error::Mechanism { offered, wanted: name.to_owned() });
+    }
+    Error::check(ApiKey::SaslHandshake, handshake.error_code)?;
+    match credentials.mechanism {
+        Mechanism::Plain => {
+            let plain = Plain::new(credentials.user.clone(), credentials.password.clone());
+            exchange(connection, credentials, plain.response().into()).await.map(drop)
+        }
+    }
+}
+
+/// One message each way.
+async fn exchange(
+    connection: &Connection,
+    credentials: &Credentials,
+    message: Bytes,
+) -> Result<Bytes, Error> {
+    let answer = connection.ask(&SaslAuthenticateRequest { auth_bytes: message }).await;
+    let answer = match answer {
+        // Some brokers close the connection instead of saying no.
+        Err(Error::Ended) => {
+            return Err(Error::LoginRefused { user: credentials.user.clone(), said: None });
+        }
+        answer => answer?,
+    };
+    match answer.error_code {
+        ErrorCode::NONE => Ok(answer.auth_bytes),
+        ErrorCode::SASL_AUTHENTICATION_FAILED => {
+            Err(Error::LoginRefused { user: credentials.user.clone(), said: answer.error_message })
+        }
+        code => Err(Error::refused(ApiKey::SaslAuthenticate, code, answer.error_message)),
+    }
+}

@@ -1,0 +1,145 @@
+//! The log commands against Apache Kafka, and what Kafka's other clients make of what they wrote.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::{Home, Ran, bandy, command};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A node of one's own, in a temporary directory on free ports, gone with the test.
+struct Kafka {
+    directory: tempfile::TempDir,
+    port: u16,
+    child: Child,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Kafka {
+    /// Starts one and waits until it leads something. Its jars are in `KAFKA_JARS`, or where `.ci/run` puts them.
+    fn start(settings: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let jars = std::env::var_os("KAFKA_JARS").map(Into::into);
+        let jars = jars.unwrap_or_else(|| Path::new(ROOT).join("target/peers/kafka"));
+        let port = free_port();
+        let child = Command::new(Path::new(ROOT).join("tests/interop/log-kafka-node.sh"))
+            .arg(jars)
+            .arg(directory.path())
+            .args([port.to_string(), free_port().to_string()])
+            .args(settings)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let kafka = Self { directory, port, child };
+        kafka.log("wait --timeout 120s").runs().exits(0);
+        kafka
+    }
+
+    /// A log command at this node.
+    fn log(&self, words: &str) -> crate::support::Cmd {
+        let home = Home::new();
+        bandy(&format!("log {words}")).with(&format!("-e 127.0.0.1:{}", self.port)).home(&home)
+    }
+
+    fn kcat(&self, words: &str) -> Ran {
+        command("kcat", &format!("-b 127.0.0.1:{} {words}", self.port)).runs().exits(0)
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.directory.path().join("node.log")).unwrap_or_default();
+            let last: Vec<&str> = log.lines().rev().take(20).collect();
+            for line in last.iter().rev() {
+                eprintln!("kafka: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs java, kafka's jars and kcat"]
+fn records_go_round_through_apache_kafka() {
+    let kafka = Kafka::start(&[]);
+    kafka.log("create orders --partitions 3").runs().exits(0).silently();
+    kafka.log("create orders --partitions 3").runs().exits(0);
+    kafka.log("create orders --partitions 4").runs().exits(1).complains("with 3 partitions, not 4");
+    kafka.log("produce ordres hello").runs().exits(5).complains("did you mean 'orders'?");
+
+    // Keys go where the Java client sends them: 'ada' of three partitions.
+    let receipt = kafka.log("produce orders hello -k ada -H a=1 -H b=2 -o json").runs().exits(0).object();
+    let partition = receipt["partition"].as_i64().unwrap();
+    assert_eq!((receipt["topic"].as_str(), receipt["offset"].as_i64()), (Some("orders"), Some(0)));
+    let seen = kafka.kcat(&format!("-C -q -e -t orders -p {partition} -f '%k|%s|%h|%o'"));
+    assert_eq!(seen.out(), "ada|hello|a=1,b=2|0");
+
+    // What kcat wrote, with every codec, is read; what bandy packed is read by kcat.
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        kafka.log(&format!("create {codec}")).runs().exits(0);
+        let lines: String = (0..500).map(|n| format!("line {n} of many that are alike\n")).collect();
+        kafka.log(&format!("produce {codec} -z {codec}")).stdin(&lines).runs().exits(0);
+        assert_eq!(kafka.kcat(&format!("-C -q -e -t {codec}")).out(), lines, "{codec}");
+        command("kcat", &format!("-b 127.0.0.1:{} -P -t {codec} -z {codec}", kafka.port))
+            .stdin(&lines)
+            .runs()
+            .exits(0);
+        kafka.log(&format!("consume {codec}")).runs().exits(0).prints(&lines.repeat(2));
+    }
+}
+
+#[test]
+#[ignore = "needs java and kafka's jars"]
+fn positions_ends_and_formats_are_those_of_the_help() {
+    let kafka = Kafka::start(&[]);
+    kafka.log("create t").runs().exits(0);
+    kafka.log("consume t").runs().exits(0).prints("");
+    kafka.log("consume t -n 1").runs().exits(6);
+    kafka.log("produce t").stdin("a\nb\nc\nd\n").runs().exits(0);
+    kafka.log("consume t").runs().exits(0).prints("a\nb\nc\nd\n");
+    kafka.log("consume t --from -2").runs().exits(0).prints("c\nd\n");
+    kafka.log("consume t --from +1 --to 3").runs().exits(0).prints("b\nc\n");
+    kafka.log("consume t --from end").runs().exits(0).prints("");
+    kafka.log("consume t --from @-1h -n 2").runs().exits(0).prints("a\nb\n");
+    kafka.log("consume t --from @-0s").runs().exits(0).prints("");
+    kafka.log("consume t -p 7").runs().exits(5).complains("no partition 7");
+    kafka.log("tail t -n 1 --idle 300ms").runs().exits(0).prints("d\n");
+    kafka.log("consume t -f -n 4 -o %o:%v").runs().exits(0).prints("0:a\n1:b\n2:c\n3:d\n");
+
+    // Everything of a record comes back: no key, no value, the same header twice, bytes that are no text.
+    kafka.log("create u").runs().exits(0);
+    let record = r#"{"key":"k","value":null,"headers":{"a":["1","2"],"b":{"base64":"/w=="}},"timestamp":7}"#;
+    let binary = r#"{"value_base64":"/wA=","timestamp":8}"#;
+    kafka.log("produce u --json").stdin(format!("{record}\n{binary}\n")).runs().exits(0);
+    let expected = [
+        record.replace("\"timestamp\":7}", "\"timestamp\":7,\"topic\":\"u\",\"partition\":0,\"offset\":0}\n"),
+        binary.replace("\"timestamp\":8}", "\"timestamp\":8,\"topic\":\"u\",\"partition\":0,\"offset\":1}\n"),
+    ];
+    kafka.log("consume u --json").runs().exits(0).prints(&expected.concat());
+
+    kafka.log("ls").with("-o plain").runs().exits(0).shows("t\t1\t4\t");
+    kafka.log("info t").with("-o plain").runs().exits(0).shows("0\t1\t[1]\t[1]\t0\t4\t");
+    kafka.log("wait t --offset 4 --timeout 10s").runs().exits(0);
+    kafka.log("rm t -y").runs().exits(0);
+    kafka.log("consume t").runs().exits(5);
+}
+
+#[test]
+#[ignore = "needs java and kafka's jars"]
+fn a_batch_that_is_too_large_for_the_topic_is_split_and_a_record_is_refused() {
+    let kafka = Kafka::start(&[]);
+    kafka.log("create small -c max.message.bytes=2000").runs().exits(0);
+    let lines: String = (0..200).map(|n| format!("{n:0>100}\n")).collect();
+    kafka.log("produce small").stdin(&lines).runs().exits(0);
+    kafka.log("consume small").runs().exits(0).prints(&lines);
+    let long = format!("short\n{}\nlast\n", "x".repeat(5000));
+    let ran = kafka.log("produce small").stdin(&long).runs().exits(7);
+    ran.complains("line 2: ").complains("MESSAGE_TOO_LARGE");
+    kafka.log("consume small --from -2").runs().exits(0).prints("short\nlast\n");
+}
