@@ -58,6 +58,7 @@ pub const ALL: &[Target] = &[
     ("amqp_content", amqp_content),
     ("gossip_packet", gossip_packet),
     ("gossip_stream", gossip_stream),
+    ("gossip_ipc", gossip_ipc),
     ("kafka_request", kafka_request),
     ("kafka_response", kafka_response),
     ("kafka_batch", kafka_batch),
@@ -628,4 +629,26 @@ pub fn kafka_batch(data: &[u8]) {
         let records = batch.records().map_while(Result::ok);
         assert!(records.map(|record| record.headers.iter().count()).count() <= batch.header.count as usize);
     }
+}
+
+/// Serf's agent protocol: a request is written again to one that means the same, and replies are bounded.
+pub fn gossip_ipc(data: &[u8]) {
+    use gossip::ipc;
+    use gossip::msgpack::Reader;
+    if let Ok((sequence, Ok(request))) = ipc::Request::read(&mut Reader::new(data)) {
+        let mut again = Vec::new();
+        request.write(sequence, &mut again);
+        assert_eq!(ipc::Request::read(&mut Reader::new(&again)), Ok((sequence, Ok(request))));
+    }
+    let mut reader = Reader::new(data);
+    if ipc::read_header(&mut reader).is_ok() {
+        let _ = ipc::read_members(&mut reader.clone());
+        let _ = ipc::read_stats(&mut reader.clone());
+        let _ = ipc::read_data(&mut reader.clone());
+        let _ = ipc::read_coordinate(&mut reader.clone());
+        let _ = ipc::StreamRecord::read(&mut reader.clone());
+        let _ = ipc::QueryRecord::read(&mut reader.clone());
+        let _ = ipc::KeysReply::read(&mut reader);
+    }
+    assert!(reader.position() <= data.len());
 }
