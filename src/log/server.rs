@@ -55,6 +55,11 @@ use vault::Vault;
 /// This broker's number. There is one.
 const NODE_ID: i32 = 1;
 
+/// How long the first consumers of an empty group wait for more. Kafka waits 3 s, which nobody at a terminal or in a test
+/// wants; without any wait, consumers that are started together rebalance for seconds, since each hears of the next one
+/// with its heartbeat.
+const REBALANCE_DELAY: Duration = Duration::from_millis(50);
+
 /// What the broker accepts.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -118,7 +123,7 @@ impl Default for Options {
             partitions: 1,
             topic_defaults: Values::new(),
             advertised: Advertised::default(),
-            rebalance_delay: Duration::ZERO,
+            rebalance_delay: REBALANCE_DELAY,
         }
     }
 }

@@ -5,6 +5,7 @@ mod gossip;
 mod grpc_go;
 mod json_rpc;
 mod kafka;
+mod log_broker;
 mod mq_admin;
 mod mq_broker;
 mod mq_commands;

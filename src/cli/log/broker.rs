@@ -65,7 +65,7 @@ pub struct Args {
     #[arg(long, value_name = "[PORT=]HOST[:PORT]", value_parser = Advertise::parse, help_heading = "Server")]
     pub advertise: Vec<Advertise>,
     /// How long the first consumers of an empty group wait for more before they share the partitions
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration, help_heading = "Server")]
+    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = parse_duration, help_heading = "Server")]
     pub rebalance_delay: Duration,
     /// Brokers in this process
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Server")]
