@@ -21,12 +21,14 @@ mod coordinator;
 mod definitions;
 mod fetch;
 mod groups;
+mod login;
 mod metadata;
 mod offset_commits;
 mod offsets;
 mod partition;
 mod produce;
 mod producers;
+mod scram;
 mod session;
 mod space;
 mod topics;
@@ -42,12 +44,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::log::wire::Uuid;
+use crate::secret::Secret;
 use crate::shutdown::Shutdown;
 use crate::storage::{Error, LogId, Store};
 use crate::transport::Stream;
 use config::Values;
 use coordinator::Coordinator;
 use definitions::{Definitions, key};
+use login::Users;
 use producers::ProducerIds;
 use topics::{Topic, Topics};
 use vault::Vault;
@@ -103,6 +107,8 @@ pub struct Options {
     pub topic_defaults: std::collections::BTreeMap<String, String>,
     /// Where clients are told to come.
     pub advertised: Advertised,
+    /// Names and passwords of those who may come in over TCP; without any, everybody may.
+    pub users: std::collections::BTreeMap<String, Secret>,
     /// How long the first members of an empty group wait for more: Kafka's `group.initial.rebalance.delay.ms`.
     pub rebalance_delay: Duration,
 }
@@ -123,6 +129,7 @@ impl Default for Options {
             partitions: 1,
             topic_defaults: Values::new(),
             advertised: Advertised::default(),
+            users: std::collections::BTreeMap::new(),
             rebalance_delay: REBALANCE_DELAY,
         }
     }
@@ -192,6 +199,7 @@ pub struct Broker {
     cluster_id: String,
     topics: Arc<Topics>,
     coordinator: Coordinator,
+    users: Users,
     producer_ids: Arc<ProducerIds>,
     transactions: transactions::Coordinator,
     definitions: Arc<Definitions>,
@@ -216,7 +224,9 @@ impl Broker {
         let coordinator = Coordinator::open(Arc::clone(&topics), options.rebalance_delay)?;
         let producer_ids = Arc::new(ProducerIds::new(Arc::clone(&definitions)));
         let transactions = transactions::Coordinator::open(Arc::clone(&topics), Arc::clone(&producer_ids))?;
+        let users = Users::new(options.users.clone()).map_err(no_random_numbers)?;
         let broker = Arc::new(Self {
+            users,
             producer_ids,
             transactions,
             counts: Arc::default(),
@@ -299,11 +309,7 @@ fn identity(definitions: &Definitions, was_clean: bool) -> Result<(String, i32),
     let cluster_id = match known.as_ref().and_then(|known| known["id"].as_str()) {
         Some(id) => id.to_owned(),
         None => {
-            let random = LogId::random().map_err(|source| Error::Io {
-                what: "read random numbers of",
-                path: "/dev/urandom".into(),
-                source: Arc::new(source),
-            })?;
+            let random = LogId::random().map_err(no_random_numbers)?;
             Uuid(random.to_bytes()).to_string()
         }
     };
@@ -319,4 +325,8 @@ fn identity(definitions: &Definitions, was_clean: bool) -> Result<(String, i32),
         definitions.change(vec![(identity_key, Some(value))])?;
     }
     Ok((cluster_id, epoch))
+}
+
+fn no_random_numbers(source: std::io::Error) -> Error {
+    Error::Io { what: "read random numbers of", path: "/dev/urandom".into(), source: Arc::new(source) }
 }

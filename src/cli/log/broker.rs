@@ -1,5 +1,6 @@
 //! `bandy log broker`: partitions for Kafka's clients.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +9,11 @@ use std::time::Duration;
 use crate::cli::app::App;
 use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::serve::{self, Harness, ServerArgs, Service};
+use crate::cli::serve::{self, Harness, Role, ServerArgs, Service};
 use crate::cli::settings::Home;
 use crate::log::server::{Advertised, Broker, Counts, Options, Totals, check_setting};
 use crate::metrics::{Kind, Registry};
+use crate::secret::Secret;
 use crate::storage::{self, Durability, Store};
 use crate::transport::{Address, Listener};
 use crate::units::{parse_duration, parse_size};
@@ -24,9 +26,10 @@ Examples:
   bandy log broker -l :9093 --memory     nothing on disk
   bandy log broker --dir /var/lib/log --retention 30d --partitions 6
   bandy log broker -l 0.0.0.0:9092 --advertise broker.example.com
+  bandy log broker -l 0.0.0.0:9093 --tls-cert cert.pem --tls-key key.pem --user-file users.json
   bandy log broker --config message.timestamp.type=LogAppendTime --config max.message.bytes=10485760
 
-Exit: 0 stopped by a signal · 1 the directory is in use · 2 wrong words · see 'bandy help exit-codes'")]
+Exit: 0 stopped by a signal · 1 the directory is in use · 2 wrong words or user file · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Keep nothing on disk
     #[arg(long, conflicts_with_all = ["dir", "durability"], help_heading = "Data")]
@@ -67,6 +70,9 @@ pub struct Args {
     /// How long the first consumers of an empty group wait for more before they share the partitions
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = parse_duration, help_heading = "Server")]
     pub rebalance_delay: Duration,
+    /// Let in only the users of this file over TCP, by SASL PLAIN or SCRAM
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    pub user_file: Option<PathBuf>,
     /// Brokers in this process
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Server")]
     pub nodes: u32,
@@ -141,7 +147,12 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
         _ => Durability::Group,
     };
     let mut options = options(&args);
-    serve::run(args.server, app, Pillar::Log, async |harness| {
+    if let Some(path) = &args.user_file {
+        options.users = read_users(path)?;
+    }
+    // With users it lets in only whom it knows.
+    let role = Role { guarded: !options.users.is_empty(), ..Role::from(Pillar::Log) };
+    serve::run(args.server, app, role, async |harness| {
         options.advertised.beside = beside(&harness);
         let store = match &dir {
             None => Store::memory(storage::Options::default()),
@@ -156,8 +167,7 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
 }
 
 fn options(args: &Args) -> Options {
-    let mut topic_defaults: std::collections::BTreeMap<String, String> =
-        args.config.iter().cloned().collect();
+    let mut topic_defaults: BTreeMap<String, String> = args.config.iter().cloned().collect();
     let retention_ms = args.retention.0.map_or("-1".to_owned(), |age| age.as_millis().to_string());
     topic_defaults.entry("retention.ms".to_owned()).or_insert(retention_ms);
     if let Some(size) = args.retention_size {
@@ -178,6 +188,43 @@ fn options(args: &Args) -> Options {
         rebalance_delay: args.rebalance_delay,
         ..Options::default()
     }
+}
+
+/// A file of users.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserFile {
+    users: Vec<User>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct User {
+    name: String,
+    password: String,
+}
+
+fn read_users(path: &Path) -> Result<BTreeMap<String, Secret>, Failure> {
+    let wrong = |what: String| Failure::new(Exit::Usage, format!("{}: {what}", path.display()));
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(Exit::NotFound, format!("cannot read {}: {error}", path.display())))?;
+    let file: UserFile = serde_json::from_str(&text).map_err(|error| {
+        wrong(format!("not a file of users: {error}"))
+            .tip(r#"{"users": [{"name": "alice", "password": "secret"}]}"#)
+    })?;
+    if file.users.is_empty() {
+        return Err(wrong("it has no users, so nobody could come in".to_owned()));
+    }
+    let mut users = BTreeMap::new();
+    for User { name, password } in file.users {
+        if name.is_empty() || password.is_empty() {
+            return Err(wrong("a user needs a name and a password".to_owned()));
+        }
+        if users.insert(name.clone(), Secret::new(password)).is_some() {
+            return Err(wrong(format!("user '{name}' is there twice")));
+        }
+    }
+    Ok(users)
 }
 
 /// Where someone who came through a Unix socket can come over TCP.

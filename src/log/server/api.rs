@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::answer::{Head, Outgoing, Pending};
 use super::session::Session;
 use super::{
-    admin, configs, fetch, groups, metadata, offset_commits, offsets, produce, producers, space,
+    admin, configs, fetch, groups, login, metadata, offset_commits, offsets, produce, producers, space,
     transaction_api,
 };
 use crate::log::wire::api::api_versions::{
@@ -34,6 +34,7 @@ const OFFERED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::ListGroups, 0, 5),
     (ApiKey::DeleteGroups, 0, 2),
     (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::SaslHandshake, 0, 1),
     (ApiKey::ApiVersions, 0, 4),
     (ApiKey::CreateTopics, 2, 7),
     (ApiKey::DeleteTopics, 1, 6),
@@ -50,6 +51,7 @@ const OFFERED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::AlterConfigs, 0, 2),
     (ApiKey::DescribeLogDirs, 1, 4),
+    (ApiKey::SaslAuthenticate, 0, 2),
     (ApiKey::CreatePartitions, 0, 3),
     (ApiKey::IncrementalAlterConfigs, 0, 1),
     (ApiKey::DescribeCluster, 0, 2),
@@ -62,6 +64,9 @@ fn offered(key: ApiKey) -> Option<(i16, i16)> {
 
 /// Does a request, or puts it in line.
 pub(super) fn handle(session: &Arc<Session>, frame: Bytes) -> Pending {
+    if session.login.is_bare() {
+        return login::bare(session, &frame);
+    }
     let mut reader = Reader::new(frame, 0, false);
     let header = match RequestHeader::read(&mut reader) {
         Ok(header) => header,
@@ -70,6 +75,11 @@ pub(super) fn handle(session: &Arc<Session>, frame: Bytes) -> Pending {
     let head = Head { version: header.version, correlation_id: header.correlation_id };
     let Some(key) = ApiKey::from_code(header.api_key) else { return unknown(session, &header) };
     let Some((min, max)) = offered(key) else { return unknown(session, &header) };
+    if !session.login.is_done() && !login::is_open_to_all(key) {
+        let (peer, api) = (&session.peer, key.name());
+        tracing::info!(peer, api, "asked by someone who has not said who it is; the connection is closed");
+        return Pending::Close;
+    }
     let versions = key.versions();
     if !(min..=max).contains(&head.version) || !versions.contains(head.version) {
         return match key {
@@ -118,6 +128,8 @@ fn dispatch(
         ApiKey::DescribeTransactions => transaction_api::describe(session, head, decode_request(reader)?),
         ApiKey::ListTransactions => transaction_api::list(session, head, &decode_request(reader)?),
         ApiKey::DescribeProducers => producers::describe(session, head, decode_request(reader)?),
+        ApiKey::SaslHandshake => login::handshake(session, head, &decode_request(reader)?),
+        ApiKey::SaslAuthenticate => login::authenticate(session, head, &decode_request(reader)?),
         ApiKey::ApiVersions => versions(head, &decode_request(reader)?),
         ApiKey::CreateTopics => admin::create_topics(session, head, decode_request(reader)?),
         ApiKey::CreatePartitions => space::create_partitions(session, head, decode_request(reader)?),

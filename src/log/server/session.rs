@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::Broker;
+use super::login::Login;
 use super::partition::Partition;
 use crate::log::wire::ErrorCode;
 use crate::transport::Stream;
@@ -18,6 +19,8 @@ pub(super) struct Session {
     pub(super) peer: String,
     /// Where it came in; none for a Unix socket.
     pub(super) local: Option<SocketAddr>,
+    /// Who is there.
+    pub(super) login: Login,
     /// Rings when something that its first answer waits for has gone on.
     pub(super) call: Arc<Notify>,
 }
@@ -28,13 +31,15 @@ impl Session {
             broker: Arc::clone(broker),
             peer: stream.peer_address().map_or_else(|| stream.peer(), |address| format!("/{}", address.ip())),
             local: stream.local_address(),
+            login: Login::new(&broker.users, stream.local_address().is_none()),
             call: Arc::new(Notify::new()),
         })
     }
 
     /// Bytes of a request that are taken.
     pub(super) fn request_bytes_max(&self) -> usize {
-        self.broker.options.limits.request_bytes_max
+        let limits = &self.broker.options.limits;
+        if self.login.is_done() { limits.request_bytes_max } else { limits.request_bytes_max_first }
     }
 
     /// Where its client is told to come.

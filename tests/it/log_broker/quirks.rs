@@ -14,12 +14,14 @@ use bandy::log::wire::api::metadata::MetadataRequest;
 use bandy::log::wire::api::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
+use bandy::log::wire::api::sasl_authenticate::SaslAuthenticateRequest;
+use bandy::log::wire::api::sasl_handshake::SaslHandshakeRequest;
 use bandy::log::wire::{ApiKey, ErrorCode, Records, Uuid, decode_response, encode_request};
 use bandy::storage::{Batch, BatchBuilder};
 use bytes::Bytes;
 
 use super::{Client, MOMENT, batch, fetching, now_ms, producing, values};
-use crate::support::{Running, bandy};
+use crate::support::{Home, Running, bandy};
 
 fn broker() -> Running {
     bandy("log broker -l :0 --memory").starts()
@@ -86,6 +88,36 @@ fn quirk_3_the_version_of_transactions_is_offered() {
         client_software_version: "1.0".to_owned(),
     };
     assert_eq!(client.ask(4, &named).supported_features[0].min_version, 0);
+}
+
+#[test]
+fn quirk_4_mechanisms_are_told_on_success_too() {
+    let home = Home::new();
+    let users = home.file("users.json", r#"{"users": [{"name": "alice", "password": "secret"}]}"#);
+    let words = format!("log broker -l :0 --memory --user-file {}", users.display());
+    let server = bandy(&words).home(&home).starts();
+    let mut client = Client::new(&server);
+    let offered = versions(&mut client);
+    let handshake = offered.api_keys.iter().find(|api| api.api_key == ApiKey::SaslHandshake as i16).unwrap();
+    assert_eq!((handshake.min_version, handshake.max_version), (0, 1));
+    let asked = client.ask(1, &SaslHandshakeRequest { mechanism: "PLAIN".to_owned() });
+    assert_eq!(asked.error_code, ErrorCode::NONE);
+    assert_eq!(asked.mechanisms, ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]);
+    let wrong = SaslAuthenticateRequest { auth_bytes: Bytes::from_static(b"\0alice\0wrong") };
+    assert_eq!(client.ask(2, &wrong).error_code, ErrorCode::SASL_AUTHENTICATION_FAILED);
+    assert_eq!(client.frame(), None, "no second guess on a connection");
+    let mut client = Client::new(&server);
+    client.ask(1, &SaslHandshakeRequest { mechanism: "PLAIN".to_owned() });
+    let right = SaslAuthenticateRequest { auth_bytes: Bytes::from_static(b"\0alice\0secret") };
+    assert_eq!(client.ask(2, &right).error_code, ErrorCode::NONE);
+    assert_eq!(client.metadata(1, None).topics.len(), 0);
+    // Who has not said who it is hears nothing, and may send little.
+    let mut stranger = Client::new(&server);
+    stranger.send(1, &MetadataRequest::default());
+    assert_eq!(stranger.frame(), None);
+    let mut stranger = Client::new(&server);
+    stranger.socket.write_all(&(1i32 << 20).to_be_bytes()).unwrap();
+    assert_eq!(stranger.frame(), None);
 }
 
 #[test]
