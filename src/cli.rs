@@ -14,6 +14,7 @@ pub mod feed;
 mod figures;
 pub mod gossip;
 pub mod help;
+pub mod journal;
 pub mod log;
 pub mod logging;
 pub mod mq;

@@ -13,6 +13,7 @@ mod get;
 pub mod header;
 mod incoming;
 pub mod info;
+pub mod inspect;
 pub mod ls;
 mod objects;
 mod outgoing;
@@ -97,6 +98,10 @@ pub enum MqCommand {
     Record(Box<recording::RecordArgs>),
     /// Publish the messages of a recording again, with their pauses
     Replay(Box<recording::ReplayArgs>),
+    /// Look into a broker's data directory: logs, damage, records
+    Dump(Box<inspect::DumpArgs>),
+    /// Make damaged logs of a data directory readable again
+    Salvage(Box<inspect::SalvageArgs>),
     /// Measure a broker: rates, and latencies from end to end
     Bench(Box<bench::Args>),
     /// See it: workers, topics, dead letters
@@ -166,6 +171,8 @@ fn run_verb(command: MqCommand, app: &App) -> anyhow::Result<Exit> {
         MqCommand::Move(args) => relocate::run(&args, app),
         MqCommand::Record(args) => recording::record(&args, app),
         MqCommand::Replay(args) => recording::replay(&args, app),
+        MqCommand::Dump(args) => inspect::dump(&args, app),
+        MqCommand::Salvage(args) => inspect::salvage(&args, app),
         MqCommand::Bench(args) => bench::run(&args, app),
         MqCommand::Demo(args) => demo::run(&args, app),
     }

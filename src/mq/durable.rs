@@ -17,6 +17,7 @@
 
 mod cursor;
 mod definition;
+pub mod dump;
 mod keeper;
 mod live;
 mod mailbox;

@@ -12,7 +12,7 @@ use super::id::LogId;
 
 /// Version of the layout.
 const FORMAT: u32 = 1;
-const SMALL_FILE_MAX: u64 = 64 << 10;
+pub(crate) const SMALL_FILE_MAX: u64 = 64 << 10;
 
 /// `node.json`: what a cluster knows this directory by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ use super::segment::{Expected, Scan, Segment, Step, base_of};
 use super::store::Shared;
 
 /// Most bytes that writers wait for in one sync, as far as telling torn from damaged goes.
-const GROUP_MAX: u64 = 4 << 20;
+pub(crate) const GROUP_MAX: u64 = 4 << 20;
 const EPOCHS_FILE_MAX: u64 = 64 << 20;
 /// Entries of the largest segment, 20 bytes each, twice over.
 const INDEX_FILE_MAX: u64 = 32 << 20;

@@ -2,6 +2,7 @@
 
 mod crash;
 mod failure;
+mod inspect;
 
 use bandy::mq::wire::method::{basic, confirm, queue};
 use bandy::mq::wire::{self, FRAME_SIZE_DEFAULT, Fields, Table, TableBuf, Value};

@@ -85,6 +85,11 @@ impl Metadata {
         &self.log
     }
 
+    /// The name of their log.
+    pub fn log_id() -> LogId {
+        LOG
+    }
+
     /// Whether a log belongs to the definitions.
     pub fn is_own(id: LogId) -> bool {
         id == LOG

@@ -158,7 +158,8 @@ impl Replayed {
         let moved = self.moved.iter().map(|(first, offset)| (*first, *offset));
         let mut moved = moved.filter(|(_, offset)| self.fact(*offset).is_some()).peekable();
         let places: std::collections::HashSet<u64> = self.moved.values().copied().collect();
-        let mut plain = (self.start..self.start + self.room())
+        // Most queues are short, and a chunk is not.
+        let mut plain = (self.start..self.end.min(self.start + self.room()))
             .filter(move |offset| self.fact(*offset).is_some() && !places.contains(offset))
             .peekable();
         std::iter::from_fn(move || {
