@@ -59,6 +59,9 @@ impl Disk for NoSync {
     fn free_bytes(&self) -> io::Result<u64> {
         self.0.free_bytes()
     }
+    fn total_bytes(&self) -> io::Result<u64> {
+        self.0.total_bytes()
+    }
     fn lock(&self, path: &Path, content: &str) -> io::Result<Box<dyn Any + Send + Sync>> {
         self.0.lock(path, content)
     }

@@ -22,8 +22,12 @@ fn commands(line: &str) -> Vec<String> {
             _ => end_of_command(rest),
         };
         if is_command {
-            // 2>/dev/null ends the words before its number.
-            found.push(rest[..end].trim().trim_end_matches(" 2").to_owned());
+            let mut command = rest[..end].trim();
+            if rest[end..].starts_with('>') {
+                // 2>/dev/null ends the words before its number.
+                command = command.trim_end_matches(" 2");
+            }
+            found.push(command.to_owned());
         }
         // What a command runs may be one of ours: bandy with rpc -- bandy rpc ls.
         rest = &rest["bandy ".len()..];

@@ -16,7 +16,7 @@ use crate::record::{Embed, Record};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  bandy gossip set limit 100           all nodes of bandy in the cluster have it within seconds
+  bandy gossip set limit 100           all our nodes in the cluster have it within seconds
   bandy gossip set config - < app.toml     up to 1 MiB; large values are fetched, not pushed
   bandy gossip watch --event data      see changes as they come
 

@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(short, long, value_name = "NAME", requires = "lag", add = completions::remote(complete::groups))]
     pub group: Option<String>,
     /// Until the group is N records behind, or fewer
-    #[arg(long, value_name = "N", requires = "group", value_parser = parse_count)]
+    #[arg(long, value_name = "N", requires = "group")]
     pub lag: Option<u64>,
     #[command(flatten)]
     connect: ConnectArgs,

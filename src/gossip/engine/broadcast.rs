@@ -178,7 +178,7 @@ mod tests {
         let (small, large) = (nack(1), nack(70_000));
         queue.push(large.clone());
         queue.push(small.clone());
-        assert_eq!(fill(&mut queue, small.encode().len() + PART_BYTES), [small.clone()]);
+        assert_eq!(fill(&mut queue, small.encode().len() + PART_BYTES), std::slice::from_ref(&small));
         assert_eq!(fill(&mut queue, 1000), [large, small]);
     }
 

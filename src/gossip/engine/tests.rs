@@ -103,12 +103,11 @@ fn a_ping_is_passed_on_and_its_answer_back_or_that_there_is_none() {
 fn a_member_that_does_not_answer_is_asked_about_and_then_suspected() {
     let mut engine = node(4);
     let mut outputs = Vec::new();
-    let mut now = Time::default();
     while !outputs
         .iter()
         .any(|output| changes(std::slice::from_ref(output)).iter().any(|c| c.0 == Change::Suspect))
     {
-        now = engine.deadline().unwrap();
+        let now = engine.deadline().unwrap();
         engine.handle(now, Input::Tick, &mut outputs);
         assert!(now < at(5000));
     }

@@ -259,7 +259,7 @@ impl Checker {
 fn chaos(seed: u64, mode: Mode) -> (Checker, Totals) {
     const COUNT: usize = 6;
     let mut rng = fastrand::Rng::with_seed(seed);
-    let links = Links { loss: 0.05, duplicates: 0.05, wire: seed % 4 == 0, ..Links::default() };
+    let links = Links { loss: 0.05, duplicates: 0.05, wire: seed.is_multiple_of(4), ..Links::default() };
     let configure = |config: &mut Config| {
         with_data(config);
         config.data.mode = mode;
@@ -305,9 +305,9 @@ fn chaos(seed: u64, mode: Mode) -> (Checker, Totals) {
     }
     // Calm.
     *network.links() = Links::default();
-    for node in 0..COUNT {
+    for (node, is_up) in up.iter().enumerate() {
         network.set_side(node, 0);
-        if up[node] {
+        if *is_up {
             network.resume(node);
         }
     }

@@ -162,7 +162,7 @@ mod tests {
         );
         let last = b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
             p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
-        assert_eq!(exchange.finish(last).as_deref(), Some("v=6rriTRBi23WpRR/wtup+mMhUZU/dB5nLTJRsjl95G4Q="));
+        assert_eq!(exchange.finish(last).as_deref(), Some("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="));
         for (from, to) in [("p=dH", "p=dI"), ("c=biws", "c=eSws"), ("k0,p", "k1,p"), (",p=", ",q=")] {
             let (_, exchange) = first.challenge(Hash::Sha256, credential.clone(), server_nonce);
             let wrong = std::str::from_utf8(last).unwrap().replace(from, to);

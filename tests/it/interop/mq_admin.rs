@@ -25,7 +25,7 @@ impl Brokers {
         let mut ours = bandy("mq broker -l :0 --memory --admin :0").home(&home).starts();
         let url = ours.line();
         let admin = url.rsplit_once(':').unwrap().1.parse().unwrap();
-        Self { rabbit, ours: ours, admin, home }
+        Self { rabbit, ours, admin, home }
     }
 }
 

@@ -14,6 +14,9 @@ pub use crate::mq::wire::{TableBuf, Value};
 /// The first moment, in milliseconds since 1970.
 pub const START: u64 = 1_700_000_000_000;
 
+/// A read that the engine asks for: of which queue, its number, and the runs of messages.
+pub type Asked = (QueueId, u64, Vec<(Place, u32)>);
+
 pub struct World {
     pub engine: Engine,
     pub out: Outputs,
@@ -292,7 +295,7 @@ impl World {
     }
 
     /// What was asked for from disk since the outputs were last cleared.
-    pub fn loads(&self) -> Vec<(QueueId, u64, Vec<(Place, u32)>)> {
+    pub fn loads(&self) -> Vec<Asked> {
         let asked = self.out.journal.iter().filter_map(|op| match op {
             Journal::Load { queue, number, runs } => Some((*queue, *number, runs.clone())),
             _ => None,
