@@ -11,6 +11,7 @@ use super::connect::ConnectArgs;
 use super::endpoint::{Endpoint, Pillar, Place, Scheme};
 use super::exit::{Exit, Failure};
 use crate::backoff::{Backoff, Delays};
+use crate::log::client::{Config as LogConfig, Connection as LogConnection};
 use crate::mq::wire::PROTOCOL_HEADER;
 use crate::rpc::client::{CallOptions, Cause, Client, Connector};
 use crate::rpc::jsonrpc::Framing;
@@ -35,6 +36,7 @@ Examples:
   bandy wait rpc                               this user's own rpc server
   bandy wait grpc://localhost:50051 --timeout 5s
   bandy wait amqp://localhost                  a broker, RabbitMQ too
+  bandy wait kafka://localhost                 a broker, Apache Kafka too
   bandy rpc serve -l :0 --url-file url & bandy wait --url-file url
 
 Exit: 0 all answer · 124 --timeout passed · see 'bandy help exit-codes'")]
@@ -77,7 +79,6 @@ pub fn run(args: &WaitArgs, app: &App) -> anyhow::Result<Exit> {
 /// A pillar's word means its current endpoint; a URL names its pillar by its scheme.
 fn endpoint(text: &str, app: &App) -> anyhow::Result<Server> {
     if let Some(pillar) = Pillar::ALL.into_iter().find(|pillar| pillar.name() == text) {
-        built(pillar)?;
         let endpoint = ConnectArgs::default().resolve(app, pillar)?.endpoint;
         return Ok(Server { pillar, endpoint });
     }
@@ -85,7 +86,6 @@ fn endpoint(text: &str, app: &App) -> anyhow::Result<Server> {
     let Some(pillar) = Pillar::ALL.into_iter().find(|pillar| Endpoint::parse(*pillar, text).is_ok()) else {
         return Err(Failure::from(Endpoint::parse(Pillar::Rpc, text).expect_err("no pillar takes it")).into());
     };
-    built(pillar)?;
     Ok(Server { pillar, endpoint: Endpoint::parse(pillar, text).map_err(Failure::from)? })
 }
 
@@ -93,17 +93,6 @@ fn endpoint(text: &str, app: &App) -> anyhow::Result<Server> {
 struct Server {
     pillar: Pillar,
     endpoint: Endpoint,
-}
-
-/// Refuses the pillars that this version does not have.
-pub(super) fn built(pillar: Pillar) -> Result<(), Failure> {
-    match pillar {
-        Pillar::Rpc | Pillar::Mq | Pillar::Gossip => Ok(()),
-        Pillar::Log => Err(Failure::new(
-            Exit::Usage,
-            format!("{} is not part of this version of bandy yet; rpc, mq and gossip are", pillar.name()),
-        )),
-    }
 }
 
 /// What did not happen in time.
@@ -158,7 +147,8 @@ async fn answers(server: &Server, app: &App, deadline: Instant) -> Result<(), La
                 result = match pillar {
                     Pillar::Mq => greet_broker(address, endpoint.scheme).await,
                     Pillar::Gossip => super::gossip::greet(address, endpoint.scheme, ATTEMPT_TIMEOUT).await,
-                    _ => greet(address, endpoint.scheme).await,
+                    Pillar::Log => greet_log(address, endpoint.scheme).await,
+                    Pillar::Rpc => greet(address, endpoint.scheme).await,
                 };
                 if result.is_ok() {
                     break;
@@ -207,6 +197,15 @@ async fn greet_broker(address: &Address, scheme: Scheme) -> Result<(), String> {
         return Ok(());
     }
     Err("it speaks something else than AMQP 0-9-1".to_owned())
+}
+
+/// What a Kafka broker speaks: it says so before anybody logs in.
+async fn greet_log(address: &Address, scheme: Scheme) -> Result<(), String> {
+    let mut config = LogConfig::new(vec![address.clone()]);
+    config.connect = options(scheme, Vec::new())?;
+    // The connection's task ends with this attempt.
+    let met = LogConnection::open(address, &config, &Shutdown::new()).await;
+    met.map(drop).map_err(|error| error.to_string())
 }
 
 /// One handshake.

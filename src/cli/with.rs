@@ -14,7 +14,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::app::App;
 use super::endpoint::Pillar;
 use super::exit::{Exit, Failure};
-use super::wait::built;
 
 /// A server is ready within milliseconds; a schema may take longer to compile.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,12 +28,13 @@ Examples:
   bandy with rpc -- ./test.sh  servers for one command; its exit code is ours
   bandy with rpc=api.proto -- make check
   bandy with mq -- pytest      a broker, its URL in BANDY_MQ_URL and AMQP_URL
+  bandy with log -- pytest     the same for Kafka's clients: BANDY_LOG_URL, KAFKA_BROKERS, BOOTSTRAP_SERVERS
   bandy with gossip -- serf members    a node; SERF_RPC_ADDR is where the serf command finds it
   bandy with rpc mq            a shell with their URLs; 'exit' stops them
 
 Exit: the command's · 125 no servers · 126, 127 the command cannot be run")]
 pub struct WithArgs {
-    /// What to start: rpc, mq, gossip, or rpc=FILE.proto to answer its methods with their requests
+    /// What to start: rpc, mq, log, gossip, or rpc=FILE.proto to answer its methods with their requests
     #[arg(value_name = "SERVER", required = true)]
     pub servers: Vec<String>,
     /// What to run; without it, $SHELL
@@ -94,11 +94,10 @@ impl Wanted {
         let Some(pillar) = Pillar::ALL.into_iter().find(|pillar| pillar.name() == name) else {
             return Err(Failure::new(
                 Exit::SetUp,
-                format!("'{name}' is not a server: rpc, mq and gossip are"),
+                format!("'{name}' is not a server: rpc, mq, log and gossip are"),
             )
             .tip("a command follows after '--': bandy with rpc -- CMD"));
         };
-        built(pillar).map_err(|failure| Failure { exit: Exit::SetUp, ..failure })?;
         if pillar != Pillar::Rpc && value.is_some_and(|value| !value.is_empty()) {
             return Err(Failure::new(Exit::SetUp, format!("{name} takes no value: '{text}'")));
         }
@@ -107,7 +106,7 @@ impl Wanted {
 
     fn words(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec![self.pillar.name().into(), "serve".into()];
-        if self.pillar == Pillar::Mq {
+        if matches!(self.pillar, Pillar::Mq | Pillar::Log) {
             words.push("--memory".into());
         }
         if self.pillar == Pillar::Gossip {
@@ -191,7 +190,11 @@ impl Servers {
             }
             // What clients in other languages look for.
             Pillar::Mq => self.variables.push(("AMQP_URL", url.clone())),
-            Pillar::Log => {}
+            Pillar::Log => {
+                let address = url.split_once("://").map_or(url.as_str(), |(_, address)| address);
+                self.variables.push(("KAFKA_BROKERS", address.to_owned()));
+                self.variables.push(("BOOTSTRAP_SERVERS", address.to_owned()));
+            }
             Pillar::Gossip => {
                 // Behind where it listens and its name: where commands ask it.
                 let mut url = url;

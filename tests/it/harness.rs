@@ -305,10 +305,17 @@ fn with_gives_a_command_servers_and_returns_its_code() {
 }
 
 #[test]
+fn with_log_gives_a_command_a_broker() {
+    let script = "test \"kafka://$KAFKA_BROKERS\" = \"$BANDY_LOG_URL\" && test \"$BOOTSTRAP_SERVERS\" = \"$KAFKA_BROKERS\" && \
+                  bandy wait log \"$BANDY_LOG_URL\" && seq 3 | bandy log produce numbers --create -q && bandy log consume numbers";
+    shell("bash", &format!("bandy with log -- sh -c '{script}'")).runs().exits(0).prints("1\n2\n3\n");
+}
+
+#[test]
 fn with_says_why_there_is_no_command() {
     bandy("with rpc -- /nowhere/cmd").runs().exits(127).complains("cannot run /nowhere/cmd");
     bandy("with rpc -- /etc/passwd").runs().exits(126).complains("cannot run /etc/passwd");
-    bandy("with log -- true").runs().exits(125).complains("log is not part of this version");
+    bandy("with log=3 -- true").runs().exits(125).complains("log takes no value");
     bandy("with nothing -- true").runs().exits(125).complains("'nothing' is not a server");
     bandy("with rpc=/nowhere.proto -- true").runs().exits(125).complains("did not start");
 }
@@ -357,9 +364,8 @@ fn wait_is_for_the_protocol_and_not_for_the_port() {
         .runs()
         .exits(124)
         .complains("no URL in /nowhere/url");
-    bandy("wait log").runs().exits(2).complains("log is not part of this version");
     // An open port that says nothing is no server in any protocol.
-    for scheme in ["tcp", "jsonrpc+tcp", "http"] {
+    for scheme in ["tcp", "jsonrpc+tcp", "http", "amqp", "kafka"] {
         let mute = mute.local_addr().unwrap();
         bandy(&format!("wait {scheme}://{mute} --timeout 300ms")).runs().exits(124).complains("is not ready");
     }
