@@ -124,7 +124,7 @@ fn positions_ends_and_formats_are_those_of_the_help() {
     kafka.log("consume u --json").runs().exits(0).prints(&expected.concat());
 
     kafka.log("ls").with("-o plain").runs().exits(0).shows("t\t1\t4\t");
-    kafka.log("info t").with("-o plain").runs().exits(0).shows("0\t1\t[1]\t[1]\t0\t4\t");
+    kafka.log("info t").with("-o plain").runs().exits(0).shows("0\t1\t1\t1\t0\t4\t");
     kafka.log("wait t --offset 4 --timeout 10s").runs().exits(0);
     kafka.log("rm t -y").runs().exits(0);
     kafka.log("consume t").runs().exits(5);
