@@ -12,6 +12,8 @@ use super::endpoint::{Endpoint, Pillar};
 use super::exit::{Exit, Failure};
 use super::settings::{Config, Context};
 use crate::secret::Secret;
+use crate::transport::TlsClient;
+use crate::transport::tls::{IdentityFiles, TlsClientOptions};
 use crate::units::parse_duration;
 pub use several::SeveralConnectArgs;
 
@@ -100,6 +102,21 @@ impl Tls {
     /// True if anything about TLS was asked for: then plaintext is out of the question.
     pub fn is_wanted(&self) -> bool {
         *self != Self::default()
+    }
+
+    /// The client side of it.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn client(&self) -> Result<TlsClient, Failure> {
+        let options = TlsClientOptions {
+            ca: self.cacert.clone(),
+            identity: self.identity.clone().map(|(certificate, key)| IdentityFiles { certificate, key }),
+            insecure: self.insecure,
+            server_name: self.server_name.clone(),
+            alpn: Vec::new(),
+        };
+        TlsClient::new(&options).map_err(|error| Failure::new(Exit::Failed, error.to_string()))
     }
 }
 

@@ -167,6 +167,27 @@ impl App {
     }
 }
 
+/// A name as a shell takes it.
+pub fn word(name: &str) -> String {
+    shell_words::quote(name).into_owned()
+}
+
+/// Why there is no connection, in few words.
+pub fn why(error: &crate::transport::Error) -> String {
+    use crate::transport::Error;
+    let system = |source: &std::io::Error| {
+        let text = source.to_string();
+        text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+    };
+    match error {
+        Error::Connect { source, .. } => system(source),
+        Error::Resolve { source, .. } => format!("its name has no address: {}", system(source)),
+        Error::Timeout { after, .. } => format!("no answer within {after:?}"),
+        Error::Tls { source, .. } => format!("TLS failed: {source}"),
+        Error::Listen { .. } | Error::Certificate(_) => error.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::one_line;

@@ -5,10 +5,8 @@ use std::time::Duration;
 use crate::cli::app::App;
 use crate::cli::connect::{ConnectArgs, Credentials as Given, Tls};
 use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place, Scheme};
-use crate::cli::errors::near_miss;
+use crate::cli::errors::{near_miss, why, word};
 use crate::cli::exit::{Exit, Failure};
-pub use crate::cli::mq::connect::word;
-use crate::cli::mq::connect::{tls_client, why};
 use crate::log::client::{Cluster, Config, Credentials, Error, ErrorKind, Mechanism};
 use crate::log::wire::ErrorCode;
 use crate::shutdown::Shutdown;
@@ -48,7 +46,7 @@ impl Log {
             }
             Place::Unix(_) | Place::Hosts(_) => endpoint.addresses(),
         };
-        let tls = if is_encrypted(&endpoint, &connect.tls)? { Some(tls_client(&connect.tls)?) } else { None };
+        let tls = if is_encrypted(&endpoint, &connect.tls)? { Some(connect.tls.client()?) } else { None };
         let mut config = Config::new(bootstrap);
         config.connect = ConnectOptions { tls, ..ConnectOptions::default() };
         config.credentials = credentials(connect.credentials, &endpoint)?;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::connect::{Log, word};
+use super::connect::Log;
 use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
+use crate::cli::errors::word;
 use crate::cli::exit::{Exit, Failure};
 use crate::log::client::{Cluster, Error, admin};
 use crate::log::wire::ErrorCode;

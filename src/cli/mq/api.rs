@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::connect::{Broker, tls_client};
+use super::connect::Broker;
 use super::objects::Kind;
 use crate::cli::app::App;
 use crate::cli::connect::{ConnectArgs, Credentials as Given};
@@ -150,7 +150,7 @@ impl Api {
             // Not the API is missing, but the broker.
             return Err(broker.failure(&nobody(path.clone())).into());
         }
-        let tls = place.scheme.is_tls().then(|| tls_client(&connect.tls)).transpose()?;
+        let tls = place.scheme.is_tls().then(|| connect.tls.client()).transpose()?;
         let access = Access {
             host: place.host().map_or_else(|| "localhost".to_owned(), |(host, port)| authority(host, port)),
             prefix: prefix(&place),

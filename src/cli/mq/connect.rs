@@ -6,12 +6,12 @@ use super::objects::Kind;
 use crate::cli::app::App;
 use crate::cli::connect::{Connect, ConnectArgs, Credentials as Given, Tls};
 use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place, Scheme};
+use crate::cli::errors::{why, word};
 use crate::cli::exit::{Ask, Exit, Failure};
 use crate::mq::client::{Config, Connection, Credentials, Error, ErrorKind};
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
-use crate::transport::tls::{IdentityFiles, TlsClientOptions};
-use crate::transport::{self, Address, ConnectOptions, TlsClient};
+use crate::transport::{self, Address, ConnectOptions};
 
 /// A broker that a command speaks to.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ impl Broker {
             let failure = usage(format!("{url} is a management API, which hands out no messages"));
             return Err(failure.tip("-e amqp://HOST").into());
         }
-        let tls = if is_encrypted(&endpoint, &connect.tls)? { Some(tls_client(&connect.tls)?) } else { None };
+        let tls = if is_encrypted(&endpoint, &connect.tls)? { Some(connect.tls.client()?) } else { None };
         let mut config = Config::new(address);
         config.connect = ConnectOptions { tls, ..ConnectOptions::default() };
         config.credentials = match connect.credentials {
@@ -206,11 +206,6 @@ pub fn no_queue(queue: &str, url: &str) -> Failure {
         .tip(format!("create it: bandy mq create {}", word(queue)))
 }
 
-/// A name as a shell takes it.
-pub fn word(name: &str) -> String {
-    shell_words::quote(name).into_owned()
-}
-
 /// What stands between `start` and the next quote.
 fn quoted<'a>(text: &'a str, start: &str) -> Option<&'a str> {
     let name = text.split_once(start)?.1;
@@ -228,21 +223,6 @@ fn exit_of(kind: ErrorKind) -> Exit {
     }
 }
 
-/// Why there is no connection, in few words.
-pub fn why(error: &transport::Error) -> String {
-    let system = |source: &std::io::Error| {
-        let text = source.to_string();
-        text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-    };
-    match error {
-        transport::Error::Connect { source, .. } => system(source),
-        transport::Error::Resolve { source, .. } => format!("its name has no address: {}", system(source)),
-        transport::Error::Timeout { after, .. } => format!("no answer within {after:?}"),
-        transport::Error::Tls { source, .. } => format!("TLS failed: {source}"),
-        transport::Error::Listen { .. } | transport::Error::Certificate(_) => error.to_string(),
-    }
-}
-
 fn heartbeat(text: &str) -> Option<Duration> {
     text.parse::<u16>().ok().map(|seconds| Duration::from_secs(seconds.into()))
 }
@@ -256,21 +236,6 @@ fn is_encrypted(endpoint: &Endpoint, tls: &Tls) -> Result<bool, Failure> {
             .tip("write amqps:// or leave the options out"));
     }
     Ok(false)
-}
-
-/// What TLS is to look like.
-///
-/// # Errors
-/// Files that cannot be read.
-pub fn tls_client(tls: &Tls) -> anyhow::Result<TlsClient> {
-    let options = TlsClientOptions {
-        ca: tls.cacert.clone(),
-        identity: tls.identity.clone().map(|(certificate, key)| IdentityFiles { certificate, key }),
-        insecure: tls.insecure,
-        server_name: tls.server_name.clone(),
-        alpn: Vec::new(),
-    };
-    Ok(TlsClient::new(&options).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?)
 }
 
 #[cfg(test)]

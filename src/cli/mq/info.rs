@@ -4,13 +4,14 @@ use serde_json::{Map, Value, json};
 
 use super::api::{Api, VhostArgs};
 use super::complete;
-use super::connect::{no_queue, word};
+use super::connect::no_queue;
 use super::ls::{is_locked, passive};
 use super::objects::{Kind, Row};
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::errors::near_miss;
+use crate::cli::errors::word;
 use crate::cli::exit::{Exit, Failure};
 use crate::mq::client::ErrorKind;
 use crate::mq::client::management::{Error, path};

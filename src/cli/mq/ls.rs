@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::api::{Api, VhostArgs};
 use super::complete;
-use super::connect::word;
 use super::objects::{Kind, Row, column};
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::errors::near_miss;
+use crate::cli::errors::word;
 use crate::cli::exit::{Exit, Failure};
 use crate::mq::client::management;
 use crate::mq::client::{Error as AmqpError, ErrorKind};

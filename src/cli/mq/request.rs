@@ -103,7 +103,10 @@ async fn request(args: &Args, app: &App) -> anyhow::Result<Exit> {
             Exit::Timeout,
             format!("no answer from {} at {} within {limit:?}", args.queue, broker.url),
         )
-        .tip(format!("bandy mq recv {} --reply -f -- COMMAND    answers", super::connect::word(&args.queue)))
+        .tip(format!(
+            "bandy mq recv {} --reply -f -- COMMAND    answers",
+            crate::cli::errors::word(&args.queue)
+        ))
         .into()),
         (End::Count, Some(code)) => Err(Failure::new(
             Exit::Failed,

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::complete;
-use super::connect::{Broker, word};
+use super::connect::Broker;
 use super::header;
 use crate::backoff::Backoff;
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::confirm::SureArgs;
 use crate::cli::connect::ConnectArgs;
+use crate::cli::errors::word;
 use crate::cli::exit::{Exit, Failure};
 use crate::mq::client::{Channel, Connection, Declared, Error};
 use crate::mq::wire::method::{exchange, queue};
