@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod bench;
+pub mod command;
 pub mod completions;
 pub mod confirm;
 pub mod connect;
@@ -12,9 +13,11 @@ pub mod errors;
 pub mod exit;
 pub mod feed;
 mod figures;
+pub mod filter;
 pub mod gossip;
 pub mod help;
 pub mod journal;
+pub mod lines;
 pub mod log;
 pub mod logging;
 pub mod mq;

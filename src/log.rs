@@ -9,6 +9,7 @@
 
 pub mod batch;
 pub mod client;
+pub mod dump;
 pub mod engine;
 pub mod server;
 pub mod wire;

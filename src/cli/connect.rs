@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::app::App;
-use super::endpoint::{Endpoint, Pillar};
+use super::endpoint::{Endpoint, Pillar, Place};
 use super::exit::{Exit, Failure};
 use super::settings::{Config, Context};
 use crate::secret::Secret;
@@ -165,6 +165,17 @@ impl ConnectArgs {
         let user = self.user.clone().or(context.user);
         let credentials = credentials(&endpoint, user, password_file, token_file, app.asks)?;
         Ok(Connect { endpoint, source, credentials, tls, timeout: self.timeout })
+    }
+
+    /// The data directory that is to be read without its server, if the endpoint is one.
+    ///
+    /// # Errors
+    /// No endpoint of the pillar, no such context.
+    pub fn directory(&self, app: &App, pillar: Pillar) -> anyhow::Result<Option<PathBuf>> {
+        match self.endpoint(app, pillar)?.0.place {
+            Place::Dir(path) => Ok(Some(path)),
+            Place::Local(_) | Place::Unix(_) | Place::Hosts(_) => Ok(None),
+        }
     }
 
     fn endpoint(&self, app: &App, pillar: Pillar) -> anyhow::Result<(Endpoint, Source, Context)> {

@@ -196,12 +196,17 @@ pub fn records(
     if let Some(error) = failed {
         return Err(error);
     }
+    Ok(if warn_of(&examined, app) { Exit::Partly } else { Exit::Done })
+}
+
+/// Tells which places of a log are torn or damaged; true if one is damaged.
+pub fn warn_of(examined: &Examined, app: &App) -> bool {
     for bad in &examined.bad {
         let Place { state, offset, next, why, .. } = Place::of(bad);
         let rest = next.map_or("the end".to_owned(), |next| format!("offset {next}"));
         app.printer.warn(&format!("{state} from offset {offset} to {rest}: {why}"));
     }
-    Ok(if examined.is_damaged() { Exit::Partly } else { Exit::Done })
+    examined.is_damaged()
 }
 
 /// What to do about damage.

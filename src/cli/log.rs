@@ -1,18 +1,29 @@
 //! The log commands.
 
+mod bench;
 pub mod broker;
 mod complete;
+mod config;
 pub mod connect;
 mod consume;
 mod create;
+mod deliver;
+mod demo;
 mod info;
+mod inspect;
+mod intake;
+mod limits;
 mod ls;
+mod offline;
 mod ping;
 mod position;
 mod produce;
 mod reading;
 mod rm;
+mod seek;
+mod top;
 mod wait;
+mod work;
 
 use clap::Args as _;
 
@@ -42,6 +53,10 @@ pub enum LogCommand {
     Tail(Box<consume::TailArgs>),
     /// Create a topic
     Create(Box<create::Args>),
+    /// Move where a group goes on
+    Seek(Box<seek::Args>),
+    /// Show and change the settings of a topic
+    Config(Box<config::Args>),
     /// Remove a topic or a group
     Rm(Box<rm::Args>),
     /// Measure round trips to the cluster
@@ -53,6 +68,16 @@ pub enum LogCommand {
     Ls(Box<ls::Args>),
     /// Show the partitions of a topic, or how far a group has read
     Info(Box<info::Args>),
+    /// Watch topics and groups: what comes in, what is read, what waits
+    Top(Box<top::Args>),
+    /// Measure a cluster: rates, and latencies from end to end
+    Bench(Box<bench::Args>),
+    /// Look into a broker's data directory: partitions, damage, records
+    Dump(Box<inspect::DumpArgs>),
+    /// Make damaged partitions of a data directory readable again
+    Salvage(Box<inspect::SalvageArgs>),
+    /// See it: partitions and groups, reading again
+    Demo(demo::Args),
 }
 
 /// A verb's command without the others'; `None` for one that is not called often.
@@ -80,10 +105,17 @@ pub fn run(args: LogArgs, app: &App) -> anyhow::Result<Exit> {
         LogCommand::Consume(args) => consume::consume(&args, app),
         LogCommand::Tail(args) => consume::tail(&args, app),
         LogCommand::Create(args) => create::run(&args, app),
+        LogCommand::Seek(args) => seek::run(&args, app),
+        LogCommand::Config(args) => config::run(&args, app),
         LogCommand::Rm(args) => rm::run(&args, app),
         LogCommand::Ping(args) => ping::run(&args, app),
         LogCommand::Wait(args) => wait::run(&args, app),
         LogCommand::Ls(args) => ls::run(&args, app),
         LogCommand::Info(args) => info::run(&args, app),
+        LogCommand::Top(args) => top::run(&args, app),
+        LogCommand::Bench(args) => bench::run(&args, app),
+        LogCommand::Dump(args) => inspect::dump(&args, app),
+        LogCommand::Salvage(args) => inspect::salvage(&args, app),
+        LogCommand::Demo(args) => demo::run(&args, app),
     }
 }

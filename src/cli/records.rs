@@ -17,7 +17,7 @@ pub const RECORD_BYTES_MAX: usize = 64 << 20;
 const READ_BYTES: usize = 64 << 10;
 
 /// stdin without the buffer of the standard library.
-fn stdin() -> Box<dyn Read + Send> {
+pub fn stdin() -> Box<dyn Read + Send> {
     match io::stdin().as_fd().try_clone_to_owned() {
         Ok(fd) => Box::new(File::from(fd)),
         Err(_) => Box::new(io::stdin()),
@@ -98,7 +98,31 @@ pub fn delimiter(text: &str) -> Result<Delimiter, String> {
     if bytes.is_empty() { Err("a delimiter cannot be empty".to_owned()) } else { Ok(Delimiter(bytes)) }
 }
 
+/// Lines that need no more than to be divided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainLines {
+    /// The inputs; - is stdin.
+    pub files: Vec<PathBuf>,
+    /// What each line ends with.
+    pub delimiter: u8,
+    /// What stands between key and value.
+    pub key: Option<Vec<u8>>,
+}
+
 impl InputArgs {
+    /// The input as lines, if it is lines that end with one byte; `json` is `--json`.
+    pub fn plain_lines(&self, json: bool) -> Option<PlainLines> {
+        let is_lines = self.input_format.map_or(!json, |format| format == InputFormat::Lines);
+        let delimiter = match &self.delim {
+            _ if self.null => 0,
+            None => b'\n',
+            Some(delimiter) => *<&[u8; 1]>::try_from(&delimiter.0[..]).ok()?.first()?,
+        };
+        let key = self.key_delim.as_ref().map(|delimiter| delimiter.0.clone());
+        let files = if self.input.is_empty() { vec![PathBuf::from("-")] } else { self.input.clone() };
+        (is_lines && !self.whole).then_some(PlainLines { files, delimiter, key })
+    }
+
     /// Opens the inputs one after the other; `json` is `--json`, which stands for `-I json` too.
     pub fn records(&self, json: bool) -> Inputs {
         let format = match (self.input_format, self.whole) {

@@ -74,8 +74,8 @@ impl Source {
             let template = is_template.then(|| template(body)).transpose()?;
             return Ok(Self::Given { record: Record::of(body.to_owned()), template, left });
         }
-        if app.asks && input.input.is_empty() && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-            app.printer.status("one record per line, Ctrl-D ends");
+        if input.input.is_empty() {
+            greet(app);
         }
         let feed = Feed::start(input.records(app.global.json));
         Ok(Self::Feed { feed, template: is_template, left: count })
@@ -116,6 +116,13 @@ impl Source {
                 Some(batch)
             }
         }
+    }
+}
+
+/// Tells whoever types how it ends.
+pub fn greet(app: &App) {
+    if app.asks && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+        app.printer.status("one record per line, Ctrl-D ends");
     }
 }
 

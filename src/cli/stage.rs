@@ -4,6 +4,7 @@
 //! gives the same story in every form, and a recording is a golden file.
 
 mod cast;
+pub mod chronicle;
 mod lines;
 pub mod live;
 mod screen;

@@ -5,6 +5,7 @@
 //! Cluster      who leads what: metadata, a connection to each broker
 //! Producer     records -> batches -> leaders; nothing twice, nothing out of order, again after a loss
 //! Consumer     batches of many partitions from their leaders, from offsets on
+//! group        a member of a group: which partitions are its own
 //! admin        topics, groups, offsets, settings
 //! ```
 
@@ -13,10 +14,12 @@ mod cluster;
 mod connection;
 mod consumer;
 mod error;
+pub mod group;
 mod link;
 mod login;
 mod partition;
 mod producer;
+mod scram;
 mod sealed;
 
 #[cfg(test)]
@@ -33,7 +36,10 @@ pub use connection::Connection;
 pub use consumer::{Assignment, ConsumeOptions, Consumer, Fetched};
 pub use error::{Error, ErrorKind};
 pub use partition::{murmur2, of_key};
-pub use producer::{Acks, Message, Outcome, ProduceOptions, Producer, Receipt};
+pub use producer::{
+    Acks, Ending, Message, Outcome, ProduceOptions, Producer, Receipt, TopicHandle, TransactionOptions,
+};
+pub use scram::{Broken, Hash};
 
 /// How long the answer to a question may take, unless it says that it takes longer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,21 +60,27 @@ pub struct Credentials {
 pub enum Mechanism {
     /// The password itself: for connections that TLS protects.
     Plain,
+    /// A proof that the password is known, from both sides.
+    Scram(Hash),
 }
 
 impl Mechanism {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Scram(Hash::Sha256), Self::Scram(Hash::Sha512)];
     /// How they are named in URLs.
-    pub const NAMES: [&str; 1] = ["plain"];
+    pub const NAMES: [&str; 3] = ["plain", "scram-sha-256", "scram-sha-512"];
 
     /// The mechanism of that name, in any case.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Plain].into_iter().find(|mechanism| mechanism.name().eq_ignore_ascii_case(name))
+        Self::ALL.into_iter().find(|mechanism| mechanism.name().eq_ignore_ascii_case(name))
     }
 
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "PLAIN",
+            Self::Scram(Hash::Sha256) => "SCRAM-SHA-256",
+            Self::Scram(Hash::Sha512) => "SCRAM-SHA-512",
         }
     }
 }

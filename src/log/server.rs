@@ -18,7 +18,7 @@ mod config;
 mod configs;
 mod connection;
 mod coordinator;
-mod definitions;
+pub(super) mod definitions;
 mod fetch;
 mod groups;
 mod login;

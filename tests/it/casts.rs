@@ -10,7 +10,9 @@ use std::process::Command;
 const PICTURED: &str = "rpc-call";
 
 /// Name of the recording and the arguments that make it.
-const CASTS: [(&str, &[&str]); 7] = [
+const CASTS: [(&str, &[&str]); 9] = [
+    ("log-partitions", &["log", "demo", "partitions"]),
+    ("log-replay", &["log", "demo", "replay"]),
     ("mq-dead-letter", &["mq", "demo", "dead-letter"]),
     ("mq-topics", &["mq", "demo", "topics"]),
     ("mq-work", &["mq", "demo", "work"]),

@@ -12,6 +12,8 @@ mod gossip;
 mod harness;
 mod interop;
 mod log_broker;
+mod log_commands;
+mod log_groups;
 mod mq_bench;
 mod mq_broker;
 mod mq_commands;

@@ -84,4 +84,6 @@ pub(super) const DEMOS: &[Demo] = &[
     demo("bandy mq demo work", "workers share a queue; one is killed, and nothing is lost"),
     demo("bandy mq demo topics", "a topic exchange: which queues does a routing key reach?"),
     demo("bandy mq demo dead-letter", "a message that no worker can do: tried again, then put aside"),
+    demo("bandy log demo partitions", "keys choose partitions, readers of a group share them, lag melts"),
+    demo("bandy log demo replay", "a log is no queue: others read it again, and one goes back"),
 ];

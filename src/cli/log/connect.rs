@@ -41,8 +41,10 @@ impl Log {
         let bootstrap = match &endpoint.place {
             Place::Local(name) => vec![Address::Unix(app.home.socket(Pillar::Log, name))],
             Place::Dir(_) => {
-                let text = format!("{url}: reading a data directory without its broker is not built yet");
-                return Err(Failure::new(Exit::Failed, text).into());
+                let text = format!(
+                    "{url} is a data directory: 'log consume' and 'log dump' read it, this needs a broker"
+                );
+                return Err(Failure::new(Exit::Usage, text).into());
             }
             Place::Unix(_) | Place::Hosts(_) => endpoint.addresses(),
         };

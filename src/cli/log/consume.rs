@@ -1,20 +1,29 @@
 //! `bandy log consume` and `bandy log tail`: records of topics from their leaders.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::complete;
 use super::connect::Log;
+use super::deliver::Delivery;
+use super::intake::Intake;
+use super::limits::Limits;
+use super::offline;
 use super::position::{self, Ends, Position};
-use super::reading::{End, ReadArgs, Writing};
+use super::reading::{ReadArgs, Writing};
+use super::work::{Work, WorkArgs};
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
+use crate::cli::endpoint::Pillar;
 use crate::cli::exit::{Exit, Failure};
+use crate::log::client::group::{Assignor, Member, MemberOptions};
 use crate::log::client::{Assignment, Cluster, ConsumeOptions, Consumer, Error};
 use crate::shutdown::Shutdown;
-use crate::units::parse_count;
+use crate::units::{parse_count, parse_duration};
 
 /// Arguments of `log consume`.
 #[derive(Debug, clap::Args)]
@@ -25,15 +34,24 @@ Examples:
   bandy log consume orders --from @-15m --json | jq .value
   bandy log consume orders -p 0 --from 42 -n 1   one record
   bandy log consume orders -o '%d{rfc3339} %k %v'
+  bandy log consume orders -k 'user-*' -H region=eu --where '.total > 100'
+  bandy log consume orders -g billing            where the group is, to the end; shared with its other members
+  bandy log consume orders -g billing -f -j4 -- ./bill.sh
 
 Positions: start end 42 -10 (before the end) +10 (after the start) @-15m @2026-11-23T07:00 @1763884814
 
-Exit: 0 read · 5 no such topic · 6 fewer than -n · see 'bandy help exit-codes'")]
+A group goes on from the offsets that it has stored, and stores those of what was written out, or whose command has ended
+with 0. Records of a partition are given to one command after the other; one that fails ends it all at that record.
+
+Exit: 0 read · 5 no such topic · 6 fewer than -n · 7 some commands failed · see 'bandy help exit-codes'")]
 pub struct ConsumeArgs {
     /// Topics to read
     #[arg(required = true, value_name = "TOPIC", add = completions::remote(complete::topics))]
     pub topics: Vec<String>,
-    /// Where to begin [default: start]
+    /// Run once per record: value on stdin, exit 0 is done
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+    /// Where to begin [default: start]; with -g, where the group has stored nothing
     #[arg(long, value_name = "POS", value_parser = position::parse, allow_hyphen_values = true, help_heading = "Reading")]
     pub from: Option<Position>,
     /// Where to end [default: the end as it is now]
@@ -49,9 +67,54 @@ pub struct ConsumeArgs {
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_count, help_heading = "Reading")]
     pub count: Option<u64>,
     #[command(flatten)]
+    sharing: GroupArgs,
+    #[command(flatten)]
+    work: WorkArgs,
+    #[command(flatten)]
     read: ReadArgs,
     #[command(flatten)]
     connect: ConnectArgs,
+}
+
+/// How a reader takes part in a group.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Group")]
+pub struct GroupArgs {
+    /// Read as a member of this group, and store in it how far
+    #[arg(short, long, value_name = "NAME", conflicts_with = "partition", add = completions::remote(complete::groups))]
+    pub group: Option<String>,
+    /// Store nothing
+    #[arg(long, requires = "group")]
+    pub no_commit: bool,
+    /// A lasting name: who comes back under it in time has its partitions again
+    #[arg(long, value_name = "NAME", requires = "group")]
+    pub instance: Option<String>,
+    /// How partitions are divided: cooperative-sticky, range, roundrobin [default: all, the group decides]
+    #[arg(long, value_name = "NAME", requires = "group", value_delimiter = ',', value_parser = assignor)]
+    pub assignor: Vec<Assignor>,
+    /// Others take over when nothing is heard of this reader for so long
+    #[arg(long, value_name = "DURATION", default_value = "10s", requires = "group", value_parser = parse_duration)]
+    pub session_timeout: Duration,
+    /// Text to store with each offset
+    #[arg(long, value_name = "TEXT", requires = "group", conflicts_with = "no_commit")]
+    pub metadata: Option<String>,
+}
+
+fn assignor(name: &str) -> Result<Assignor, String> {
+    let names = Assignor::ALL.map(Assignor::name);
+    Assignor::from_name(name).ok_or_else(|| format!("one of {}", names.join(", ")))
+}
+
+impl GroupArgs {
+    fn member(&self, group: &str, topics: &[String]) -> MemberOptions {
+        let mut options = MemberOptions::new(group, topics.to_vec());
+        options.instance.clone_from(&self.instance);
+        options.session_timeout = self.session_timeout;
+        if !self.assignor.is_empty() {
+            options.assignors.clone_from(&self.assignor);
+        }
+        options
+    }
 }
 
 /// Arguments of `log tail`.
@@ -108,7 +171,69 @@ pub fn consume(args: &ConsumeArgs, app: &App) -> anyhow::Result<Exit> {
         connect: &args.connect,
         verb: "consume",
     };
-    app.client_with_driver(args.connect.timeout, run(wanted, app))
+    if let Some(dir) = args.connect.directory(app, Pillar::Log)? {
+        return offline(&dir, args, &wanted, app);
+    }
+    if args.sharing.group.is_none() && args.command.is_empty() {
+        return app.client_with_driver(args.connect.timeout, run(wanted, app));
+    }
+    app.client_to_its_end(in_order(wanted, args, app))
+}
+
+/// Of a data directory: nobody is there to be waited for, or to share with.
+fn offline(
+    dir: &std::path::Path,
+    args: &ConsumeArgs,
+    wanted: &Wanted<'_>,
+    app: &App,
+) -> anyhow::Result<Exit> {
+    let Some(to) = wanted.to.filter(|_| args.sharing.group.is_none() && args.command.is_empty()) else {
+        let text = format!("dir:{}: -f, -g and commands need a broker", dir.display());
+        return Err(Failure::new(Exit::Usage, text).into());
+    };
+    let Wanted { topics, partitions, from, count, read, .. } = *wanted;
+    offline::consume(dir, &offline::Wanted { topics, partitions, from, to, count, read }, app)
+}
+
+/// As a group, or with commands: there is something to put in order at the end.
+async fn in_order(wanted: Wanted<'_>, args: &ConsumeArgs, app: &App) -> anyhow::Result<Exit> {
+    let work = Work::new(&args.work, args.command.clone(), wanted.read, app)?;
+    let log = Log::resolve(wanted.connect, app, wanted.verb)?;
+    let mut limits = Limits::new(wanted.read, log.timeout);
+    let shutdown = Shutdown::new();
+    let starting = start(&wanted, &args.sharing, (app, &log), &shutdown);
+    let intake = match limits.hurry(starting).await {
+        Ok(intake) => intake?,
+        Err(end) => return Ok(limits.exit(end, false)?),
+    };
+    match work {
+        Some(work) => work.run(intake, &log, limits, wanted.count).await,
+        None => {
+            let mut writing = Writing::new(wanted.read, wanted.count, app);
+            let end = Delivery::new(intake, &mut writing, &mut limits, &log).run().await?;
+            Ok(limits.exit(end, writing.left().is_some_and(|left| left > 0))?)
+        }
+    }
+}
+
+async fn start<'a>(
+    wanted: &Wanted<'_>,
+    sharing: &GroupArgs,
+    (app, log): (&'a App, &'a Log),
+    shutdown: &Shutdown,
+) -> Result<Intake<'a>, Failure> {
+    let cluster = log.open(shutdown).await?;
+    let places = places(wanted, log, &cluster).await?;
+    let committed = !wanted.read.uncommitted;
+    let plan = assignments(wanted, &cluster, &places, committed).await;
+    let plan = plan.map_err(|error| log.failure(&error))?;
+    let options = ConsumeOptions { committed, ..ConsumeOptions::default() };
+    let Some(group) = &sharing.group else {
+        return Ok(Intake::whole((app, log), cluster, options, plan));
+    };
+    let member = Member::join(&cluster, sharing.member(group, wanted.topics), shutdown);
+    let commits = (!sharing.no_commit).then(|| sharing.metadata.clone().unwrap_or_default());
+    Ok(Intake::shared((app, log), cluster, options, plan, (member, commits)))
 }
 
 /// Runs `log tail`.
@@ -142,10 +267,9 @@ async fn run(wanted: Wanted<'_>, app: &App) -> anyhow::Result<Exit> {
     let mut consumer = Consumer::new(cluster, options, assignments);
     let mut writing = Writing::new(wanted.read, wanted.count, app);
     let end = writing.run(&mut consumer, wanted.read, until, &log).await?;
-    match end {
-        End::Everything | End::Passed if writing.left().is_some_and(|left| left > 0) => Ok(Exit::Nothing),
-        End::Count | End::Everything | End::Passed | End::ReaderGone => Ok(Exit::Done),
-    }
+    // Signals and --timeout end this from outside.
+    let limits = Limits::new(wanted.read, None);
+    Ok(limits.exit(end, writing.left().is_some_and(|left| left > 0))?)
 }
 
 /// The partitions that are read.

@@ -1,23 +1,29 @@
 //! `bandy log info`: the partitions of a topic; how far a group has read.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::MissedTickBehavior;
 
 use super::complete;
+use super::config;
 use super::connect::Log;
 use super::position::Ends;
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::top;
+use crate::log::client::admin::GroupMember;
 use crate::log::client::{Cluster, admin};
-use crate::log::wire::api::describe_groups::DescribedGroup;
-use crate::log::wire::{Field as _, Reader};
 use crate::output::Column;
 use crate::shutdown::Shutdown;
+use crate::units::parse_duration;
+
+/// Between two looks with `--watch`.
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(2);
 
 /// Arguments of `log info`.
 #[derive(Debug, clap::Args)]
@@ -27,8 +33,10 @@ Examples:
   bandy log info orders --configs    settings, and where they come from
   bandy log info -g billing          members, offsets, lag
   bandy log info -g billing --json | jq -s 'map(.lag) | add'
+  bandy log info -g billing --max-lag 1000 -q >/dev/null || alert
+  bandy log info -g billing --watch -i 10s
 
-Exit: 0 shown · 5 no such topic or group · see 'bandy help exit-codes'")]
+Exit: 0 shown · 1 more than --max-lag behind · 5 no such topic or group · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Topic to show
     #[arg(required_unless_present = "group", conflicts_with = "group", add = completions::remote(complete::topics))]
@@ -39,6 +47,15 @@ pub struct Args {
     /// Show the topic's settings
     #[arg(long, conflicts_with = "group")]
     pub configs: bool,
+    /// Show the group again and again
+    #[arg(short, long, requires = "group")]
+    pub watch: bool,
+    /// Time between two looks [default: 2s]
+    #[arg(short, long, value_name = "DURATION", value_parser = parse_duration, requires = "watch")]
+    pub interval: Option<Duration>,
+    /// Fail when the group is more than N records behind
+    #[arg(long, value_name = "N", requires = "group")]
+    pub max_lag: Option<u64>,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -53,9 +70,13 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         let shutdown = Shutdown::new();
         let cluster = log.open(&shutdown).await?;
         match (&args.topic, &args.group) {
-            (Some(name), _) if args.configs => configs(name, app, &log, &cluster).await,
+            (Some(name), _) if args.configs => {
+                let configs = config::settings(name, &log, &cluster).await?;
+                config::show(name, &[], &configs, app)?;
+                Ok(Exit::Done)
+            }
             (Some(name), _) => topic(name, app, &log, &cluster).await,
-            (None, Some(name)) => group(name, app, &log, &cluster).await,
+            (None, Some(name)) => watch(name, args, app, (&log, &cluster)).await,
             (None, None) => Err(Failure::new(Exit::Usage, "which topic?").into()),
         }
     })
@@ -111,33 +132,6 @@ async fn topic(name: &str, app: &App, log: &Log, cluster: &Cluster) -> anyhow::R
 }
 
 #[derive(Serialize)]
-struct Setting<'a> {
-    name: &'a str,
-    value: Option<&'a str>,
-    source: String,
-}
-
-async fn configs(name: &str, app: &App, log: &Log, cluster: &Cluster) -> anyhow::Result<Exit> {
-    if let Err(error) = cluster.topic(name, false).await {
-        return Err(log.about(&error, name, cluster).await.into());
-    }
-    let mut configs = admin::topic_configs(cluster, name).await.map_err(|error| log.failure(&error))?;
-    configs.sort_by(|a, b| a.name.cmp(&b.name));
-    let columns = [Column::left("name"), Column::left("value"), Column::left("source")];
-    let mut list = app.printer.list(&columns);
-    for config in &configs {
-        let source = crate::log::wire::api::ConfigSource::from_code(config.config_source);
-        list.row(&Setting {
-            name: &config.name,
-            value: config.value.as_deref(),
-            source: source.map_or_else(|| config.config_source.to_string(), |source| source.to_string()),
-        })?;
-    }
-    list.finish()?;
-    Ok(Exit::Done)
-}
-
-#[derive(Serialize)]
 struct Place<'a> {
     topic: &'a str,
     partition: i32,
@@ -145,22 +139,48 @@ struct Place<'a> {
     end: Option<i64>,
     lag: Option<i64>,
     member: Option<&'a str>,
+    instance: Option<&'a str>,
     client: Option<&'a str>,
     host: Option<&'a str>,
+    metadata: Option<&'a str>,
 }
 
-async fn group(name: &str, app: &App, log: &Log, cluster: &Cluster) -> anyhow::Result<Exit> {
+/// Shows a group, once or again and again, until it lags too far.
+async fn watch(name: &str, args: &Args, app: &App, to: (&Log, &Cluster)) -> anyhow::Result<Exit> {
+    let interval = args.interval.unwrap_or(INTERVAL_DEFAULT);
+    let mut tick = tokio::time::interval(interval);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for number in 0.. {
+        tick.tick().await;
+        top::begin_table(app, number)?;
+        let lag = group(name, app, to).await?;
+        app.printer.flush()?;
+        if let Some(most) = args.max_lag.filter(|most| u64::try_from(lag).is_ok_and(|lag| lag > *most)) {
+            let text = format!("group '{name}' is {lag} records behind, more than {most}");
+            return Err(Failure::new(Exit::Failed, text).into());
+        }
+        if !args.watch {
+            break;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows a group; how many records it is behind.
+async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyhow::Result<i64> {
     let failed = |error| log.failure(&error);
-    let described = admin::describe_group(cluster, name).await.map_err(failed)?;
-    let offsets = admin::group_offsets(cluster, name).await.map_err(failed)?;
-    if described.group_state == "Dead" && offsets.is_empty() {
+    let info = admin::describe_group(cluster, name).await.map_err(failed)?;
+    let stored = admin::stored(cluster, name).await.map_err(failed)?;
+    if info.is_dead() && stored.is_empty() {
         let text = format!("no group '{name}' at {}", log.url);
         return Err(Failure::new(Exit::NotFound, text).tip("see all of them: bandy log ls groups").into());
     }
-    let members = members(&described);
-    let mut places: Vec<(String, i32)> = offsets.keys().chain(members.keys()).cloned().collect();
+    let read = info.members.iter().flat_map(|it| it.partitions.iter().map(move |place| (place, it)));
+    let members: HashMap<&(String, i32), &GroupMember> = read.collect();
+    let mut places: Vec<(String, i32)> = stored.keys().chain(members.keys().copied()).cloned().collect();
     places.sort();
     places.dedup();
+    // Topics may be gone, or not to be seen.
     let ends = admin::offsets(cluster, &places, admin::At::End).await.unwrap_or_default();
     let columns = [
         Column::left("topic"),
@@ -172,47 +192,31 @@ async fn group(name: &str, app: &App, log: &Log, cluster: &Cluster) -> anyhow::R
         Column::left("host"),
     ];
     let mut list = app.printer.list(&columns);
+    let mut sum = 0;
     for place in &places {
-        let (current, end) = (offsets.get(place).copied(), ends.get(place).map(|it| it.offset));
-        let member = members.get(place).and_then(|at| described.members.get(*at));
+        let (at, end) = (stored.get(place), ends.get(place).map(|it| it.offset));
+        let current = at.map(|it| it.offset);
+        let lag = current.zip(end).map(|(current, end)| (end - current).max(0));
+        sum += lag.unwrap_or(0);
+        let member = members.get(place);
         list.row(&Place {
             topic: &place.0,
             partition: place.1,
             current,
             end,
-            lag: current.zip(end).map(|(current, end)| (end - current).max(0)),
-            member: member.map(|it| it.member_id.as_str()),
-            client: member.map(|it| it.client_id.as_str()),
-            host: member.map(|it| it.client_host.trim_start_matches('/')),
+            lag,
+            member: member.map(|it| it.id.as_str()),
+            instance: member.and_then(|it| it.instance.as_deref()),
+            client: member.map(|it| it.client.as_str()),
+            host: member.map(|it| it.host.trim_start_matches('/')),
+            metadata: at.map(|it| it.metadata.as_str()).filter(|it| !it.is_empty()),
         })?;
     }
     list.finish()?;
-    app.printer.status(&format!("group {name} is {}", described.group_state.to_lowercase()));
-    Ok(Exit::Done)
-}
-
-/// Which member reads what, as far as the group is one of consumers.
-fn members(group: &DescribedGroup) -> HashMap<(String, i32), usize> {
-    let mut members = HashMap::new();
-    for (at, member) in group.members.iter().enumerate() {
-        for (topic, partitions) in assignment(&member.member_assignment).unwrap_or_default() {
-            members.extend(partitions.into_iter().map(|partition| ((topic.clone(), partition), at)));
-        }
-    }
-    members
-}
-
-/// The assignment of a member of a group of consumers: version, then topics with their partitions (ConsumerProtocolAssignment).
-fn assignment(bytes: &Bytes) -> Option<Vec<(String, Vec<i32>)>> {
-    let mut reader = Reader::new(bytes.clone(), 0, false);
-    i16::read(&mut reader, "version").ok()?;
-    let count = i32::read(&mut reader, "topics").ok()?;
-    // Each takes six bytes at least: what is left bounds their number.
-    let count = usize::try_from(count).ok().filter(|count| *count <= reader.left() / 6)?;
-    (0..count)
-        .map(|_| {
-            let topic = String::read(&mut reader, "topic").ok()?;
-            Some((topic, Vec::<i32>::read(&mut reader, "partitions").ok()?))
-        })
-        .collect()
+    let idle = info.members.iter().filter(|it| it.partitions.is_empty()).count();
+    let idle = if idle > 0 { format!(", {idle} of them without partitions") } else { String::new() };
+    let noun = if info.members.len() == 1 { "member" } else { "members" };
+    let state = if info.is_dead() { "empty".to_owned() } else { info.state.to_lowercase() };
+    app.printer.status(&format!("group {name} is {state}: {} {noun}{idle}, lag {sum}", info.members.len()));
+    Ok(sum)
 }

@@ -35,7 +35,9 @@ pub fn parse(text: &str) -> Result<Position, String> {
     match text.to_ascii_lowercase().as_str() {
         "start" | "earliest" | "oldest" | "beginning" => return Ok(Position::Start),
         "end" | "latest" | "newest" => return Ok(Position::End),
-        "stored" => return Err("stored is where a group is, and groups cannot read yet".to_owned()),
+        "stored" => {
+            return Err("stored is where a group goes on by itself: give -g, and leave this out".to_owned());
+        }
         _ => {}
     }
     if let Some(time) = text.strip_prefix('@') {

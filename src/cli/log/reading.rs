@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::connect::Log;
 use crate::cli::app::App;
-use crate::cli::exit::Exit;
+use crate::cli::filter::{Filter, FilterArgs};
 use crate::cli::pipe::Reader;
 use crate::cli::records::{Delimiter, delimiter};
 use crate::log::client::{Consumer, Fetched};
@@ -40,9 +40,17 @@ pub struct ReadArgs {
     /// With --json, a value that is JSON stands there as JSON
     #[arg(long, help_heading = "Output")]
     pub parse: bool,
+    /// Which records are wanted.
+    #[command(flatten)]
+    pub filter: FilterArgs,
 }
 
 impl ReadArgs {
+    /// How a value that is JSON stands in an envelope.
+    pub fn embed(&self) -> Embed {
+        if self.parse { Embed::IfJson } else { Embed::Never }
+    }
+
     fn separators(&self) -> Separators {
         let mut separators = Separators::default();
         if self.null {
@@ -66,11 +74,16 @@ pub enum End {
     Passed,
     /// Whoever reads our output has had enough.
     ReaderGone,
+    /// A signal.
+    Signal(u8),
+    /// `--timeout`.
+    Timeout,
 }
 
 /// Writes records of fetched batches.
 pub struct Writing<'a> {
     app: &'a App,
+    filter: Option<Filter>,
     records: Records<'a>,
     separators: Separators,
     /// Nothing but keys and values is printed, as they are: no record has to be put together for that.
@@ -91,37 +104,60 @@ impl<'a> Writing<'a> {
         let format = &app.printer.look().format;
         let is_value = *format == Format::Value || *format == Format::Auto;
         let is_raw = is_value && !app.printer.is_terminal();
-        let embed = if args.parse { Embed::IfJson } else { Embed::Never };
-        let records = app.printer.records(separators.clone(), embed);
-        let origin = vec![("topic", Value::Null), ("partition", Value::Null), ("offset", Value::Null)];
-        let record = Record { provenance: origin, ..Record::default() };
-        Self { app, records, separators, is_raw, raw: Vec::new(), record, left: count }
+        let records = app.printer.records(separators.clone(), args.embed());
+        let record = Record { provenance: origin(Value::Null, Value::Null), ..Record::default() };
+        Self {
+            app,
+            filter: args.filter.filter(),
+            records,
+            separators,
+            is_raw,
+            raw: Vec::new(),
+            record,
+            left: count,
+        }
     }
 
-    /// Writes the records of a batch that are wanted; false when there are enough.
-    fn batch(&mut self, fetched: &Fetched, log: &Log) -> anyhow::Result<bool> {
+    /// What comes is of this batch.
+    pub fn begin(&mut self, fetched: &Fetched) {
         if !self.is_raw {
             self.record.provenance[0].1 = Value::from(&*fetched.topic);
             self.record.provenance[1].1 = fetched.partition.into();
         }
-        for record in fetched.batch.records() {
-            let record = record.map_err(|error| {
-                let place = format!("topic '{}' partition {}", fetched.topic, fetched.partition);
-                crate::cli::exit::Failure::new(Exit::Failed, format!("{}: {place}: {error}", log.url))
-            })?;
-            if record.offset < fetched.from {
-                continue;
-            }
-            if fetched.to.is_some_and(|to| record.offset >= to) {
-                break;
-            }
-            if self.left == Some(0) {
+    }
+
+    /// Does the filter let it through?
+    pub fn wants(&self, record: &Stored<'_>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| wants(filter, record))
+    }
+
+    /// Writes a record of the batch that was begun.
+    ///
+    /// # Errors
+    /// Output that cannot be written.
+    pub fn put(&mut self, record: &Stored<'_>, fetched: &Fetched) -> Result<(), WriteError> {
+        self.left = self.left.map(|left| left.saturating_sub(1));
+        if self.is_raw { self.raw(record) } else { self.one(record, fetched) }
+    }
+
+    /// Are there as many as were asked for?
+    pub fn is_enough(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    /// Writes the records of a batch that are wanted; false when there are enough.
+    fn batch(&mut self, fetched: &Fetched, log: &Log) -> anyhow::Result<bool> {
+        self.begin(fetched);
+        for record in fetched.wanted() {
+            let record = record.map_err(|error| log.failure(&error))?;
+            if self.is_enough() {
                 return Ok(false);
             }
-            self.left = self.left.map(|left| left - 1);
-            if self.is_raw { self.raw(&record)? } else { self.one(&record, fetched)? }
+            if self.wants(&record) {
+                self.put(&record, fetched)?;
+            }
         }
-        Ok(self.left != Some(0))
+        Ok(!self.is_enough())
     }
 
     fn raw(&mut self, record: &Stored<'_>) -> Result<(), WriteError> {
@@ -135,18 +171,8 @@ impl<'a> Writing<'a> {
     }
 
     fn one(&mut self, stored: &Stored<'_>, fetched: &Fetched) -> Result<(), WriteError> {
-        let body = fetched.batch.body();
-        let record = &mut self.record;
-        record.key = stored.key.map(|key| body.slice_ref(key));
-        record.value = stored.value.map(|value| body.slice_ref(value));
-        record.timestamp = (stored.timestamp >= 0).then_some(stored.timestamp);
-        record.headers.clear();
-        let headers = stored.headers.iter();
-        record.headers.extend(headers.map(|(name, value)| {
-            (String::from_utf8_lossy(name).into_owned(), value.map(|value| body.slice_ref(value)))
-        }));
-        record.provenance[2].1 = stored.offset.into();
-        self.records.write(record)
+        fill(&mut self.record, stored, fetched);
+        self.records.write(&self.record)
     }
 
     fn pass_on(&mut self) -> Result<(), WriteError> {
@@ -156,7 +182,10 @@ impl<'a> Writing<'a> {
     }
 
     /// Everything out, so that the reader has it while we wait.
-    fn flush(&mut self) -> Result<(), WriteError> {
+    ///
+    /// # Errors
+    /// Output that cannot be written.
+    pub fn flush(&mut self) -> Result<(), WriteError> {
         if !self.raw.is_empty() {
             self.pass_on()?;
         }
@@ -240,6 +269,37 @@ impl<'a> Writing<'a> {
     pub fn left(&self) -> Option<u64> {
         self.left
     }
+}
+
+/// Does the filter let a record through?
+pub fn wants(filter: &Filter, record: &Stored<'_>) -> bool {
+    filter.wants(record.key, record.value, || record.headers.iter())
+}
+
+fn origin(topic: Value, partition: Value) -> Vec<(&'static str, Value)> {
+    vec![("topic", topic), ("partition", partition), ("offset", Value::Null)]
+}
+
+/// A record by itself.
+pub fn record(stored: &Stored<'_>, fetched: &Fetched) -> Record {
+    let provenance = origin(Value::from(&*fetched.topic), fetched.partition.into());
+    let mut record = Record { provenance, ..Record::default() };
+    fill(&mut record, stored, fetched);
+    record
+}
+
+/// Everything of a record but its topic and partition, which are there.
+fn fill(record: &mut Record, stored: &Stored<'_>, fetched: &Fetched) {
+    let body = fetched.batch.body();
+    record.key = stored.key.map(|key| body.slice_ref(key));
+    record.value = stored.value.map(|value| body.slice_ref(value));
+    record.timestamp = (stored.timestamp >= 0).then_some(stored.timestamp);
+    record.headers.clear();
+    let headers = stored.headers.iter();
+    record.headers.extend(headers.map(|(name, value)| {
+        (String::from_utf8_lossy(name).into_owned(), value.map(|value| body.slice_ref(value)))
+    }));
+    record.provenance[2].1 = stored.offset.into();
 }
 
 async fn at(time: Option<Instant>) {

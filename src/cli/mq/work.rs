@@ -9,11 +9,11 @@ use super::connect::Broker;
 use super::envelope::{Mode, Shape};
 use super::incoming::{self, Bounds, End, Next, ReadArgs};
 use crate::cli::app::App;
+use crate::cli::command;
 use crate::cli::exit::{Exit, Failure};
-use crate::exec::{Program, Reads, RecordCommand, Retries, Verdict, tells_of_a_record};
+use crate::exec::{RecordCommand, Retries, Verdict};
 use crate::mq::client::{Consumer, Delivery, Error, Message, PublishOptions, Publisher, Topology};
 use crate::mq::wire::Fields;
-use crate::output::Format;
 use crate::record::Record;
 use crate::shutdown::Shutdown;
 
@@ -22,7 +22,7 @@ use crate::shutdown::Shutdown;
 #[command(next_help_heading = "Commands")]
 pub struct WorkArgs {
     /// Commands at the same time
-    #[arg(short, long, value_name = "N", default_value = "1", value_parser = parse_jobs)]
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = command::parse_jobs)]
     pub jobs: usize,
     /// Run a command that fails so many times more, after growing pauses
     #[arg(long, value_name = "N", default_value = "3")]
@@ -33,13 +33,6 @@ pub struct WorkArgs {
     /// What a command prints is the answer to whoever sent the message with 'mq request'
     #[arg(long, requires = "command")]
     pub reply: bool,
-}
-
-fn parse_jobs(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|jobs| (1..=10_000).contains(jobs))
-        .ok_or_else(|| "a number from 1 to 10000".to_owned())
 }
 
 /// The header of an answer that is a failure: the exit code of the command.
@@ -67,19 +60,9 @@ impl<'a> Work<'a> {
         read: &ReadArgs,
         app: &'a App,
     ) -> Result<Option<Self>, Failure> {
-        let path = std::env::var_os("PATH");
-        let Some(program) = Program::from_words(words, path.as_deref()) else { return Ok(None) };
-        if let Some(verdict) = program.is_missing(path.as_deref()) {
-            return Err(not_run(&program, verdict));
-        }
-        let reads = match app.printer.look().format {
-            Format::Json => Reads::Envelope(read.embed()),
-            _ => Reads::Value,
-        };
-        let stale =
-            std::env::vars_os().map(|(name, _)| name).filter(|name| tells_of_a_record(name)).collect();
         let retries = Retries::times(args.retries);
-        let command = RecordCommand { program, reads, deadline: None, retries, stale };
+        let command = command::per_record(words, read.embed(), retries, ("message", "taken"), app)?;
+        let Some(command) = command else { return Ok(None) };
         Ok(Some(Self { app, args, command, mode: Mode::Queue }))
     }
 
@@ -182,7 +165,7 @@ impl<'a> Work<'a> {
             && self.command.program.is_missing(std::env::var_os("PATH").as_deref()).is_some()
         {
             consumer.nack(&delivery, true);
-            return Err(not_run(&self.command.program, verdict).into());
+            return Err(command::not_run(&self.command.program, verdict, ("message", "taken")).into());
         }
         if self.args.reply {
             answers.answer(&delivery, verdict, printed).await?;
@@ -224,14 +207,6 @@ async fn next(bounds: &mut Bounds, consumer: &mut Consumer, has_room: bool) -> R
         true => bounds.next(consumer, None).await,
         false => Ok(Next::End(bounds.cut().await)),
     }
-}
-
-fn not_run(program: &Program, verdict: Verdict) -> Failure {
-    let name = program.argv().first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Failure::new(
-        Exit::Command(verdict.exit_code()),
-        format!("cannot run {name}: {verdict}; no message was taken"),
-    )
 }
 
 #[derive(Debug, Default)]

@@ -1,24 +1,28 @@
-//! Questions about topics, partitions and groups, and changes to them.
+//! Questions about topics and partitions, and changes to them. Those about groups are in a part of their own.
+
+mod groups;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Cluster, Connection, Coordinates, Error};
+pub(in crate::log::client) use groups::send_commit;
+pub use groups::{
+    Committer, GroupInfo, GroupMember, Stored, commit, delete_group, describe_group, group_offsets, groups,
+    stored,
+};
+
+use super::{Cluster, Connection, Error};
 use crate::log::wire::api::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use crate::log::wire::api::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
-use crate::log::wire::api::delete_groups::DeleteGroupsRequest;
 use crate::log::wire::api::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use crate::log::wire::api::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
 };
-use crate::log::wire::api::describe_groups::{DescribeGroupsRequest, DescribedGroup};
 use crate::log::wire::api::describe_log_dirs::DescribeLogDirsRequest;
-use crate::log::wire::api::list_groups::{ListGroupsRequest, ListedGroup};
-use crate::log::wire::api::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
-use crate::log::wire::api::offset_commit::{
-    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+use crate::log::wire::api::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
-use crate::log::wire::api::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup};
+use crate::log::wire::api::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use crate::log::wire::{ErrorCode, Request};
 
 /// How long a broker may take to change something.
@@ -291,6 +295,35 @@ pub async fn topic_configs(
     }
 }
 
+/// Changes settings of a topic, and leaves the others as they are; no value is the broker's default. With `dry` it is only
+/// checked.
+///
+/// # Errors
+/// Refused: no such setting, or not this value.
+pub async fn alter_topic(
+    cluster: &Cluster,
+    name: &str,
+    changes: &[(String, Option<String>)],
+    dry: bool,
+) -> Result<(), Error> {
+    let change = |(name, value): &(String, Option<String>)| AlterableConfig {
+        name: name.clone(),
+        config_operation: i8::from(value.is_none()),
+        value: value.clone(),
+    };
+    let resource = AlterConfigsResource {
+        resource_type: 2,
+        resource_name: name.to_owned(),
+        configs: changes.iter().map(change).collect(),
+    };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: dry };
+    let answer = self::change(cluster, &request).await?;
+    match answer.responses.into_iter().find(|it| it.error_code.is_err()) {
+        Some(it) => Err(Error::refused(IncrementalAlterConfigsRequest::KEY, it.error_code, it.error_message)),
+        None => Ok(()),
+    }
+}
+
 /// Bytes of each partition on disk, the largest replica of it; all brokers are asked.
 ///
 /// # Errors
@@ -309,142 +342,4 @@ pub async fn sizes(cluster: &Cluster) -> Result<HashMap<(String, i32), i64>, Err
         }
     }
     Ok(sizes)
-}
-
-/// The groups of all brokers.
-///
-/// # Errors
-/// Refused; a broker does not answer.
-pub async fn groups(cluster: &Cluster) -> Result<Vec<ListedGroup>, Error> {
-    let mut groups: Vec<ListedGroup> = Vec::new();
-    for node in cluster.nodes() {
-        let connection = cluster.node(node.id).await?;
-        let answer = connection.ask(&ListGroupsRequest::default()).await?;
-        Error::check(ListGroupsRequest::KEY, answer.error_code)?;
-        groups.extend(answer.groups);
-    }
-    groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));
-    groups.dedup_by(|a, b| a.group_id == b.group_id);
-    Ok(groups)
-}
-
-/// A classic group in detail.
-///
-/// # Errors
-/// Refused; no coordinator.
-pub async fn describe_group(cluster: &Cluster, group: &str) -> Result<DescribedGroup, Error> {
-    let connection = cluster.coordinator(Coordinates::Group, group).await?;
-    let request = DescribeGroupsRequest { groups: vec![group.to_owned()], ..Default::default() };
-    // Version 6 answers for a group that is not there with an error; up to 5 it is dead.
-    let version = connection.version::<DescribeGroupsRequest>(5)?;
-    let answer = connection.send(&request, version, Duration::ZERO)?.await?;
-    let described = answer.groups.into_iter().next().unwrap_or_default();
-    Error::check(DescribeGroupsRequest::KEY, described.error_code)?;
-    Ok(described)
-}
-
-/// The offsets that a group stored, by topic and partition.
-///
-/// # Errors
-/// Refused; no coordinator.
-pub async fn group_offsets(cluster: &Cluster, group: &str) -> Result<HashMap<(String, i32), i64>, Error> {
-    let connection = cluster.coordinator(Coordinates::Group, group).await?;
-    // Version 10 names topics by id.
-    let version = connection.version::<OffsetFetchRequest>(9)?;
-    let mut request = OffsetFetchRequest::default();
-    match version {
-        ..8 => (request.group_id, request.topics) = (group.to_owned(), None),
-        8.. => {
-            let group_id = group.to_owned();
-            request.groups = vec![OffsetFetchRequestGroup { group_id, topics: None, ..Default::default() }];
-        }
-    }
-    let answer = connection.send(&request, version, Duration::ZERO)?.await?;
-    let mut offsets = HashMap::new();
-    let mut put = |topic: &str, partition, offset| {
-        if offset >= 0 {
-            offsets.insert((topic.to_owned(), partition), offset);
-        }
-    };
-    Error::check(OffsetFetchRequest::KEY, answer.error_code)?;
-    for topic in &answer.topics {
-        topic.partitions.iter().for_each(|it| put(&topic.name, it.partition_index, it.committed_offset));
-    }
-    for group in &answer.groups {
-        Error::check(OffsetFetchRequest::KEY, group.error_code)?;
-        for topic in &group.topics {
-            topic.partitions.iter().for_each(|it| put(&topic.name, it.partition_index, it.committed_offset));
-        }
-    }
-    Ok(offsets)
-}
-
-/// Who commits: nobody in particular, or a member of the group.
-#[derive(Debug, Clone, Default)]
-pub struct Committer {
-    /// The member, and the generation of the group that it is in.
-    pub member: Option<(String, i32)>,
-}
-
-/// Stores offsets of a group.
-///
-/// # Errors
-/// Refused, as a group with members refuses others; no coordinator.
-pub async fn commit(
-    cluster: &Cluster,
-    group: &str,
-    committer: &Committer,
-    offsets: &[(String, i32, i64)],
-) -> Result<(), Error> {
-    let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
-    for (topic, partition_index, committed_offset) in offsets {
-        let partition = OffsetCommitRequestPartition {
-            partition_index: *partition_index,
-            committed_offset: *committed_offset,
-            committed_metadata: Some(String::new()),
-            ..Default::default()
-        };
-        match topics.iter_mut().find(|it| it.name == *topic) {
-            Some(it) => it.partitions.push(partition),
-            None => topics.push(OffsetCommitRequestTopic {
-                name: topic.clone(),
-                partitions: vec![partition],
-                ..Default::default()
-            }),
-        }
-    }
-    let (member_id, generation) = committer.member.clone().unwrap_or((String::new(), -1));
-    let request = OffsetCommitRequest {
-        group_id: group.to_owned(),
-        generation_id_or_member_epoch: generation,
-        member_id,
-        topics,
-        ..Default::default()
-    };
-    let mut pause = cluster.retries();
-    loop {
-        let connection = cluster.coordinator(Coordinates::Group, group).await?;
-        let version = connection.version::<OffsetCommitRequest>(9)?;
-        let answer = connection.send(&request, version, Duration::ZERO)?.await?;
-        let codes = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|it| it.error_code);
-        match codes.filter(|code| code.is_err()).max() {
-            None => return Ok(()),
-            Some(code) if code.is_retriable() && pause.again().await => {}
-            Some(code) => return Err(Error::refused(OffsetCommitRequest::KEY, code, None)),
-        }
-    }
-}
-
-/// Deletes a group that has no members.
-///
-/// # Errors
-/// There is none, or it has members.
-pub async fn delete_group(cluster: &Cluster, group: &str) -> Result<(), Error> {
-    let connection = cluster.coordinator(Coordinates::Group, group).await?;
-    let request = DeleteGroupsRequest { groups_names: vec![group.to_owned()] };
-    let answer = connection.ask(&request).await?;
-    match answer.results.first() {
-        Some(it) => Error::check(DeleteGroupsRequest::KEY, it.error_code),
-        None => Ok(()),
-    }
 }

@@ -195,6 +195,13 @@ impl Cluster {
         if let Some(connection) = self.open_to(id) {
             return Ok(connection);
         }
+        let connection = self.dial(id).await?;
+        self.state().connections.insert(id, connection.clone());
+        Ok(connection)
+    }
+
+    /// A new connection to a broker.
+    async fn dial(&self, id: i32) -> Result<Connection, Error> {
         let config = &self.0.config;
         let address = {
             let state = self.state();
@@ -205,9 +212,7 @@ impl Cluster {
                 false => Address::Tcp { host: node.host.clone(), port: node.port },
             }
         };
-        let connection = Connection::open(&address, config, &self.0.shutdown).await?;
-        self.state().connections.insert(id, connection.clone());
-        Ok(connection)
+        Connection::open(&address, config, &self.0.shutdown).await
     }
 
     /// The connection to a broker that there is. A cluster of one broker is spoken to over the first connection.
@@ -335,38 +340,55 @@ impl Cluster {
     /// # Errors
     /// There is none for as long as it is tried again; no broker answers.
     pub async fn coordinator(&self, whose: Coordinates, key: &str) -> Result<Connection, Error> {
+        self.reach(whose, key, false).await
+    }
+
+    /// The same, over a connection that nobody shares: for questions whose answers take their time, as they hold up
+    /// all that are asked after them.
+    pub(super) async fn coordinator_alone(&self, whose: Coordinates, key: &str) -> Result<Connection, Error> {
+        self.reach(whose, key, true).await
+    }
+
+    async fn reach(&self, whose: Coordinates, key: &str, alone: bool) -> Result<Connection, Error> {
+        let mut pause = self.retries();
+        loop {
+            let found = match self.find_coordinator(whose, key).await {
+                Ok(id) if alone => self.dial(id).await,
+                Ok(id) => self.node(id).await,
+                Err(error) => Err(error),
+            };
+            match found {
+                Err(error) if error.is_transient() && pause.again().await => {
+                    self.metadata(Some(&[]), false).await?;
+                }
+                found => return found,
+            }
+        }
+    }
+
+    async fn find_coordinator(&self, whose: Coordinates, key: &str) -> Result<i32, Error> {
         let key_type = match whose {
             Coordinates::Group => 0,
             Coordinates::Transaction => 1,
         };
-        let mut pause = self.retries();
-        loop {
-            if self.nodes().is_empty() {
-                self.metadata(Some(&[]), false).await?;
-            }
-            let any = self.any().await?;
-            let version = any.version::<FindCoordinatorRequest>(i16::MAX)?;
-            let mut request = FindCoordinatorRequest { key_type, ..Default::default() };
-            match version {
-                ..4 => key.clone_into(&mut request.key),
-                4.. => request.coordinator_keys = vec![key.to_owned()],
-            }
-            let response = any.send(&request, version, Duration::ZERO)?.await?;
-            let (code, node_id, said) = match response.coordinators.into_iter().next() {
-                Some(found) => (found.error_code, found.node_id, found.error_message),
-                None => (response.error_code, response.node_id, response.error_message),
-            };
-            let error = match code {
-                ErrorCode::NONE => match self.node(node_id).await {
-                    Ok(connection) => return Ok(connection),
-                    Err(error) => error,
-                },
-                code => Error::refused(FindCoordinatorRequest::KEY, code, said),
-            };
-            if !error.is_transient() || !pause.again().await {
-                return Err(error);
-            }
+        if self.nodes().is_empty() {
             self.metadata(Some(&[]), false).await?;
+        }
+        let any = self.any().await?;
+        let version = any.version::<FindCoordinatorRequest>(i16::MAX)?;
+        let mut request = FindCoordinatorRequest { key_type, ..Default::default() };
+        match version {
+            ..4 => key.clone_into(&mut request.key),
+            4.. => request.coordinator_keys = vec![key.to_owned()],
+        }
+        let response = any.send(&request, version, Duration::ZERO)?.await?;
+        let (code, node_id, said) = match response.coordinators.into_iter().next() {
+            Some(found) => (found.error_code, found.node_id, found.error_message),
+            None => (response.error_code, response.node_id, response.error_message),
+        };
+        match code {
+            ErrorCode::NONE => Ok(node_id),
+            code => Err(Error::refused(FindCoordinatorRequest::KEY, code, said)),
         }
     }
 

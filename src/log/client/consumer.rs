@@ -19,7 +19,7 @@ use crate::log::wire::api::fetch::{
     AbortedTransaction, FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
 };
 use crate::log::wire::{ErrorCode, Request as _};
-use crate::storage::{Batch, BatchError};
+use crate::storage::{Batch, BatchError, Record};
 
 /// From version 13 on topics have ids instead of names; every broker from 0.11 to 4 knows a version up to 12.
 const VERSION_MAX: i16 = 12;
@@ -84,6 +84,22 @@ pub struct Fetched {
     pub batch: Unpacked,
 }
 
+impl Fetched {
+    /// The records that are wanted.
+    pub fn wanted(&self) -> impl Iterator<Item = Result<Record<'_>, Error>> {
+        let (from, to) = (self.from, self.to.unwrap_or(i64::MAX));
+        let failed = move |error: BatchError| Error::Batch {
+            topic: self.topic.to_string(),
+            partition: self.partition,
+            offset: from,
+            error: Arc::new(error.into()),
+        };
+        let records = self.batch.records().map(move |record| record.map_err(failed));
+        let is_wanted = move |offset: i64| from <= offset && offset < to;
+        records.filter(move |record| record.as_ref().map_or(true, |record| is_wanted(record.offset)))
+    }
+}
+
 /// A partition lost its records before `to`, so that reading goes on there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
@@ -113,11 +129,29 @@ struct Part {
     is_out_of_range: bool,
     /// In a request that is on its way.
     is_asked: bool,
+    /// Not read any more. Its place is kept: requests on their way name it.
+    is_left: bool,
 }
 
 impl Part {
+    fn new(it: Assignment) -> Self {
+        Self {
+            topic: it.topic,
+            partition: it.partition,
+            next: it.from,
+            from: it.from,
+            to: it.to,
+            transactions: Transactions::default(),
+            resumes_at: None,
+            failures: 0,
+            is_out_of_range: false,
+            is_asked: false,
+            is_left: false,
+        }
+    }
+
     fn is_done(&self) -> bool {
-        self.to.is_some_and(|to| self.next >= to)
+        self.is_left || self.to.is_some_and(|to| self.next >= to)
     }
 }
 
@@ -180,24 +214,31 @@ impl Consumer {
         self.asked.clear();
         self.ready.clear();
         self.bytes = 0;
-        let part = |it: Assignment| Part {
-            topic: it.topic,
-            partition: it.partition,
-            next: it.from,
-            from: it.from,
-            to: it.to,
-            transactions: Transactions::default(),
-            resumes_at: None,
-            failures: 0,
-            is_out_of_range: false,
-            is_asked: false,
-        };
-        self.parts = assignments.into_iter().map(part).collect();
+        self.parts = assignments.into_iter().map(Part::new).collect();
+    }
+
+    /// Reads these, too.
+    pub fn add(&mut self, assignments: impl IntoIterator<Item = Assignment>) {
+        self.parts.extend(assignments.into_iter().map(Part::new));
+    }
+
+    /// Reads these no more: what was fetched of them and not handed out is forgotten.
+    pub fn remove(&mut self, places: &[(String, i32)]) {
+        for part in &mut self.parts {
+            let is_named =
+                |(topic, partition): &(String, i32)| *topic == *part.topic && *partition == part.partition;
+            if places.iter().any(is_named) {
+                (part.is_left, part.resumes_at) = (true, None);
+            }
+        }
+        self.ready.retain(|ready| !self.parts[ready.part].is_left);
+        self.bytes = self.ready.iter().map(|ready| ready.bytes.len()).sum();
     }
 
     /// The next offset of each partition: what comes after all that was handed out.
     pub fn positions(&self) -> impl Iterator<Item = (&Arc<str>, i32, i64)> {
-        self.parts.iter().map(|part| (&part.topic, part.partition, part.from))
+        let read = self.parts.iter().filter(|part| !part.is_left);
+        read.map(|part| (&part.topic, part.partition, part.from))
     }
 
     /// Gaps that were found since this was asked last.
@@ -381,6 +422,9 @@ impl Consumer {
     /// Takes the bytes of a partition, and finds out what is to be fetched next.
     fn fetched(&mut self, at: usize, data: &PartitionData, is_empty: bool) -> Result<(), Error> {
         let part = &mut self.parts[at];
+        if part.is_left {
+            return Ok(());
+        }
         (part.failures, part.resumes_at) = (0, None);
         let bytes = data.records.bytes();
         let mut rest: &[u8] = &bytes;
@@ -417,6 +461,9 @@ impl Consumer {
     /// Tries a partition again later, if that may help.
     fn failed(&mut self, at: usize, error: Error) -> Result<(), Error> {
         let part = &mut self.parts[at];
+        if part.is_left {
+            return Ok(());
+        }
         let config = self.cluster.config();
         part.failures += 1;
         let spent: Duration = config.backoff.delays(config.seed).take(part.failures as usize).sum();

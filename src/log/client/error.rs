@@ -79,6 +79,9 @@ pub enum Error {
         /// The broker's words, if it has any.
         said: Option<String>,
     },
+    /// The broker does not keep to SCRAM, or does not know the password.
+    #[error(transparent)]
+    Scram(#[from] super::scram::Broken),
     /// The answer is no answer.
     #[error("the broker sent what cannot be read: {0}")]
     Wire(#[from] wire::Error),
@@ -153,7 +156,7 @@ impl Error {
             Self::Unreachable(_) | Self::Lost(_) | Self::Ended | Self::Timeout { .. } | Self::NotReady(_) => {
                 ErrorKind::Unreachable
             }
-            Self::LoginRefused { .. } | Self::Mechanism { .. } => ErrorKind::Denied,
+            Self::LoginRefused { .. } | Self::Mechanism { .. } | Self::Scram(_) => ErrorKind::Denied,
             Self::NoTopic(_) | Self::NoPartition { .. } => ErrorKind::NotFound,
             Self::Refused { code, .. } => kind_of(*code),
             Self::Unsupported { .. } => ErrorKind::Refused,
@@ -175,6 +178,7 @@ impl Error {
             | Self::Unsupported { .. }
             | Self::Mechanism { .. }
             | Self::LoginRefused { .. }
+            | Self::Scram(_)
             | Self::Wire(_)
             | Self::Batch { .. }
             | Self::TooLong { .. }

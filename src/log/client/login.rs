@@ -1,7 +1,11 @@
 //! Logging in with SASL, in the requests of the protocol (KIP-43, KIP-152).
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use ring::rand::{SecureRandom as _, SystemRandom};
 
+use super::scram::First;
 use super::{Connection, Credentials, Error, Mechanism};
 use crate::log::wire::api::sasl_authenticate::SaslAuthenticateRequest;
 use crate::log::wire::api::sasl_handshake::SaslHandshakeRequest;
@@ -22,7 +26,22 @@ pub(super) async fn login(connection: &Connection, credentials: &Credentials) ->
             let plain = Plain::new(credentials.user.clone(), credentials.password.clone());
             exchange(connection, credentials, plain.response().into()).await.map(drop)
         }
+        Mechanism::Scram(hash) => {
+            let (first, message) = First::new(hash, &credentials.user, &nonce()?);
+            let challenge = exchange(connection, credentials, message.into()).await?;
+            let (last, message) = first.answer(&challenge, credentials.password.expose())?;
+            let proof = exchange(connection, credentials, message.into()).await?;
+            Ok(last.check(&proof)?)
+        }
     }
+}
+
+/// Text that nobody can guess.
+fn nonce() -> Result<String, Error> {
+    let mut random = [0; 24];
+    let filled = SystemRandom::new().fill(&mut random);
+    filled.map_err(|_| Error::NotReady("there are no random numbers to be had".to_owned()))?;
+    Ok(STANDARD.encode(random))
 }
 
 /// One message each way.

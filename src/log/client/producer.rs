@@ -2,8 +2,9 @@
 
 mod lane;
 mod send;
+mod transaction;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use super::{Cluster, Error, TopicInfo, of_key};
 use crate::log::wire::api::init_producer_id::InitProducerIdRequest;
 use crate::log::wire::api::produce::ProduceResponse;
 use crate::log::wire::{Compression, ErrorCode, Request as _};
+
+pub use self::transaction::{Ending, TransactionOptions};
 
 /// Who must have a record before it counts as taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +54,8 @@ pub struct ProduceOptions {
     pub timeout: Duration,
     /// Topics that do not exist are made, if the broker makes them.
     pub create: bool,
+    /// All records belong to one transaction, until it is ended; with [`Acks::All`] only.
+    pub transaction: Option<TransactionOptions>,
 }
 
 impl Default for ProduceOptions {
@@ -65,6 +70,7 @@ impl Default for ProduceOptions {
             in_flight: 5,
             timeout: Duration::from_secs(30),
             create: false,
+            transaction: None,
         }
     }
 }
@@ -117,6 +123,8 @@ pub struct Producer {
     identity: Option<(i64, i16)>,
     /// The identity is spoilt: a record with a sequence number was given up. A new one when nothing is on its way.
     is_spoilt: bool,
+    /// Lanes whose partitions belong to the transaction.
+    added: BTreeSet<usize>,
     topics: Vec<Topic>,
     by_name: HashMap<Arc<str>, usize>,
     lanes: Vec<Lane>,
@@ -160,6 +168,7 @@ impl Producer {
             options,
             identity: None,
             is_spoilt: false,
+            added: BTreeSet::new(),
             topics: Vec::new(),
             by_name: HashMap::new(),
             lanes: Vec::new(),
@@ -196,10 +205,27 @@ impl Producer {
     /// No such partition; a record too large for any batch. The record has no number then.
     pub async fn produce(
         &mut self,
-        TopicHandle(topic): TopicHandle,
+        topic: TopicHandle,
         partition: Option<i32>,
         message: &Message<'_>,
     ) -> Result<u64, Error> {
+        let (id, is_full) = self.put(topic, partition, message)?;
+        if is_full {
+            self.make_room().await?;
+        }
+        Ok(id)
+    }
+
+    /// The same without waiting; true if a batch is full, and [`Producer::make_room`] is to be awaited before the next record.
+    ///
+    /// # Errors
+    /// As [`Producer::produce`].
+    pub fn put(
+        &mut self,
+        TopicHandle(topic): TopicHandle,
+        partition: Option<i32>,
+        message: &Message<'_>,
+    ) -> Result<(u64, bool), Error> {
         let count = self.topics[topic].info.partitions.len();
         let partition = match (partition, message.key) {
             (Some(partition), _) => partition,
@@ -211,14 +237,23 @@ impl Producer {
         self.lanes[lane].push(id, message)?;
         self.next_id += 1;
         self.open += 1;
-        if self.lanes[lane].is_full(self.options.batch_bytes) {
+        let is_full = self.lanes[lane].is_full(self.options.batch_bytes);
+        if is_full {
             self.close_batch(lane)?;
-            self.work().await?;
-            while self.bytes > self.options.buffer_bytes {
-                self.progress().await?;
-            }
         }
-        Ok(id)
+        Ok((id, is_full))
+    }
+
+    /// Sends what is full, and waits while too much is on its way.
+    ///
+    /// # Errors
+    /// As [`Producer::flush`].
+    pub async fn make_room(&mut self) -> Result<(), Error> {
+        self.work().await?;
+        while self.bytes > self.options.buffer_bytes {
+            self.progress().await?;
+        }
+        Ok(())
     }
 
     fn lane(&mut self, topic: usize, partition: i32) -> Result<usize, Error> {
@@ -235,7 +270,8 @@ impl Producer {
     /// Closes the batch that a lane is filling. Records without a key go elsewhere from here.
     fn close_batch(&mut self, lane: usize) -> Result<(), Error> {
         let codec = (self.options.compression, self.options.level);
-        self.bytes += self.lanes[lane].close(self.identity, codec)?;
+        let is_transactional = self.options.transaction.is_some();
+        self.bytes += self.lanes[lane].close(self.identity, is_transactional, codec)?;
         let topic = &mut self.topics[self.lanes[lane].topic];
         if topic.sticky == self.lanes[lane].partition && topic.lanes.len() > 1 {
             topic.sticky = self.rng.i32(0..topic.lanes.len() as i32);
@@ -311,6 +347,15 @@ impl Producer {
     /// A producer id, so that the broker knows what it has already.
     async fn identify(&mut self) -> Result<(), Error> {
         if self.options.acks != Acks::All || (self.identity.is_some() && !self.is_spoilt) {
+            return Ok(());
+        }
+        if let Some(transaction) = self.options.transaction.clone() {
+            if self.identity.is_some() {
+                return Err(Error::NotReady("a record of the transaction was not taken".to_owned()));
+            }
+            let identity = self.identify_transaction(&transaction).await?;
+            self.identity = Some(identity);
+            self.lanes.iter_mut().for_each(|lane| lane.identify(identity));
             return Ok(());
         }
         let mut pause = self.cluster.retries();

@@ -91,6 +91,7 @@ impl Sealed {
         {
             let sequence = if self.sequence < 0 { -1 } else { next_sequence(self.sequence, at) };
             half.set_producer(header.producer_id, header.producer_epoch, sequence);
+            half.set_attributes(header.attributes);
             let count = half.count();
             let bytes = batch::pack(&mut half, codec.0, codec.1).map_err(Error::from)?;
             sealed.push(Self { bytes, ids, count, sequence, since: self.since, in_doubt: false });

@@ -13,7 +13,7 @@ use super::waiters::Waiters;
 use crate::storage::{BatchBuilder, Error, Importance, Log, LogConfig, LogId, Observer, Store, Synced};
 
 /// The log of definitions, the same in every directory.
-const LOG: LogId = LogId::from_bytes(*b"bandy lo\x80gdefs\0\x01");
+pub(in crate::log) const LOG: LogId = LogId::from_bytes(*b"bandy lo\x80gdefs\0\x01");
 /// Definitions are few: a segment is finished when it is this large.
 const SEGMENT_BYTES: u64 = 4 << 20;
 /// So many records may be void before they are written anew.

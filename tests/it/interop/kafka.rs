@@ -12,6 +12,8 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 struct Kafka {
     directory: tempfile::TempDir,
     port: u16,
+    /// For a second listener.
+    other: u16,
     child: Child,
 }
 
@@ -22,19 +24,30 @@ fn free_port() -> u16 {
 impl Kafka {
     /// Starts one and waits until it leads something. Its jars are in `KAFKA_JARS`, or where `.ci/run` puts them.
     fn start(settings: &[&str]) -> Self {
+        Self::start_formatted("", settings)
+    }
+
+    /// The same with more words for the formatting of its storage. In settings `{port}`, `{controller}` and `{other}` stand for
+    /// ports.
+    fn start_formatted(format: &str, settings: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let jars = std::env::var_os("KAFKA_JARS").map(Into::into);
         let jars = jars.unwrap_or_else(|| Path::new(ROOT).join("target/peers/kafka"));
-        let port = free_port();
+        let (port, controller, other) = (free_port(), free_port(), free_port());
+        let place = |text: &&str| {
+            let text = text.replace("{port}", &port.to_string()).replace("{other}", &other.to_string());
+            text.replace("{controller}", &controller.to_string())
+        };
         let child = Command::new(Path::new(ROOT).join("tests/interop/log-kafka-node.sh"))
             .arg(jars)
             .arg(directory.path())
-            .args([port.to_string(), free_port().to_string()])
-            .args(settings)
+            .args([port.to_string(), controller.to_string()])
+            .args(settings.iter().map(place))
+            .env("KAFKA_FORMAT", format)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let kafka = Self { directory, port, child };
+        let kafka = Self { directory, port, other, child };
         kafka.log("wait --timeout 120s").runs().exits(0);
         kafka
     }
@@ -142,4 +155,73 @@ fn a_batch_that_is_too_large_for_the_topic_is_split_and_a_record_is_refused() {
     let ran = kafka.log("produce small").stdin(&long).runs().exits(7);
     ran.complains("line 2: ").complains("MESSAGE_TOO_LARGE");
     kafka.log("consume small --from -2").runs().exits(0).prints("short\nlast\n");
+}
+
+/// Users that log in by SCRAM at a second listener.
+const FORMAT: &str = "--add-scram SCRAM-SHA-256=[name=alice,password=secret] \
+                      --add-scram SCRAM-SHA-512=[name=alice,password=secret]";
+const WITH_USERS: &[&str] = &[
+    "listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{other},CONTROLLER://127.0.0.1:{controller}",
+    "advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{other}",
+    "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
+    "sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512",
+    "listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config=\
+     org.apache.kafka.common.security.scram.ScramLoginModule required;",
+    "listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=\
+     org.apache.kafka.common.security.scram.ScramLoginModule required;",
+];
+
+#[test]
+#[ignore = "needs java, kafka's jars and kcat"]
+fn groups_transactions_and_logins_work_with_apache_kafka() {
+    let kafka = Kafka::start_formatted(FORMAT, WITH_USERS);
+    kafka.log("create t --partitions 2").runs().exits(0);
+    for partition in 0..2 {
+        kafka.log(&format!("produce t -p {partition}")).stdin("a\nb\n").runs().exits(0);
+    }
+    let count = |words: &str| kafka.log(words).runs().exits(0).out().lines().count();
+    assert_eq!(count("consume t -g g"), 4);
+    assert_eq!(count("consume t -g g"), 0);
+    kafka.log("seek -g g t -p 1 --to start -y -o plain").runs().prints("t\t1\t2\t0\n");
+    kafka.log("consume t -g g -- sh -c 'cat; echo @$BANDY_PARTITION'").runs().prints("a@1\nb@1\n");
+    kafka.log("config t retention.ms=60000").runs().exits(0);
+    kafka.log("config t retention.ms").runs().prints("60000\n");
+
+    // kcat and bandy in one group: each has a partition.
+    let words = format!("-q -u -b 127.0.0.1:{} -G s -X auto.offset.reset=latest t", kafka.port);
+    let mut other = command("kcat", &words).spawns();
+    let own = kafka.log("consume t -g s -f --from end -o %v --session-timeout 6s").spawns();
+    let members = || {
+        let out = kafka.log("info -g s --json").runs().out();
+        let member = |line: &str| {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            row["client"].as_str().unwrap_or_default().to_owned()
+        };
+        out.lines().map(member).filter(|it| !it.is_empty()).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    crate::support::until("both have a partition", || members() == 2);
+    for partition in 0..2 {
+        kafka.log(&format!("produce t x -p {partition}")).runs().exits(0);
+    }
+    let mut own = own;
+    assert_eq!((own.line(), other.line()), ("x".to_owned(), "x".to_owned()));
+    other.signal(rustix::process::Signal::KILL);
+    other.ends();
+    own.signal(rustix::process::Signal::INT);
+    own.ends().dies_by(rustix::process::Signal::INT);
+
+    kafka.log("create tx -c max.message.bytes=1000").runs().exits(0);
+    kafka.log("produce tx --transaction x").stdin("1\n2\n").runs().exits(0);
+    let long = format!("3\n{}\n", "x".repeat(3000));
+    kafka.log("produce tx --transaction x").stdin(&long).runs().exits(1).complains("was aborted");
+    kafka.log("consume tx").runs().prints("1\n2\n");
+
+    for mechanism in ["scram-sha-256", "scram-sha-512"] {
+        let log = |user: &str| {
+            let at = format!("-e kafka://127.0.0.1:{}?sasl={mechanism} -u {user}", kafka.other);
+            bandy("log ls -o plain").with(&at).runs()
+        };
+        log("alice:secret").exits(0).shows("tx\t");
+        log("alice:wrong").exits(4).complains("does not let alice in");
+    }
 }

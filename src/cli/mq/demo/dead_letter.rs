@@ -9,8 +9,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use serde_json::json;
 
-use super::Chronicle;
 use super::world::{World, deaths, plain, text};
+use crate::cli::stage::chronicle::Chronicle;
 use crate::cli::stage::theme::Theme;
 use crate::cli::stage::widgets::{bar, panel};
 use crate::cli::stage::{Note, Scene, TICK};

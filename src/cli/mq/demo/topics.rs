@@ -8,8 +8,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use serde_json::json;
 
-use super::Chronicle;
 use super::world::{World, plain};
+use crate::cli::stage::chronicle::Chronicle;
 use crate::cli::stage::theme::Theme;
 use crate::cli::stage::widgets::{Way, arrow, panel};
 use crate::cli::stage::{Note, Scene, TICK};

@@ -32,6 +32,9 @@ pub(super) struct Lane {
     failures: u32,
 }
 
+/// The bit of a batch that belongs to a transaction.
+const TRANSACTIONAL: i16 = 16;
+
 impl Lane {
     pub(super) fn new(topic: usize, partition: i32) -> Self {
         Self {
@@ -71,12 +74,14 @@ impl Lane {
     pub(super) fn close(
         &mut self,
         identity: Option<(i64, i16)>,
+        is_transactional: bool,
         (codec, level): (Compression, Option<i32>),
     ) -> Result<usize, Error> {
         let count = self.builder.count();
         let sequence = if identity.is_some() { self.sequence } else { -1 };
         let (id, epoch) = identity.unwrap_or((-1, -1));
         self.builder.set_producer(id, epoch, sequence);
+        self.builder.set_attributes(if is_transactional { TRANSACTIONAL } else { 0 });
         let bytes = batch::pack(&mut self.builder, codec, level)?;
         let len = bytes.len();
         let ids = std::mem::take(&mut self.ids);

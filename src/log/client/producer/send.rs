@@ -15,6 +15,8 @@ use crate::log::wire::{ErrorCode, Records, Request as _};
 
 /// Version 13 names topics by id; up to 12 they have names, and every broker from 0.11 to 4 knows one of these.
 const VERSION_MAX: i16 = 12;
+/// From version 12 on the broker adds partitions to transactions, and expects them to be ended in that way (KIP-890).
+const VERSION_MAX_TRANSACTION: i16 = 11;
 /// Most bytes of batches in one request: brokers refuse requests over 100 MiB, and small ones are answered sooner.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
 
@@ -34,6 +36,7 @@ impl Producer {
             if self.identity.is_none() || self.is_spoilt {
                 self.identify().await?;
             }
+            self.add_to_transaction(&due).await?;
             let mut by_leader: BTreeMap<i32, (Connection, Vec<usize>)> = BTreeMap::new();
             for lane in due {
                 self.assign(lane, &mut by_leader).await;
@@ -83,7 +86,8 @@ impl Producer {
             }
         }
         let request = self.request(&batches);
-        let version = connection.version::<ProduceRequest>(VERSION_MAX);
+        let most = if self.options.transaction.is_some() { VERSION_MAX_TRANSACTION } else { VERSION_MAX };
+        let version = connection.version::<ProduceRequest>(most);
         if self.options.acks == Acks::None {
             let told = version.and_then(|version| connection.tell(&request, version));
             let nothing = told.map(|()| Default::default());
@@ -124,7 +128,8 @@ impl Producer {
             Acks::None => 0,
         };
         let timeout_ms = i32::try_from(self.options.timeout.as_millis()).unwrap_or(i32::MAX);
-        ProduceRequest { acks, timeout_ms, topic_data: topics, ..Default::default() }
+        let transactional_id = self.options.transaction.as_ref().map(|transaction| transaction.id.clone());
+        ProduceRequest { transactional_id, acks, timeout_ms, topic_data: topics }
     }
 
     /// Settles the batches of a request, or puts them back.

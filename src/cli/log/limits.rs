@@ -1,0 +1,111 @@
+//! Why reading ends: signals, `--timeout`, `--for`, `--idle`; for readers that have something to put in order then.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::time::{Instant, sleep_until};
+
+use super::reading::{End, ReadArgs};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::signals;
+
+/// Within which bounds records are read.
+pub struct Limits {
+    interrupted: Pin<Box<dyn Future<Output = u8>>>,
+    /// The signal that has come; it stays the reason.
+    signal: Option<u8>,
+    until: Option<Instant>,
+    timeout: Option<(Instant, Duration)>,
+    idle: Option<Duration>,
+    /// When there was work last.
+    active: Instant,
+}
+
+impl Limits {
+    /// The limits of the flags.
+    pub fn new(args: &ReadArgs, timeout: Option<Duration>) -> Self {
+        let now = Instant::now();
+        Self {
+            interrupted: Box::pin(signals::interrupted()),
+            signal: None,
+            until: args.duration.and_then(|duration| now.checked_add(duration)),
+            timeout: timeout.and_then(|timeout| Some((now.checked_add(timeout)?, timeout))),
+            idle: args.idle,
+            active: now,
+        }
+    }
+
+    /// There was work until now.
+    pub fn is_active(&mut self) {
+        self.active = Instant::now();
+    }
+
+    /// Does something that may take its time; not longer than signals and `--timeout` allow.
+    ///
+    /// # Errors
+    /// The end, if it came first.
+    pub async fn hurry<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
+        tokio::pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => Ok(done),
+            end = self.cut() => Err(end),
+        }
+    }
+
+    /// A signal or `--timeout`.
+    pub async fn cut(&mut self) -> End {
+        if let Some(signal) = self.signal {
+            return End::Signal(signal);
+        }
+        tokio::select! {
+            biased;
+            signal = &mut self.interrupted => {
+                self.signal = Some(signal);
+                End::Signal(signal)
+            }
+            () = until(self.timeout.map(|(at, _)| at)) => End::Timeout,
+        }
+    }
+
+    /// Any of them, while nothing comes.
+    pub async fn end(&mut self) -> End {
+        let idle = self.idle.and_then(|idle| self.active.checked_add(idle));
+        let passed = [self.until, idle].into_iter().flatten().min();
+        tokio::select! {
+            biased;
+            end = self.cut() => end,
+            () = until(passed) => End::Passed,
+        }
+    }
+
+    /// One that is over, looked at without waiting.
+    pub fn passed(&mut self) -> Option<End> {
+        self.end().now_or_never()
+    }
+
+    /// How the command ends. `is_short` says that fewer came than were asked for.
+    ///
+    /// # Errors
+    /// `--timeout` has passed.
+    pub fn exit(&self, end: End, is_short: bool) -> Result<Exit, Failure> {
+        match end {
+            End::Everything | End::Passed if is_short => Ok(Exit::Nothing),
+            End::Count | End::Everything | End::Passed | End::ReaderGone => Ok(Exit::Done),
+            End::Signal(signal) => Ok(Exit::Signal(signal)),
+            End::Timeout => {
+                let limit = self.timeout.map_or(Duration::ZERO, |(_, limit)| limit);
+                Err(Failure::new(Exit::Timeout, format!("not finished within {limit:?}")))
+            }
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
