@@ -54,7 +54,7 @@ pub(crate) mod varint;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{BATCH_BYTES_MAX, Batch, BatchError, Checked, HEADER_LEN, Header, set_append_time};
+pub use batch::{BATCH_BYTES_MAX, Batch, BatchError, Checked, HEADER_LEN, Header, repacked, set_append_time};
 pub use compaction::{Compacted, Compaction, Packing, Plain};
 pub use error::{Error, Result};
 pub use flush::{Observer, Synced};

@@ -3,9 +3,11 @@
 //! ```text
 //! group        members, generations, assignments, committed offsets
 //! transaction  who may write under a transactional id, how transactions end
+//! access       who may do what
 //! producer     idempotent producers of one partition: what was sent twice, what is missing
 //! ```
 
+pub mod access;
 pub mod group;
 pub mod producer;
 pub mod transaction;

@@ -11,16 +11,19 @@
 //!
 //! Whoever accepts streams (with permits, TLS and a limit on connections) gives each to [`Broker::serve`].
 
+mod acls;
 mod admin;
 mod answer;
 mod api;
 mod config;
 mod configs;
 mod connection;
+mod consumer_groups;
 mod coordinator;
 pub(super) mod definitions;
 mod fetch;
 mod groups;
+mod guard;
 mod login;
 mod metadata;
 mod offset_commits;
@@ -35,8 +38,10 @@ mod topics;
 mod transaction_api;
 mod transactions;
 mod upkeep;
+mod users;
 mod vault;
 mod waiters;
+mod writers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,6 +56,7 @@ use crate::transport::Stream;
 use config::Values;
 use coordinator::Coordinator;
 use definitions::{Definitions, key};
+use guard::Guard;
 use login::Users;
 use producers::ProducerIds;
 use topics::{Topic, Topics};
@@ -109,6 +115,10 @@ pub struct Options {
     pub advertised: Advertised,
     /// Names and passwords of those who may come in over TCP; without any, everybody may.
     pub users: std::collections::BTreeMap<String, Secret>,
+    /// Users who may do everything, whatever access rules say: Kafka's `super.users`.
+    pub super_users: std::collections::BTreeSet<String>,
+    /// What no access rule is about is allowed to everyone: Kafka's `allow.everyone.if.no.acl.found`.
+    pub is_open: bool,
     /// How long the first members of an empty group wait for more: Kafka's `group.initial.rebalance.delay.ms`.
     pub rebalance_delay: Duration,
 }
@@ -130,6 +140,8 @@ impl Default for Options {
             topic_defaults: Values::new(),
             advertised: Advertised::default(),
             users: std::collections::BTreeMap::new(),
+            super_users: std::collections::BTreeSet::new(),
+            is_open: true,
             rebalance_delay: REBALANCE_DELAY,
         }
     }
@@ -200,6 +212,7 @@ pub struct Broker {
     topics: Arc<Topics>,
     coordinator: Coordinator,
     users: Users,
+    guard: Guard,
     producer_ids: Arc<ProducerIds>,
     transactions: transactions::Coordinator,
     definitions: Arc<Definitions>,
@@ -224,9 +237,11 @@ impl Broker {
         let coordinator = Coordinator::open(Arc::clone(&topics), options.rebalance_delay)?;
         let producer_ids = Arc::new(ProducerIds::new(Arc::clone(&definitions)));
         let transactions = transactions::Coordinator::open(Arc::clone(&topics), Arc::clone(&producer_ids))?;
-        let users = Users::new(options.users.clone()).map_err(no_random_numbers)?;
+        let users = Users::new(options.users.clone(), &definitions).map_err(no_random_numbers)?;
+        let guard = Guard::open(&definitions, &options.super_users, options.is_open);
         let broker = Arc::new(Self {
             users,
+            guard,
             producer_ids,
             transactions,
             counts: Arc::default(),
@@ -297,6 +312,7 @@ impl Broker {
     /// # Errors
     /// Something could not be written; the next start then does what it does after a crash.
     pub fn close(&self) -> Result<(), Error> {
+        self.keep_writers();
         self.vault.close()
     }
 }

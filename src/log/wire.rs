@@ -6,6 +6,7 @@
 //! message      how a message is written down once: struct, defaults, decoder, encoder
 //! primitive    integers, text, bytes, arrays, tagged fields, in the old and the flexible encoding
 //! error        the protocol's error codes
+//! group_record values of records in which groups of the next generation are kept
 //! compression  what the records of a batch are packed with
 //! ```
 //!
@@ -32,6 +33,7 @@ pub mod api;
 mod compression;
 mod error;
 mod fault;
+pub mod group_record;
 mod header;
 mod primitive;
 #[cfg(test)]

@@ -317,6 +317,30 @@ impl<'a> Checked<'a> {
     }
 }
 
+/// The same batch with its records packed in another way: its compression, and the packed records.
+///
+/// # Errors
+/// Not a whole batch, or one that would be longer than a batch can be.
+pub fn repacked(batch: &[u8], compression: u8, body: &[u8]) -> Result<Vec<u8>, BatchError> {
+    /// Bits of the attributes that name the compression.
+    const COMPRESSION: i16 = 7;
+    /// Bytes of a batch that its length does not count: the offset and the length itself.
+    const NOT_COUNTED: usize = 12;
+    let header = Batch::parse(batch)?.header;
+    let mut out = batch[..HEADER_LEN].to_vec();
+    out.extend_from_slice(body);
+    let len = i32::try_from(out.len() - NOT_COUNTED).unwrap_or(i32::MAX);
+    if out.len() > BATCH_BYTES_MAX {
+        return Err(BatchError::Length { length: len });
+    }
+    out[8..12].copy_from_slice(&len.to_be_bytes());
+    let attributes = header.attributes & !COMPRESSION | i16::from(compression) & COMPRESSION;
+    out[21..23].copy_from_slice(&attributes.to_be_bytes());
+    let crc = crc32c::crc32c(&out[CRC_FROM..]);
+    out[17..21].copy_from_slice(&crc.to_be_bytes());
+    Ok(out)
+}
+
 /// Gives a batch the time of its append (`LogAppendTime`): sets the bit and the newest time, and sums up anew.
 ///
 /// # Errors

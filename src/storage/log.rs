@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use super::checkpoint::Flushed;
-use super::disk::DiskFile;
+use super::disk::{DiskFile, put_file, read_file};
 use super::epochs::Epochs;
 use super::error::{Error, Result};
 use super::flush::{self, Job, Observer, Synced};
@@ -515,6 +515,34 @@ impl Log {
     pub fn end_of_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
         let state = self.0.state();
         state.epochs.end_of(epoch, state.end).map(|(known, end)| (known, end.max(state.start)))
+    }
+
+    /// Keeps something beside the log that can be found out from it again, only more slowly. After a power cut it may be an
+    /// older one, or none: it has to say itself up to where it is true.
+    ///
+    /// # Errors
+    /// The system's; the log is unharmed.
+    pub fn keep_beside(&self, content: &[u8]) -> Result<()> {
+        let shared = &self.0.shared;
+        if shared.in_memory() {
+            return Ok(());
+        }
+        let path = shared.paths.beside(self.0.id);
+        let mut bytes = content.to_vec();
+        bytes.extend_from_slice(&crc32c::crc32c(content).to_be_bytes());
+        put_file(&*shared.disk, &path, &bytes).map_err(Error::io("write", &path))
+    }
+
+    /// What was kept beside it; none if there is nothing, or it is damaged.
+    pub fn kept_beside(&self) -> Option<Vec<u8>> {
+        /// Far more than anybody keeps.
+        const BYTES_MAX: u64 = 64 << 20;
+        let shared = &self.0.shared;
+        let path = shared.paths.beside(self.0.id);
+        let mut bytes = read_file(&*shared.disk, &path, BYTES_MAX).ok()??;
+        let at = bytes.len().checked_sub(4)?;
+        let crc = bytes.split_off(at);
+        (crc32c::crc32c(&bytes).to_be_bytes()[..] == crc[..]).then_some(bytes)
     }
 
     /// Where its files are.

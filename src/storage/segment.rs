@@ -42,6 +42,11 @@ impl Paths {
         self.log(id).join("epochs")
     }
 
+    /// What its user keeps beside a log.
+    pub(crate) fn beside(&self, id: LogId) -> PathBuf {
+        self.log(id).join("beside")
+    }
+
     pub(crate) fn flushed(&self) -> PathBuf {
         self.root.join("flushed")
     }

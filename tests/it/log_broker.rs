@@ -1,5 +1,6 @@
 //! The log broker through the binary: what its clients see, what survives a stop, and what is refused.
 
+mod access;
 mod crash;
 mod durable;
 mod quirks;

@@ -73,6 +73,12 @@ pub struct Args {
     /// Let in only the users of this file over TCP, by SASL PLAIN or SCRAM
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     pub user_file: Option<PathBuf>,
+    /// A user who may do everything, whatever access rules say
+    #[arg(long, value_name = "USER", requires = "user_file", help_heading = "Server")]
+    pub super_user: Vec<String>,
+    /// Refuse what no access rule (ACL) allows; without this, only what some rule is about is refused to others
+    #[arg(long, requires = "user_file", help_heading = "Server")]
+    pub deny_by_default: bool,
     /// Brokers in this process
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Server")]
     pub nodes: u32,
@@ -149,6 +155,10 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
     let mut options = options(&args);
     if let Some(path) = &args.user_file {
         options.users = read_users(path)?;
+        if let Some(stranger) = args.super_user.iter().find(|user| !options.users.contains_key(*user)) {
+            let message = format!("--super-user {stranger}: {} has no such user", path.display());
+            return Err(Failure::new(Exit::Usage, message).into());
+        }
     }
     // With users it lets in only whom it knows.
     let role = Role { guarded: !options.users.is_empty(), ..Role::from(Pillar::Log) };
@@ -186,6 +196,8 @@ fn options(args: &Args) -> Options {
         topic_defaults,
         advertised,
         rebalance_delay: args.rebalance_delay,
+        super_users: args.super_user.iter().cloned().collect(),
+        is_open: !args.deny_by_default,
         ..Options::default()
     }
 }

@@ -4,6 +4,7 @@
 //! [`Groups::tick`] when [`Groups::deadline`] has come.
 
 mod classic;
+mod consumer;
 mod message;
 mod offsets;
 mod record;
@@ -20,11 +21,13 @@ use std::time::{Duration, Instant};
 use super::Now;
 use crate::log::wire::ErrorCode;
 use classic::{Classic, State};
+use consumer::ConsumerGroup;
 use offsets::Offsets;
 
+pub use consumer::{Beat, Beaten, Catalog, Parts, Phase};
 pub use message::{
-    Caller, Committed, Described, DescribedMember, GroupValue, Join, Joined, JoinedMember, Leaver, Listed,
-    MemberValue, Output, Place, Record, Sync, Synced, Ticket,
+    Caller, Committed, Described, DescribedMember, DescribedNext, GroupValue, Join, Joined, JoinedMember,
+    Leaver, Listed, MemberValue, NextMember, Output, Place, Record, Sync, Synced, Ticket,
 };
 pub use offsets::{Commit, Commits, Fetched};
 pub use record::{KeyError, Restored};
@@ -51,6 +54,11 @@ pub struct Config {
     pub offsets_retention_ms: i64,
     /// How often old offsets are looked for (`offsets.retention.check.interval.ms`).
     pub expiry_interval: Duration,
+    /// A member of a next-generation group that is silent for so long is out (`group.consumer.session.timeout.ms`).
+    pub consumer_session: Duration,
+    /// How often it is to be heard of, in ms (`group.consumer.heartbeat.interval.ms`). Kafka says 5 s, and a member hears no
+    /// sooner that it has to give partitions up; a test or somebody at a terminal does not want to wait for so long.
+    pub heartbeat_interval_ms: i32,
 }
 
 impl Default for Config {
@@ -63,6 +71,8 @@ impl Default for Config {
             metadata_bytes_max: 4096,
             offsets_retention_ms: 7 * 24 * 3_600_000,
             expiry_interval: Duration::from_secs(600),
+            consumer_session: Duration::from_secs(45),
+            heartbeat_interval_ms: 1000,
         }
     }
 }
@@ -70,12 +80,27 @@ impl Default for Config {
 /// One group: its members, and where it is.
 #[derive(Debug)]
 struct Group {
+    /// Empty if it is of the next generation.
     classic: Classic,
+    /// What it is if it is of the next generation.
+    consumer: Option<ConsumerGroup>,
     offsets: Offsets,
     /// When it is in the timers.
     scheduled: Option<Instant>,
     /// There is a record of it.
     is_stored: bool,
+}
+
+impl Group {
+    /// Nobody is in it.
+    fn is_empty(&self) -> bool {
+        self.classic.is_empty() && self.consumer.as_ref().is_none_or(ConsumerGroup::is_empty)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let next = self.consumer.as_ref().and_then(ConsumerGroup::deadline);
+        [self.classic.deadline(), next].into_iter().flatten().min()
+    }
 }
 
 /// All groups of this broker.
@@ -111,6 +136,10 @@ impl Groups {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             group.scheduled = None;
             group.classic.tick(now, out);
+            if let Some(consumer) = &mut group.consumer {
+                consumer.tick(now, out);
+                self.become_classic_if_all_are(now, &id, out);
+            }
             self.settle(&id, out);
         }
         if self.next_expiry <= now.instant {
@@ -127,10 +156,9 @@ impl Groups {
         }) else {
             return;
         };
-        let is_own =
-            |output: &Output| matches!(output, Output::Store(Record::Group { group, .. }) if **group == *id);
+        let is_own = |output: &Output| matches!(output, Output::Store(Record::Group { group, value: Some(_) }) if **group == *id);
         group.is_stored |= out.iter().any(is_own);
-        let wanted = group.classic.deadline();
+        let wanted = group.deadline();
         // An entry that comes too early is looked at and moved; a member's sign of life need not touch it.
         let sooner = match (group.scheduled, wanted) {
             (Some(scheduled), Some(wanted)) => wanted < scheduled,
@@ -149,6 +177,7 @@ impl Groups {
         let first_wait = self.config.first_wait;
         self.groups.entry(id.into()).or_insert_with(|| Group {
             classic: Classic::new(id, first_wait, now),
+            consumer: None,
             offsets: Offsets::default(),
             scheduled: None,
             is_stored: false,
@@ -163,12 +192,22 @@ impl Groups {
     }
 
     /// Someone wants to be a member. The answer comes out now or when the others are here.
-    pub fn join(&mut self, now: Now, ticket: Ticket, join: Join, out: &mut Vec<Output>) {
+    pub fn join(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        join: Join,
+        catalog: &dyn Catalog,
+        out: &mut Vec<Output>,
+    ) {
         let id = join.group.clone();
         if let Err(error) = self.check_join(&join) {
             return out.push(Output::Joined(ticket, Joined::refused(error, &join.member_id)));
         }
-        if join.member_id.is_empty() {
+        self.become_classic_if_empty(&id, out);
+        if self.is_next(&id) {
+            self.join_mixed(now, ticket, join, catalog, out);
+        } else if join.member_id.is_empty() {
             self.join_anew(now, ticket, join, out);
         } else {
             self.join_again(now, ticket, join, out);
@@ -186,6 +225,9 @@ impl Groups {
             // Only an id that was given out here is good.
             return if join.member_id.is_empty() { Ok(()) } else { Err(ErrorCode::UNKNOWN_MEMBER_ID) };
         };
+        if group.consumer.as_ref().is_some_and(|consumer| !consumer.is_empty()) {
+            return Ok(());
+        }
         let classic = &group.classic;
         let known = classic.members.contains_key(&join.member_id);
         let replaced = join.instance_id.as_ref().and_then(|instance| classic.statics.get(instance));
@@ -231,9 +273,20 @@ impl Groups {
     }
 
     /// A member asks for its assignment, or the leader brings everyone's.
-    pub fn sync(&mut self, now: Now, ticket: Ticket, sync: Sync, out: &mut Vec<Output>) {
+    pub fn sync(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        sync: Sync,
+        catalog: &dyn Catalog,
+        out: &mut Vec<Output>,
+    ) {
         let by = &sync.by;
         let id = by.group.clone();
+        if self.is_next(&id) {
+            self.sync_mixed(now, ticket, sync, catalog, out);
+            return self.settle(&id, out);
+        }
         let checked = self.member_of(by).and_then(|group| {
             let same = |said: &Option<String>, ours: &Option<String>| said.is_none() || said == ours;
             if !same(&sync.protocol_type, &group.protocol_type) || !same(&sync.protocol, &group.protocol) {
@@ -250,6 +303,11 @@ impl Groups {
 
     /// A sign of life. Says whether the member is to join again.
     pub fn heartbeat(&mut self, now: Now, by: &Caller) -> ErrorCode {
+        if self.is_next(&by.group) {
+            let error = self.heartbeat_mixed(now, by);
+            self.settle(&by.group, &[]);
+            return error;
+        }
         match self.member_of(by) {
             Err(error) => error,
             Ok(group) => {
@@ -271,6 +329,11 @@ impl Groups {
         leavers: &[Leaver],
         out: &mut Vec<Output>,
     ) -> Vec<ErrorCode> {
+        if self.is_next(group) {
+            let results = self.leave_mixed(now, group, leavers, out);
+            self.settle(group, out);
+            return results;
+        }
         let Some(found) = self.groups.get_mut(group) else {
             return leavers.iter().map(|_| ErrorCode::UNKNOWN_MEMBER_ID).collect();
         };

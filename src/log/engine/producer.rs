@@ -187,6 +187,14 @@ impl Producers {
         start
     }
 
+    /// Takes in a producer that was kept.
+    pub fn insert(&mut self, producer_id: i64, producer: Producer) {
+        if let Some(start) = producer.transaction_start {
+            self.open.insert(start, producer_id);
+        }
+        self.producers.insert(producer_id, producer);
+    }
+
     /// One producer.
     pub fn get(&self, producer_id: i64) -> Option<&Producer> {
         self.producers.get(&producer_id)

@@ -8,6 +8,7 @@ use super::answer::{Head, Pending, encode};
 use super::config::{self, Values};
 use super::session::Session;
 use super::topics::{Failed, Topic, is_internal};
+use crate::log::wire::api::AclOperation;
 use crate::log::wire::api::create_topics::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
 };
@@ -26,6 +27,11 @@ pub(super) fn create(
     broker.topics.create(name, partitions, values)
 }
 
+/// Whether someone may make a topic of that name.
+pub(super) fn may_create(session: &Session, name: &str) -> bool {
+    session.may_cluster(AclOperation::Create) || session.may_topic(AclOperation::Create, name)
+}
+
 /// `CreateTopics`.
 pub(super) fn create_topics(session: &Arc<Session>, head: Head, request: CreateTopicsRequest) -> Pending {
     let mut seen = HashSet::new();
@@ -41,12 +47,19 @@ pub(super) fn create_topics(session: &Arc<Session>, head: Head, request: CreateT
         let made = if twice.contains(&asked.name) {
             let message = format!("Topic '{}' is named more than once in the request", asked.name);
             Err(Failed::new(ErrorCode::INVALID_REQUEST, message))
+        } else if !may_create(session, &asked.name) {
+            Err(Failed::new(ErrorCode::TOPIC_AUTHORIZATION_FAILED, "Authorization failed."))
         } else {
             make(&session.broker, &asked, request.validate_only, &mut left)
         };
         match made {
-            Ok((result, made)) => {
+            Ok((mut result, made)) => {
                 end = end.max(made);
+                if !session.may_topic(AclOperation::DescribeConfigs, &result.name) {
+                    result.topic_config_error_code = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+                    (result.num_partitions, result.replication_factor) = (-1, -1);
+                    result.configs = Some(Vec::new());
+                }
                 result
             }
             Err(Failed { error, message }) => CreatableTopicResult {
@@ -182,7 +195,7 @@ pub(super) fn delete_topics(session: &Arc<Session>, head: Head, request: DeleteT
     let mut end = None;
     let mut responses = Vec::with_capacity(asked.len());
     for asked in asked {
-        let (result, deleted) = delete(&session.broker, asked);
+        let (result, deleted) = delete(session, asked);
         if let Some((topic, safe)) = deleted {
             gone.push(topic);
             end = end.max(Some(safe));
@@ -199,7 +212,8 @@ pub(super) fn delete_topics(session: &Arc<Session>, head: Head, request: DeleteT
     }))
 }
 
-fn delete(broker: &Broker, asked: DeleteTopicState) -> (DeletableTopicResult, Option<(Arc<Topic>, i64)>) {
+fn delete(session: &Session, asked: DeleteTopicState) -> (DeletableTopicResult, Option<(Arc<Topic>, i64)>) {
+    let broker = &session.broker;
     let failed = |name, topic_id, error_code, message: &str| {
         let error_message = Some(message.to_owned());
         (DeletableTopicResult { name, topic_id, error_code, error_message }, None)
@@ -208,6 +222,16 @@ fn delete(broker: &Broker, asked: DeleteTopicState) -> (DeletableTopicResult, Op
         Some(name) => broker.topics.get(name),
         None => broker.topics.by_id(asked.topic_id),
     };
+    let denied = |name: &str| !session.may_topic(AclOperation::Delete, name);
+    let is_hidden = |name: &str| !session.may_topic(AclOperation::Describe, name) && denied(name);
+    // Who asks by id does not hear of what it may not know of.
+    let topic = topic.filter(|topic| asked.name.is_some() || !is_hidden(&topic.name));
+    if let Some(name) =
+        asked.name.as_ref().or(topic.as_ref().map(|topic| &topic.name)).filter(|name| denied(name))
+    {
+        let name = Some(name.clone());
+        return failed(name, asked.topic_id, ErrorCode::TOPIC_AUTHORIZATION_FAILED, "Authorization failed.");
+    }
     let Some(topic) = topic else {
         let error = if asked.name.is_some() {
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::answer::{Head, Outgoing, Pending};
 use super::session::Session;
 use super::{
-    admin, configs, fetch, groups, login, metadata, offset_commits, offsets, produce, producers, space,
-    transaction_api,
+    acls, admin, configs, consumer_groups, fetch, groups, login, metadata, offset_commits, offsets, produce,
+    producers, space, transaction_api, users,
 };
 use crate::log::wire::api::api_versions::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
@@ -34,6 +34,8 @@ const OFFERED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::ListGroups, 0, 5),
     (ApiKey::DeleteGroups, 0, 2),
     (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    (ApiKey::ConsumerGroupDescribe, 0, 1),
     (ApiKey::SaslHandshake, 0, 1),
     (ApiKey::ApiVersions, 0, 4),
     (ApiKey::CreateTopics, 2, 7),
@@ -48,12 +50,19 @@ const OFFERED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DescribeProducers, 0, 0),
     (ApiKey::DescribeTransactions, 0, 0),
     (ApiKey::ListTransactions, 0, 1),
+    (ApiKey::DescribeAcls, 1, 3),
+    (ApiKey::CreateAcls, 1, 3),
+    (ApiKey::DeleteAcls, 1, 3),
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::AlterConfigs, 0, 2),
     (ApiKey::DescribeLogDirs, 1, 4),
     (ApiKey::SaslAuthenticate, 0, 2),
     (ApiKey::CreatePartitions, 0, 3),
+    (ApiKey::ElectLeaders, 0, 2),
     (ApiKey::IncrementalAlterConfigs, 0, 1),
+    (ApiKey::DescribeUserScramCredentials, 0, 0),
+    (ApiKey::AlterUserScramCredentials, 0, 0),
+    (ApiKey::DescribeTopicPartitions, 0, 0),
     (ApiKey::DescribeCluster, 0, 2),
     (ApiKey::ListConfigResources, 0, 1),
 ];
@@ -117,6 +126,10 @@ fn dispatch(
         ApiKey::DescribeGroups => groups::describe(session, head, decode_request(reader)?),
         ApiKey::ListGroups => groups::list(session, head, &decode_request(reader)?),
         ApiKey::DeleteGroups => groups::delete(session, head, decode_request(reader)?),
+        ApiKey::ConsumerGroupHeartbeat => {
+            consumer_groups::heartbeat(session, head, client_id, decode_request(reader)?)
+        }
+        ApiKey::ConsumerGroupDescribe => consumer_groups::describe(session, head, decode_request(reader)?),
         ApiKey::OffsetDelete => offset_commits::delete(session, head, decode_request(reader)?),
         ApiKey::OffsetCommit => offset_commits::commit(session, head, decode_request(reader)?),
         ApiKey::OffsetFetch => offset_commits::fetch(session, head, decode_request(reader)?),
@@ -139,8 +152,14 @@ fn dispatch(
         ApiKey::AlterConfigs => configs::alter_all(session, head, decode_request(reader)?),
         ApiKey::IncrementalAlterConfigs => configs::alter_some(session, head, decode_request(reader)?),
         ApiKey::ListConfigResources => configs::list(session, head, &decode_request(reader)?),
+        ApiKey::DescribeAcls => acls::describe(session, head, decode_request(reader)?),
+        ApiKey::CreateAcls => acls::create(session, head, decode_request(reader)?),
+        ApiKey::DeleteAcls => acls::delete(session, head, decode_request(reader)?),
+        ApiKey::ElectLeaders => space::elect_leaders(session, head, decode_request(reader)?),
+        ApiKey::DescribeUserScramCredentials => users::describe(session, head, decode_request(reader)?),
+        ApiKey::AlterUserScramCredentials => users::alter(session, head, decode_request(reader)?),
+        ApiKey::DescribeTopicPartitions => metadata::topic_partitions(session, head, decode_request(reader)?),
         ApiKey::DeleteTopics => admin::delete_topics(session, head, decode_request(reader)?),
-        _ => unsupported(session, header),
     })
 }
 

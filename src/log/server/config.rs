@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::log::wire::Compression;
+
 /// What a value has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -47,7 +49,7 @@ const LIMIT: Kind = Kind::Number(-1, i64::MAX);
 #[rustfmt::skip]
 pub(super) const SETTINGS: &[Setting] = &[
     setting("cleanup.policy", "log.cleanup.policy", Kind::Words(&["delete", "compact"]), "delete", "What becomes of old segments."),
-    setting("compression.type", "compression.type", Kind::Word(&["producer"]), "producer", "Batches are kept as producers send them."),
+    setting("compression.type", "compression.type", Kind::Word(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]), "producer", "How batches are packed: as producers send them, or in this way."),
     setting("delete.retention.ms", "log.cleaner.delete.retention.ms", ANY, "86400000", "How long tombstones stay after compaction."),
     setting("file.delete.delay.ms", "log.segment.delete.delay.ms", ANY, "60000", "Accepted for Kafka's tools; files go at once."),
     setting("flush.messages", "log.flush.interval.messages", Kind::Number(1, i64::MAX), "9223372036854775807", "Accepted for Kafka's tools; see --durability."),
@@ -151,6 +153,8 @@ pub(super) struct TopicConfig {
     pub(super) delete_retention_ms: u64,
     pub(super) dirty_percent_min: u64,
     pub(super) in_sync_min: i64,
+    /// How batches are to be packed; none as they come.
+    pub(super) compression: Option<Compression>,
 }
 
 impl TopicConfig {
@@ -168,6 +172,14 @@ impl TopicConfig {
         let share = text("min.cleanable.dirty.ratio").parse::<f64>().unwrap_or(0.5);
         Self {
             compacts: has("compact"),
+            compression: match text("compression.type").as_str() {
+                "uncompressed" => Some(Compression::None),
+                "gzip" => Some(Compression::Gzip),
+                "snappy" => Some(Compression::Snappy),
+                "lz4" => Some(Compression::Lz4),
+                "zstd" => Some(Compression::Zstd),
+                _ => None,
+            },
             deletes: has("delete"),
             message_bytes_max: usize::try_from(number("max.message.bytes")).unwrap_or(0),
             has_append_time: text("message.timestamp.type") == "LogAppendTime",

@@ -21,7 +21,7 @@ use crate::log::wire::api::incremental_alter_configs::{
 use crate::log::wire::api::list_config_resources::{
     ConfigResource, ListConfigResourcesRequest, ListConfigResourcesResponse,
 };
-use crate::log::wire::{ErrorCode, api::ConfigResourceType, api::ConfigSource};
+use crate::log::wire::{ErrorCode, api::AclOperation, api::ConfigResourceType, api::ConfigSource};
 
 /// Kinds of values, as they are told to clients.
 fn type_of(kind: Kind) -> i8 {
@@ -39,7 +39,8 @@ fn type_of(kind: Kind) -> i8 {
 pub(super) fn describe(session: &Session, head: Head, request: DescribeConfigsRequest) -> Pending {
     let (synonyms, docs) = (request.include_synonyms, request.include_documentation);
     let results = request.resources.into_iter().map(|asked| {
-        let found = described(&session.broker, &asked, synonyms, docs);
+        let found = may(session, AclOperation::DescribeConfigs, (asked.resource_type, &asked.resource_name))
+            .and_then(|()| described(&session.broker, &asked, (synonyms, docs), session.advertised()));
         let (error_code, error_message, configs) = match found {
             Ok(configs) => (ErrorCode::NONE, None, configs),
             Err(Failed { error, message }) => (error, Some(message), Vec::new()),
@@ -57,11 +58,25 @@ pub(super) fn describe(session: &Session, head: Head, request: DescribeConfigsRe
     Pending::ready::<DescribeConfigsRequest>(head, &response)
 }
 
+/// Whether someone may see settings, or change them.
+fn may(session: &Session, operation: AclOperation, resource: (i8, &str)) -> Result<(), Failed> {
+    let (is_allowed, error) = match ConfigResourceType::from_code(resource.0) {
+        Some(ConfigResourceType::Topic) => {
+            (session.may_topic(operation, resource.1), ErrorCode::TOPIC_AUTHORIZATION_FAILED)
+        }
+        Some(ConfigResourceType::Group) => {
+            (session.may_group(operation, resource.1), ErrorCode::GROUP_AUTHORIZATION_FAILED)
+        }
+        _ => (session.may_cluster(operation), ErrorCode::CLUSTER_AUTHORIZATION_FAILED),
+    };
+    if is_allowed { Ok(()) } else { Err(Failed::new(error, format!("needs '{operation}'"))) }
+}
+
 fn described(
     broker: &Broker,
     asked: &DescribeConfigsResource,
-    synonyms: bool,
-    docs: bool,
+    (synonyms, docs): (bool, bool),
+    advertised: (String, i32),
 ) -> Result<Vec<DescribeConfigsResourceResult>, Failed> {
     let is_wanted = |name: &str| {
         asked
@@ -78,12 +93,17 @@ fn described(
         }
         Some(ConfigResourceType::Broker) => {
             is_this_broker(&asked.resource_name)?;
+            let (host, port) = &advertised;
+            let listener = format!("PLAINTEXT://{host}:{port}");
             let wanted = SETTINGS
                 .iter()
                 .filter(|setting| !setting.of_broker.is_empty() && is_wanted(setting.of_broker));
             let more = [
                 ("auto.create.topics.enable", broker.options.auto_create.to_string(), 1),
+                ("advertised.listeners", listener.clone(), 7),
                 ("broker.id", NODE_ID.to_string(), 3),
+                ("listeners", listener, 7),
+                ("node.id", NODE_ID.to_string(), 3),
                 ("num.partitions", broker.options.partitions.to_string(), 3),
             ];
             let more =
@@ -277,6 +297,7 @@ pub(super) fn alter_some(
     let responses = request.resources.into_iter().map(|asked| {
         let edits: Result<Vec<Edit>, Failed> = asked.configs.into_iter().map(edit).collect();
         let resource = (asked.resource_type, asked.resource_name.as_str());
+        let edits = may(session, AclOperation::AlterConfigs, resource).and(edits);
         let done = edits.and_then(|edits| {
             change(&session.broker, resource, |before| edited(before, &edits), request.validate_only)
         });
@@ -328,8 +349,9 @@ pub(super) fn alter_all(session: &Arc<Session>, head: Head, request: AlterConfig
             })
             .collect();
         let resource = (asked.resource_type, asked.resource_name.as_str());
-        let done =
-            change(&session.broker, resource, |_| edited(&Values::new(), &edits), request.validate_only);
+        let done = may(session, AclOperation::AlterConfigs, resource).and_then(|()| {
+            change(&session.broker, resource, |_| edited(&Values::new(), &edits), request.validate_only)
+        });
         let (error_code, error_message) = outcome(done, &mut end);
         AlterConfigsResourceResponse {
             error_code,
@@ -359,6 +381,11 @@ fn outcome(done: Result<Option<i64>, Failed>, end: &mut Option<i64>) -> (ErrorCo
 
 /// `ListConfigResources`: topics and the broker.
 pub(super) fn list(session: &Session, head: Head, request: &ListConfigResourcesRequest) -> Pending {
+    if !session.may_cluster(AclOperation::DescribeConfigs) {
+        let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
+        let response = ListConfigResourcesResponse { error_code, ..ListConfigResourcesResponse::default() };
+        return Pending::ready::<ListConfigResourcesRequest>(head, &response);
+    }
     let is_wanted = |kind: ConfigResourceType| {
         // Version 0 asks for subscriptions to metrics, of which there are none.
         head.version > 0

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::answer::{Head, Outgoing, Pending, encode_with};
 use super::partition::{Partition, storage_error};
 use super::session::Session;
+use crate::log::wire::api::AclOperation;
 use crate::log::wire::api::fetch::{
     AbortedTransaction, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
@@ -76,8 +77,11 @@ pub(super) fn fetch(session: &Arc<Session>, head: Head, request: FetchRequest) -
             true => (topics.by_id(asked.topic_id), ErrorCode::UNKNOWN_TOPIC_ID),
             false => (topics.get(&asked.topic), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         };
+        let name = topic.as_ref().map_or(&asked.topic, |topic| &topic.name);
+        let may_read = session.may_topic(AclOperation::Read, name);
         let partitions = asked.partitions.into_iter().map(|asked| {
             let partition = match &topic {
+                _ if !may_read => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
                 None => Err(missing),
                 Some(topic) => topic.partition(asked.partition).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
             };

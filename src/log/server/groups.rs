@@ -6,8 +6,9 @@ use tokio::sync::oneshot;
 
 use super::answer::{Head, Outgoing, Pending, encode};
 use super::coordinator::{Reply, Safe};
+use super::guard::authorized;
 use super::session::Session;
-use crate::log::engine::group::{Caller, Join, Joined, Leaver, Sync, Synced};
+use crate::log::engine::group::{Caller, Groups, Join, Joined, Leaver, Output, Sync, Synced};
 use crate::log::wire::ErrorCode;
 use crate::log::wire::api::delete_groups::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse};
 use crate::log::wire::api::describe_groups::{
@@ -20,6 +21,7 @@ use crate::log::wire::api::leave_group::{
 };
 use crate::log::wire::api::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 use crate::log::wire::api::sync_group::{SyncGroupRequest, SyncGroupResponse};
+use crate::log::wire::api::{AclOperation, ResourceType};
 
 /// From this version on a new member gets an id and joins with it (KIP-394).
 const MEMBER_IDS_FROM: i16 = 4;
@@ -68,6 +70,15 @@ pub(super) fn join(
     client_id: &str,
     request: JoinGroupRequest,
 ) -> Pending {
+    if !session.may_group(AclOperation::Read, &request.group_id) {
+        let response = JoinGroupResponse {
+            error_code: ErrorCode::GROUP_AUTHORIZATION_FAILED,
+            generation_id: -1,
+            protocol_name: Some(String::new()),
+            ..JoinGroupResponse::default()
+        };
+        return Pending::ready::<JoinGroupRequest>(head, &response);
+    }
     let rebalance = if request.rebalance_timeout_ms < 0 {
         request.session_timeout_ms
     } else {
@@ -86,8 +97,11 @@ pub(super) fn join(
         needs_member_id: head.version >= MEMBER_IDS_FROM,
         can_skip_assignment: head.version >= SKIP_FROM,
     };
-    let answer =
-        session.broker.coordinator.ask(|groups, now, ticket, out| groups.join(now, ticket, join, out));
+    let topics = session.broker.topics.as_ref();
+    let asked = |groups: &mut Groups, now, ticket, out: &mut Vec<Output>| {
+        groups.join(now, ticket, join, topics, out);
+    };
+    let answer = session.broker.coordinator.ask(asked);
     let session = Arc::clone(session);
     Pending::Later(Box::pin(async move {
         let Reply::Joined(joined) = reply(&session, answer).await? else { return None };
@@ -118,6 +132,11 @@ pub(super) fn join(
 
 /// `SyncGroup`.
 pub(super) fn sync(session: &Arc<Session>, head: Head, request: SyncGroupRequest) -> Pending {
+    if !session.may_group(AclOperation::Read, &request.group_id) {
+        let error_code = ErrorCode::GROUP_AUTHORIZATION_FAILED;
+        let response = SyncGroupResponse { error_code, ..SyncGroupResponse::default() };
+        return Pending::ready::<SyncGroupRequest>(head, &response);
+    }
     let sync = Sync {
         by: Caller {
             group: request.group_id,
@@ -129,8 +148,11 @@ pub(super) fn sync(session: &Arc<Session>, head: Head, request: SyncGroupRequest
         protocol: request.protocol_name,
         assignments: request.assignments.into_iter().map(|one| (one.member_id, one.assignment)).collect(),
     };
-    let answer =
-        session.broker.coordinator.ask(|groups, now, ticket, out| groups.sync(now, ticket, sync, out));
+    let topics = session.broker.topics.as_ref();
+    let asked = |groups: &mut Groups, now, ticket, out: &mut Vec<Output>| {
+        groups.sync(now, ticket, sync, topics, out);
+    };
+    let answer = session.broker.coordinator.ask(asked);
     let session = Arc::clone(session);
     Pending::Later(Box::pin(async move {
         let Reply::Synced(synced) = reply(&session, answer).await? else { return None };
@@ -153,7 +175,10 @@ pub(super) fn heartbeat(session: &Arc<Session>, head: Head, request: HeartbeatRe
         member_id: request.member_id,
         instance_id: request.group_instance_id,
     };
-    let beat = session.broker.coordinator.run(|groups, now, _| groups.heartbeat(now, &by));
+    let beat = match session.may_group(AclOperation::Read, &by.group) {
+        true => session.broker.coordinator.run(|groups, now, _| groups.heartbeat(now, &by)),
+        false => Err(ErrorCode::GROUP_AUTHORIZATION_FAILED),
+    };
     let error_code = beat.map_or_else(|error| error, |(error, _)| error);
     Pending::ready::<HeartbeatRequest>(head, &HeartbeatResponse { throttle_time_ms: 0, error_code })
 }
@@ -167,7 +192,10 @@ pub(super) fn leave(session: &Arc<Session>, head: Head, request: LeaveGroupReque
         .map(|one| Leaver { member_id: one.member_id.clone(), instance_id: one.group_instance_id.clone() })
         .collect();
     let group = request.group_id;
-    let left = session.broker.coordinator.run(|groups, now, out| groups.leave(now, &group, &leavers, out));
+    let left = match session.may_group(AclOperation::Read, &group) {
+        true => session.broker.coordinator.run(|groups, now, out| groups.leave(now, &group, &leavers, out)),
+        false => Err(ErrorCode::GROUP_AUTHORIZATION_FAILED),
+    };
     let response = match left {
         Err(error_code) => LeaveGroupResponse { error_code, ..LeaveGroupResponse::default() },
         Ok((results, _)) if head.version < LEAVERS_FROM => {
@@ -189,7 +217,12 @@ pub(super) fn leave(session: &Arc<Session>, head: Head, request: LeaveGroupReque
 
 /// `DescribeGroups`.
 pub(super) fn describe(session: &Arc<Session>, head: Head, request: DescribeGroupsRequest) -> Pending {
+    let with_rights = request.include_authorized_operations;
     let one = |group_id: String| {
+        if !session.may_group(AclOperation::Describe, &group_id) {
+            let error_code = ErrorCode::GROUP_AUTHORIZATION_FAILED;
+            return DescribedGroup { error_code, group_id, ..DescribedGroup::default() };
+        }
         let found = session.broker.coordinator.look(|groups| groups.describe(&group_id));
         let Some(found) = found else {
             let missing = head.version >= NOT_FOUND_FROM;
@@ -210,6 +243,7 @@ pub(super) fn describe(session: &Arc<Session>, head: Head, request: DescribeGrou
             member_assignment: member.assignment,
         });
         DescribedGroup {
+            authorized_operations: rights(session, &group_id, with_rights),
             group_id,
             group_state: found.state.to_owned(),
             protocol_type: found.protocol_type,
@@ -223,14 +257,25 @@ pub(super) fn describe(session: &Arc<Session>, head: Head, request: DescribeGrou
     Pending::ready::<DescribeGroupsRequest>(head, &response)
 }
 
+/// What the client may do to a group, as bits, if it asks for them.
+pub(super) fn rights(session: &Session, group: &str, are_asked: bool) -> i32 {
+    match are_asked {
+        true => authorized(ResourceType::Group, |operation| session.may_group(operation, group)),
+        false => i32::MIN,
+    }
+}
+
 /// `ListGroups`.
 pub(super) fn list(session: &Arc<Session>, head: Head, request: &ListGroupsRequest) -> Pending {
     let is_in = |words: &[String], word: &str| {
         words.is_empty() || words.iter().any(|wanted| wanted.eq_ignore_ascii_case(word))
     };
     let listed = session.broker.coordinator.look(|groups| groups.list());
+    let may_all = session.may_cluster(AclOperation::Describe);
     let wanted = listed.into_iter().filter(|group| {
-        is_in(&request.states_filter, group.state) && is_in(&request.types_filter, group.kind)
+        (may_all || session.may_group(AclOperation::Describe, &group.group))
+            && is_in(&request.states_filter, group.state)
+            && is_in(&request.types_filter, group.kind)
     });
     let groups = wanted.map(|group| ListedGroup {
         group_id: group.group,
@@ -245,10 +290,16 @@ pub(super) fn list(session: &Arc<Session>, head: Head, request: &ListGroupsReque
 /// `DeleteGroups`.
 pub(super) fn delete(session: &Arc<Session>, head: Head, request: DeleteGroupsRequest) -> Pending {
     let names = request.groups_names;
+    let delete = |groups: &mut Groups, name: &String, out: &mut Vec<Output>| match session
+        .may_group(AclOperation::Delete, name)
+    {
+        true => groups.delete(name, out),
+        false => ErrorCode::GROUP_AUTHORIZATION_FAILED,
+    };
     let deleted = session
         .broker
         .coordinator
-        .run(|groups, _, out| names.iter().map(|name| groups.delete(name, out)).collect::<Vec<_>>());
+        .run(|groups, _, out| names.iter().map(|name| delete(groups, name, out)).collect::<Vec<_>>());
     let (results, safe) = match deleted {
         Ok(deleted) => deleted,
         Err(error) => (names.iter().map(|_| error).collect(), None),

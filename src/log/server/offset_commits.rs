@@ -7,6 +7,7 @@ use super::groups::when_safe;
 use super::session::Session;
 use crate::log::engine::group::{Caller, Commit, Commits, Fetched, Place};
 use crate::log::wire::ErrorCode;
+use crate::log::wire::api::AclOperation;
 use crate::log::wire::api::offset_commit::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
@@ -22,19 +23,29 @@ use crate::log::wire::api::offset_fetch::{
 /// From this version on several groups are asked for at a time.
 const GROUPS_FROM: i16 = 8;
 
+/// From this version on a member of the next generation says its epoch (KIP-848).
+const EPOCHS_FROM: i16 = 9;
+
 /// `OffsetCommit`.
 pub(super) fn commit(session: &Arc<Session>, head: Head, request: OffsetCommitRequest) -> Pending {
     let broker = &session.broker;
-    // Each partition of the request, and whether there is one of that name.
-    let mut known = Vec::new();
+    let may = session.may_group(AclOperation::Read, &request.group_id);
+    // Each partition of the request, and what is wrong with it.
+    let mut wrong = Vec::new();
     let mut commits = Vec::new();
     for topic in &request.topics {
         let found = broker.topics.get(&topic.name);
+        let may_read = session.may_topic(AclOperation::Read, &topic.name);
         for part in &topic.partitions {
             let is_known =
                 found.as_ref().is_some_and(|topic| topic.partition(part.partition_index).is_some());
-            known.push(is_known);
-            if is_known {
+            wrong.push(match () {
+                () if !may => Some(ErrorCode::GROUP_AUTHORIZATION_FAILED),
+                () if !may_read => Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
+                () if !is_known => Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+                () => None,
+            });
+            if may && may_read && is_known {
                 commits.push(Commit {
                     place: Place { topic: topic.name.clone(), partition: part.partition_index },
                     offset: part.committed_offset,
@@ -54,16 +65,22 @@ pub(super) fn commit(session: &Arc<Session>, head: Head, request: OffsetCommitRe
         retention_ms: Some(request.retention_time_ms).filter(|retention| *retention >= 0),
         commits,
     };
-    let committed = broker.coordinator.run(|groups, now, out| groups.commit(now, &commits, out));
+    let committed = match may {
+        true => broker.coordinator.run(|groups, now, out| groups.commit(now, &commits, out)),
+        false => Ok((Vec::new(), None)),
+    };
     let (results, safe) = match committed {
         Ok(committed) => committed,
         Err(error) => (vec![error; commits.commits.len()], None),
     };
-    let mut results = results.into_iter();
-    let mut result = known.into_iter().map(|known| match known {
-        true => results.next().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR),
-        false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+    let mut results = results.into_iter().map(|error| match error {
+        // Older clients have no epochs.
+        ErrorCode::STALE_MEMBER_EPOCH if head.version < EPOCHS_FROM => ErrorCode::UNSUPPORTED_VERSION,
+        other => other,
     });
+    let mut result = wrong
+        .into_iter()
+        .map(|wrong| wrong.unwrap_or_else(|| results.next().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR)));
     let topics: Vec<OffsetCommitResponseTopic> = request
         .topics
         .into_iter()
@@ -107,8 +124,13 @@ fn of_group(
     let found = session.broker.coordinator.look(|groups| groups.fetch(&group.group_id, named.as_deref()));
     let mut topics: Vec<OffsetFetchResponseTopics> = Vec::new();
     for Fetched { place, committed, is_unstable } in found {
-        let error_code =
-            if is_stable && is_unstable { ErrorCode::UNSTABLE_OFFSET_COMMIT } else { ErrorCode::NONE };
+        let error_code = match session.may_topic(AclOperation::Describe, &place.topic) {
+            // Who asks for all is told of those that it may know of.
+            false if named.is_none() => continue,
+            false => ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+            true if is_stable && is_unstable => ErrorCode::UNSTABLE_OFFSET_COMMIT,
+            true => ErrorCode::NONE,
+        };
         let committed = committed.filter(|_| error_code == ErrorCode::NONE);
         let (committed_offset, committed_leader_epoch, metadata) = match committed {
             Some(committed) => (committed.offset, committed.leader_epoch, committed.metadata),
@@ -136,12 +158,29 @@ fn of_group(
 /// `OffsetFetch`.
 pub(super) fn fetch(session: &Arc<Session>, head: Head, request: OffsetFetchRequest) -> Pending {
     if head.version >= GROUPS_FROM {
-        let groups = request.groups.iter().map(|group| OffsetFetchResponseGroup {
-            group_id: group.group_id.clone(),
-            topics: of_group(session, group, request.require_stable),
-            error_code: ErrorCode::NONE,
+        let groups = request.groups.iter().map(|group| {
+            let (id, member) = (&group.group_id, group.member_id.as_deref());
+            let may = match session.may_group(AclOperation::Describe, id) {
+                true => {
+                    session.broker.coordinator.look(|groups| groups.may_fetch(id, member, group.member_epoch))
+                }
+                false => Err(ErrorCode::GROUP_AUTHORIZATION_FAILED),
+            };
+            OffsetFetchResponseGroup {
+                group_id: group.group_id.clone(),
+                topics: match may {
+                    Ok(()) => of_group(session, group, request.require_stable),
+                    Err(_) => Vec::new(),
+                },
+                error_code: may.err().unwrap_or(ErrorCode::NONE),
+            }
         });
         let response = OffsetFetchResponse { groups: groups.collect(), ..OffsetFetchResponse::default() };
+        return Pending::ready::<OffsetFetchRequest>(head, &response);
+    }
+    if !session.may_group(AclOperation::Describe, &request.group_id) {
+        let error_code = ErrorCode::GROUP_AUTHORIZATION_FAILED;
+        let response = OffsetFetchResponse { error_code, ..OffsetFetchResponse::default() };
         return Pending::ready::<OffsetFetchRequest>(head, &response);
     }
     let named = request.topics.map(|topics| {
@@ -189,8 +228,14 @@ pub(super) fn delete(session: &Arc<Session>, head: Head, request: OffsetDeleteRe
         })
         .collect();
     let group = request.group_id;
-    let deleted =
-        session.broker.coordinator.run(|groups, _, out| groups.delete_offsets(&group, &places, out));
+    let may = |topic: &str| session.may_topic(AclOperation::Read, topic);
+    let deletable: Vec<Place> = places.iter().filter(|place| may(&place.topic)).cloned().collect();
+    let deleted = match session.may_group(AclOperation::Delete, &group) {
+        true => {
+            session.broker.coordinator.run(|groups, _, out| groups.delete_offsets(&group, &deletable, out))
+        }
+        false => Err(ErrorCode::GROUP_AUTHORIZATION_FAILED),
+    };
     let (results, safe) = match deleted {
         Ok((Ok(results), safe)) => (results, safe),
         Ok((Err(error_code), _)) | Err(error_code) => {
@@ -199,6 +244,10 @@ pub(super) fn delete(session: &Arc<Session>, head: Head, request: OffsetDeleteRe
         }
     };
     let mut results = results.into_iter();
+    let mut results = places.iter().map(|place| match may(&place.topic) {
+        true => results.next().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR),
+        false => ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+    });
     let topics: Vec<OffsetDeleteResponseTopic> = request
         .topics
         .into_iter()

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use super::answer::{Head, Pending};
 use super::partition::{Partition, storage_error};
 use super::session::Session;
+use super::topics::Topic;
+use crate::log::wire::api::AclOperation;
 use crate::log::wire::api::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
@@ -34,11 +36,9 @@ type At = (i64, i64);
 pub(super) fn list(session: &Session, head: Head, request: ListOffsetsRequest) -> Pending {
     let is_committed = request.isolation_level == 1;
     let topics = request.topics.into_iter().map(|asked| {
-        let topic = session.broker.topics.get(&asked.name);
+        let topic = visible(session, &asked.name);
         let partitions = asked.partitions.iter().map(|asked| {
-            let partition = topic.as_ref().and_then(|topic| topic.partition(asked.partition_index));
-            let found = partition
-                .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+            let found = partition(&topic, asked.partition_index)
                 .and_then(|partition| find(&partition, asked, is_committed));
             let partition_index = asked.partition_index;
             match found {
@@ -60,6 +60,19 @@ pub(super) fn list(session: &Session, head: Head, request: ListOffsetsRequest) -
     });
     let response = ListOffsetsResponse { topics: topics.collect(), ..ListOffsetsResponse::default() };
     Pending::ready::<ListOffsetsRequest>(head, &response)
+}
+
+/// A topic of which the client may know.
+fn visible(session: &Session, name: &str) -> Result<Arc<Topic>, ErrorCode> {
+    if !session.may_topic(AclOperation::Describe, name) {
+        return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+    }
+    session.broker.topics.get(name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+}
+
+fn partition(topic: &Result<Arc<Topic>, ErrorCode>, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+    let topic = topic.as_ref().map_err(|error| *error)?;
+    topic.partition(index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
 }
 
 fn find(
@@ -115,12 +128,9 @@ fn within(batch: &StoredBatch, time: i64, start: i64) -> Result<Option<At>, Erro
 /// `OffsetForLeaderEpoch`: consumers look whether what they have read is still there (KIP-320).
 pub(super) fn for_epoch(session: &Session, head: Head, request: OffsetForLeaderEpochRequest) -> Pending {
     let topics = request.topics.into_iter().map(|asked| {
-        let topic = session.broker.topics.get(&asked.topic);
+        let topic = visible(session, &asked.topic);
         let partitions = asked.partitions.iter().map(|asked| {
-            let partition = topic.as_ref().and_then(|topic| topic.partition(asked.partition));
-            let found = partition
-                .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
-                .and_then(|partition| epoch_end(&partition, asked));
+            let found = partition(&topic, asked.partition).and_then(|partition| epoch_end(&partition, asked));
             let partition = asked.partition;
             match found {
                 Ok((leader_epoch, end_offset)) => {
@@ -139,7 +149,11 @@ pub(super) fn for_epoch(session: &Session, head: Head, request: OffsetForLeaderE
 fn epoch_end(partition: &Arc<Partition>, asked: &OffsetForLeaderPartition) -> Result<(i32, i64), ErrorCode> {
     partition.check_epoch(asked.current_leader_epoch)?;
     let log = partition.log()?;
-    if asked.leader_epoch == partition.leader_epoch() {
+    // An epoch in which nothing was written is not in the log, and ends where the log ends.
+    let newest = log.epochs().last().map_or(-1, |(epoch, _)| *epoch);
+    if (newest + 1..=partition.leader_epoch()).contains(&asked.leader_epoch)
+        || asked.leader_epoch == partition.leader_epoch()
+    {
         return Ok((asked.leader_epoch, log.safe_end()));
     }
     Ok(log.end_of_epoch(asked.leader_epoch).unwrap_or((-1, -1)))

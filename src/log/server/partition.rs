@@ -1,12 +1,13 @@
 //! One partition: a log in the storage, who waits for it, and the producers that write to it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
 use super::vault::Vault;
 use super::waiters::Waiters;
+use super::writers::{self, Aborted, Writers};
 use crate::log::engine::producer::{Producers, Sent, Verdict};
 use crate::log::engine::transaction::Mark;
 use crate::log::wire::ErrorCode;
@@ -28,38 +29,10 @@ pub(super) struct Partition {
     waiters: Waiters,
     /// Its topic is deleted.
     gone: AtomicBool,
+    /// Up to where it is kept beside the log who writes.
+    kept_up_to: AtomicI64,
     /// How many segments there were when somebody looked, and since when, in ms since 1970.
     segments_seen: Mutex<(usize, i64)>,
-}
-
-/// Who writes to a partition, and what of it was given up.
-#[derive(Debug, Default)]
-struct Writers {
-    producers: Producers,
-    /// Transactions that were given up, in the order of their markers.
-    aborted: Vec<Aborted>,
-}
-
-/// A transaction that was given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Aborted {
-    producer_id: i64,
-    /// Offset of its first record.
-    first: i64,
-    /// Offset of its marker.
-    last: i64,
-}
-
-impl Writers {
-    fn end(&mut self, producer: (i64, i16), commits: bool, marker: i64, now_ms: i64) {
-        let (producer_id, epoch) = producer;
-        let first = self.producers.end_transaction(producer_id, epoch, 0, now_ms);
-        if let Some(first) = first
-            && !commits
-        {
-            self.aborted.push(Aborted { producer_id, first, last: marker });
-        }
-    }
 }
 
 /// What is needed to make one.
@@ -92,6 +65,7 @@ impl Partition {
             writers: Mutex::default(),
             waiters: Waiters::default(),
             gone: AtomicBool::new(false),
+            kept_up_to: AtomicI64::new(0),
             segments_seen: Mutex::default(),
         })
     }
@@ -150,7 +124,9 @@ impl Partition {
     fn writers(&self, log: &Log) -> Result<MutexGuard<'_, Option<Writers>>, ErrorCode> {
         let mut guard = self.lock_writers();
         if guard.is_none() {
-            *guard = Some(restore(log).map_err(|error| storage_error(&error))?);
+            let (writers, kept) = writers::restore(log).map_err(|error| storage_error(&error))?;
+            *guard = Some(writers);
+            self.kept_up_to.store(kept, Ordering::Relaxed);
         }
         Ok(guard)
     }
@@ -331,6 +307,29 @@ impl Partition {
         }
     }
 
+    /// Keeps beside the log who writes to it, so that the next start need not read so much of it. Waits for the disk.
+    pub(super) fn keep_writers(&self) -> Result<(), Error> {
+        /// So much may have to be read again.
+        const RECORDS_MAX: i64 = 10_000;
+        let Some(log) = self.opened_log() else { return Ok(()) };
+        let (end, content) = {
+            let guard = self.lock_writers();
+            // Under the lock: all that producers wrote before the end is known.
+            let end = log.end();
+            let Some(writers) = guard.as_ref() else { return Ok(()) };
+            if end.saturating_sub(self.kept_up_to.load(Ordering::Relaxed)) < RECORDS_MAX || writers.is_empty()
+            {
+                return Ok(());
+            }
+            (end, writers.to_bytes(end, self.leader_epoch))
+        };
+        // What is kept must not say more than the log after a power cut.
+        log.wait(end)?;
+        log.keep_beside(&content)?;
+        self.kept_up_to.store(end, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Waits on this thread until the log is safe up to `end`.
     pub(super) fn wait(self: &Arc<Self>, end: i64) -> Result<(), ErrorCode> {
         self.log()?.wait(end).map_err(|error| storage_error(&error))
@@ -347,7 +346,7 @@ impl Partition {
     }
 }
 
-fn sent(header: &Header) -> Sent {
+pub(super) fn sent(header: &Header) -> Sent {
     Sent {
         producer_id: header.producer_id,
         epoch: header.producer_epoch,
@@ -356,29 +355,6 @@ fn sent(header: &Header) -> Sent {
         max_timestamp: header.max_timestamp,
         is_transactional: header.is_transactional(),
     }
-}
-
-/// Finds out from a log's headers who writes to it.
-fn restore(log: &Log) -> Result<Writers, Error> {
-    let mut writers = Writers::default();
-    let mut headers = Vec::new();
-    log.headers(log.start(), &mut |header| {
-        if header.producer_id >= 0 {
-            headers.push(*header);
-        }
-    })?;
-    for header in headers {
-        if !header.is_control() {
-            writers.producers.append(&sent(&header), header.base_offset);
-            continue;
-        }
-        let batch = log.read_batch(header.base_offset)?;
-        if let Some(commits) = super::coordinator::marker(&batch) {
-            let producer = (header.producer_id, header.producer_epoch);
-            writers.end(producer, commits, header.base_offset, header.max_timestamp);
-        }
-    }
-    Ok(writers)
 }
 
 /// What a client is told of the storage's troubles; the operator reads the log.

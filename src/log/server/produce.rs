@@ -14,6 +14,7 @@ use super::session::Session;
 use super::topics::Topic;
 use crate::log::engine::group::Place;
 use crate::log::engine::transaction::Writer;
+use crate::log::wire::api::AclOperation;
 use crate::log::wire::api::produce::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
     ProduceResponse, TopicProduceResponse,
@@ -62,6 +63,7 @@ type Outcome = (i32, Result<Taken, Refused>);
 pub(super) fn produce(session: &Arc<Session>, head: Head, request: ProduceRequest) -> Pending {
     let acks = request.acks;
     let transactional_id = request.transactional_id.as_deref();
+    let may_transact = transactional_id.is_none_or(|id| session.may_transact(AclOperation::Write, id));
     let mut outcomes: Vec<(String, Uuid, Vec<Outcome>)> = Vec::with_capacity(request.topic_data.len());
     for data in request.topic_data {
         let topic = topic(session, head.version, &data.name, data.topic_id);
@@ -71,6 +73,7 @@ pub(super) fn produce(session: &Arc<Session>, head: Head, request: ProduceReques
                     ErrorCode::INVALID_REQUIRED_ACKS,
                     format!("acks is {acks}; -1, 0 and 1 are known"),
                 )),
+                _ if !may_transact => Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED.into()),
                 Err(error) => Err((*error).into()),
                 Ok(topic) => append(session, topic, (head.version, transactional_id), &part, acks),
             };
@@ -110,6 +113,9 @@ fn topic(session: &Session, version: i16, name: &str, id: Uuid) -> Result<Arc<To
     } else {
         topics.get(name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     };
+    if !session.may_topic(AclOperation::Write, found.as_ref().map_or(name, |topic| &topic.name)) {
+        return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+    }
     // What groups and transactions write is the broker's business.
     found.and_then(
         |topic| if topic.is_internal() { Err(ErrorCode::INVALID_TOPIC_EXCEPTION) } else { Ok(topic) },
@@ -135,7 +141,7 @@ fn append(
     let now = now_ms();
     let checked = checked(bytes, &config, version, now)?;
     let header = one_header(&checked)?;
-    let (bytes, append_time_ms) = stamped(checked, &config, now)?;
+    let (bytes, append_time_ms) = changed(checked, &config, now)?;
     let checked = match &bytes {
         Cow::Borrowed(_) => checked,
         Cow::Owned(stamped) => {
@@ -302,19 +308,30 @@ fn unpacked<'a>(batch: &Batch<'a>) -> Result<Cow<'a, [u8]>, Refused> {
     unpacked.map(Cow::Owned).map_err(|error| refused(ErrorCode::CORRUPT_MESSAGE, error.to_string()))
 }
 
-/// The batch, with the time of its append if the topic wants that, and that time.
-fn stamped<'a>(
+/// The batch as the topic wants it: packed in its way, with the time of its append; and that time.
+fn changed<'a>(
     checked: Checked<'a>,
     config: &TopicConfig,
     now: i64,
 ) -> Result<(Cow<'a, [u8]>, i64), Refused> {
-    if !config.has_append_time {
-        return Ok((Cow::Borrowed(checked.bytes()), -1));
+    let corrupt = |error: storage::BatchError| refused(ErrorCode::CORRUPT_MESSAGE, error.to_string());
+    let mut bytes = Cow::Borrowed(checked.bytes());
+    if let Some(wanted) = config.compression
+        && let Some(batch) = checked.batches().next()
+        && batch.header.compression() != wanted as u8
+    {
+        let records = unpacked(&batch)?;
+        let mut packed = Vec::with_capacity(records.len() / 2);
+        wanted
+            .pack(&records, None, &mut packed)
+            .map_err(|error| refused(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string()))?;
+        bytes = Cow::Owned(storage::repacked(&bytes, wanted as u8, &packed).map_err(corrupt)?);
     }
-    let mut own = checked.bytes().to_vec();
-    storage::set_append_time(&mut own, now)
-        .map_err(|error| refused(ErrorCode::CORRUPT_MESSAGE, error.to_string()))?;
-    Ok((Cow::Owned(own), now))
+    if !config.has_append_time {
+        return Ok((bytes, -1));
+    }
+    storage::set_append_time(bytes.to_mut(), now).map_err(corrupt)?;
+    Ok((bytes, now))
 }
 
 fn response(version: i16, outcomes: Vec<(String, Uuid, Vec<Outcome>)>) -> ProduceResponse {

@@ -14,6 +14,7 @@ use crate::log::wire::api::describe_producers::{
     DescribeProducersRequest, DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
 };
 use crate::log::wire::api::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+use crate::log::wire::api::{AclOperation, ResourceType};
 use crate::storage;
 
 /// So many are written down at a time; those of a block that were not given out by a stop are never used.
@@ -67,6 +68,12 @@ pub(super) fn init(session: &Arc<Session>, head: Head, request: &InitProducerIdR
     if let Some(id) = &request.transactional_id {
         return transaction_api::init(session, head, request, id.clone());
     }
+    // Who may write to any topic may be an idempotent producer.
+    if !session.may_cluster(AclOperation::IdempotentWrite)
+        && !session.may_any(AclOperation::Write, ResourceType::Topic)
+    {
+        return failed(ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+    }
     let Ok((producer_id, end)) = session.broker.producer_ids.next() else {
         return failed(ErrorCode::COORDINATOR_NOT_AVAILABLE);
     };
@@ -88,10 +95,14 @@ pub(super) fn init(session: &Arc<Session>, head: Head, request: &InitProducerIdR
 pub(super) fn describe(session: &Session, head: Head, request: DescribeProducersRequest) -> Pending {
     let topics = request.topics.into_iter().map(|asked| {
         let topic = session.broker.topics.get(&asked.name);
+        let may_read = session.may_topic(AclOperation::Read, &asked.name);
         let partitions = asked.partition_indexes.iter().map(|&partition_index| {
             let partition = topic.as_ref().and_then(|topic| topic.partition(partition_index));
-            let found = partition
-                .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+            let found = match may_read {
+                true => partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+                false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
+            };
+            let found = found
                 .and_then(|partition| partition.producers(|producers| producers.iter().map(state).collect()));
             let (error_code, active_producers) = match found {
                 Ok(states) => (ErrorCode::NONE, states),

@@ -10,13 +10,18 @@ use ring::{digest, hmac, pbkdf2};
 pub(super) const ITERATIONS: u32 = 4096;
 
 /// Which hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Hash {
     Sha256,
     Sha512,
 }
 
 impl Hash {
+    /// Bytes of what it makes.
+    pub(super) fn len(self) -> usize {
+        self.digest().output_len()
+    }
+
     fn pbkdf2(self) -> pbkdf2::Algorithm {
         match self {
             Self::Sha256 => pbkdf2::PBKDF2_HMAC_SHA256,
@@ -46,9 +51,11 @@ impl Hash {
 /// What is kept of a password: it lets in who knows it, and nobody who has read this.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Credential {
-    salt: Vec<u8>,
-    stored_key: Vec<u8>,
-    server_key: Vec<u8>,
+    pub(super) salt: Vec<u8>,
+    pub(super) stored_key: Vec<u8>,
+    pub(super) server_key: Vec<u8>,
+    /// Rounds of hashing.
+    pub(super) iterations: u32,
 }
 
 impl Credential {
@@ -57,11 +64,17 @@ impl Credential {
         let mut salted = vec![0; hash.digest().output_len()];
         let rounds = NonZeroU32::new(ITERATIONS).unwrap_or(NonZeroU32::MIN);
         pbkdf2::derive(hash.pbkdf2(), rounds, salt, password.as_bytes(), &mut salted);
-        let client_key = hash.sign(&salted, b"Client Key");
+        Self::of_salted(hash, &salted, salt, ITERATIONS)
+    }
+
+    /// From a password that was hashed so many times.
+    pub(super) fn of_salted(hash: Hash, salted: &[u8], salt: &[u8], iterations: u32) -> Self {
+        let client_key = hash.sign(salted, b"Client Key");
         Self {
             salt: salt.to_vec(),
             stored_key: digest::digest(hash.digest(), &client_key).as_ref().to_vec(),
-            server_key: hash.sign(&salted, b"Server Key"),
+            server_key: hash.sign(salted, b"Server Key"),
+            iterations,
         }
     }
 }
@@ -96,7 +109,8 @@ impl First {
     /// The answer, and what the client's last message has to fit.
     pub(super) fn challenge(&self, hash: Hash, credential: Credential, nonce: &str) -> (String, Exchange) {
         let nonce = format!("{}{nonce}", self.nonce);
-        let challenge = format!("r={nonce},s={},i={ITERATIONS}", STANDARD.encode(&credential.salt));
+        let (salt, rounds) = (STANDARD.encode(&credential.salt), credential.iterations);
+        let challenge = format!("r={nonce},s={salt},i={rounds}");
         let signed = format!("{},{challenge}", self.bare);
         let binding = STANDARD.encode(&self.header);
         (challenge, Exchange { hash, credential, nonce, signed, binding })

@@ -1,14 +1,16 @@
 //! One connection as the APIs see it: who is there, where it came in, and what it waits for.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
 
 use super::Broker;
 use super::login::Login;
 use super::partition::Partition;
+use crate::log::engine::access::{CLUSTER, Who};
 use crate::log::wire::ErrorCode;
+use crate::log::wire::api::{AclOperation, ResourceType};
 use crate::transport::Stream;
 
 /// A connection.
@@ -21,6 +23,8 @@ pub(super) struct Session {
     pub(super) local: Option<SocketAddr>,
     /// Who is there.
     pub(super) login: Login,
+    /// The same for access rules, once it is known.
+    who: OnceLock<Who>,
     /// Rings when something that its first answer waits for has gone on.
     pub(super) call: Arc<Notify>,
 }
@@ -32,8 +36,50 @@ impl Session {
             peer: stream.peer_address().map_or_else(|| stream.peer(), |address| format!("/{}", address.ip())),
             local: stream.local_address(),
             login: Login::new(&broker.users, stream.local_address().is_none()),
+            who: OnceLock::new(),
             call: Arc::new(Notify::new()),
         })
+    }
+
+    /// For access rules. Nothing else is done before it is known who is there.
+    fn who(&self) -> &Who {
+        let host = || self.peer.trim_start_matches('/').to_owned();
+        self.who.get_or_init(|| Who { principal: self.login.principal(), host: host() })
+    }
+
+    /// Nothing is refused to it.
+    pub(super) fn may_all(&self) -> bool {
+        self.broker.guard.lets_all() || self.login.is_own()
+    }
+
+    /// Whether it may do something to a thing.
+    pub(super) fn may(&self, operation: AclOperation, kind: ResourceType, name: &str) -> bool {
+        self.may_all() || self.broker.guard.allows(self.who(), operation, kind, name)
+    }
+
+    /// Whether it may do something to any thing of a kind.
+    pub(super) fn may_any(&self, operation: AclOperation, kind: ResourceType) -> bool {
+        self.may_all() || self.broker.guard.allows_any(self.who(), operation, kind)
+    }
+
+    /// Whether it may do something to a topic.
+    pub(super) fn may_topic(&self, operation: AclOperation, name: &str) -> bool {
+        self.may(operation, ResourceType::Topic, name)
+    }
+
+    /// Whether it may do something to a group.
+    pub(super) fn may_group(&self, operation: AclOperation, name: &str) -> bool {
+        self.may(operation, ResourceType::Group, name)
+    }
+
+    /// Whether it may do something to the cluster.
+    pub(super) fn may_cluster(&self, operation: AclOperation) -> bool {
+        self.may(operation, ResourceType::Cluster, CLUSTER)
+    }
+
+    /// Whether it may do something under a transactional id.
+    pub(super) fn may_transact(&self, operation: AclOperation, id: &str) -> bool {
+        self.may(operation, ResourceType::TransactionalId, id)
     }
 
     /// Bytes of a request that are taken.

@@ -9,6 +9,7 @@ use super::session::Session;
 use super::topics::{Failed, Topic};
 use super::{Broker, NODE_ID};
 use crate::log::wire::ErrorCode;
+use crate::log::wire::api::AclOperation;
 use crate::log::wire::api::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic, CreatePartitionsTopicResult,
 };
@@ -20,20 +21,26 @@ use crate::log::wire::api::describe_log_dirs::{
     DescribeLogDirsTopic,
 };
 
+use crate::log::wire::api::elect_leaders::{
+    ElectLeadersRequest, ElectLeadersResponse, PartitionResult, ReplicaElectionResult,
+};
+
 /// Everything before the high watermark.
 const ALL: i64 = -1;
 
 /// `DeleteRecords`.
 pub(super) fn delete_records(session: &Arc<Session>, head: Head, request: DeleteRecordsRequest) -> Pending {
-    let broker = Arc::clone(&session.broker);
+    let session = Arc::clone(session);
     Pending::Later(Box::pin(async move {
         // It removes files.
         let deleting = move || {
             let topics = request.topics.into_iter().map(|asked| {
-                let topic = broker.topics.get(&asked.name);
+                let topic = session.broker.topics.get(&asked.name);
+                let may_delete = session.may_topic(AclOperation::Delete, &asked.name);
                 let partitions = asked.partitions.iter().map(|asked| {
                     let partition = topic.as_ref().and_then(|topic| topic.partition(asked.partition_index));
                     let trimmed = match (&topic, partition) {
+                        _ if !may_delete => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
                         (Some(topic), _) if topic.is_internal() => Err(ErrorCode::INVALID_TOPIC_EXCEPTION),
                         (Some(topic), _) if !topic.config().deletes => Err(ErrorCode::POLICY_VIOLATION),
                         (_, Some(partition)) => trim(&partition, asked.offset),
@@ -64,8 +71,45 @@ fn trim(partition: &Arc<Partition>, offset: i64) -> Result<i64, ErrorCode> {
     log.trim(to).map_err(|error| storage_error(&error))
 }
 
+/// `ElectLeaders`: there is one broker, and it leads.
+pub(super) fn elect_leaders(session: &Session, head: Head, request: ElectLeadersRequest) -> Pending {
+    /// Since this version there is one error for all.
+    const ERROR_FROM: i16 = 1;
+    let broker = &session.broker;
+    let may = session.may_cluster(AclOperation::Alter);
+    if !may && head.version >= ERROR_FROM {
+        let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
+        let response = ElectLeadersResponse { error_code, ..ElectLeadersResponse::default() };
+        return Pending::ready::<ElectLeadersRequest>(head, &response);
+    }
+    // Who asks for all is told of those where something was done: none.
+    let results = request.topic_partitions.unwrap_or_default().into_iter().map(|asked| {
+        let topic = broker.topics.get(&asked.topic);
+        let partition_result = asked.partitions.into_iter().map(|partition_id| {
+            let is_there = topic.as_ref().is_some_and(|topic| topic.partition(partition_id).is_some());
+            let error_code = match is_there {
+                _ if !may => ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+                true => ErrorCode::ELECTION_NOT_NEEDED,
+                false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            };
+            PartitionResult { partition_id, error_code, error_message: Some(error_code.to_string()) }
+        });
+        ReplicaElectionResult { partition_result: partition_result.collect(), topic: asked.topic }
+    });
+    let response = ElectLeadersResponse {
+        replica_election_results: results.collect(),
+        ..ElectLeadersResponse::default()
+    };
+    Pending::ready::<ElectLeadersRequest>(head, &response)
+}
+
 /// `DescribeLogDirs`: there is one.
 pub(super) fn log_dirs(session: &Session, head: Head, request: DescribeLogDirsRequest) -> Pending {
+    if !session.may_cluster(AclOperation::Describe) {
+        let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
+        let response = DescribeLogDirsResponse { error_code, ..DescribeLogDirsResponse::default() };
+        return Pending::ready::<DescribeLogDirsRequest>(head, &response);
+    }
     let broker = &session.broker;
     let mut wanted: BTreeMap<String, (Arc<Topic>, Option<Vec<i32>>)> = BTreeMap::new();
     match request.topics {
@@ -116,7 +160,12 @@ pub(super) fn create_partitions(
 ) -> Pending {
     let mut end = None;
     let results = request.topics.into_iter().map(|asked| {
-        let grown = grow(&session.broker, &asked, request.validate_only);
+        let grown = match session.may_topic(AclOperation::Alter, &asked.name) {
+            true => grow(&session.broker, &asked, request.validate_only),
+            false => {
+                Err(Failed::new(ErrorCode::TOPIC_AUTHORIZATION_FAILED, "The topic authorization is failed."))
+            }
+        };
         let (error_code, error_message) = match grown {
             Ok(safe) => {
                 end = end.max(safe);

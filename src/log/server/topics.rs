@@ -1,7 +1,7 @@
 //! The topics of the broker, by name and by id: in memory for those who serve, in the definitions for the next start.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use serde_json::{Value as Json, json};
@@ -135,6 +135,8 @@ pub(super) struct Topics {
     /// For what is not set of a topic.
     defaults: Values,
     leader_epoch: i32,
+    /// Counts topics and partitions that came and went.
+    changes: AtomicU64,
 }
 
 impl Topics {
@@ -145,7 +147,8 @@ impl Topics {
         defaults: Values,
         leader_epoch: i32,
     ) -> Self {
-        let topics = Self { known: RwLock::default(), definitions, vault, defaults, leader_epoch };
+        let changes = AtomicU64::new(0);
+        let topics = Self { known: RwLock::default(), definitions, vault, defaults, leader_epoch, changes };
         let mut known = Known::default();
         for (names, value) in topics.definitions.of_kind("topic") {
             let Some(topic) = names.first().and_then(|name| topics.read(name, &value)) else {
@@ -203,6 +206,11 @@ impl Topics {
     /// What is not set of a topic is this.
     pub(super) fn defaults(&self) -> &Values {
         &self.defaults
+    }
+
+    /// Another number when topics or their partitions are others.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// The topic of that name.
@@ -263,6 +271,7 @@ impl Topics {
         let definition = topic.definition(&topic.partitions(), &values);
         let end = self.definitions.change(vec![(key("topic", &[name]), Some(definition))])?;
         known.insert(Arc::clone(&topic));
+        self.changes.fetch_add(1, Ordering::Release);
         Ok((topic, end))
     }
 
@@ -277,6 +286,7 @@ impl Topics {
         };
         let end = self.definitions.change(vec![(key("topic", &[name]), None)])?;
         known.remove(&topic);
+        self.changes.fetch_add(1, Ordering::Release);
         topic.gone.store(true, Ordering::Release);
         topic.partitions().iter().for_each(|partition| partition.retire());
         Ok((topic, end))
@@ -302,6 +312,7 @@ impl Topics {
         let end = self.definitions.change(vec![(key("topic", &[&topic.name]), Some(definition))])?;
         known.partitions += partitions.len().saturating_sub(before.len());
         *topic.partitions.write().unwrap_or_else(PoisonError::into_inner) = partitions.into();
+        self.changes.fetch_add(1, Ordering::Release);
         Ok(end)
     }
 

@@ -13,6 +13,7 @@ use super::topics::OFFSETS_TOPIC;
 use crate::log::engine::group::{Caller, Commit, Commits, Place};
 use crate::log::engine::transaction::{Answer, Init, Value, Writer};
 use crate::log::wire::ErrorCode;
+use crate::log::wire::api::AclOperation;
 use crate::log::wire::api::add_offsets_to_txn::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse};
 use crate::log::wire::api::add_partitions_to_txn::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
@@ -64,6 +65,14 @@ pub(super) fn init(
     request: &InitProducerIdRequest,
     id: String,
 ) -> Pending {
+    if !session.may_transact(AclOperation::Write, &id) {
+        let response = InitProducerIdResponse {
+            error_code: ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            producer_epoch: -1,
+            ..InitProducerIdResponse::default()
+        };
+        return Pending::ready::<InitProducerIdRequest>(head, &response);
+    }
     let known = (request.producer_id >= 0).then_some((request.producer_id, request.producer_epoch));
     let init = Init { id, timeout_ms: request.transaction_timeout_ms, known };
     let broker = &session.broker;
@@ -95,16 +104,21 @@ pub(super) fn add_partitions(
         producer_id: request.v3_and_below_producer_id,
         epoch: request.v3_and_below_producer_epoch,
     };
+    let may = session.may_transact(AclOperation::Write, &writer.id);
     let (mut places, mut all_known) = (Vec::new(), true);
-    let mut known: Vec<(String, Vec<(i32, bool)>)> = Vec::new();
+    let mut known: Vec<(String, Vec<(i32, ErrorCode)>)> = Vec::new();
     for asked in request.v3_and_below_topics {
         let topic = broker.topics.get(&asked.name).filter(|topic| !topic.is_internal());
-        let parts: Vec<(i32, bool)> = asked
-            .partitions
-            .into_iter()
-            .map(|index| (index, topic.as_ref().is_some_and(|topic| topic.partition(index).is_some())))
-            .collect();
-        all_known &= parts.iter().all(|(_, is_known)| *is_known);
+        let may_write = session.may_topic(AclOperation::Write, &asked.name);
+        let wrong = |index: i32| match topic.as_ref().and_then(|topic| topic.partition(index)) {
+            _ if !may => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            _ if !may_write => ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+            None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            Some(_) => ErrorCode::NONE,
+        };
+        let parts: Vec<(i32, ErrorCode)> =
+            asked.partitions.into_iter().map(|index| (index, wrong(index))).collect();
+        all_known &= parts.iter().all(|(_, wrong)| *wrong == ErrorCode::NONE);
         places.extend(
             parts.iter().map(|(partition, _)| Place { topic: asked.name.clone(), partition: *partition }),
         );
@@ -126,13 +140,9 @@ pub(super) fn add_partitions(
             name,
             results_by_partition: parts
                 .into_iter()
-                .map(|(partition_index, is_known)| AddPartitionsToTxnPartitionResult {
+                .map(|(partition_index, wrong)| AddPartitionsToTxnPartitionResult {
                     partition_index,
-                    partition_error_code: if is_known {
-                        error
-                    } else {
-                        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-                    },
+                    partition_error_code: if wrong == ErrorCode::NONE { error } else { wrong },
                 })
                 .collect(),
         });
@@ -144,6 +154,17 @@ pub(super) fn add_partitions(
     })
 }
 
+/// Whether someone may commit offsets of a group in a transaction.
+fn may_commit(session: &Session, id: &str, group: &str) -> Result<(), ErrorCode> {
+    if !session.may_transact(AclOperation::Write, id) {
+        return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+    }
+    if !session.may_group(AclOperation::Read, group) {
+        return Err(ErrorCode::GROUP_AUTHORIZATION_FAILED);
+    }
+    Ok(())
+}
+
 /// `AddOffsetsToTxn`.
 pub(super) fn add_offsets(session: &Arc<Session>, head: Head, request: AddOffsetsToTxnRequest) -> Pending {
     let broker = &session.broker;
@@ -152,9 +173,14 @@ pub(super) fn add_offsets(session: &Arc<Session>, head: Head, request: AddOffset
         producer_id: request.producer_id,
         epoch: request.producer_epoch,
     };
+    let may = may_commit(session, &writer.id, &request.group_id);
     // It has to be there before a marker is to go to it.
-    let added = broker.coordinator.partition().and_then(|_| {
-        broker.transactions.run(broker, |engine, now, out| engine.add(now, &writer, &[offsets_place()], out))
+    let added = may.and_then(|()| {
+        broker.coordinator.partition().and_then(|_| {
+            broker
+                .transactions
+                .run(broker, |engine, now, out| engine.add(now, &writer, &[offsets_place()], out))
+        })
     });
     let (result, safe) = match added {
         Ok((result, safe)) => (result, safe),
@@ -177,6 +203,11 @@ pub(super) fn end(session: &Arc<Session>, head: Head, request: EndTxnRequest) ->
         producer_id: request.producer_id,
         epoch: request.producer_epoch,
     };
+    if !session.may_transact(AclOperation::Write, &writer.id) {
+        let error_code = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+        let response = EndTxnResponse { error_code, ..EndTxnResponse::default() };
+        return Pending::ready::<EndTxnRequest>(head, &response);
+    }
     let broker = &session.broker;
     let (commits, bumps) = (request.committed, head.version >= EPOCHS_FROM);
     let asked = broker.transactions.ask(broker, |engine, now, ticket, new_id, out| {
@@ -205,15 +236,22 @@ pub(super) fn commit_offsets(session: &Arc<Session>, head: Head, request: TxnOff
         producer_id: request.producer_id,
         epoch: request.producer_epoch,
     };
-    let mut known = Vec::new();
+    let may = may_commit(session, &writer.id, &request.group_id);
+    let mut wrong = Vec::new();
     let mut commits = Vec::new();
     for topic in &request.topics {
         let found = broker.topics.get(&topic.name);
+        let may_read = session.may_topic(AclOperation::Read, &topic.name);
         for part in &topic.partitions {
             let is_known =
                 found.as_ref().is_some_and(|topic| topic.partition(part.partition_index).is_some());
-            known.push(is_known);
-            if is_known {
+            wrong.push(match may {
+                Err(error) => Some(error),
+                Ok(()) if !may_read => Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
+                Ok(()) if !is_known => Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+                Ok(()) => None,
+            });
+            if may.is_ok() && may_read && is_known {
                 commits.push(Commit {
                     place: Place { topic: topic.name.clone(), partition: part.partition_index },
                     offset: part.committed_offset,
@@ -233,7 +271,7 @@ pub(super) fn commit_offsets(session: &Arc<Session>, head: Head, request: TxnOff
         retention_ms: None,
         commits,
     };
-    let committed = broker.coordinator.partition().and_then(|_| {
+    let committed = may.and_then(|()| broker.coordinator.partition()).and_then(|_| {
         broker.transactions.append_to(&broker, &writer, &offsets_place(), head.version >= ADDS_FROM, || {
             broker.coordinator.commit_in_transaction((writer.producer_id, writer.epoch), &commits)
         })
@@ -243,10 +281,9 @@ pub(super) fn commit_offsets(session: &Arc<Session>, head: Head, request: TxnOff
         Err(error) => (vec![told(error, 0, 1); commits.commits.len()], None),
     };
     let mut results = results.into_iter();
-    let mut result = known.into_iter().map(|known| match known {
-        true => results.next().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR),
-        false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-    });
+    let mut result = wrong
+        .into_iter()
+        .map(|wrong| wrong.unwrap_or_else(|| results.next().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR)));
     let topics: Vec<TxnOffsetCommitResponseTopic> = request
         .topics
         .into_iter()
@@ -276,6 +313,13 @@ pub(super) fn commit_offsets(session: &Arc<Session>, head: Head, request: TxnOff
 /// `DescribeTransactions`.
 pub(super) fn describe(session: &Session, head: Head, request: DescribeTransactionsRequest) -> Pending {
     let one = |id: String| {
+        if !session.may_transact(AclOperation::Describe, &id) {
+            return TransactionState {
+                error_code: ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+                transactional_id: id,
+                ..TransactionState::default()
+            };
+        }
         let found = session.broker.transactions.look(|engine| engine.get(&id).cloned());
         let Some(value) = found else {
             return TransactionState {
@@ -286,7 +330,8 @@ pub(super) fn describe(session: &Session, head: Head, request: DescribeTransacti
         };
         let Value { producer_id, epoch, timeout_ms, state, partitions, started_ms, .. } = value;
         let mut topics: BTreeMap<String, Vec<i32>> = BTreeMap::new();
-        for place in partitions {
+        let visible = |place: &Place| session.may_topic(AclOperation::Describe, &place.topic);
+        for place in partitions.into_iter().filter(visible) {
             topics.entry(place.topic).or_default().push(place.partition);
         }
         TransactionState {
@@ -310,12 +355,13 @@ pub(super) fn list(session: &Session, head: Head, request: &ListTransactionsRequ
     let (states, ids) = (&request.state_filters, &request.producer_id_filters);
     let now = super::produce::now_ms();
     let transaction_states = session.broker.transactions.look(|engine| {
-        let wanted = engine.iter().filter(|(_, value)| {
+        let wanted = engine.iter().filter(|(id, value)| {
             let is_long = request.duration_filter < 0
                 || value.started_ms >= 0 && now.saturating_sub(value.started_ms) > request.duration_filter;
             (states.is_empty() || states.iter().any(|state| state == value.state.name()))
                 && (ids.is_empty() || ids.contains(&value.producer_id))
                 && is_long
+                && session.may_transact(AclOperation::Describe, id)
         });
         let one = |(id, value): (&str, &Value)| list::TransactionState {
             transactional_id: id.to_owned(),

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
@@ -12,6 +13,7 @@ use super::partition::Partition;
 use super::produce::now_ms;
 use super::topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, Topics};
 use super::{Broker, producers::ProducerIds};
+use crate::backoff::Backoff;
 use crate::log::engine::Now;
 use crate::log::engine::group::{Place, Ticket};
 use crate::log::engine::transaction::{
@@ -22,6 +24,9 @@ use crate::storage::{BatchBuilder, Error};
 
 /// Bytes after which a segment of the transactions' log is finished: small, so that what is void is soon compacted.
 const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// How soon a marker that could not be written is tried again: a disk may have room again, a broken one has to be seen to.
+const RETRIES: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(30) };
 
 #[derive(Debug)]
 struct State {
@@ -171,25 +176,19 @@ impl Coordinator {
         {
             return;
         }
-        let mut written = Vec::with_capacity(mark.partitions.len());
-        for place in &mark.partitions {
-            // Topics that are gone need no end.
-            let found = self.topics.get(&place.topic).and_then(|topic| topic.partition(place.partition));
-            let Some(partition) = found else { continue };
-            match partition.append_marker(&mark) {
-                Ok(end) => written.push((partition, end)),
-                Err(error) => {
-                    tracing::error!(id = mark.id, topic = place.topic, partition = place.partition, %error, "no marker");
-                }
+        // Until all partitions have it the transaction has not ended: the next one of this id waits, and so do readers of
+        // what is committed.
+        let mut left: Vec<Place> = mark.partitions.iter().cloned().collect();
+        let mut delays = RETRIES.delays(mark.producer_id.unsigned_abs());
+        loop {
+            left = self.write_markers(&mark, left, &call).await;
+            if left.is_empty() {
+                break;
             }
-        }
-        for (partition, end) in &written {
-            if wait(partition, *end, &call).await.is_err() {
-                tracing::error!(
-                    id = mark.id,
-                    topic = partition.topic,
-                    "the end of a transaction is not safe"
-                );
+            tokio::select! {
+                () = tokio::time::sleep(delays.next().unwrap_or_default()) => {}
+                // A new start looks again.
+                () = broker.shutdown.draining() => return,
             }
         }
         if mark.partitions.iter().any(|place| place.topic == OFFSETS_TOPIC) {
@@ -199,6 +198,39 @@ impl Coordinator {
         let state = &mut *state;
         state.engine.marked(now(), &mark.id, &mut self.new_id(), &mut state.out);
         let _ = self.finish(broker, state);
+    }
+
+    /// Tells these partitions how a transaction ended; those that could not be told.
+    async fn write_markers(&self, mark: &Mark, places: Vec<Place>, call: &Arc<Notify>) -> Vec<Place> {
+        let mut written = Vec::with_capacity(places.len());
+        let mut left = Vec::new();
+        let failed = |place: &Place, error: ErrorCode| {
+            let (id, topic, partition) = (&mark.id, &place.topic, place.partition);
+            tracing::error!(id, topic, partition, %error, "the end of a transaction cannot be written; it is tried again");
+        };
+        for place in places {
+            // Topics that are gone need no end.
+            let found = self.topics.get(&place.topic).and_then(|topic| topic.partition(place.partition));
+            let Some(partition) = found else { continue };
+            match partition.append_marker(mark) {
+                Ok(end) => written.push((place, partition, end)),
+                Err(_) if partition.is_gone() => {}
+                Err(error) => {
+                    failed(&place, error);
+                    left.push(place);
+                }
+            }
+        }
+        for (place, partition, end) in written {
+            if let Err(error) = wait(&partition, end, call).await
+                && !partition.is_gone()
+            {
+                // A second marker behind a first one that was kept after all says the same.
+                failed(&place, error);
+                left.push(place);
+            }
+        }
+        left
     }
 
     /// Makes sure that a partition belongs to a producer's transaction, and appends while nothing can end it. In version 2

@@ -15,6 +15,8 @@ use crate::storage::{Compaction, Error, Header, LogId, Packing, Retention};
 
 /// Between two looks at all partitions. Kafka looks every 5 minutes; small disks want it sooner.
 const INTERVAL: Duration = Duration::from_secs(30);
+/// Between two looks at those that are compacted: Kafka's `log.cleaner.backoff.ms` is 15 s.
+const COMPACTION_INTERVAL: Duration = Duration::from_secs(5);
 /// Keys that one compaction remembers, 40 bytes each.
 const KEYS_MAX: usize = 1 << 20;
 /// What was taken out of service is kept for so long, for an operator who wants it back.
@@ -26,9 +28,14 @@ impl Broker {
     /// Does what has to be done now and then, off the threads that serve.
     pub(super) async fn keep_up(self: &Arc<Self>) {
         self.blocking(|broker| broker.remove_strangers()).await;
-        loop {
-            tokio::time::sleep(INTERVAL).await;
-            self.blocking(|broker| broker.look_after_partitions()).await;
+        let rounds = INTERVAL.as_secs().div_euclid(COMPACTION_INTERVAL.as_secs()).max(1);
+        for round in (0..rounds).cycle() {
+            tokio::time::sleep(COMPACTION_INTERVAL).await;
+            if round == rounds - 1 {
+                self.blocking(|broker| broker.look_after_partitions(|_| true)).await;
+            } else {
+                self.blocking(|broker| broker.look_after_partitions(|config| config.compacts)).await;
+            }
         }
     }
 
@@ -56,9 +63,12 @@ impl Broker {
         }
     }
 
-    fn look_after_partitions(&self) {
+    fn look_after_partitions(&self, is_meant: fn(&TopicConfig) -> bool) {
         for topic in self.topics.all() {
             let config = topic.config();
+            if !is_meant(&config) {
+                continue;
+            }
             for partition in topic.partitions().iter() {
                 if self.shutdown.phase() != crate::shutdown::Phase::Running {
                     return;
@@ -72,9 +82,25 @@ impl Broker {
                 }
             }
         }
+        self.keep_writers();
         let age = u64::try_from(TRASH_AGE.as_millis()).unwrap_or(u64::MAX);
         if let Err(error) = self.vault.with(|store| store.empty_trash(age)) {
             tracing::warn!(%error, "what was taken out of service cannot be removed");
+        }
+    }
+}
+
+impl Broker {
+    /// Keeps beside the logs who writes to them.
+    pub(super) fn keep_writers(&self) {
+        for topic in self.topics.all() {
+            for partition in topic.partitions().iter() {
+                // The next start finds it out, if it has to.
+                if let Err(error) = partition.keep_writers() {
+                    let (topic, partition) = (&partition.topic, partition.index);
+                    tracing::debug!(topic, partition, %error, "who writes is not kept");
+                }
+            }
         }
     }
 }

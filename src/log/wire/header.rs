@@ -98,15 +98,14 @@ pub fn encode_request<R: Request>(
     writer.finish_frame()
 }
 
-/// Reads the message of a request whose header was read by [`RequestHeader::read`].
+/// Reads the message of a request whose header was read by [`RequestHeader::read`]. What stands behind it is not looked at, as
+/// Kafka does: librdkafka's request for the metadata of all topics ends with bytes that are none of it.
 ///
 /// # Errors
 /// Bytes that are no such message, or another version than those known.
 pub fn decode_request<R: Request>(mut reader: Reader) -> Result<R> {
     check(R::KEY, reader.version())?;
-    let request = R::read(&mut reader, R::KEY.name())?;
-    reader.finish()?;
-    Ok(request)
+    R::read(&mut reader, R::KEY.name())
 }
 
 /// A whole response with its size before it.

@@ -1,6 +1,8 @@
 //! Clients that others wrote against `log broker`: kcat, kafka-python, confluent-kafka and aiokafka.
 
-use crate::interop::peers::script;
+use std::path::Path;
+
+use crate::interop::peers::{interop, script};
 use crate::support::{Running, bandy, shell};
 
 fn port(server: &Running) -> String {
@@ -52,4 +54,21 @@ fn aiokafka_works_unchanged() {
         .runs()
         .exits(0)
         .prints("records\ngroups\ntransactions\n");
+}
+
+#[test]
+#[ignore = "needs java and Apache Kafka's jars"]
+fn tools_of_kafka_work_unchanged() {
+    let server = bandy("log broker -l :0").starts();
+    let jars = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/kafka");
+    let words =
+        format!("{} {} {}", interop("log-broker-kafka-tools.sh").display(), jars.display(), port(&server));
+    shell("sh", &words).runs().exits(0).prints("topics\ngroups\nverified\nconfigs\nacls\n");
+}
+
+#[test]
+#[ignore = "needs confluent-kafka"]
+fn groups_of_the_next_generation_share_and_move_over_unchanged() {
+    let server = bandy("log broker -l :0").starts();
+    script("log-broker-next-groups.py").arg(port(&server)).runs().exits(0).prints("shared\nmoved\nback\n");
 }

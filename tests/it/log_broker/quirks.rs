@@ -10,13 +10,14 @@ use bandy::log::wire::api::find_coordinator::FindCoordinatorRequest;
 use bandy::log::wire::api::heartbeat::HeartbeatRequest;
 use bandy::log::wire::api::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use bandy::log::wire::api::leave_group::{LeaveGroupRequest, MemberIdentity};
+use bandy::log::wire::api::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use bandy::log::wire::api::metadata::MetadataRequest;
 use bandy::log::wire::api::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use bandy::log::wire::api::sasl_authenticate::SaslAuthenticateRequest;
 use bandy::log::wire::api::sasl_handshake::SaslHandshakeRequest;
-use bandy::log::wire::{ApiKey, ErrorCode, Records, Uuid, decode_response, encode_request};
+use bandy::log::wire::{ApiKey, Compression, ErrorCode, Records, Uuid, decode_response, encode_request};
 use bandy::storage::{Batch, BatchBuilder};
 use bytes::Bytes;
 
@@ -419,4 +420,108 @@ fn damaged_batches_are_refused_and_nothing_of_them_kept() {
     assert_eq!(none.responses[0].partition_responses[0].error_code, ErrorCode::INVALID_RECORD);
     assert_eq!(code(&mut client, &good), ErrorCode::NONE);
     assert_eq!(client.values("t", 0), ["a", "b"]);
+}
+
+#[test]
+fn quirk_19_bytes_behind_a_request_are_not_looked_at() {
+    let server = broker();
+    let mut client = Client::new(&server);
+    // librdkafka asks for the metadata of all topics with three bytes too many.
+    let frame = encode_request(&MetadataRequest { topics: None, ..Default::default() }, 12, 5, Some("c"));
+    let mut frame = frame.unwrap().to_bytes().to_vec();
+    frame.extend_from_slice(&[0; 3]);
+    let size = (frame.len() - 4) as u32;
+    frame[..4].copy_from_slice(&size.to_be_bytes());
+    client.socket.write_all(&frame).unwrap();
+    let (id, response) = decode_response::<MetadataRequest>(client.frame().unwrap(), 12).unwrap();
+    assert_eq!((id, response.brokers.len()), (5, 1));
+}
+
+#[test]
+fn quirk_11_every_version_of_an_answer_can_be_said() {
+    let server = broker();
+    let mut client = Client::new(&server);
+    client.create("t", &[]);
+    assert_eq!(client.produce("t", -1, &batch(&["x"])).error_code, ErrorCode::NONE);
+    // What a version does not have is left out, not refused: the epoch of a leader before version 4, for one.
+    for version in 1..=10 {
+        let part = ListOffsetsPartition { timestamp: -1, ..ListOffsetsPartition::default() };
+        let topic = ListOffsetsTopic { name: "t".to_owned(), partitions: vec![part] };
+        let listed = client.ask(version, &ListOffsetsRequest { topics: vec![topic], ..Default::default() });
+        let part = &listed.topics[0].partitions[0];
+        assert_eq!((part.error_code, part.offset), (ErrorCode::NONE, 1), "{version}");
+        assert_eq!(part.leader_epoch, if version < 4 { -1 } else { 0 }, "{version}");
+    }
+    for version in 0..=13 {
+        assert_eq!(client.metadata(version, Some(&["t"])).topics[0].error_code, ErrorCode::NONE, "{version}");
+    }
+    for version in 0..=6 {
+        let request = FindCoordinatorRequest {
+            key: if version < 4 { "g".to_owned() } else { String::new() },
+            coordinator_keys: if version < 4 { Vec::new() } else { vec!["g".to_owned()] },
+            ..FindCoordinatorRequest::default()
+        };
+        let found = client.ask(version, &request);
+        let error = found.coordinators.first().map_or(found.error_code, |one| one.error_code);
+        assert_eq!(error, ErrorCode::NONE, "{version}");
+    }
+    for version in 4..=12 {
+        let found = client.ask(version, &fetching("t", 0)).responses.remove(0).partitions.remove(0);
+        assert_eq!(values(&found.records.bytes()), ["x"], "{version}");
+    }
+}
+
+#[test]
+fn quirk_16_the_ranges_are_those_of_one_release() {
+    let server = broker();
+    let offered = versions(&mut Client::new(&server));
+    let max = |key: ApiKey| {
+        offered.api_keys.iter().find(|api| api.api_key == key as i16).map_or(-1, |api| api.max_version)
+    };
+    // By what kafka-python 3 tells releases apart, newest first: 4.0 is the first one that fits.
+    let marks = [
+        ((4, 3), ApiKey::DescribeLogDirs, 5),
+        ((4, 2), ApiKey::ListOffsets, 11),
+        ((4, 1), ApiKey::Produce, 13),
+        ((4, 0), ApiKey::ListOffsets, 10),
+    ];
+    let inferred =
+        marks.iter().find(|(_, key, version)| max(*key) >= *version).map(|(release, _, _)| *release);
+    assert_eq!(inferred, Some((4, 0)));
+    // And what that release has, clients find: as they are in 4.0.
+    for (key, version) in [
+        (ApiKey::Produce, 12),
+        (ApiKey::Fetch, 17),
+        (ApiKey::Metadata, 13),
+        (ApiKey::OffsetCommit, 9),
+        (ApiKey::OffsetFetch, 9),
+        (ApiKey::JoinGroup, 9),
+        (ApiKey::DescribeAcls, 3),
+        (ApiKey::ConsumerGroupHeartbeat, 1),
+        (ApiKey::DescribeTopicPartitions, 0),
+    ] {
+        assert_eq!(max(key), version, "{key:?}");
+    }
+}
+
+#[test]
+fn a_topic_s_own_compression_packs_what_comes_otherwise() {
+    let server = broker();
+    let mut client = Client::new(&server);
+    for codec in ["gzip", "snappy", "lz4", "zstd", "uncompressed"] {
+        client.create(codec, &[("compression.type", codec)]);
+        assert_eq!(client.produce(codec, -1, &batch(&["x", "y"])).error_code, ErrorCode::NONE, "{codec}");
+        let found = client.fetch(&fetching(codec, 0)).records.bytes();
+        let stored = Batch::parse(&found).unwrap();
+        stored.check().unwrap();
+        let wanted = match codec {
+            "gzip" => Compression::Gzip,
+            "snappy" => Compression::Snappy,
+            "lz4" => Compression::Lz4,
+            "zstd" => Compression::Zstd,
+            _ => Compression::None,
+        };
+        assert_eq!((stored.header.compression(), stored.header.count), (wanted as u8, 2), "{codec}");
+        assert!(!wanted.unpack(stored.body(), 1 << 20).unwrap().is_empty(), "{codec}");
+    }
 }

@@ -146,6 +146,10 @@ impl Classic {
         group
     }
 
+    pub(super) fn first_wait(&self) -> Duration {
+        self.first_wait
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
+use super::consumer::{Parts, Phase};
 use crate::log::wire::ErrorCode;
+use crate::log::wire::group_record::{CurrentAssignment, MemberMetadata};
 
 /// Names whoever waits for an answer that may come later.
 pub type Ticket = u64;
@@ -180,6 +182,47 @@ pub enum Record {
         /// Where the group is.
         value: Option<Committed>,
     },
+    /// A group of the next generation; none removes it.
+    Epoch {
+        /// The group.
+        group: String,
+        /// Its epoch, and what stands for the topics that it wants.
+        value: Option<(i32, i64)>,
+    },
+    /// What a member of the next generation wants; none removes it.
+    Member {
+        /// The group.
+        group: String,
+        /// The member.
+        member: String,
+        /// What it says of itself.
+        value: Option<Box<MemberMetadata>>,
+    },
+    /// For which epoch a group was divided; none removes it.
+    TargetEpoch {
+        /// The group.
+        group: String,
+        /// The epoch.
+        value: Option<i32>,
+    },
+    /// What a member is to have; none removes it.
+    Target {
+        /// The group.
+        group: String,
+        /// The member.
+        member: String,
+        /// The partitions.
+        value: Option<Parts>,
+    },
+    /// What a member has; none removes it.
+    Current {
+        /// The group.
+        group: String,
+        /// The member.
+        member: String,
+        /// Partitions, and how far it is.
+        value: Option<CurrentAssignment>,
+    },
 }
 
 /// A generation of a classic group as it is kept.
@@ -272,4 +315,36 @@ pub struct DescribedMember {
     pub metadata: Bytes,
     /// What it got.
     pub assignment: Bytes,
+}
+
+/// A group of the next generation in full (`ConsumerGroupDescribe`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribedNext {
+    /// `Stable`, ….
+    pub state: &'static str,
+    /// Counts changes.
+    pub epoch: i32,
+    /// What its members move to was made for this epoch.
+    pub assignment_epoch: i32,
+    /// Who divides.
+    pub assignor: &'static str,
+    /// Everyone.
+    pub members: Vec<NextMember>,
+}
+
+/// A member of it in full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextMember {
+    /// Its id.
+    pub member_id: String,
+    /// What it says of itself and wants.
+    pub wants: MemberMetadata,
+    /// The epoch that it has reached.
+    pub epoch: i32,
+    /// How far it is.
+    pub phase: Phase,
+    /// What it has.
+    pub assigned: Parts,
+    /// What it is to have.
+    pub target: Parts,
 }

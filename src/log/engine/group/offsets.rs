@@ -89,6 +89,11 @@ impl Groups {
         let outside = by.generation < 0 && by.member_id.is_empty() && by.instance_id.is_none();
         // Before KIP-447 producers did not say which member they commit for.
         let checked = if outside { check_name(&by.group) } else { self.may_commit(now, by) };
+        // Transactions know of generations only.
+        let checked = checked.map_err(|error| match error {
+            ErrorCode::STALE_MEMBER_EPOCH => ErrorCode::ILLEGAL_GENERATION,
+            other => other,
+        });
         if let Err(error) = checked {
             return vec![error; commits.commits.len()];
         }
@@ -125,6 +130,9 @@ impl Groups {
             // Offsets without members are anybody's.
             return if by.generation < 0 { Ok(()) } else { Err(ErrorCode::ILLEGAL_GENERATION) };
         };
+        if let Some(consumer) = &mut group.consumer {
+            return if by.generation < 0 && consumer.is_empty() { Ok(()) } else { consumer.knows(by) };
+        }
         let classic = &mut group.classic;
         if by.generation < 0 && classic.is_empty() {
             return Ok(());
@@ -139,6 +147,18 @@ impl Groups {
                 classic.touch(&by.member_id, now);
                 Ok(())
             }
+        }
+    }
+
+    /// Whether someone may ask where a group is: anybody, or a member of the next generation at its epoch.
+    ///
+    /// # Errors
+    /// It says that it is a member and is not, or is behind.
+    pub fn may_fetch(&self, group: &str, member_id: Option<&str>, epoch: i32) -> Result<(), ErrorCode> {
+        let consumer = self.groups.get(group).and_then(|group| group.consumer.as_ref());
+        match (consumer, member_id) {
+            (Some(consumer), Some(id)) if epoch >= 0 => consumer.is_at(id, epoch),
+            _ => Ok(()),
         }
     }
 
@@ -169,9 +189,10 @@ impl Groups {
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
         let id = group;
         let group = self.groups.get_mut(id).ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
-        let subscribed = match group.classic.is_empty() {
-            true => BTreeSet::new(),
-            false => subscription::topics(&group.classic).ok_or(ErrorCode::NON_EMPTY_GROUP)?,
+        let subscribed = match &group.consumer {
+            Some(consumer) => consumer.subscribed(),
+            None if group.classic.is_empty() => BTreeSet::new(),
+            None => subscription::topics(&group.classic).ok_or(ErrorCode::NON_EMPTY_GROUP)?,
         };
         let mut results = Vec::with_capacity(places.len());
         for place in places {
@@ -191,7 +212,7 @@ impl Groups {
     pub fn delete(&mut self, group: &str, out: &mut Vec<Output>) -> ErrorCode {
         match self.groups.get(group) {
             None => ErrorCode::GROUP_ID_NOT_FOUND,
-            Some(found) if !found.classic.is_empty() => ErrorCode::NON_EMPTY_GROUP,
+            Some(found) if !found.is_empty() => ErrorCode::NON_EMPTY_GROUP,
             Some(_) => {
                 self.forget(group, out);
                 ErrorCode::NONE
@@ -200,11 +221,14 @@ impl Groups {
     }
 
     fn forget(&mut self, id: &str, out: &mut Vec<Output>) {
-        let Some((id, group)) = self.groups.remove_entry(id) else { return };
+        let Some((id, mut group)) = self.groups.remove_entry(id) else { return };
         if let Some(at) = group.scheduled {
             self.timers.remove(&(at, id.clone()));
         }
         out.extend(group.offsets.committed.keys().map(|place| stored(&id, place, None)));
+        if let Some(consumer) = &mut group.consumer {
+            consumer.forget(out);
+        }
         if group.is_stored {
             out.push(Output::Store(Record::Group { group: id.to_string(), value: None }));
         }
@@ -235,7 +259,7 @@ impl Groups {
                 group.offsets.committed.remove(&place);
                 out.push(stored(id, &place, None));
             }
-            let is_used = !group.classic.is_empty() || !group.classic.pending.is_empty();
+            let is_used = !group.is_empty() || !group.classic.pending.is_empty();
             if !is_used && group.offsets.committed.is_empty() && group.offsets.pending.is_empty() {
                 empty.push(id.clone());
             }
@@ -250,20 +274,20 @@ impl Groups {
 /// any, from the commit; of one that has some, only of topics that none of them reads.
 fn old_offsets(group: &Group, now_ms: i64, retention_ms: i64) -> Vec<Place> {
     let classic = &group.classic;
-    let subscribed = match classic.is_empty() {
-        true => BTreeSet::new(),
-        false => match subscription::topics(classic) {
+    let subscribed = match &group.consumer {
+        Some(consumer) => consumer.subscribed(),
+        None if classic.is_empty() => BTreeSet::new(),
+        None => match subscription::topics(classic) {
             Some(topics) if classic.state == State::Stable => topics,
             _ => return Vec::new(),
         },
     };
-    let had_members = classic.protocol_type.is_some();
+    let left_at = match &group.consumer {
+        Some(consumer) => consumer.is_empty().then_some(consumer.empty_since_ms),
+        None => (classic.protocol_type.is_some() && classic.is_empty()).then_some(classic.since_ms),
+    };
     let is_old = |(place, committed): &(&Place, &Committed)| {
-        let from = if had_members && classic.is_empty() {
-            committed.time_ms.max(classic.since_ms)
-        } else {
-            committed.time_ms
-        };
+        let from = committed.time_ms.max(left_at.unwrap_or(committed.time_ms));
         let ends = committed.expires_ms.unwrap_or_else(|| from.saturating_add(retention_ms));
         let in_transaction = group.offsets.pending.values().any(|pending| pending.contains_key(place));
         ends <= now_ms && !subscribed.contains(&place.topic) && !in_transaction

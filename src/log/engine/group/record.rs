@@ -5,14 +5,18 @@
 //! offset  key   i16 1 │ group │ topic │ i32 partition        value  i16 3 │ i64 offset │ i32 epoch │ metadata │ i64 time
 //!                                                             with an expiry: i16 1 │ i64 offset │ metadata │ i64 time │ i64 expires
 //! group   key   i16 2 │ group                                 value  i16 3 │ type │ i32 generation │ protocol? │ leader? │ i64 since │ members
+//! next    key   i16 3, 6 │ group, or i16 5, 7, 8 │ group │ member   value  see wire::group_record
 //! ```
 
 use bytes::Bytes;
 
 use super::classic::Classic;
+use super::consumer::{ConsumerGroup, parts_of, target};
 use super::message::{Committed, GroupValue, MemberValue, Place, Record};
 use super::{Group, Groups, Offsets};
 use crate::log::engine::Now;
+use crate::log::wire::Field;
+use crate::log::wire::group_record::{GroupEpoch, TargetAssignment, TargetEpoch, decode_value, encode_value};
 
 /// A key or value that is not one of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +50,22 @@ impl Record {
                 text(&mut key, group);
                 (key, value.as_ref().map(group_value))
             }
+            Self::Epoch { group, value } => {
+                let value = value.map(|(epoch, metadata_hash)| GroupEpoch { epoch, metadata_hash });
+                (named(3, &[group]), value.as_ref().and_then(next_value))
+            }
+            Self::Member { group, member, value } => {
+                (named(5, &[group, member]), value.as_deref().and_then(next_value))
+            }
+            Self::TargetEpoch { group, value } => {
+                (named(6, &[group]), value.and_then(|epoch| next_value(&TargetEpoch { epoch })))
+            }
+            Self::Target { group, member, value } => {
+                (named(7, &[group, member]), value.as_ref().and_then(|parts| next_value(&target(parts))))
+            }
+            Self::Current { group, member, value } => {
+                (named(8, &[group, member]), value.as_ref().and_then(next_value))
+            }
         }
     }
 
@@ -55,6 +75,25 @@ impl Record {
     /// Bytes that are cut short, or text that is none.
     pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Restored, KeyError> {
         decode(&mut Cursor(key), value.map(Cursor)).ok_or(KeyError)
+    }
+}
+
+fn named(kind: i16, names: &[&String]) -> Vec<u8> {
+    let mut key = kind.to_be_bytes().to_vec();
+    names.iter().for_each(|name| text(&mut key, name));
+    key
+}
+
+/// Names come over the wire and are no longer than it can say, so this is never none.
+fn next_value<T: Field>(value: &T) -> Option<Vec<u8>> {
+    encode_value(value).ok().map(|bytes| bytes.to_vec())
+}
+
+/// The outer one is "cannot be read", the inner one is none for a removal.
+fn read_next<T: Field>(value: Option<Cursor<'_>>) -> Option<Option<T>> {
+    match value {
+        None => Some(None),
+        Some(value) => decode_value(value.0).ok().flatten().map(Some),
     }
 }
 
@@ -77,6 +116,29 @@ fn decode(key: &mut Cursor<'_>, value: Option<Cursor<'_>>) -> Option<Restored> {
             };
             Restored::Record(Record::Group { group, value })
         }
+        3 => {
+            let group = key.text()?;
+            let value = read_next::<GroupEpoch>(value)?.map(|value| (value.epoch, value.metadata_hash));
+            Restored::Record(Record::Epoch { group, value })
+        }
+        5 => {
+            let (group, member) = (key.text()?, key.text()?);
+            Restored::Record(Record::Member { group, member, value: read_next(value)?.map(Box::new) })
+        }
+        6 => {
+            let group = key.text()?;
+            let value = read_next::<TargetEpoch>(value)?.map(|value| value.epoch);
+            Restored::Record(Record::TargetEpoch { group, value })
+        }
+        7 => {
+            let (group, member) = (key.text()?, key.text()?);
+            let value = read_next::<TargetAssignment>(value)?.map(|value| parts_of(&value.topic_partitions));
+            Restored::Record(Record::Target { group, member, value })
+        }
+        8 => {
+            let (group, member) = (key.text()?, key.text()?);
+            Restored::Record(Record::Current { group, member, value: read_next(value)? })
+        }
         _ => Restored::Unknown,
     })
 }
@@ -89,13 +151,43 @@ impl Groups {
             Record::Group { group, value: Some(value) } => {
                 let classic = Classic::restored(&group, value, self.config.first_wait, now);
                 let offsets = self.groups.remove(&*group).map(|old| old.offsets).unwrap_or_default();
-                let restored = Group { classic, offsets, scheduled: None, is_stored: true };
+                let restored = Group { classic, consumer: None, offsets, scheduled: None, is_stored: true };
                 self.groups.insert(group.into(), restored);
             }
             Record::Group { group, value: None } => {
-                // Its offsets were removed before it.
-                if self.groups.get(&*group).is_some_and(|group| group.offsets.committed.is_empty()) {
-                    self.groups.remove(&*group);
+                // Its offsets were removed before it, or it goes on as another kind of group.
+                let first_wait = self.config.first_wait;
+                if let Some(found) = self.groups.get_mut(&*group) {
+                    found.classic = Classic::new(&group, first_wait, now);
+                    found.is_stored = false;
+                }
+            }
+            Record::Epoch { group, value: Some((epoch, hash)) } => {
+                self.next_or_new(&group, now).restore_epoch(epoch, hash);
+            }
+            Record::Epoch { group, value: None } => {
+                if let Some(found) = self.groups.get_mut(&*group) {
+                    found.consumer = None;
+                }
+            }
+            Record::TargetEpoch { group, value } => {
+                if let Some(next) = self.next_restored(&group, now, value.is_some()) {
+                    next.assignment_epoch = value.unwrap_or(0);
+                }
+            }
+            Record::Member { group, member, value } => {
+                if let Some(next) = self.next_restored(&group, now, value.is_some()) {
+                    next.restore_wants(now, &member, value.map(|value| *value));
+                }
+            }
+            Record::Target { group, member, value } => {
+                if let Some(next) = self.next_restored(&group, now, value.is_some()) {
+                    next.restore_target(&member, value);
+                }
+            }
+            Record::Current { group, member, value } => {
+                if let Some(next) = self.next_restored(&group, now, value.is_some()) {
+                    next.restore_current(&member, value);
                 }
             }
             Record::Offset { group, place, value } => {
@@ -111,16 +203,36 @@ impl Groups {
         }
     }
 
+    fn next_or_new(&mut self, id: &str, now: Now) -> &mut ConsumerGroup {
+        let group = self.group_or_new(id, now);
+        group.consumer.get_or_insert_with(|| ConsumerGroup::new(id, now))
+    }
+
+    /// A removal makes no group.
+    fn next_restored(&mut self, id: &str, now: Now, makes: bool) -> Option<&mut ConsumerGroup> {
+        if makes {
+            return Some(self.next_or_new(id, now));
+        }
+        self.groups.get_mut(id)?.consumer.as_mut()
+    }
+
     /// Everything is taken in: forgets what was only removed, and gives everyone who was in a group time to be heard of.
     pub fn restored(&mut self, now: Now) {
         let is_left = |group: &Group| {
-            group.is_stored || !group.offsets.committed.is_empty() || !group.offsets.pending.is_empty()
+            group.is_stored
+                || group.consumer.is_some()
+                || !group.offsets.committed.is_empty()
+                || !group.offsets.pending.is_empty()
         };
         self.groups.retain(|_, group| is_left(group));
         let ids: Vec<_> = self.groups.keys().cloned().collect();
+        let session = self.config.consumer_session;
         for id in ids {
             if let Some(group) = self.groups.get_mut(&id) {
                 group.classic.welcome_back(now);
+                if let Some(consumer) = &mut group.consumer {
+                    consumer.welcome_back(now, session);
+                }
             }
             self.settle(&id, &[]);
         }
@@ -129,9 +241,14 @@ impl Groups {
     /// Everything that is to be kept, for writing it down anew.
     pub fn records(&self) -> Vec<Record> {
         let mut records = Vec::new();
-        for (id, Group { classic, offsets: Offsets { committed, .. }, is_stored, .. }) in &self.groups {
+        for (id, Group { classic, consumer, offsets: Offsets { committed, .. }, is_stored, .. }) in
+            &self.groups
+        {
             if *is_stored {
                 records.push(classic.record());
+            }
+            if let Some(consumer) = consumer {
+                records.extend(consumer.records());
             }
             let offset = |(place, value): (&Place, &Committed)| Record::Offset {
                 group: id.to_string(),

@@ -1,5 +1,6 @@
 //! Inputs at made-up instants, and the whole lists of what comes out.
 
+mod next;
 mod offsets;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ struct World {
     now: Now,
     out: Vec<Output>,
     next_ticket: Ticket,
+    topics: next::Topics,
 }
 
 fn start(config: Config) -> World {
@@ -21,6 +23,7 @@ fn start(config: Config) -> World {
         now,
         out: Vec::new(),
         next_ticket: 0,
+        topics: next::Topics::default(),
     }
 }
 
@@ -57,7 +60,7 @@ impl World {
 
     fn join(&mut self, join: Join) -> Ticket {
         self.next_ticket += 1;
-        self.groups.join(self.now, self.next_ticket, join, &mut self.out);
+        self.groups.join(self.now, self.next_ticket, join, &self.topics, &mut self.out);
         self.next_ticket
     }
 
@@ -71,7 +74,7 @@ impl World {
             protocol: None,
             assignments: assignments.iter().map(give).collect(),
         };
-        self.groups.sync(self.now, self.next_ticket, sync, &mut self.out);
+        self.groups.sync(self.now, self.next_ticket, sync, &self.topics, &mut self.out);
         self.next_ticket
     }
 
@@ -385,7 +388,7 @@ fn a_static_member_comes_back_without_a_rebalance() {
         protocol: None,
         assignments: vec![(me.clone(), Bytes::from_static(b"all"))],
     };
-    world.groups.sync(world.now, 99, sync, &mut world.out);
+    world.groups.sync(world.now, 99, sync, &world.topics, &mut world.out);
     world.take();
     let ticket = world.join(Join { can_skip_assignment: true, ..of_instance("one") });
     let after = world.joined(ticket);
@@ -411,7 +414,7 @@ fn a_static_member_that_is_away_is_waited_for_until_it_is_silent_for_too_long() 
     let one = world.joined(ticket);
     let by = Caller { instance_id: Some("one".to_owned()), ..caller(&one) };
     let sync = Sync { by, protocol_type: None, protocol: None, assignments: Vec::new() };
-    world.groups.sync(world.now, 99, sync, &mut world.out);
+    world.groups.sync(world.now, 99, sync, &world.topics, &mut world.out);
     world.take();
     let second = world.join(joining(""));
     world.pass(9_999);

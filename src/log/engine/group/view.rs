@@ -1,30 +1,59 @@
 //! Groups as tools look at them: listed and described.
 
 use super::classic::{Classic, State};
-use super::message::{Described, DescribedMember, Listed};
+use super::message::{Described, DescribedMember, DescribedNext, Listed, NextMember};
 use super::{Group, Groups};
 
 impl Groups {
     /// All groups, by name.
     pub fn list(&self) -> Vec<Listed> {
-        let one = |(id, group): (&std::sync::Arc<str>, &Group)| Listed {
-            group: id.to_string(),
-            protocol_type: group.classic.protocol_type.clone().unwrap_or_default(),
-            state: group.classic.state.name(),
-            kind: "classic",
+        let one = |(id, group): (&std::sync::Arc<str>, &Group)| match &group.consumer {
+            Some(consumer) => Listed {
+                group: id.to_string(),
+                protocol_type: "consumer".to_owned(),
+                state: consumer.state(),
+                kind: "consumer",
+            },
+            None => Listed {
+                group: id.to_string(),
+                protocol_type: group.classic.protocol_type.clone().unwrap_or_default(),
+                state: group.classic.state.name(),
+                kind: "classic",
+            },
         };
         self.groups.iter().map(one).collect()
     }
 
-    /// One group in full; none if there is none of that name.
+    /// One classic group in full; none if there is none of that name.
     pub fn describe(&self, group: &str) -> Option<Described> {
-        let classic = &self.groups.get(group)?.classic;
+        let group = self.groups.get(group).filter(|group| group.consumer.is_none())?;
+        let classic = &group.classic;
         let is_stable = classic.state == State::Stable;
         Some(Described {
             state: classic.state.name(),
             protocol_type: classic.protocol_type.clone().unwrap_or_default(),
             protocol: if is_stable { classic.protocol.clone().unwrap_or_default() } else { String::new() },
             members: members(classic, is_stable),
+        })
+    }
+
+    /// One group of the next generation in full; none if there is none of that name.
+    pub fn describe_next(&self, group: &str) -> Option<DescribedNext> {
+        let consumer = self.groups.get(group)?.consumer.as_ref()?;
+        let member = |(id, member): (&String, &super::consumer::Member)| NextMember {
+            member_id: id.clone(),
+            wants: member.wants.clone(),
+            epoch: member.epoch,
+            phase: member.phase,
+            assigned: member.assigned.clone(),
+            target: consumer.target.get(id).cloned().unwrap_or_default(),
+        };
+        Some(DescribedNext {
+            state: consumer.state(),
+            epoch: consumer.epoch,
+            assignment_epoch: consumer.assignment_epoch,
+            assignor: consumer.assignor().name(),
+            members: consumer.members.iter().map(member).collect(),
         })
     }
 
@@ -40,7 +69,8 @@ impl Groups {
 
     /// How many members all groups have.
     pub fn members(&self) -> usize {
-        self.groups.values().map(|group| group.classic.members.len()).sum()
+        let next = |group: &Group| group.consumer.as_ref().map_or(0, |consumer| consumer.members.len());
+        self.groups.values().map(|group| group.classic.members.len() + next(group)).sum()
     }
 }
 

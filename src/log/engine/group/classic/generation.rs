@@ -137,6 +137,18 @@ impl Classic {
         true
     }
 
+    /// The group ends as a classic one: whoever waits for it hears that.
+    pub(in crate::log::engine::group) fn let_go(&mut self, error: ErrorCode, out: &mut Vec<Output>) {
+        for (id, member) in &mut self.members {
+            if let Some(ticket) = member.joining.take() {
+                out.push(Output::Joined(ticket, Joined::refused(error, id)));
+            }
+            if let Some(ticket) = member.syncing.take() {
+                out.push(Output::Synced(ticket, Synced::refused(error)));
+            }
+        }
+    }
+
     /// Someone who was waited for may have gone.
     pub(in crate::log::engine::group) fn look_again(&mut self, now: Now, out: &mut Vec<Output>) {
         self.complete_join_if_all_are_here(now, out);

@@ -1,0 +1,146 @@
+//! Who may do what here: the rules, kept among the definitions, and those above them.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use serde_json::json;
+
+use super::definitions::{Change, Definitions, key};
+use crate::log::engine::access::{Access, Entry, Filter, Pattern, Who};
+use crate::log::wire::api::{AclOperation, AclPermission, PatternType, ResourceType};
+use crate::storage;
+
+/// Most rules: each is looked at when there is any doubt.
+const RULES_MAX: usize = 100_000;
+
+/// A rule, and what it is about.
+pub(super) type Rule = (Pattern, Entry);
+
+/// The rules at work.
+#[derive(Debug)]
+pub(super) struct Guard {
+    access: RwLock<Access>,
+    /// There are no rules, and without one everything is allowed: nothing has to be looked at.
+    lets_all: AtomicBool,
+    /// As `User:name`: they may do everything.
+    above: BTreeSet<String>,
+    definitions: Arc<Definitions>,
+}
+
+impl Guard {
+    /// With the rules that are defined.
+    pub(super) fn open(definitions: &Arc<Definitions>, above: &BTreeSet<String>, is_open: bool) -> Self {
+        let mut access = Access::new(is_open);
+        for (names, _) in definitions.of_kind("acl") {
+            match read(&names) {
+                Some((pattern, entry)) => {
+                    access.add(pattern, entry);
+                }
+                None => tracing::error!(?names, "an access rule that this version cannot read is left alone"),
+            }
+        }
+        Self {
+            lets_all: AtomicBool::new(is_open && access.is_empty()),
+            access: RwLock::new(access),
+            above: above.iter().map(|name| format!("User:{name}")).collect(),
+            definitions: Arc::clone(definitions),
+        }
+    }
+
+    fn access(&self) -> RwLockReadGuard<'_, Access> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing is refused to anybody.
+    pub(super) fn lets_all(&self) -> bool {
+        self.lets_all.load(Ordering::Acquire)
+    }
+
+    pub(super) fn allows(&self, who: &Who, operation: AclOperation, kind: ResourceType, name: &str) -> bool {
+        self.above.contains(&who.principal) || self.access().allows(who, operation, kind, name)
+    }
+
+    pub(super) fn allows_any(&self, who: &Who, operation: AclOperation, kind: ResourceType) -> bool {
+        self.above.contains(&who.principal) || self.access().allows_any(who, operation, kind)
+    }
+
+    /// The rules that a filter means.
+    pub(super) fn find(&self, filter: &Filter) -> Vec<Rule> {
+        self.access().find(filter)
+    }
+
+    /// Adds rules and takes others out; up to where the definitions have to be safe for it.
+    ///
+    /// # Errors
+    /// They cannot be written down; nothing has changed.
+    pub(super) fn change(&self, new: &[Rule], gone: &[Rule]) -> Result<i64, storage::Error> {
+        let mut access = self.access.write().unwrap_or_else(PoisonError::into_inner);
+        let changes: Vec<Change> = gone
+            .iter()
+            .map(|rule| (written(rule), None))
+            .chain(new.iter().map(|rule| (written(rule), Some(json!({})))))
+            .collect();
+        let end = self.definitions.change(changes)?;
+        gone.iter().for_each(|(pattern, entry)| access.remove(pattern, entry));
+        for (pattern, entry) in new {
+            access.add(pattern.clone(), entry.clone());
+        }
+        self.lets_all.store(access.is_open && access.is_empty(), Ordering::Release);
+        Ok(end)
+    }
+
+    /// Whether so many more rules can be kept.
+    pub(super) fn has_room(&self, more: usize) -> bool {
+        self.access().len() + more <= RULES_MAX
+    }
+}
+
+fn written((pattern, entry): &Rule) -> String {
+    let words = [
+        pattern.kind.word(),
+        pattern.pattern.word(),
+        &pattern.name,
+        &entry.principal,
+        &entry.host,
+        entry.operation.word(),
+        entry.permission.word(),
+    ];
+    key("acl", &words)
+}
+
+fn read(names: &[String]) -> Option<Rule> {
+    let [kind, how, name, principal, host, operation, permission] = names else { return None };
+    let pattern = Pattern {
+        kind: ResourceType::from_word(kind)?,
+        name: name.clone(),
+        pattern: PatternType::from_word(how)?,
+    };
+    let entry = Entry {
+        principal: principal.clone(),
+        host: host.clone(),
+        operation: AclOperation::from_word(operation)?,
+        permission: AclPermission::from_word(permission)?,
+    };
+    Some((pattern, entry))
+}
+
+/// Bits of what somebody may do to a thing, as descriptions tell them.
+pub(super) fn authorized(kind: ResourceType, may: impl Fn(AclOperation) -> bool) -> i32 {
+    use AclOperation::{
+        Alter, AlterConfigs, ClusterAction, Create, Delete, Describe, DescribeConfigs, IdempotentWrite, Read,
+        Write,
+    };
+    let operations: &[AclOperation] = match kind {
+        ResourceType::Topic => &[Read, Write, Create, Describe, Delete, Alter, DescribeConfigs, AlterConfigs],
+        ResourceType::Group => &[Read, Describe, Delete, DescribeConfigs, AlterConfigs],
+        ResourceType::Cluster => {
+            &[Create, ClusterAction, DescribeConfigs, AlterConfigs, IdempotentWrite, Alter, Describe]
+        }
+        _ => &[],
+    };
+    operations
+        .iter()
+        .filter(|operation| may(**operation))
+        .fold(0, |bits, operation| bits | 1 << *operation as i32)
+}

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Uses the broker at PORT by Apache Kafka's own command-line tools: log-broker-kafka-tools.sh JARS PORT
+#
+# JARS is what log-kafka-install.sh made. Prints what worked, a word a line; what tools say of themselves goes to stderr.
+set -eu
+jars=$1 at="--bootstrap-server 127.0.0.1:$2"
+work=$(mktemp -d)
+trap '[ $? = 0 ] || cat "$work"/* >&2; rm -rf "$work"' EXIT
+tool() { class=$1; shift; java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*" "$class" "$@" 2>>"$work/said"; }
+failed() { echo "failed: $1" >&2; exit 1; }
+has() { grep -q "$1" "$work/got" || failed "$1"; }
+
+tool org.apache.kafka.tools.TopicCommand $at --create --topic t --partitions 3 >"$work/got"
+tool org.apache.kafka.tools.TopicCommand $at --describe --topic t >"$work/got"
+has 'PartitionCount: 3'
+echo topics
+seq 1 500 | tool org.apache.kafka.tools.ConsoleProducer $at --topic t >"$work/got"
+# By the classic protocol, then by the next generation's.
+for protocol in classic consumer; do
+    tool org.apache.kafka.tools.consumer.ConsoleConsumer $at --topic t --group "$protocol" --from-beginning \
+        --max-messages 500 --timeout-ms 20000 --command-property "group.protocol=$protocol" >"$work/got"
+    [ "$(sort -n "$work/got" | uniq | wc -l)" = 500 ] || failed "$protocol"
+    tool org.apache.kafka.tools.consumer.group.ConsumerGroupCommand $at --describe --group "$protocol" >"$work/got"
+    [ "$(awk '$2 == "t" { lag += $6; n++ } END { print n, lag }' "$work/got")" = "3 0" ] || failed "lag of $protocol"
+done
+echo groups
+tool org.apache.kafka.tools.VerifiableProducer $at --topic v --max-messages 50 >"$work/got"
+[ "$(grep -c producer_send_success "$work/got")" = 50 ] || failed VerifiableProducer
+echo verified
+tool kafka.admin.ConfigCommand $at --alter --entity-type topics --entity-name t --add-config retention.ms=1000 >"$work/got"
+tool kafka.admin.ConfigCommand $at --describe --entity-type topics --entity-name t >"$work/got"
+has 'retention.ms=1000'
+tool kafka.admin.ConfigCommand $at --alter --entity-type users --entity-name carol --add-config 'SCRAM-SHA-256=[password=secret]' >"$work/got"
+tool kafka.admin.ConfigCommand $at --describe --entity-type users --entity-name carol >"$work/got"
+has 'SCRAM-SHA-256=iterations=4096'
+echo configs
+tool org.apache.kafka.tools.AclCommand $at --add --allow-principal User:alice --operation Read --topic t >"$work/got"
+tool org.apache.kafka.tools.AclCommand $at --list >"$work/got"
+has 'principal=User:alice'
+tool org.apache.kafka.tools.AclCommand $at --remove --force --allow-principal User:alice --operation Read --topic t >"$work/got"
+echo acls
