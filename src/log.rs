@@ -11,5 +11,6 @@ pub mod batch;
 pub mod client;
 pub mod dump;
 pub mod engine;
+pub mod schema;
 pub mod server;
 pub mod wire;

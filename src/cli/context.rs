@@ -1,5 +1,7 @@
 //! `bandy context`: named sets of endpoints.
 
+mod kafka;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -22,6 +24,7 @@ pub struct ContextArgs {
 
 const EXAMPLES: &str = "Examples:
   bandy context add prod --rpc grpcs://api.example.org --user bob --password-file ~/.p
+  bandy context add kafka --kafka-config client.properties
   bandy context use prod           from now on
   bandy rpc call --context prod …  once
   bandy context use -              back to the one before
@@ -59,6 +62,9 @@ pub struct AddArgs {
     /// Endpoint of log
     #[arg(long, value_name = "URL")]
     pub log: Option<String>,
+    /// Take the endpoint of log and the login from a file of another Kafka client: .properties of Java's, kcat.conf
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["log", "user", "password_file", "token_file"])]
+    pub kafka_config: Option<PathBuf>,
     /// Endpoint of gossip
     #[arg(long, value_name = "URL")]
     pub gossip: Option<String>,
@@ -112,7 +118,7 @@ pub fn run(args: ContextArgs, app: &App) -> anyhow::Result<Exit> {
     let file = &app.home.config;
     let config = Config::load(file)?;
     match args.command {
-        ContextCommand::Add(args) => add(*args, config, file),
+        ContextCommand::Add(args) => add(*args, config, app),
         ContextCommand::Ls => list(app, &config),
         ContextCommand::Use(args) => switch(&args.name, config, app),
         ContextCommand::Show(args) => show(args.name, &config, app),
@@ -120,10 +126,14 @@ pub fn run(args: ContextArgs, app: &App) -> anyhow::Result<Exit> {
     }
 }
 
-fn add(args: AddArgs, mut config: Config, file: &Path) -> anyhow::Result<Exit> {
+fn add(mut args: AddArgs, mut config: Config, app: &App) -> anyhow::Result<Exit> {
+    let file = &app.home.config;
     if !is_local_name(&args.name) || matches!(args.name.as_str(), "-" | "local") {
         let why = "a name is up to 64 letters, digits, '.', '_' and '-', and not 'local'";
         return Err(Failure::new(Exit::Usage, format!("'{}': {why}", args.name)).into());
+    }
+    if let Some(path) = args.kafka_config.take() {
+        take_over(&path, &mut args, app)?;
     }
     let context = Context {
         rpc: args.rpc,
@@ -155,6 +165,43 @@ fn add(args: AddArgs, mut config: Config, file: &Path) -> anyhow::Result<Exit> {
     config.contexts.insert(args.name, context);
     config.save(file)?;
     Ok(Exit::Done)
+}
+
+/// Takes what a file of another Kafka client says. The password goes into a file of its own that nobody else can read.
+fn take_over(path: &Path, args: &mut AddArgs, app: &App) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot read {}: {error}", path.display())))?;
+    let is_java = path.extension().is_some_and(|extension| extension == "properties");
+    let kafka = kafka::read(&text, is_java)
+        .map_err(|why| Failure::new(Exit::Usage, format!("{}: {why}", path.display())))?;
+    for left in &kafka.left {
+        app.printer.warn(&format!("left out: {left}"));
+    }
+    args.log = Some(kafka.url);
+    args.user = kafka.user;
+    args.cacert = args.cacert.take().or(kafka.cacert);
+    if let (None, Some((cert, key))) = (&args.cert, kafka.cert) {
+        (args.cert, args.cert_key) = (Some(cert), Some(key));
+    }
+    if let Some(password) = kafka.password {
+        let file = app.home.config.with_file_name(format!("password-{}", args.name));
+        write_secret(&file, &password).map_err(|error| {
+            Failure::new(Exit::Failed, format!("cannot write {}: {error}", file.display()))
+        })?;
+        app.printer.status(&format!("the password is in {}", file.display()));
+        args.password_file = Some(file);
+    }
+    Ok(())
+}
+
+fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    writeln!(file, "{secret}")
 }
 
 /// A context works in every folder.

@@ -2,6 +2,7 @@
 
 mod bench;
 pub mod broker;
+mod codec;
 mod complete;
 mod config;
 pub mod connect;

@@ -14,6 +14,7 @@ mod interop;
 mod log_broker;
 mod log_commands;
 mod log_groups;
+mod log_schemas;
 mod mq_bench;
 mod mq_broker;
 mod mq_commands;

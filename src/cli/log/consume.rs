@@ -34,6 +34,7 @@ Examples:
   bandy log consume orders --from @-15m --json | jq .value
   bandy log consume orders -p 0 --from 42 -n 1   one record
   bandy log consume orders -o '%d{rfc3339} %k %v'
+  bandy log consume orders --registry http://localhost:8081 --where '.total > 100'
   bandy log consume orders -k 'user-*' -H region=eu --where '.total > 100'
   bandy log consume orders -g billing            where the group is, to the end; shared with its other members
   bandy log consume orders -g billing -f -j4 -- ./bill.sh
@@ -209,7 +210,7 @@ async fn in_order(wanted: Wanted<'_>, args: &ConsumeArgs, app: &App) -> anyhow::
     match work {
         Some(work) => work.run(intake, &log, limits, wanted.count).await,
         None => {
-            let mut writing = Writing::new(wanted.read, wanted.count, app);
+            let mut writing = Writing::new(wanted.read, wanted.count, app)?;
             let end = Delivery::new(intake, &mut writing, &mut limits, &log).run().await?;
             Ok(limits.exit(end, writing.left().is_some_and(|left| left > 0))?)
         }
@@ -265,7 +266,7 @@ async fn run(wanted: Wanted<'_>, app: &App) -> anyhow::Result<Exit> {
     let assignments = assignments.await.map_err(|error| log.failure(&error))?;
     let options = ConsumeOptions { committed, ..ConsumeOptions::default() };
     let mut consumer = Consumer::new(cluster, options, assignments);
-    let mut writing = Writing::new(wanted.read, wanted.count, app);
+    let mut writing = Writing::new(wanted.read, wanted.count, app)?;
     let end = writing.run(&mut consumer, wanted.read, until, &log).await?;
     // Signals and --timeout end this from outside.
     let limits = Limits::new(wanted.read, None);

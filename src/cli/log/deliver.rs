@@ -130,6 +130,7 @@ impl<'a, 'b> Delivery<'a, 'b> {
     /// Writes the records of a batch.
     async fn batch(&mut self, fetched: &Fetched) -> anyhow::Result<Option<End>> {
         let place: Place = (fetched.topic.to_string(), fetched.partition);
+        self.writing.prepare(fetched).await?;
         self.writing.begin(fetched);
         self.is_partial = true;
         let mut next = fetched.from;
@@ -137,10 +138,9 @@ impl<'a, 'b> Delivery<'a, 'b> {
         for record in fetched.wanted() {
             let record = record.map_err(|error| self.log.failure(&error))?;
             next = record.offset + 1;
-            if !self.writing.wants(&record) {
+            if !self.writing.put(&record, fetched)? {
                 continue;
             }
-            self.writing.put(&record, fetched)?;
             if let (1.., Some(reader)) = (self.one_by_one, &self.reader) {
                 self.one_by_one -= 1;
                 self.writing.flush()?;

@@ -40,7 +40,7 @@ type Markers = HashMap<i64, Vec<(i64, bool)>>;
 /// No data directory, no such topic or partition, the system's, output that cannot be written.
 pub fn consume(dir: &Path, wanted: &Wanted<'_>, app: &App) -> anyhow::Result<Exit> {
     let inspection = journal::open(dir, app)?;
-    let mut writing = Writing::new(wanted.read, wanted.count, app);
+    let mut writing = Writing::new(wanted.read, wanted.count, app)?;
     let mut exit = Exit::Done;
     for topic in wanted.topics {
         for (partition, id) in partitions(&inspection, topic, wanted.partitions, dir)? {
@@ -159,9 +159,7 @@ fn print(
         if writing.is_enough() {
             break;
         }
-        if writing.wants(&record) {
-            writing.put(&record, &fetched)?;
-        }
+        writing.put(&record, &fetched)?;
     }
     Ok(())
 }

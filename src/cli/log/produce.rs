@@ -9,6 +9,7 @@ use bytes::Bytes;
 use clap::ValueEnum;
 
 use self::outgoing::Outgoing;
+use super::codec::{Encoder, SchemaArgs};
 use super::complete;
 use super::connect::Log;
 use crate::bench::Rate;
@@ -32,6 +33,7 @@ Examples:
   bandy log produce orders -K '\\t' -z zstd < dump  keys and values, packed
   bandy log consume a --json | bandy log produce b --json
   bandy log produce orders hello -o json          where it went: topic, partition, offset
+  bandy log produce orders --registry http://localhost:8081 '{\"id\": 7}'
   bandy log produce orders --transaction import < dump  all of it, or nothing
 
 Every record is confirmed by all replicas in sync before the command ends, once and in order.
@@ -91,6 +93,11 @@ pub struct Args {
     /// Print what was taken; with -o in that format
     #[arg(long, help_heading = "Sending")]
     pub tee: bool,
+    /// Subject of the registry whose schema values have [default: TOPIC-value]
+    #[arg(long, value_name = "NAME", help_heading = "Schemas")]
+    pub subject: Option<String>,
+    #[command(flatten)]
+    schemas: SchemaArgs,
     #[command(flatten)]
     input: InputArgs,
     #[command(flatten)]
@@ -170,11 +177,17 @@ async fn produce(args: &Args, app: &App) -> anyhow::Result<Exit> {
     }
     let mut log = Log::resolve(&args.connect, app, "produce")?;
     log.config.retry_for = args.retry_for;
-    let source = Ready::open(args, app)?;
+    let subject = match (&args.subject, &args.topic) {
+        (Some(subject), _) => subject.clone(),
+        (None, topic) => format!("{}-value", topic.as_deref().unwrap_or_default()),
+    };
+    let encoder = Encoder::open(&args.schemas, &subject, app).await?;
+    let source = Ready::open(args, encoder.as_ref(), app)?;
     let shutdown = Shutdown::new();
     let cluster = log.open(&shutdown).await?;
     let producer = Producer::new(cluster.clone(), options(args));
     let mut outgoing = Outgoing::new(args, app, &log, producer);
+    outgoing.encoder = encoder;
     if let Some(topic) = &args.topic {
         if args.create && matches!(cluster.topic(topic, false).await, Err(Error::NoTopic(_))) {
             let new =
@@ -210,7 +223,7 @@ enum Ready {
 }
 
 impl Ready {
-    fn open(args: &Args, app: &App) -> Result<Self, Failure> {
+    fn open(args: &Args, encoder: Option<&Encoder>, app: &App) -> Result<Self, Failure> {
         let is_given = args.value.as_deref().is_some_and(|value| value != "-");
         let is_plain = !is_given
             && args.topic.is_some()
@@ -218,6 +231,7 @@ impl Ready {
             && args.rate.is_none()
             && !args.template
             && !args.tee
+            && encoder.is_none()
             && app.global.output.is_none();
         if let Some(lines) = args.input.plain_lines(app.global.json).filter(|_| is_plain) {
             if lines.files == [Path::new("-")] {

@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
+use super::codec::{Decoder, SchemaArgs};
 use super::connect::Log;
 use crate::cli::app::App;
+use crate::cli::exit::Failure;
 use crate::cli::filter::{Filter, FilterArgs};
 use crate::cli::pipe::Reader;
 use crate::cli::records::{Delimiter, delimiter};
@@ -43,6 +45,12 @@ pub struct ReadArgs {
     /// Which records are wanted.
     #[command(flatten)]
     pub filter: FilterArgs,
+    /// How values are decoded.
+    #[command(flatten)]
+    pub schemas: SchemaArgs,
+    /// Keys have a schema, too
+    #[arg(long, help_heading = "Schemas")]
+    pub decode_keys: bool,
 }
 
 impl ReadArgs {
@@ -84,6 +92,8 @@ pub enum End {
 pub struct Writing<'a> {
     app: &'a App,
     filter: Option<Filter>,
+    decoder: Option<Decoder>,
+    has_complained: bool,
     records: Records<'a>,
     separators: Separators,
     /// Nothing but keys and values is printed, as they are: no record has to be put together for that.
@@ -99,23 +109,29 @@ const RAW_BYTES: usize = 64 << 10;
 
 impl<'a> Writing<'a> {
     /// Writes at most `count` records.
-    pub fn new(args: &ReadArgs, count: Option<u64>, app: &'a App) -> Self {
+    ///
+    /// # Errors
+    /// A schema that is none.
+    pub fn new(args: &ReadArgs, count: Option<u64>, app: &'a App) -> Result<Self, Failure> {
+        let decoder = Decoder::new(&args.schemas, args.decode_keys, app)?;
         let separators = args.separators();
         let format = &app.printer.look().format;
         let is_value = *format == Format::Value || *format == Format::Auto;
         let is_raw = is_value && !app.printer.is_terminal();
         let records = app.printer.records(separators.clone(), args.embed());
         let record = Record { provenance: origin(Value::Null, Value::Null), ..Record::default() };
-        Self {
+        Ok(Self {
             app,
             filter: args.filter.filter(),
+            decoder,
+            has_complained: false,
             records,
             separators,
             is_raw,
             raw: Vec::new(),
             record,
             left: count,
-        }
+        })
     }
 
     /// What comes is of this batch.
@@ -126,18 +142,64 @@ impl<'a> Writing<'a> {
         }
     }
 
-    /// Does the filter let it through?
-    pub fn wants(&self, record: &Stored<'_>) -> bool {
-        self.filter.as_ref().is_none_or(|filter| wants(filter, record))
+    /// Gets ready for the records of a batch.
+    ///
+    /// # Errors
+    /// A registry of schemas that does not answer.
+    pub async fn prepare(&mut self, fetched: &Fetched) -> Result<(), Failure> {
+        match &mut self.decoder {
+            Some(decoder) => decoder.prepare(fetched).await,
+            None => Ok(()),
+        }
     }
 
-    /// Writes a record of the batch that was begun.
+    /// Writes a record of the batch that was begun, if the filter lets it through; true if so.
     ///
     /// # Errors
     /// Output that cannot be written.
-    pub fn put(&mut self, record: &Stored<'_>, fetched: &Fetched) -> Result<(), WriteError> {
+    pub fn put(&mut self, record: &Stored<'_>, fetched: &Fetched) -> Result<bool, WriteError> {
+        if self.decoder.is_some() {
+            return self.put_decoded(record, fetched);
+        }
+        if self.filter.as_ref().is_some_and(|filter| !wants(filter, record)) {
+            return Ok(false);
+        }
         self.left = self.left.map(|left| left.saturating_sub(1));
-        if self.is_raw { self.raw(record) } else { self.one(record, fetched) }
+        if self.is_raw {
+            self.raw(record)?
+        } else {
+            self.one(record, fetched)?
+        }
+        Ok(true)
+    }
+
+    fn put_decoded(&mut self, record: &Stored<'_>, fetched: &Fetched) -> Result<bool, WriteError> {
+        let Some(decoder) = &mut self.decoder else { return Ok(false) };
+        let value = record.value.and_then(|value| decoder.decode(value));
+        let key = record.key.filter(|_| decoder.has_keys()).and_then(|key| decoder.decode(key));
+        if let (Some(why), false) = (decoder.complaint(), self.has_complained) {
+            self.has_complained = true;
+            let place = format!("{} p{} @{}", fetched.topic, fetched.partition, record.offset);
+            self.app.printer.warn(&format!("{place} is shown as it is: {why}"));
+        }
+        let shown = Stored {
+            key: key.as_deref().or(record.key),
+            value: value.as_deref().or(record.value),
+            ..*record
+        };
+        if self.filter.as_ref().is_some_and(|filter| !wants(filter, &shown)) {
+            return Ok(false);
+        }
+        self.left = self.left.map(|left| left.saturating_sub(1));
+        if self.is_raw {
+            self.raw(&shown)?;
+            return Ok(true);
+        }
+        fill(&mut self.record, record, fetched);
+        self.record.value = value.or(self.record.value.take());
+        self.record.key = key.or(self.record.key.take());
+        self.records.write(&self.record)?;
+        Ok(true)
     }
 
     /// Are there as many as were asked for?
@@ -153,9 +215,7 @@ impl<'a> Writing<'a> {
             if self.is_enough() {
                 return Ok(false);
             }
-            if self.wants(&record) {
-                self.put(&record, fetched)?;
-            }
+            self.put(&record, fetched)?;
         }
         Ok(!self.is_enough())
     }
@@ -254,6 +314,7 @@ impl<'a> Writing<'a> {
                 return Ok(End::Everything);
             };
             active = Instant::now();
+            self.prepare(&fetched).await?;
             if !self.batch(&fetched, log)? {
                 self.flush()?;
                 return Ok(End::Count);

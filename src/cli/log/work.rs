@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
 
+use super::codec::Decoder;
 use super::connect::Log;
 use super::deliver::COMMIT_EVERY;
 use super::intake::{Intake, Next, Progress, place_of};
@@ -20,6 +21,7 @@ use crate::log::client::Fetched;
 use crate::log::client::group::{Place, Release};
 use crate::record::Record;
 use crate::shutdown::Shutdown;
+use crate::storage::Record as Stored;
 
 /// What becomes of records that a command is run for.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -42,6 +44,7 @@ pub struct Work<'a> {
     args: &'a WorkArgs,
     command: RecordCommand,
     filter: Option<Filter>,
+    decoder: std::cell::RefCell<Option<Decoder>>,
 }
 
 /// Bytes of records that wait for their commands before no more are taken.
@@ -89,7 +92,8 @@ impl<'a> Work<'a> {
     ) -> Result<Option<Self>, Failure> {
         let retries = Retries::times(args.retries);
         let command = command::per_record(words, read.embed(), retries, ("record", "read"), app)?;
-        Ok(command.map(|command| Self { app, args, command, filter: read.filter.filter() }))
+        let decoder = Decoder::new(&read.schemas, read.decode_keys, app)?.into();
+        Ok(command.map(|command| Self { app, args, command, filter: read.filter.filter(), decoder }))
     }
 
     /// Runs it for what comes until the end, and leaves the group.
@@ -168,7 +172,12 @@ impl<'a> Work<'a> {
                 next = intake.next(takes) => match next? {
                     Next::Assigned => is_all_here = false,
                     Next::Batch(fetched) => {
-                        state.take(&fetched, self.filter.as_ref(), log)?;
+                        let mut decoder = self.decoder.take();
+                        if let Some(decoder) = &mut decoder {
+                            decoder.prepare(&fetched).await?;
+                        }
+                        state.take(&fetched, self.filter.as_ref(), decoder.as_mut(), log)?;
+                        self.decoder.replace(decoder);
                         limits.is_active();
                     }
                     Next::Revoked(places, release) => {
@@ -260,7 +269,13 @@ impl<'a> Work<'a> {
 
 impl State {
     /// The records of a batch wait from here on.
-    fn take(&mut self, fetched: &Fetched, filter: Option<&Filter>, log: &Log) -> Result<(), Failure> {
+    fn take(
+        &mut self,
+        fetched: &Fetched,
+        filter: Option<&Filter>,
+        mut decoder: Option<&mut Decoder>,
+        log: &Log,
+    ) -> Result<(), Failure> {
         let place: Place = (fetched.topic.to_string(), fetched.partition);
         let at = self.lanes.iter().position(|lane| lane.place == place).unwrap_or_else(|| {
             self.lanes.push(Lane { place, waiting: VecDeque::new(), is_running: false, end: fetched.from });
@@ -269,10 +284,22 @@ impl State {
         let lane = &mut self.lanes[at];
         for record in fetched.wanted() {
             let stored = record.map_err(|error| log.failure(&error))?;
-            if !filter.is_none_or(|filter| reading::wants(filter, &stored)) {
+            let (mut key, mut value) = (None, None);
+            if let Some(decoder) = &mut decoder {
+                value = stored.value.and_then(|value| decoder.decode(value));
+                key = stored.key.filter(|_| decoder.has_keys()).and_then(|key| decoder.decode(key));
+            }
+            let shown = Stored {
+                key: key.as_deref().or(stored.key),
+                value: value.as_deref().or(stored.value),
+                ..stored
+            };
+            if !filter.is_none_or(|filter| reading::wants(filter, &shown)) {
                 continue;
             }
-            let record = reading::record(&stored, fetched);
+            let mut record = reading::record(&stored, fetched);
+            record.value = value.or(record.value);
+            record.key = key.or(record.key);
             self.bytes += size(&record);
             lane.waiting.push_back((stored.offset, record));
         }

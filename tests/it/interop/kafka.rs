@@ -55,7 +55,8 @@ impl Kafka {
     /// A log command at this node.
     fn log(&self, words: &str) -> crate::support::Cmd {
         let home = Home::new();
-        bandy(&format!("log {words}")).with(&format!("-e 127.0.0.1:{}", self.port)).home(&home)
+        let url = format!("kafka://127.0.0.1:{}", self.port);
+        bandy(&format!("log {words}")).env("BANDY_LOG_URL", url).home(&home)
     }
 
     fn kcat(&self, words: &str) -> Ran {

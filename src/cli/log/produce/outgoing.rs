@@ -13,6 +13,7 @@ use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::feed::Item;
 use crate::cli::lines::{self, Runs};
+use crate::cli::log::codec::Encoder;
 use crate::cli::log::connect::Log;
 use crate::cli::records::PlainLines;
 use crate::cli::source::{Lines, Source};
@@ -31,6 +32,7 @@ struct Row<'a> {
 
 /// Sends everything of a source.
 pub(super) struct Outgoing<'a> {
+    pub(super) encoder: Option<Encoder>,
     args: &'a Args,
     app: &'a App,
     log: &'a Log,
@@ -61,6 +63,7 @@ impl<'a> Outgoing<'a> {
     pub(super) fn new(args: &'a Args, app: &'a App, log: &'a Log, producer: Producer) -> Self {
         let prints = args.tee || app.global.output.is_some();
         Self {
+            encoder: None,
             args,
             app,
             log,
@@ -182,7 +185,17 @@ impl<'a> Outgoing<'a> {
         Ok(())
     }
 
-    async fn send(&mut self, record: Record, line: u64, now: i64) -> anyhow::Result<()> {
+    async fn send(&mut self, mut record: Record, line: u64, now: i64) -> anyhow::Result<()> {
+        if let (Some(encoder), Some(value)) = (&self.encoder, &record.value) {
+            match encoder.encode(value) {
+                Ok(encoded) => record.value = Some(encoded),
+                Err(why) => {
+                    let text = self.at(line, &format!("the value does not fit the schema: {why}"));
+                    self.refuse(Failure::new(Exit::Usage, text), line);
+                    return Ok(());
+                }
+            }
+        }
         let topic = match (&self.args.topic, record.origin("topic")) {
             (Some(topic), _) => topic.clone(),
             (None, Some(Value::String(topic))) => topic.clone(),

@@ -1,0 +1,346 @@
+//! Values with a schema as JSON, and JSON as values with a schema: by a registry, or by a file.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use crate::cli::app::App;
+use crate::cli::exit::{Exit, Failure};
+use crate::log::client::Fetched;
+use crate::log::schema::registry::{self, Error, Found, Kind, Registry};
+use crate::log::schema::{avro, frame, message_path, put_message_path, unframed};
+use crate::rpc::schema::compile::Input;
+use crate::rpc::schema::{MessageType, Schema};
+use crate::rpc::{Format, Payload};
+use crate::secret::Secret;
+
+/// Where schemas come from.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Schemas")]
+pub struct SchemaArgs {
+    /// Schema registry: http://[USER:PASSWORD@]HOST:8081 [env: BANDY_SCHEMA_REGISTRY]
+    #[arg(long, value_name = "URL")]
+    pub registry: Option<String>,
+    /// A schema of one's own: .avsc for Avro, .proto for Protobuf, .json for JSON Schema
+    #[arg(long, value_name = "FILE")]
+    pub schema: Option<PathBuf>,
+    /// Message type in a .proto schema [default: its first one]
+    #[arg(long, value_name = "NAME")]
+    pub message: Option<String>,
+}
+
+impl SchemaArgs {
+    fn registry(&self, app: &App) -> Result<Option<Registry>, Failure> {
+        let Some(url) = self.registry.clone().or_else(|| app.environment.get("BANDY_SCHEMA_REGISTRY")) else {
+            return Ok(None);
+        };
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", &url));
+        if !["http", "https"].contains(&scheme) {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("{scheme}:// is no schema registry: http:// or https://"),
+            ));
+        }
+        let (user, place) = match rest.rsplit_once('@') {
+            Some((user, place)) => {
+                let (user, password) = user.split_once(':').unwrap_or((user, ""));
+                (Some((user.to_owned(), Secret::new(password))), place)
+            }
+            None => (None, rest),
+        };
+        Registry::new(&format!("{scheme}://{place}"), user).map(Some).map_err(|error| failure(&error))
+    }
+
+    fn file(&self) -> Result<Option<(Codec, Kind, String)>, Failure> {
+        let Some(path) = &self.schema else { return Ok(None) };
+        let wrong =
+            |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {error}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::new(Exit::Failed, format!("cannot read {}: {error}", path.display()))
+        })?;
+        let codec = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("proto") => {
+                let schema =
+                    Schema::compile(std::slice::from_ref(path), &[]).map_err(|error| wrong(&error))?;
+                let name =
+                    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let message = self.message.as_deref();
+                return Ok(Some((Codec::protobuf(schema, &name, message)?, Kind::Protobuf, text)));
+            }
+            Some("json") => {
+                serde_json::from_str::<serde_json::Value>(&text).map_err(|error| wrong(&error))?;
+                return Ok(Some((Codec::Json, Kind::Json, text)));
+            }
+            _ => avro::Schema::parse(&text, &[]).map_err(|error| wrong(&error))?,
+        };
+        Ok(Some((Codec::Avro(codec), Kind::Avro, text)))
+    }
+}
+
+fn failure(error: &Error) -> Failure {
+    let exit = match error {
+        Error::Unreachable { .. } => Exit::Unreachable,
+        Error::Denied(_) => Exit::Denied,
+        Error::NotFound(_) => Exit::NotFound,
+        Error::Refused(_) | Error::Answer(_) => Exit::Failed,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+/// What turns bytes into JSON and back.
+#[derive(Clone)]
+enum Codec {
+    Avro(avro::Schema),
+    /// The schema, the name of its file, and the message type that is meant where none is named.
+    Protobuf(Schema, String, MessageType),
+    /// JSON is what it is: it is not held against its schema.
+    Json,
+}
+
+impl Codec {
+    fn protobuf(schema: Schema, file: &str, message: Option<&str>) -> Result<Self, Failure> {
+        let wrong = |text: String| Failure::new(Exit::Usage, text);
+        let found = match message {
+            Some(name) => name.to_owned(),
+            None => type_name(&schema, file, &[0])
+                .ok_or_else(|| wrong(format!("{file} has no message: say which with --message")))?,
+        };
+        let message =
+            schema.message(&found).ok_or_else(|| wrong(format!("there is no message '{found}'")))?;
+        Ok(Self::Protobuf(schema, file.to_owned(), message))
+    }
+
+    fn of(found: &Found, message: Option<&str>) -> Result<Self, Failure> {
+        let wrong = |error: &dyn std::fmt::Display| {
+            Failure::new(Exit::Failed, format!("schema {} of the registry: {error}", found.id))
+        };
+        match found.kind {
+            Kind::Json => Ok(Self::Json),
+            Kind::Avro => {
+                let references: Vec<String> = found.references.iter().map(|(_, text)| text.clone()).collect();
+                Ok(Self::Avro(avro::Schema::parse(&found.text, &references).map_err(|error| wrong(&error))?))
+            }
+            Kind::Protobuf => {
+                let file = format!("schema-{}.proto", found.id);
+                let all = found.references.iter().cloned().chain([(file.clone(), found.text.clone())]);
+                let inputs: Vec<Input> = all.map(|(name, text)| Input::Text { name, text }).collect();
+                let schema = Schema::compile_inputs(&inputs, &[]).map_err(|error| wrong(&error))?;
+                Self::protobuf(schema, &file, message)
+            }
+        }
+    }
+
+    fn decode(&self, bytes: &[u8], is_framed: bool) -> Result<Bytes, String> {
+        match self {
+            Self::Avro(schema) => {
+                let value = schema.decode(bytes).map_err(|error| error.to_string())?;
+                Ok(value.to_string().into())
+            }
+            Self::Json => Ok(Bytes::copy_from_slice(bytes)),
+            Self::Protobuf(schema, file, message) => {
+                let (message, bytes) = match is_framed {
+                    false => (message.clone(), bytes),
+                    true => {
+                        let (path, rest) = message_path(bytes).ok_or("it names no message type")?;
+                        let name =
+                            type_name(schema, file, &path).ok_or("it names no message type of its schema")?;
+                        (schema.message(&name).ok_or("it names no message type of its schema")?, rest)
+                    }
+                };
+                let payload = Payload::proto(Bytes::copy_from_slice(bytes));
+                message.convert(&payload, Format::Json).map_err(|status| status.message)
+            }
+        }
+    }
+
+    /// Appends the bytes of JSON text; framed ones begin with which message they are.
+    fn encode(&self, text: &Bytes, is_framed: bool, out: &mut Vec<u8>) -> Result<(), String> {
+        let json = || serde_json::from_slice(text).map_err(|error| format!("not JSON: {error}"));
+        match self {
+            Self::Avro(schema) => schema.encode(&json()?, out).map_err(|error| error.to_string()),
+            Self::Json => {
+                json()?;
+                out.extend_from_slice(text);
+                Ok(())
+            }
+            Self::Protobuf(schema, file, message) => {
+                if is_framed {
+                    let path = path_of(schema, file, message.full_name());
+                    put_message_path(&path.ok_or("the message type is not of this schema's own file")?, out);
+                }
+                let payload = Payload::json(text.clone());
+                let bytes = message.convert(&payload, Format::Proto);
+                out.extend_from_slice(&bytes.map_err(|status| status.message)?);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The message type at a path of places: of messages in the file, then of those inside of each other.
+fn type_name(schema: &Schema, file: &str, path: &[usize]) -> Option<String> {
+    let all = schema.pool().files();
+    let is_it = |name: &str| name == file || name.ends_with(&format!("/{file}"));
+    let file = all.iter().find(|it| it.name.as_deref().is_some_and(is_it))?;
+    let mut name = file.package.clone().unwrap_or_default();
+    let mut messages = &file.message_type;
+    for at in path {
+        let message = messages.get(*at)?;
+        let dot = if name.is_empty() { "" } else { "." };
+        name = format!("{name}{dot}{}", message.name.as_deref()?);
+        messages = &message.nested_type;
+    }
+    Some(name)
+}
+
+/// The path to a message type.
+fn path_of(schema: &Schema, file: &str, wanted: &str) -> Option<Vec<usize>> {
+    let mut path = Vec::new();
+    loop {
+        // One level deeper each time, along the names.
+        let mut found = (0..).map_while(|at| {
+            let mut longer = path.clone();
+            longer.push(at);
+            type_name(schema, file, &longer).map(|name| (longer, name))
+        });
+        let next = found.find(|(_, name)| {
+            wanted == name || wanted.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('.'))
+        })?;
+        path = next.0;
+        if next.1 == wanted {
+            return Some(path);
+        }
+    }
+}
+
+/// Shows values as JSON.
+pub struct Decoder {
+    registry: Option<Registry>,
+    message: Option<String>,
+    local: Option<Codec>,
+    /// Schemas by their numbers; none for those that nobody knows.
+    known: HashMap<u32, Option<Codec>>,
+    keys: bool,
+    complaint: Option<String>,
+}
+
+impl Decoder {
+    /// The decoder that the flags ask for, if they do. With `keys` keys are decoded, too.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is no schema.
+    pub fn new(args: &SchemaArgs, keys: bool, app: &App) -> Result<Option<Self>, Failure> {
+        let registry = args.registry(app)?;
+        let local = args.file()?.map(|(codec, ..)| codec);
+        if registry.is_none() && local.is_none() {
+            return Ok(None);
+        }
+        let (message, known) = (args.message.clone(), HashMap::new());
+        Ok(Some(Self { registry, message, local, known, keys, complaint: None }))
+    }
+
+    /// Asks for the schemas that the records of a batch name.
+    ///
+    /// # Errors
+    /// The registry cannot be reached.
+    pub async fn prepare(&mut self, fetched: &Fetched) -> Result<(), Failure> {
+        let Some(registry) = &self.registry else { return Ok(()) };
+        for record in fetched.wanted().flatten() {
+            let key = record.key.filter(|_| self.keys);
+            for (id, _) in [record.value, key].into_iter().flatten().filter_map(unframed) {
+                if self.known.contains_key(&id) {
+                    continue;
+                }
+                let codec = match registry.by_id(id).await {
+                    Ok(found) => Some(Codec::of(&found, self.message.as_deref())?),
+                    Err(registry::Error::NotFound(_)) => None,
+                    Err(error) => return Err(failure(&error)),
+                };
+                self.known.insert(id, codec);
+            }
+        }
+        Ok(())
+    }
+
+    /// Are keys decoded?
+    pub fn has_keys(&self) -> bool {
+        self.keys
+    }
+
+    /// The JSON of a value; none if it stays as it is.
+    pub fn decode(&mut self, bytes: &[u8]) -> Option<Bytes> {
+        let decoded = match (unframed(bytes), &self.local) {
+            (Some((id, rest)), local) if self.registry.is_some() || local.is_none() => {
+                match self.known.get(&id)? {
+                    Some(codec) => codec.decode(rest, true),
+                    None => Err(format!("the registry has no schema {id}")),
+                }
+            }
+            // A framed value whose schema is at hand.
+            (Some((_, rest)), Some(local)) => {
+                local.decode(rest, true).or_else(|_| local.decode(bytes, false))
+            }
+            (None, Some(local)) => local.decode(bytes, false),
+            (None, None) => return None,
+            (Some(_), None) => return None,
+        };
+        match decoded {
+            Ok(json) => Some(json),
+            Err(why) => {
+                self.complaint.get_or_insert(why);
+                None
+            }
+        }
+    }
+
+    /// Why the first value that could not be decoded could not.
+    pub fn complaint(&mut self) -> Option<String> {
+        self.complaint.take()
+    }
+}
+
+/// Makes values of JSON.
+pub struct Encoder {
+    codec: Codec,
+    /// The number that they are framed with; none without a registry.
+    id: Option<u32>,
+}
+
+impl Encoder {
+    /// The encoder that the flags ask for, if they do: of the newest schema of `subject`, or of a file, which is registered if
+    /// there is a registry.
+    ///
+    /// # Errors
+    /// The registry's; a file that cannot be read, or is no schema.
+    pub async fn open(args: &SchemaArgs, subject: &str, app: &App) -> Result<Option<Self>, Failure> {
+        let (registry, file) = (args.registry(app)?, args.file()?);
+        match (registry, file) {
+            (None, None) => Ok(None),
+            (None, Some((codec, ..))) => Ok(Some(Self { codec, id: None })),
+            (Some(registry), Some((codec, kind, text))) => {
+                let id = registry.register(subject, kind, &text).await.map_err(|error| failure(&error))?;
+                Ok(Some(Self { codec, id: Some(id) }))
+            }
+            (Some(registry), None) => {
+                let found = registry.latest(subject).await.map_err(|error| match &error {
+                    Error::NotFound(_) => {
+                        failure(&error).tip("--schema FILE registers one, --subject names another")
+                    }
+                    _ => failure(&error),
+                })?;
+                Ok(Some(Self { codec: Codec::of(&found, args.message.as_deref())?, id: Some(found.id) }))
+            }
+        }
+    }
+
+    /// The bytes of a value.
+    ///
+    /// # Errors
+    /// It is no JSON, or does not fit the schema.
+    pub fn encode(&self, text: &Bytes) -> Result<Bytes, String> {
+        let mut out = self.id.map(frame).unwrap_or_default();
+        self.codec.encode(text, self.id.is_some(), &mut out)?;
+        Ok(out.into())
+    }
+}
