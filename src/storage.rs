@@ -48,6 +48,7 @@ mod recovery;
 mod retention;
 mod salvage;
 mod segment;
+mod snapshot;
 mod store;
 pub(crate) mod varint;
 
@@ -66,4 +67,5 @@ pub use record::{BatchBuilder, Headers, Record, Records};
 pub use recovery::{Cut, Recovery};
 pub use retention::{Retention, SegmentFacts, expired};
 pub use salvage::{Salvage, Salvaged};
+pub use snapshot::Snapshot;
 pub use store::{Counts, Durability, Flushing, Options, Start, Store};

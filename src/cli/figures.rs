@@ -34,6 +34,11 @@ pub fn count(count: f64) -> String {
     }
 }
 
+/// So many of something: `1 message`, `2 messages`.
+pub fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A size in memory or on disk: `512 B`, `12 KiB`, `1.5 MiB`, `2.0 GiB`.
 pub fn bytes(bytes: f64) -> String {
     const KIB: f64 = 1024.0;

@@ -4,15 +4,22 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use anstyle::{AnsiColor, Style};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Dispatch, Event, Metadata, Subscriber, dispatcher};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber, dispatcher};
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use super::app::App;
 
 /// Lines that are kept while a picture has the terminal; the oldest go first.
 const HELD_MAX: usize = 200;
+
+/// The target of what is told like warnings and is none, such as that a connection is back.
+const STATUS: &str = "status";
 
 static HELD: Mutex<Option<VecDeque<String>>> = Mutex::new(None);
 
@@ -60,10 +67,43 @@ impl Late {
                 .with_target(self.verbose);
             if self.verbose {
                 Dispatch::new(builder.with_timer(tracing_subscriber::fmt::time::uptime()).finish())
+            } else if self.level < LevelFilter::INFO {
+                Dispatch::new(builder.event_format(Plain { colour: self.colour }).finish())
             } else {
                 Dispatch::new(builder.without_time().finish())
             }
         })
+    }
+}
+
+/// What nobody asked for is told as everything else is that people read: `warning: …`, without the words of logs.
+struct Plain {
+    colour: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Plain
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let metadata = event.metadata();
+        let (word, colour) = match *metadata.level() {
+            Level::ERROR => ("error", AnsiColor::Red),
+            _ => ("warning", AnsiColor::Yellow),
+        };
+        // A status is no warning, though it is told with them.
+        if metadata.target() != STATUS {
+            let style = if self.colour { colour.on_default().bold() } else { Style::new() };
+            write!(writer, "{style}{word}:{style:#} ")?;
+        }
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
     }
 }
 

@@ -7,10 +7,11 @@
 //!  └── engine: loaded ◀───────────────── reader        engine: stored, failed ◀── teller ◀─────────────┘
 //! ```
 //!
-//! Four threads beside the storage's own: the writer appends in the order of the inbox and never waits for a sync; the
+//! Five threads beside the storage's own: the writer appends in the order of the inbox and never waits for a sync; the
 //! reader reads messages that left memory; the teller takes an engine's lock once for everything a sync brought; the
-//! keeper removes logs of deleted queues and watches the space on the disk. With a full inbox, connections that publish
-//! are not read ([`Link::is_behind`]).
+//! keeper removes logs of deleted queues and watches the space on the disk; the summarizer reads long logs from their last
+//! snapshot on and makes the next one, so that a start does not read them whole. With a full inbox, connections that
+//! publish are not read ([`Link::is_behind`]).
 //!
 //! What always holds: a publisher is answered after its message is as safe as `--durability` says, replies to
 //! declarations after the definition is; nothing that an engine let go of is needed to read what it kept.
@@ -26,6 +27,7 @@ mod reader;
 mod record;
 mod recover;
 mod replay;
+mod snapshot;
 mod spill;
 mod teller;
 mod writer;
@@ -42,7 +44,7 @@ use serde_json::Value as Json;
 use tokio::sync::{oneshot, watch};
 
 use crate::mq::engine::{Change, Engine, Journal, Millis, Outputs, QueueId};
-use crate::storage::{self, Durability, Store};
+use crate::storage::{self, Durability, Log, Store};
 use keeper::Chore;
 use mailbox::Mailbox;
 use reader::Load;
@@ -125,6 +127,8 @@ struct Shared {
     loads: Mailbox<Load>,
     told: Mailbox<Told>,
     chores: Mailbox<Chore>,
+    /// Logs that want a snapshot.
+    snapshots: Mailbox<Log>,
     /// For definitions on their way to the disk, oldest first.
     definitions: Mutex<std::collections::VecDeque<Waiting>>,
     hosts: Mutex<Vec<Arc<Host>>>,
@@ -314,6 +318,7 @@ impl Durable {
             loads: Mailbox::default(),
             told: Mailbox::default(),
             chores: Mailbox::default(),
+            snapshots: Mailbox::default(),
             definitions: Mutex::default(),
             hosts: Mutex::default(),
             closing: AtomicBool::new(false),
@@ -393,11 +398,12 @@ impl Durable {
             })
         };
         let shared = || Arc::clone(&self.shared);
-        let (reading, telling, keeping) = (shared(), shared(), shared());
+        let (reading, telling, keeping, summarizing) = (shared(), shared(), shared(), shared());
         spawn("mq-writer", Box::new(move || writer.run()))?;
         spawn("mq-reader", Box::new(move || reader::run(&reading)))?;
         spawn("mq-teller", Box::new(move || teller::run(&telling)))?;
-        spawn("mq-keeper", Box::new(move || keeper::run(&keeping)))
+        spawn("mq-keeper", Box::new(move || keeper::run(&keeping)))?;
+        spawn("mq-summarizer", Box::new(move || snapshot::run(&summarizing)))
     }
 
     /// The data directory.
@@ -447,6 +453,9 @@ impl Durable {
             // Its panic was printed.
             let _ = thread.join();
         }
+        // What a snapshot covers has to be on disk.
+        let _ = self.shared.with_store(Store::flush);
+        self.shared.snapshots.close();
         self.shared.loads.close();
         self.shared.told.close();
         self.shared.chores.close();

@@ -10,6 +10,7 @@ use super::id::LogId;
 use super::log::LogConfig;
 use super::recovery::{Names, finish_swap, keep, names, swap_name};
 use super::segment::{Expected, Scan, Step};
+use super::snapshot::SNAPSHOT;
 use super::store::Shared;
 
 /// The file that says that this log has holes, which recovery takes for damage otherwise.
@@ -53,6 +54,10 @@ pub(crate) fn run(shared: &Shared, id: LogId, config: &LogConfig, how: Salvage) 
     let dir = shared.paths.log(id);
     let trash = shared.paths.trash().join(format!("{id}-{}", disk.now_ms()));
     let Names { bases, others } = names(disk, &dir)?;
+    // First: it would tell of records that are no more.
+    if disk.remove_file(&dir.join(SNAPSHOT)).is_ok() {
+        disk.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
+    }
     let known = shared.known().logs.get(&id).copied();
     let first = bases.first().copied().unwrap_or(0);
     let start = known.map_or(first, |known| known.start.max(first));

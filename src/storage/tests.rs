@@ -4,3 +4,4 @@ mod cleaning;
 mod crash;
 mod damage;
 mod garbage;
+mod snapshots;

@@ -1,7 +1,7 @@
 //! What `pub` and `send` share: records from the command line or stdin, published in a row, every one confirmed.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -14,6 +14,7 @@ use crate::bench::Rate;
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::feed::Item;
+use crate::cli::figures::counted;
 use crate::cli::records::InputArgs;
 use crate::cli::source::{Lines, Source};
 use crate::mq::client::{self, Message, Publisher, Reason};
@@ -159,7 +160,7 @@ impl<'a> Outgoing<'a> {
         unroutable: &'a dyn Fn(&Message) -> Option<Failure>,
     ) -> Self {
         let wants_format = app.global.output.is_some();
-        let tee = (args.tee || wants_format).then(|| Tee::new(app, args));
+        let tee = (args.tee || wants_format).then(|| Tee::new(app, args, shape.is_topic));
         let pace = args.rate.clone().map(|rate| (rate, Instant::now()));
         let (tally, lines) = (Tally::default(), Lines::default());
         Self { app, broker, publisher, shape, plain: None, tally, lost: 0, lines, tee, pace, unroutable }
@@ -234,11 +235,15 @@ impl<'a> Outgoing<'a> {
                 tokio::time::sleep_until(due).await;
             }
         }
+        let place = self.tee.is_some().then(|| {
+            let routing_key = String::from_utf8_lossy(&message.routing_key).into_owned();
+            (message.exchange.as_ref().into(), routing_key)
+        });
         match self.publisher.publish(message).await {
             Ok(id) => {
                 self.lines.note(id, line);
-                if let Some(tee) = &mut self.tee {
-                    tee.waiting.push_back((id, record));
+                if let (Some(tee), Some(place)) = (&mut self.tee, place) {
+                    tee.waiting.push_back((id, record, place));
                 }
                 Ok(())
             }
@@ -256,8 +261,11 @@ impl<'a> Outgoing<'a> {
         let mut failure = self.broker.failure(error);
         let settled = self.lines.sent().saturating_sub(self.publisher.waiting() as u64);
         if self.lines.sent() > 1 {
-            failure.message =
-                format!("{}; {settled} of {} records were answered", failure.message, self.lines.sent());
+            failure.message = format!(
+                "{}; {settled} of {} answered",
+                failure.message,
+                counted(self.lines.sent(), "record")
+            );
         }
         failure
     }
@@ -278,7 +286,7 @@ impl<'a> Outgoing<'a> {
         let settled = self.publisher.settled();
         for failure in self.publisher.take_failures() {
             if let Some(tee) = &mut self.tee {
-                tee.waiting.retain(|(id, _)| *id != failure.id);
+                tee.waiting.retain(|(id, ..)| *id != failure.id);
             }
             let line = self.lines.of(failure.id);
             let told = match &failure.reason {
@@ -311,14 +319,34 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-/// Prints what was taken.
+/// What `-o json` tells of a message that was taken.
+#[derive(serde::Serialize)]
+struct Receipt<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<&'a str>,
+    exchange: &'a str,
+    routing_key: &'a str,
+    /// When the broker had confirmed it.
+    timestamp: u64,
+}
+
+/// Prints what was taken, or receipts of it.
 struct Tee<'a> {
+    app: &'a App,
     records: Records<'a>,
-    waiting: VecDeque<(u64, Record)>,
+    /// Receipts as JSON, instead of the records.
+    receipts: bool,
+    /// Records are not told from where they went.
+    plain: bool,
+    is_topic: bool,
+    /// With exchange and routing key.
+    waiting: VecDeque<(u64, Record, (String, String))>,
 }
 
 impl<'a> Tee<'a> {
-    fn new(app: &'a App, args: &WriteArgs) -> Self {
+    fn new(app: &'a App, args: &WriteArgs, is_topic: bool) -> Self {
         let mut separators = Separators::default();
         if args.input.null {
             separators.record = vec![0];
@@ -326,14 +354,39 @@ impl<'a> Tee<'a> {
             separators.record.clone_from(&delimiter.0);
         }
         separators.key = args.input.key_delim.as_ref().map(|delimiter| delimiter.0.clone());
-        Self { records: app.printer.records(separators, Embed::Never), waiting: VecDeque::new() }
+        Self {
+            app,
+            records: app.printer.records(separators, Embed::Never),
+            receipts: !args.tee && app.printer.look().format == Format::Json,
+            plain: app.global.output.is_none(),
+            is_topic,
+            waiting: VecDeque::new(),
+        }
     }
 
     fn write(&mut self, settled: u64) -> anyhow::Result<()> {
-        while self.waiting.front().is_some_and(|(id, _)| *id < settled) {
-            if let Some((_, record)) = self.waiting.pop_front() {
-                self.records.write(&record)?;
+        while self.waiting.front().is_some_and(|(id, ..)| *id < settled) {
+            let Some((_, mut record, (exchange, routing_key))) = self.waiting.pop_front() else { break };
+            if self.receipts {
+                let address = Some(routing_key.as_str());
+                let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.app.printer.json(&Receipt {
+                    topic: address.filter(|_| self.is_topic),
+                    queue: address.filter(|_| !self.is_topic),
+                    exchange: &exchange,
+                    routing_key: &routing_key,
+                    timestamp: timestamp.as_millis() as u64,
+                })?;
+                continue;
             }
+            if !self.plain {
+                record.provenance = vec![
+                    (if self.is_topic { "topic" } else { "queue" }, routing_key.clone().into()),
+                    ("exchange", exchange.into()),
+                    ("routing_key", routing_key.into()),
+                ];
+            }
+            self.records.write(&record)?;
         }
         Ok(())
     }
@@ -342,7 +395,6 @@ impl<'a> Tee<'a> {
 /// What a person is told at the end: `3 messages → jobs`.
 pub fn summary(app: &App, taken: u64, whereto: &str) {
     if app.printer.look().format != Format::Json {
-        let noun = if taken == 1 { "message" } else { "messages" };
-        app.printer.status(&format!("{taken} {noun} → {whereto}"));
+        app.printer.status(&format!("{} → {whereto}", counted(taken, "message")));
     }
 }

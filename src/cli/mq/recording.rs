@@ -19,6 +19,7 @@ use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::figures::counted;
 use crate::cli::signals;
 use crate::mq::client::{Message, PublishOptions, Publisher, Reason, Topology};
 use crate::record::{Embed, Record};
@@ -88,7 +89,7 @@ async fn recording(args: &RecordArgs, app: &App) -> anyhow::Result<Exit> {
         .await;
     if let Some(file) = &mut file {
         file.flush().map_err(|error| cannot("write", &args.file, &error))?;
-        app.printer.note(&format!("{count} messages in {}", args.file.display()));
+        app.printer.note(&format!("{} in {}", counted(count, "message"), args.file.display()));
     }
     result
 }
@@ -248,19 +249,22 @@ async fn replaying(args: &ReplayArgs, app: &App) -> anyhow::Result<Exit> {
     player.publisher.close().await.map_err(|error| broker.failure(&error))?;
     player.collect();
     let Player { sent, unwanted, refused, late, .. } = player;
-    app.printer.note(&format!("{sent} messages replayed"));
+    app.printer.note(&format!("{} replayed", counted(sent, "message")));
     if late > Duration::from_millis(100) {
         app.printer.note(&format!("up to {} behind their times", crate::cli::figures::readable(late)));
     }
     if unwanted > 0 {
-        app.printer.note(&format!("{unwanted} of them were taken by no queue"));
+        app.printer.note(&format!("{unwanted} of them went to no queue"));
     }
     if refused > 0 {
-        return Err(Failure::new(Exit::Partly, format!("{refused} of {sent} messages were refused")).into());
+        return Err(
+            Failure::new(Exit::Partly, format!("{refused} of {} refused", counted(sent, "message"))).into()
+        );
     }
     match args.count {
         Some(count) if exit == Exit::Done && sent < count => {
-            Err(Failure::new(Exit::Nothing, format!("there were {sent} of {count} messages")).into())
+            Err(Failure::new(Exit::Nothing, format!("there were {sent} of {}", counted(count, "message")))
+                .into())
         }
         _ => Ok(exit),
     }

@@ -13,6 +13,7 @@ use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::figures::counted;
 use crate::cli::figures::per_second;
 use crate::cli::signals;
 use crate::mq::client::{
@@ -123,11 +124,16 @@ async fn relocate(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let _ = timeout(TIDY_MAX, consumer.close()).await;
     match (result?, failed.as_slice()) {
         (Exit::Done, [first, ..]) => {
-            let message = format!("{stayed} of {} messages stay in '{}': {first}", stayed + moved, args.from);
+            let message = format!(
+                "{stayed} of {} left in '{}': {first}",
+                counted(stayed + moved, "message"),
+                args.from
+            );
             Err(Failure::new(Exit::Partly, message).into())
         }
         (Exit::Done, []) if args.count.is_some_and(|count| moved < count) => {
-            Err(Failure::new(Exit::Nothing, format!("there were {moved} of {wanted} messages")).into())
+            Err(Failure::new(Exit::Nothing, format!("there were {moved} of {}", counted(wanted, "message")))
+                .into())
         }
         (exit, _) => Ok(exit),
     }

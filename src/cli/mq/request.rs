@@ -35,7 +35,8 @@ Examples:
   bandy mq request upper hello                     another: HELLO
   bandy mq request price '{\"item\": 7}' --timeout 2s --json
 
-The answer is awaited for 30 seconds unless --timeout says otherwise.
+The answer is awaited for 30 seconds unless --timeout says otherwise; what nobody has taken by then is dropped
+from the queue (-p expiration=MS has it otherwise, -p expiration= keeps it).
 
 Exit: 0 answered · 1 the other side's command failed · 5 no such queue · 124 no answer in time
       see 'bandy help exit-codes'")]
@@ -81,6 +82,10 @@ async fn request(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let body = body(args)?;
     let broker = Broker::resolve(&args.connect, app, "request")?;
     let limit = broker.timeout.unwrap_or(ANSWER_MAX);
+    if !args.properties.iter().any(|property| property.starts_with("expiration=")) {
+        // Whoever answers later works for nobody.
+        shape.property("expiration", &limit.as_millis().max(1).to_string()).map_err(usage)?;
+    }
     let mut bounds = Bounds::new(&ReadArgs::default(), Some(args.count), Some(limit));
     let shutdown = Shutdown::new();
     let options = ConsumeOptions { queue: REPLY_TO.to_owned(), no_ack: true, ..ConsumeOptions::default() };

@@ -12,6 +12,7 @@ use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::figures::counted;
 use crate::output::Separators;
 use crate::record::Embed;
 use crate::shutdown::Shutdown;
@@ -118,7 +119,7 @@ async fn tap(args: &Args, app: &App) -> anyhow::Result<Exit> {
 pub fn too_few(wanted: Option<u64>, count: u64, exit: Exit) -> Result<Exit, Failure> {
     match wanted {
         Some(wanted) if exit == Exit::Done && count < wanted => {
-            Err(Failure::new(Exit::Nothing, format!("{count} of {wanted} messages came")))
+            Err(Failure::new(Exit::Nothing, format!("{count} of {} came", counted(wanted, "message"))))
         }
         _ => Ok(exit),
     }

@@ -392,7 +392,7 @@ fn untipped(failure: Failure) -> Failure {
 }
 
 fn messages(count: u32) -> String {
-    format!("{count} message{}", if count == 1 { "" } else { "s" })
+    crate::cli::figures::counted(count.into(), "message")
 }
 
 /// Arguments of `mq rm`.

@@ -11,6 +11,7 @@ use super::incoming::{self, Bounds, End, Next, ReadArgs};
 use crate::cli::app::App;
 use crate::cli::command;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::figures::counted;
 use crate::exec::{RecordCommand, Retries, Verdict};
 use crate::mq::client::{Consumer, Delivery, Error, Message, PublishOptions, Publisher, Topology};
 use crate::mq::wire::Fields;
@@ -100,7 +101,7 @@ impl<'a> Work<'a> {
                 let exit = if tally.done > 0 { Exit::Partly } else { Exit::Failed };
                 if tally.failed > 1 {
                     let total = tally.done + tally.failed;
-                    let text = format!("{} of {total} messages failed", tally.failed);
+                    let text = format!("{} of {} failed", tally.failed, counted(total, "message"));
                     return Err(Failure::new(exit, text).into());
                 }
                 Ok(exit)

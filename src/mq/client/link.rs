@@ -272,7 +272,7 @@ impl State {
                 })
             }
             Method::ConnectionBlocked(blocked) => {
-                tracing::warn!("the broker makes publishers wait: {}", blocked.reason);
+                tracing::warn!(target: "status", "the broker makes publishers wait: {}", blocked.reason);
                 self.blocked = Some(blocked.reason.to_owned());
                 Ok(())
             }

@@ -17,7 +17,7 @@ impl Retry {
     /// There is a connection again.
     pub fn over(&mut self) {
         if self.down.take().is_some() {
-            tracing::warn!("the connection to the broker is back");
+            tracing::warn!(target: "status", "the connection to the broker is back");
         }
     }
 
@@ -34,7 +34,7 @@ impl Retry {
         let now = Instant::now();
         if self.down.is_none() {
             self.seed += 1;
-            tracing::warn!("{error}; connecting again");
+            tracing::warn!(target: "status", "{error}; connecting again");
         }
         let seed = config.seed.wrapping_add(self.seed);
         let (since, delays) = self.down.get_or_insert_with(|| (now, config.backoff.delays(seed)));

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 const BLOCK: u64 = 1024;
 
 /// Messages that are needed and bytes, block by block, from the first block on that has any.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Live {
     /// Number of the first block.
     first: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Live {
     bytes: u64,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Block {
     /// Messages that are needed.
     live: u32,
@@ -31,6 +31,38 @@ impl Live {
     /// Of a log that begins at this offset.
     pub fn from(start: u64) -> Self {
         Self { first: start / BLOCK, ..Self::default() }
+    }
+
+    /// What was written, block by block: messages and bytes.
+    pub fn written_blocks(&self) -> (u64, impl ExactSizeIterator<Item = (u32, u64)>) {
+        (self.first, self.blocks.iter().map(|block| (block.messages, block.bytes)))
+    }
+
+    /// What [`Live::written_blocks`] said of blocks before, and nothing of it needed so far.
+    pub fn with_written(first: u64, written: impl Iterator<Item = (u32, u64)>) -> Self {
+        let blocks: VecDeque<Block> =
+            written.map(|(messages, bytes)| Block { live: 0, messages, bytes }).collect();
+        let bytes = blocks.iter().map(|block| block.bytes).fold(0, u64::saturating_add);
+        Self { first, blocks, messages: 0, bytes }
+    }
+
+    /// So many messages from this offset on, whose records were counted already, are needed.
+    pub fn needed(&mut self, first: u64, count: u64) {
+        let end = first.saturating_add(count);
+        let mut at = first;
+        while at < end {
+            let next = ((at / BLOCK + 1) * BLOCK).min(end);
+            if let Some(block) = self.block(at) {
+                block.live += (next - at) as u32;
+                self.messages += next - at;
+            }
+            at = next;
+        }
+    }
+
+    /// Bytes from the first block that is needed on.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     fn block(&mut self, offset: u64) -> Option<&mut Block> {

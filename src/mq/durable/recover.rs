@@ -128,7 +128,7 @@ impl Durable {
         let clean = self.shared.with_store(|store| Ok(store.start().is_some_and(|start| start.clean)));
         let delivered = if clean.unwrap_or(false) { replayed.delivered } else { Some(u64::MAX) };
         let past = Past { end: replayed.end, delivered, returns: std::sync::Mutex::new(replayed.returns) };
-        writer.take_in(host, id, Kept::new(log, Arc::new(past), replayed.live));
+        writer.take_in(host, id, Kept::new(log, Arc::new(past), replayed.live, replayed.read));
     }
 
     /// Puts aside logs that no definition knows.

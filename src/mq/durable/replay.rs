@@ -1,67 +1,67 @@
-//! A log read from its start: what is in the queue, in which order, and how often it came back. No body is kept.
+//! A log read from its start, or from its last snapshot on: what is in the queue, in which order, and how often it came
+//! back. No body is kept.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::live::Live;
 use super::record::{self, Entry, Restorer, Stored};
+use super::snapshot;
 use crate::mq::engine::{Message, Recovered};
-use crate::storage::{Error, Log};
+use crate::storage::{Error, Log, LogState};
 
 /// Facts of a message in 32 bits: 30 of size.
-type Fact = u32;
+pub(super) type Fact = u32;
 const EXPIRES: Fact = 1 << 31;
-const LIVE: Fact = 1 << 30;
+pub(super) const LIVE: Fact = 1 << 30;
 /// Bodies are at most 512 MiB.
 const SIZE: Fact = LIVE - 1;
-/// Facts that are allocated at once: large enough to go back to the system when they are freed.
-const CHUNK: usize = 64 * 1024;
+/// Most facts that are allocated at once: large enough to go back to the system when they are freed.
+pub(super) const CHUNK: usize = 64 * 1024;
 
 /// What a log says.
 #[derive(Debug)]
 pub(crate) struct Replayed {
-    start: u64,
+    pub(super) start: u64,
     /// The offset behind the last record.
     pub end: u64,
-    /// By offset, from the start of the log on.
-    facts: Vec<Box<[Fact]>>,
+    /// By offset, from the start of the log on; nothing that a chunk does not reach to is in the queue.
+    pub(super) facts: Vec<Vec<Fact>>,
     /// Priorities, only of messages that have one.
-    priorities: HashMap<u64, u8>,
+    pub(super) priorities: HashMap<u64, u8>,
     /// Messages that were moved: where they are by where they first were.
-    moved: BTreeMap<u64, u64>,
+    pub(super) moved: BTreeMap<u64, u64>,
     /// How often messages came back, by the offset of their record.
     pub returns: HashMap<u64, u32>,
     /// The highest message that was delivered, by the offset that a DLV names.
     pub delivered: Option<u64>,
     pub live: Live,
+    /// Bytes that were read since the last snapshot.
+    pub read: u64,
 }
 
 /// Reads a log.
 pub(crate) fn replay(log: &Log) -> Result<Replayed, Error> {
     let state = log.state();
-    let mut replayed = Replayed::new(unsigned(state.start));
-    let mut reader = log.reader(state.start, state.end);
-    while let Some(batch) = reader.next_batch()? {
-        let mut last = None;
-        for record in batch.records()? {
-            let record = record?;
-            let offset = unsigned(record.offset);
-            last = Some(offset);
-            if offset < replayed.start {
-                continue;
-            }
-            // Half a header's share is near enough to what a record takes.
-            let bytes = record.value.map_or(0, <[u8]>::len) as u64 + 10;
-            match record::decode(record.key, record.value) {
-                Some(entry) => replayed.take(offset, bytes, entry),
-                // Of a version to come, or a hole: not a message of ours.
-                None => tracing::warn!(log = %log.id(), offset, "a record that this version does not know"),
-            }
-        }
-        replayed.end = last.map_or(replayed.end, |last| last + 1);
-    }
-    replayed.end = unsigned(state.end);
+    let mut replayed = snapshot::load(log, &state).unwrap_or_else(|| Replayed::new(unsigned(state.start)));
+    replayed.read_on(log, &state, state.end)?;
+    #[cfg(test)]
+    replayed.check_against_the_whole_log(log, &state);
     Ok(replayed)
+}
+
+/// Reads a log as far as it is on disk, and keeps what it says there as a snapshot.
+pub(crate) fn keep_snapshot(log: &Log) -> Result<(), Error> {
+    let state = log.state();
+    if state.flushed_end <= state.start {
+        return Ok(());
+    }
+    let mut replayed = snapshot::load(log, &state).unwrap_or_else(|| Replayed::new(unsigned(state.start)));
+    replayed.read_on(log, &state, state.flushed_end)?;
+    if replayed.read == 0 {
+        return Ok(());
+    }
+    log.keep_snapshot(state.flushed_end, &snapshot::to_bytes(&replayed))
 }
 
 fn unsigned(offset: i64) -> u64 {
@@ -69,7 +69,36 @@ fn unsigned(offset: i64) -> u64 {
 }
 
 impl Replayed {
-    fn new(start: u64) -> Self {
+    /// Goes on where it ends.
+    fn read_on(&mut self, log: &Log, state: &LogState, bound: i64) -> Result<(), Error> {
+        let from = state.start.max(i64::try_from(self.end).unwrap_or(i64::MAX));
+        let mut reader = log.reader(from, bound);
+        while reader.offset() < bound
+            && let Some(batch) = reader.next_batch()?
+        {
+            self.read += batch.bytes.len() as u64;
+            for record in batch.records()? {
+                let record = record?;
+                let offset = unsigned(record.offset);
+                if offset < self.start {
+                    continue;
+                }
+                // Half a header's share is near enough to what a record takes.
+                let bytes = record.value.map_or(0, <[u8]>::len) as u64 + 10;
+                match record::decode(record.key, record.value) {
+                    Some(entry) => self.take(offset, bytes, entry),
+                    // Of a version to come, or a hole: not a message of ours.
+                    None => {
+                        tracing::warn!(log = %log.id(), offset, "a record that this version does not know")
+                    }
+                }
+            }
+        }
+        self.end = unsigned(bound);
+        Ok(())
+    }
+
+    pub(super) fn new(start: u64) -> Self {
         Self {
             start,
             end: start,
@@ -79,6 +108,7 @@ impl Replayed {
             returns: HashMap::new(),
             delivered: None,
             live: Live::from(start),
+            read: 0,
         }
     }
 
@@ -110,23 +140,36 @@ impl Replayed {
         self.facts.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
     }
 
+    /// Says the same of so many messages.
+    pub(super) fn set(&mut self, offset: u64, count: u64, fact: Fact) {
+        let (mut at, end) = ((offset - self.start) as usize, (offset - self.start + count) as usize);
+        while at < end {
+            let (number, from) = (at / CHUNK, at % CHUNK);
+            let to = (from + end - at).min(CHUNK);
+            if self.facts.len() <= number {
+                self.facts.resize_with(number + 1, Vec::new);
+            }
+            if let Some(chunk) = self.facts.get_mut(number) {
+                if chunk.len() < to {
+                    chunk.resize(to, 0);
+                }
+                chunk[from..to].fill(fact);
+            }
+            at += to - from;
+        }
+    }
+
     /// Facts of a message that is in the queue.
-    fn fact(&self, offset: u64) -> Option<Fact> {
+    pub(super) fn fact(&self, offset: u64) -> Option<Fact> {
         let index = usize::try_from(offset.checked_sub(self.start)?).ok()?;
         let fact = *self.facts.get(index / CHUNK)?.get(index % CHUNK)?;
         (fact & LIVE != 0).then_some(fact)
     }
 
     fn note(&mut self, offset: u64, stored: &Stored<'_>) {
-        let index = (offset - self.start) as usize;
-        while self.facts.len() <= index / CHUNK {
-            self.facts.push(vec![0; CHUNK].into());
-        }
         let size = Fact::try_from(stored.body.len()).unwrap_or(SIZE).min(SIZE);
         let expires = if stored.expires == 0 { 0 } else { EXPIRES };
-        if let Some(slot) = self.slot(offset) {
-            *slot = size | expires | LIVE;
-        }
+        self.set(offset, 1, size | expires | LIVE);
         if stored.priority > 0 {
             self.priorities.insert(offset, stored.priority);
         }
@@ -178,6 +221,22 @@ impl Replayed {
                 expires: u64::from(fact & EXPIRES != 0),
             })
         })
+    }
+
+    /// A snapshot saves reading and changes nothing.
+    #[cfg(test)]
+    fn check_against_the_whole_log(&self, log: &Log, state: &LogState) {
+        let mut whole = Self::new(self.start);
+        if whole.read_on(log, state, state.end).is_err() {
+            // The power is off, or the log is damaged where the snapshot makes it unnecessary to look.
+            return;
+        }
+        let messages = |replayed: &Self| replayed.messages().collect::<Vec<_>>();
+        assert_eq!(messages(self), messages(&whole));
+        assert_eq!((self.end, &self.returns), (whole.end, &whole.returns));
+        assert_eq!(self.live.messages(), whole.live.messages());
+        // The record that says so may have been trimmed.
+        assert!(self.delivered >= whole.delivered);
     }
 
     /// Reads the messages themselves: of a delayed exchange, which keeps them in memory.

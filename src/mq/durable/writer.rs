@@ -27,6 +27,11 @@ const FULL_PATIENCE: Duration = Duration::from_millis(50);
 const TRIM_PATIENCE: Duration = Duration::from_millis(200);
 /// After so many bytes, the space on the disk is looked at.
 const LOOK_AFTER: u64 = 8 << 20;
+/// A log is read for a snapshot after so many bytes, or the eighth part of a longer one: what a start then still has to
+/// read, and the price of a snapshot, stay small against the log.
+const SNAPSHOT_AFTER: u64 = 32 << 20;
+/// At an orderly stop what is more than this gets a snapshot, in bytes, while there is time.
+const SNAPSHOT_AT_STOP: u64 = 1 << 20;
 /// Builders that are kept for the next queues.
 const SPARE_MAX: usize = 64;
 
@@ -51,15 +56,33 @@ pub(super) struct Kept {
     /// Messages before this offset are being written anew.
     moving: Option<u64>,
     batch: Option<BatchBuilder>,
+    /// Bytes that a start would read, the last snapshot notwithstanding.
+    unread: u64,
     failed: bool,
 }
 
 impl Kept {
-    pub fn new(log: Log, past: Arc<Past>, live: Live) -> Self {
+    /// `unread` bytes of it are in no snapshot.
+    pub fn new(log: Log, past: Arc<Past>, live: Live, unread: u64) -> Self {
         let state = log.state();
-        let (next, start) = (state.end as u64, state.start as u64);
-        let epoch = next_epoch(&log);
-        Self { log, epoch, past, live, next, start, trim: None, moving: None, batch: None, failed: false }
+        Self {
+            epoch: next_epoch(&log),
+            past,
+            live,
+            next: state.end as u64,
+            start: state.start as u64,
+            trim: None,
+            moving: None,
+            batch: None,
+            unread,
+            failed: false,
+            log,
+        }
+    }
+
+    /// Bytes that a start would read.
+    fn to_read(&self) -> u64 {
+        self.unread.min(self.live.bytes())
     }
 }
 
@@ -119,6 +142,7 @@ impl Writer {
         self.observe(host, id, &kept.log);
         self.queues.insert((host, id), kept);
         self.trims.push((host, id));
+        self.look_for_snapshot((host, id));
     }
 
     fn observe(&self, host: usize, id: QueueId, log: &Log) {
@@ -140,6 +164,10 @@ impl Writer {
         let all: Vec<Key> = self.queues.keys().copied().collect();
         self.trims.extend(all);
         self.trim();
+        let mut long: Vec<_> =
+            self.queues.into_values().filter(|kept| kept.to_read() >= SNAPSHOT_AT_STOP).collect();
+        long.sort_by_key(|kept| std::cmp::Reverse(kept.to_read()));
+        shared.snapshots.leave(|logs| logs.extend(long.into_iter().map(|kept| kept.log)));
     }
 
     /// Writes what was taken, and gives each log one batch of it.
@@ -247,7 +275,7 @@ impl Writer {
             Ok(log) => {
                 self.observe(host, id, &log);
                 let name = log.id().to_string();
-                self.queues.insert((host, id), Kept::new(log, Arc::default(), Live::from(0)));
+                self.queues.insert((host, id), Kept::new(log, Arc::default(), Live::from(0), 0));
                 Some(name)
             }
             Err(error) => {
@@ -405,6 +433,7 @@ impl Writer {
     /// Appends the batch of a queue, if there is one.
     fn append(&mut self, at: Key) {
         let Some(mut batch) = self.queues.get_mut(&at).and_then(|kept| kept.batch.take()) else { return };
+        let size = batch.len() as u64;
         let appended = loop {
             let Some(kept) = self.queues.get_mut(&at) else { return };
             match kept.log.append_built_as(&mut batch, kept.epoch, Importance::Essential) {
@@ -419,11 +448,26 @@ impl Writer {
                 }
             }
         };
+        if appended.is_some()
+            && let Some(kept) = self.queues.get_mut(&at)
+        {
+            kept.unread += size;
+            self.look_for_snapshot(at);
+        }
         if let Some(Appended { safe: true, end, .. }) = appended {
             self.shared.told.push(Told::Stored(at.0, at.1, end as u64));
         }
         if self.spare.len() < SPARE_MAX && appended.is_some() {
             self.spare.push(batch);
+        }
+    }
+
+    /// Has a snapshot made if a start would have to read too much.
+    fn look_for_snapshot(&mut self, at: Key) {
+        let Some(kept) = self.queues.get_mut(&at) else { return };
+        if kept.to_read() >= SNAPSHOT_AFTER.max(kept.live.bytes() / 8) {
+            kept.unread = 0;
+            self.shared.snapshots.push(kept.log.clone());
         }
     }
 

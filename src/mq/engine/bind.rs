@@ -189,7 +189,7 @@ impl Engine {
             message_timer: u64::MAX,
             expiry_timer: u64::MAX,
             getting: Default::default(),
-            unreadable: false,
+            offline: false,
             expiring: false,
             bound: Vec::new(),
             hidden: true,

@@ -290,10 +290,10 @@ impl Engine {
         }
     }
 
-    /// What a queue has on disk cannot be read: nobody waits for it any more, and whoever comes is told so.
-    pub(crate) fn give_up_reading(&mut self, id: QueueId, now: u64, out: &mut Outputs) {
+    /// What a queue has on disk cannot be read or written: nobody waits for it any more, and whoever comes is told so.
+    pub(crate) fn give_up(&mut self, id: QueueId, now: u64, out: &mut Outputs) {
         let Some(queue) = self.queues.get_mut(id) else { return };
-        queue.unreadable = true;
+        queue.offline = true;
         let consumers = std::mem::take(&mut queue.consumers).all().to_vec();
         let getting = std::mem::take(&mut queue.getting);
         let fault = damaged(queue, &self.vhost);
@@ -305,7 +305,6 @@ impl Engine {
                 self.fail(at, fault.clone(), BASIC_GET, out);
             }
         }
-        self.store_failed(now, id, out);
     }
 
     fn hand_over(&mut self, id: QueueId, getting: Getting, now: u64, out: &mut Outputs) {

@@ -160,8 +160,8 @@ pub(crate) struct Queue {
     pub expiry_timer: Millis,
     /// Channels that wait for the message at the front to come from disk.
     pub getting: VecDeque<Getting>,
-    /// What it has on disk cannot be read: it is not served any more.
-    pub unreadable: bool,
+    /// What it has on disk cannot be read or written: it is not served any more.
+    pub offline: bool,
     pub counts: Counts,
     /// Whether something in it may expire.
     pub expiring: bool,
@@ -208,7 +208,7 @@ impl Queue {
 
     /// Whether it is not served, because what it has on disk is damaged.
     pub fn is_damaged(&self) -> bool {
-        self.unreadable || self.log.as_ref().is_some_and(|log| log.damaged)
+        self.offline || self.log.as_ref().is_some_and(|log| log.damaged)
     }
 
     /// Whether nobody uses it.

@@ -36,8 +36,10 @@ impl Engine {
         }
     }
 
-    /// The log of a queue cannot be written any more: what waits for it is refused, and so is all that comes.
+    /// The log of a queue cannot be written any more: what waits for it is refused, and so is all that comes. As when a
+    /// queue of RabbitMQ has crashed, its consumers are cancelled and whoever uses it is told.
     pub fn store_failed(&mut self, now: Millis, id: QueueId, out: &mut Outputs) {
+        self.give_up(id, now, out);
         let Some(log) = self.queues.get_mut(id).and_then(|queue| queue.log.as_mut()) else { return };
         log.failed = true;
         for (_, waiter) in std::mem::take(&mut log.waiters) {
@@ -76,7 +78,7 @@ impl Engine {
         match came {
             // It was purged or moved since: nobody needs that any more.
             Came::Unasked => return,
-            Came::Nothing => return self.give_up_reading(id, now, out),
+            Came::Nothing => return self.store_failed(now, id, out),
             Came::Some => {}
         }
         queue.expiring |= expiring;

@@ -280,6 +280,11 @@ impl SimDisk {
         }
     }
 
+    /// Whether it has stopped.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.inner().dead
+    }
+
     /// All of a file, or nothing when it is not there.
     pub(crate) fn content(&self, path: &Path) -> Option<Vec<u8>> {
         let inner = self.inner();
