@@ -1,7 +1,8 @@
 //! What the broker does in one second on this machine, over loopback: one publisher, one consumer, 100-byte messages.
 //!
 //! `cargo bench --bench broker -- [--millions N] [flags of mq broker]`: transient and durable with confirms, then a backlog
-//! of N million durable messages filled, the broker started anew, and drained. Memory is that of the broker's process.
+//! of N million durable messages filled, the broker started anew, killed, started again, and drained; and 10,000 durable queues,
+//! declared and found again by a start. Memory is that of the broker's process.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints its figures or fails")]
 
@@ -16,6 +17,8 @@ use bandy::mq::wire::{self, Assembler, BODY_SIZE_MAX, Event, FRAME_SIZE_DEFAULT,
 const BODY: [u8; 100] = [b'x'; 100];
 /// Publishes without an answer.
 const WINDOW: u64 = 20_000;
+/// Durable queues that are declared.
+const QUEUES: u64 = 10_000;
 /// Publishes that are written at once.
 const BURST: u64 = 500;
 
@@ -44,6 +47,11 @@ impl Broker {
             line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1000
         };
         (of("VmRSS:"), of("VmHWM:"))
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     fn stop(mut self) {
@@ -168,6 +176,23 @@ fn declare(url: &str, name: &str, durable: bool) {
     Client::open(url).ask(declare);
 }
 
+/// Declares durable queues with a message each, without waiting for every one.
+fn declare_many(url: &str) -> Duration {
+    let mut client = Client::open(url);
+    let start = Instant::now();
+    for number in 0..QUEUES {
+        let name = format!("many {number}");
+        let mut bytes = Vec::new();
+        let new = queue::Declare { queue: &name, durable: true, nowait: true, ..queue::Declare::default() };
+        wire::method(&mut bytes, 1, &new.into());
+        let publish = basic::Publish { routing_key: name.as_bytes(), ..basic::Publish::default() };
+        wire::content(&mut bytes, 1, &publish.into(), &[0x10, 0, 2], &BODY, FRAME_SIZE_DEFAULT);
+        client.socket.write_all(&bytes).unwrap();
+    }
+    client.ask(queue::Declare { queue: "last", durable: true, ..queue::Declare::default() });
+    start.elapsed()
+}
+
 fn show(what: &str, count: u64, took: Duration, broker: &Broker) {
     let (now, most) = broker.memory();
     println!("{what:<44} {:>9.0} /s   {now} MB, at most {most} MB", count as f64 / took.as_secs_f64());
@@ -225,10 +250,19 @@ fn main() {
         }
     }
     broker.stop();
+    Broker::start(dir.path(), &flags).kill();
     let broker = Broker::start(dir.path(), &flags);
     let (now, most) = broker.memory();
     println!("{:<44} {now} MB, at most {most} MB", "started with the backlog");
     let took = consume(&broker.url, "deep", millions * 1_000_000);
     show(&format!("deep, {millions} million: drained"), millions * 1_000_000, took, &broker);
     broker.stop();
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path(), &flags);
+    let took = declare_many(&broker.url);
+    show("durable queues with a message: declared", QUEUES, took, &broker);
+    broker.kill();
+    // After a crash, and after an orderly stop.
+    Broker::start(dir.path(), &flags).stop();
+    Broker::start(dir.path(), &flags).stop();
 }

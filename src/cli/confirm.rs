@@ -1,9 +1,16 @@
 //! Asks before something is gone: yes or no, on the terminal of whoever types.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use signal_hook::flag;
 
 use super::app::App;
 use super::exit::{Exit, Failure};
+use super::signals;
 
 /// Asks `question` and waits for an answer; anything but yes is no.
 ///
@@ -18,9 +25,36 @@ pub fn confirm(question: &str) -> Result<bool, Failure> {
     let mut answer = String::new();
     write!(stderr, "{question} [y/N] ")
         .and_then(|()| stderr.flush())
+        .and_then(|()| wait_for_answer())
         .and_then(|()| stdin.lock().read_line(&mut answer))
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot ask: {error}")))?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Returns when there is something to read. Ctrl-C is heard here: what else listens to signals does not run meanwhile.
+fn wait_for_answer() -> io::Result<()> {
+    const SIGNALS: [i32; 3] = [2, 15, 1];
+    /// A signal that comes between a look and the wait is heard after so long.
+    const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+    let came = Arc::new(AtomicUsize::new(0));
+    let registered: Vec<_> = SIGNALS
+        .iter()
+        .filter_map(|signal| flag::register_usize(*signal, Arc::clone(&came), *signal as usize).ok())
+        .collect();
+    let stdin = io::stdin();
+    let result = loop {
+        let signal = came.load(Ordering::SeqCst);
+        if signal > 0 {
+            let _ = writeln!(io::stderr());
+            signals::reraise(signal as u8);
+        }
+        match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&LOOK)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            other => break other.map(drop).map_err(io::Error::from),
+        }
+    };
+    registered.into_iter().for_each(|id| drop(signal_hook::low_level::unregister(id)));
+    result
 }
 
 /// What is asked before something is gone.

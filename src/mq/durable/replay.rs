@@ -68,6 +68,17 @@ fn unsigned(offset: i64) -> u64 {
     u64::try_from(offset).unwrap_or(0)
 }
 
+fn recovered(offset: u64, count: u32, fact: Fact, priority: u8) -> Recovered {
+    // When exactly is read with the message.
+    Recovered {
+        offset,
+        count,
+        priority,
+        size: u64::from(fact & SIZE),
+        expires: u64::from(fact & EXPIRES != 0),
+    }
+}
+
 impl Replayed {
     /// Goes on where it ends.
     fn read_on(&mut self, log: &Log, state: &LogState, bound: i64) -> Result<(), Error> {
@@ -197,28 +208,43 @@ impl Replayed {
     }
 
     /// Messages in the order of the queue: that of their first records.
-    pub fn messages(&self) -> impl Iterator<Item = Recovered> {
-        let moved = self.moved.iter().map(|(first, offset)| (*first, *offset));
-        let mut moved = moved.filter(|(_, offset)| self.fact(*offset).is_some()).peekable();
-        let places: std::collections::HashSet<u64> = self.moved.values().copied().collect();
+    pub fn messages(&self) -> Box<dyn Iterator<Item = Recovered> + '_> {
+        let moved: Vec<(u64, u64)> = self
+            .moved
+            .iter()
+            .map(|(first, offset)| (*first, *offset))
+            .filter(|(_, offset)| self.fact(*offset).is_some())
+            .collect();
+        if moved.is_empty() && self.priorities.is_empty() {
+            return Box::new(self.rows());
+        }
+        let places: std::collections::HashSet<u64> = moved.iter().map(|(_, offset)| *offset).collect();
+        let mut moved = moved.into_iter().peekable();
         // Most queues are short, and a chunk is not.
         let mut plain = (self.start..self.end.min(self.start + self.room()))
             .filter(move |offset| self.fact(*offset).is_some() && !places.contains(offset))
             .peekable();
-        std::iter::from_fn(move || {
+        Box::new(std::iter::from_fn(move || {
             let first_moved = match (moved.peek(), plain.peek()) {
                 (Some((first, _)), Some(offset)) => first < offset,
                 (Some(_), None) => true,
                 (None, _) => false,
             };
             let offset = if first_moved { moved.next()?.1 } else { plain.next()? };
-            let fact = self.fact(offset).unwrap_or(0);
-            Some(Recovered {
-                offset,
-                priority: self.priorities.get(&offset).copied().unwrap_or(0),
-                size: u64::from(fact & SIZE),
-                // When exactly is read with the message.
-                expires: u64::from(fact & EXPIRES != 0),
+            let priority = self.priorities.get(&offset).copied().unwrap_or(0);
+            Some(recovered(offset, 1, self.fact(offset).unwrap_or(0), priority))
+        }))
+    }
+
+    /// Messages that stand where they first were and have no priority: as many at once as have the same size.
+    fn rows(&self) -> impl Iterator<Item = Recovered> {
+        self.facts.iter().zip((self.start..).step_by(CHUNK)).flat_map(|(chunk, from)| {
+            let mut at = from;
+            chunk.chunk_by(|one, other| one == other).filter_map(move |same| {
+                let offset = at;
+                at += same.len() as u64;
+                let fact = same.first().copied().filter(|fact| fact & LIVE != 0)?;
+                Some(recovered(offset, same.len() as u32, fact, 0))
             })
         })
     }

@@ -127,13 +127,17 @@ fn from_bytes(mut bytes: &[u8], end: u64, log_start: u64) -> Option<Replayed> {
         at = to;
     }
     take_pairs(bytes, |offset, priority| {
-        replayed.priorities.insert(offset, u8::try_from(priority).unwrap_or(u8::MAX));
+        if offset >= log_start {
+            replayed.priorities.insert(offset, u8::try_from(priority).unwrap_or(u8::MAX));
+        }
     })?;
     take_pairs(bytes, |first, offset| {
         replayed.moved.insert(first, offset);
     })?;
     take_pairs(bytes, |offset, times| {
-        replayed.returns.insert(offset, u32::try_from(times).unwrap_or(u32::MAX));
+        if offset >= log_start {
+            replayed.returns.insert(offset, u32::try_from(times).unwrap_or(u32::MAX));
+        }
     })?;
     bytes.is_empty().then_some(replayed)
 }

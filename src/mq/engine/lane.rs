@@ -140,11 +140,16 @@ impl Lane {
 
     /// Appends an entry of which only the place is kept.
     pub fn push_absent(&mut self, seq: u64, place: Place) {
-        self.later_count += 1;
-        let one = Run { seq, place, count: 1 };
+        self.push_run(seq, place, 1);
+    }
+
+    /// Appends so many entries, of which only the places are kept.
+    pub fn push_run(&mut self, seq: u64, place: Place, count: u32) {
+        self.later_count += count as usize;
+        let next = Run { seq, place, count };
         match self.later.back_mut() {
-            Some(Later::Run(run)) if run.joins(&one) => run.count += 1,
-            _ => self.later.push_back(Later::Run(one)),
+            Some(Later::Run(run)) if run.joins(&next) => run.count += count,
+            _ => self.later.push_back(Later::Run(next)),
         }
     }
 

@@ -146,6 +146,16 @@ impl Ready {
         self.lanes[lane].push_absent(seq, place);
     }
 
+    /// Appends so many entries of a size, of which only the places are kept.
+    pub fn push_stored(&mut self, lane: usize, place: Place, count: u32, size: u64) {
+        let first = self.next_seq + 1;
+        self.next_seq += u64::from(count);
+        self.len += count as usize;
+        self.bytes += size * u64::from(count);
+        self.occupied[lane / 64] |= 1 << (lane % 64);
+        self.lanes[lane].push_run(first, place, count);
+    }
+
     pub fn put_back(&mut self, entry: Entry) {
         let lane = self.lane_of(entry.message.priority());
         self.count_in(lane, entry.message.body_len());

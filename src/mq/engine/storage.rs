@@ -11,16 +11,18 @@ use super::output::{Journal, Outputs};
 use super::ready::{Loaded, Place};
 use super::{Engine, deliver};
 
-/// A live message that a restart found in the log of a queue.
+/// Live messages that a restart found in the log of a queue, one behind the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recovered {
-    /// The offset of its latest record.
+    /// The offset of the latest record of the first.
     pub offset: u64,
-    /// Its priority.
+    /// How many there are; their offsets count up.
+    pub count: u32,
+    /// The priority of each.
     pub priority: u8,
-    /// Bytes of its body.
+    /// Bytes of the body of each.
     pub size: u64,
-    /// When it expires, in milliseconds since 1970; 0 for never.
+    /// When they expire, in milliseconds since 1970; 0 for never.
     pub expires: Millis,
 }
 
@@ -104,9 +106,8 @@ impl Engine {
         let Some(queue) = self.queues.get_mut(id) else { return };
         for message in messages {
             let lane = queue.ready.lane_of(message.priority);
-            let seq = queue.ready.next_seq();
             queue.expiring |= message.expires != 0;
-            queue.ready.push_absent(lane, seq, Place::log(message.offset), message.size);
+            queue.ready.push_stored(lane, Place::log(message.offset), message.count, message.size);
         }
         if let Some(log) = &mut queue.log {
             log.next = next;

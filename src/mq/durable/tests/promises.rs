@@ -235,3 +235,29 @@ fn every_start_is_a_new_leader() {
     // A start that writes nothing is no news, a broker from before had 0 for ever.
     assert_eq!(ends.len(), 3);
 }
+
+#[test]
+fn consumers_of_a_queue_that_cannot_be_written_are_cancelled() {
+    let disk = SimDisk::default();
+    let mut world = World::start(&disk, 1_700_000_000_000).unwrap();
+    world.declare_all();
+    for queue in ["plain", "ranked"] {
+        world.tell(basic::Consume { queue, consumer_tag: queue, ..basic::Consume::default() });
+    }
+    world.sync();
+    world.publish("plain", 1, 0);
+    world.work();
+    disk.set_faults(storage::disk::sim::Faults { fail_sync: true, ..Default::default() });
+    let _ = world.link.shared.with_store(Store::flush);
+    world.work();
+    let sends = world.hear();
+    let cancelled: Vec<_> = sends.iter().filter(|send| matches!(send, Out::Cancel { .. })).collect();
+    assert!(
+        matches!(cancelled[..], [Out::Cancel { consumer, .. }] if **consumer == *"plain"),
+        "{cancelled:?}"
+    );
+    world.tell(queue::Declare { queue: "plain", passive: true, ..queue::Declare::default() });
+    let sends = std::mem::take(&mut world.owner.0.lock().unwrap().sends);
+    let told = |send: &Out| matches!(send, Out::CloseChannel { code: 404, text, .. } if text.contains("has crashed"));
+    assert!(sends.iter().any(told), "{sends:?}");
+}

@@ -387,6 +387,7 @@ impl World {
             let recovered: Vec<Recovered> = live
                 .iter()
                 .map(|(offset, message)| Recovered {
+                    count: 1,
                     offset: *offset,
                     priority: message.priority(),
                     size: message.body_len(),

@@ -413,7 +413,8 @@ fn ten_million_waiting_messages_are_a_run() {
     let me = world.open();
     world.tell(me, 1, queue::Declare { durable: true, ..declare("q") });
     let id = world.engine.queue_id("q").unwrap();
-    let messages = (0..10_000_000).map(|offset| Recovered { offset, priority: 0, size: 100, expires: 0 });
+    let messages =
+        (0..10_000_000).map(|offset| Recovered { offset, count: 1, priority: 0, size: 100, expires: 0 });
     world.out.clear();
     world.engine.recover_queue(world.now, id, messages, 10_000_000, &mut world.out);
     let view = world.engine.queue("q").unwrap();
@@ -439,7 +440,8 @@ fn what_is_large_is_read_in_small_numbers() {
     let me = world.open();
     world.tell(me, 1, queue::Declare { durable: true, ..declare("q") });
     let id = world.engine.queue_id("q").unwrap();
-    let messages = (0..1000).map(|offset| Recovered { offset, priority: 0, size: 1 << 20, expires: 0 });
+    let messages =
+        (0..1000).map(|offset| Recovered { offset, count: 1, priority: 0, size: 1 << 20, expires: 0 });
     world.engine.recover_queue(world.now, id, messages, 1000, &mut world.out);
     world.tell(me, 1, consume("q", "t"));
     assert_eq!(world.loads(), [(id, 1, vec![(Place::log(0), 4)])], "four times a megabyte");
@@ -487,7 +489,7 @@ fn what_nobody_waits_for_is_no_failure() {
         let me = world.open();
         world.tell(me, 1, queue::Declare { durable: true, ..declare("q") });
         let id = world.engine.queue_id("q").unwrap();
-        let messages = [Recovered { offset: 0, priority: 0, size: 100, expires: 0 }];
+        let messages = [Recovered { offset: 0, count: 1, priority: 0, size: 100, expires: 0 }];
         world.engine.recover_queue(world.now, id, messages, 1, &mut world.out);
         (world, me, id)
     };
