@@ -53,7 +53,9 @@ fn wait_for_answer() -> io::Result<()> {
             other => break other.map(drop).map_err(io::Error::from),
         }
     };
-    registered.into_iter().for_each(|id| drop(signal_hook::low_level::unregister(id)));
+    for id in registered {
+        signal_hook::low_level::unregister(id);
+    }
     result
 }
 
