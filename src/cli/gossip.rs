@@ -2,6 +2,7 @@
 
 mod connect;
 mod data;
+mod demo;
 mod discover;
 mod envelope;
 mod event;
@@ -15,6 +16,7 @@ mod ping;
 mod query;
 mod simulate;
 mod tag;
+mod top;
 mod wait;
 mod watch;
 
@@ -70,6 +72,10 @@ pub enum GossipCommand {
     /// Simulate how news spread: a model for millions of nodes, or the engine itself
     #[command(visible_alias = "sim")]
     Simulate(Box<simulate::Args>),
+    /// Watch the members of a cluster come and go
+    Top(Box<top::Args>),
+    /// Watch gossip at work: spread, failure, split
+    Demo(demo::Args),
     /// Print a new key for encryption
     Keygen(keyring::KeygenArgs),
     /// Rotate the keys that encrypt a cluster
@@ -112,6 +118,8 @@ pub fn run(args: GossipArgs, app: &App) -> anyhow::Result<Exit> {
         GossipCommand::Ping(args) => ping::run(&args, app),
         GossipCommand::Wait(args) => wait::run(&args, app),
         GossipCommand::Simulate(args) => simulate::run(&args, app),
+        GossipCommand::Top(args) => top::run(&args, app),
+        GossipCommand::Demo(args) => demo::run(&args, app),
         GossipCommand::Keygen(args) => keyring::keygen(&args, app),
         GossipCommand::Keyring(args) => keyring::run(&args, app),
     }

@@ -18,6 +18,9 @@ use super::exit::{Exit, Failure};
 /// A server is ready within milliseconds; a schema may take longer to compile.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Most nodes of gossip.
+const NODES_MAX: usize = 100;
+
 /// What a server gets to stop in order before it is killed: its own grace, and a bit.
 const STOP_TIMEOUT: Duration = Duration::from_secs(6);
 
@@ -30,11 +33,12 @@ Examples:
   bandy with mq -- pytest      a broker, its URL in BANDY_MQ_URL and AMQP_URL
   bandy with log -- pytest     the same for Kafka's clients: BANDY_LOG_URL, KAFKA_BROKERS, BOOTSTRAP_SERVERS
   bandy with gossip -- serf members    a node; SERF_RPC_ADDR is where the serf command finds it
+  bandy with gossip=5 -- bandy gossip ls               five nodes that know each other
   bandy with rpc mq            a shell with their URLs; 'exit' stops them
 
 Exit: the command's · 125 no servers · 126, 127 the command cannot be run")]
 pub struct WithArgs {
-    /// What to start: rpc, mq, log, gossip, or rpc=FILE.proto to answer its methods with their requests
+    /// What to start: rpc, mq, log, gossip; rpc=FILE.proto to answer its methods with their requests; gossip=N nodes
     #[arg(value_name = "SERVER", required = true)]
     pub servers: Vec<String>,
     /// What to run; without it, $SHELL
@@ -84,8 +88,10 @@ fn set_up(message: String) -> Failure {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Wanted {
     pillar: Pillar,
-    /// What follows the `=`.
+    /// What follows the `=` of rpc.
     proto: Option<PathBuf>,
+    /// What follows the `=` of gossip.
+    nodes: usize,
 }
 
 impl Wanted {
@@ -98,10 +104,30 @@ impl Wanted {
             )
             .tip("a command follows after '--': bandy with rpc -- CMD"));
         };
-        if pillar != Pillar::Rpc && value.is_some_and(|value| !value.is_empty()) {
-            return Err(Failure::new(Exit::SetUp, format!("{name} takes no value: '{text}'")));
+        let value = value.filter(|value| !value.is_empty());
+        let mut wanted = Self { pillar, proto: None, nodes: 1 };
+        match (pillar, value) {
+            (_, None) => {}
+            (Pillar::Rpc, Some(file)) => wanted.proto = Some(PathBuf::from(file)),
+            (Pillar::Gossip, Some(count)) => {
+                let nodes = count.parse().ok().filter(|nodes| (1..=NODES_MAX).contains(nodes));
+                wanted.nodes = nodes.ok_or_else(|| {
+                    Failure::new(
+                        Exit::SetUp,
+                        format!("gossip=N starts 1 to {NODES_MAX} nodes, not '{count}'"),
+                    )
+                })?;
+            }
+            (Pillar::Log, Some("1")) => {}
+            (Pillar::Log, Some(_)) => {
+                let message = format!("'{text}': a log of several nodes is not built yet");
+                return Err(Failure::new(Exit::SetUp, message).tip("bandy with log -- CMD    one node"));
+            }
+            (Pillar::Mq, Some(_)) => {
+                return Err(Failure::new(Exit::SetUp, format!("{name} takes no value: '{text}'")));
+            }
         }
-        Ok(Self { pillar, proto: value.filter(|value| !value.is_empty()).map(PathBuf::from) })
+        Ok(wanted)
     }
 
     fn words(&self) -> Vec<OsString> {
@@ -158,6 +184,15 @@ impl Servers {
             starting.await.map_err(|_| {
                 set_up(format!("the {} server is not ready after {START_TIMEOUT:?}", server.pillar.name()))
             })??;
+            // The others find the first one by themselves; whoever asks, asks the first.
+            let known = self.variables.len();
+            for _ in 1..server.nodes {
+                let starting = tokio::time::timeout(START_TIMEOUT, self.start_one(server, home));
+                starting
+                    .await
+                    .map_err(|_| set_up(format!("a node is not ready after {START_TIMEOUT:?}")))??;
+                self.variables.truncate(known);
+            }
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 pub use self::core::{Answers, Core, KeysOutcome};
 pub use keys::{KeyFile, KeyFileError};
 pub use snapshot::Snapshot;
+pub use stream::members_at;
 
 use super::engine::{Config, Engine, Event, Input, Output, QueryOptions, Refusal, StreamReply, Time};
 use super::wire::{Packet, StreamMessage, Wrapping};

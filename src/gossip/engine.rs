@@ -382,6 +382,12 @@ impl Engine {
         self.probes.awareness()
     }
 
+    /// Since when a member is suspected, and until when it may object.
+    pub fn suspicion_of(&self, name: &str) -> Option<(Time, Time)> {
+        let suspicion = self.suspicions.get(&self.members.id(name)?)?;
+        Some((suspicion.since, suspicion.deadline()))
+    }
+
     /// How many news wait to be told: about members, intents, events, queries.
     pub fn queued(&self) -> [usize; 4] {
         [self.news.len(), self.intents.len(), self.events.len(), self.queries.len()]

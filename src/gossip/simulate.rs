@@ -14,6 +14,6 @@ mod papers;
 #[cfg(test)]
 mod tests;
 
-pub use model::{Direction, Model, Outcome, Round, Stop};
-pub use network::{Happened, Links, Network, Totals, address_of, name_of};
+pub use model::{Direction, Known, Model, Outcome, Round, Stop};
+pub use network::{Fate, Happened, Links, Network, Sent, Totals, address_of, name_of};
 pub use papers::{DEMERS, Published};

@@ -1,4 +1,5 @@
-//! Where the instances of a service are: this machine's own list, a list, DNS, DNS SRV, Consul's HTTP API.
+//! Where the instances of a service are: this machine's own list, a list, DNS, DNS SRV, Consul's HTTP API,
+//! members of a Serf cluster.
 //!
 //! ```text
 //! RegistryUrl --open--> Registry --resolve--> [Instance] --> Balancer --pick--> who to call now
@@ -11,6 +12,7 @@ pub mod consul;
 pub mod definition;
 pub mod dns;
 pub mod engine;
+mod gossip;
 mod lease;
 mod local;
 mod server;
@@ -18,14 +20,16 @@ mod url;
 mod watch;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use balancer::Balancer;
 pub use consul::Consul;
 pub use dns::Dns;
+pub use gossip::Gossip;
 pub use lease::Lease;
 pub use local::{Listing, Local};
 pub use server::Server;
-pub use url::{ConsulUrl, DnsUrl, RegistryUrl, SrvUrl, UrlError};
+pub use url::{ConsulUrl, DnsUrl, GossipUrl, RegistryUrl, SrvUrl, UrlError};
 pub use watch::{Watch, follow};
 
 /// One running server that offers a service.
@@ -146,14 +150,16 @@ pub enum Registry {
     /// Address or SRV records.
     Dns(Dns),
     /// Consul's HTTP API, served by Consul or by `bandy rpc registry`.
-    Consul(Consul),
+    Consul(Arc<Consul>),
+    /// Members of a Serf cluster.
+    Gossip(Arc<Gossip>),
 }
 
 impl Registry {
     /// Prepares to ask; connects to nothing yet.
     ///
     /// # Errors
-    /// A registry that is not there yet, an unreadable token file or resolver configuration.
+    /// An unreadable token or key file or resolver configuration.
     pub fn open(url: &RegistryUrl, services_directory: &Path) -> Result<Self, Error> {
         Ok(match url {
             RegistryUrl::Local => Self::Local(Local::new(services_directory)),
@@ -162,13 +168,8 @@ impl Registry {
             ),
             RegistryUrl::Dns(url) => Self::Dns(Dns::addresses(url)?),
             RegistryUrl::Srv(url) => Self::Dns(Dns::services(url)?),
-            RegistryUrl::Consul(url) => Self::Consul(Consul::new(url)?),
-            RegistryUrl::Gossip => {
-                return Err(Error::Unsupported(
-                    "gossip:// as a registry comes with the gossip pillar; use consul://, srv:// or list:"
-                        .to_owned(),
-                ));
-            }
+            RegistryUrl::Consul(url) => Self::Consul(Arc::new(Consul::new(url)?)),
+            RegistryUrl::Gossip(url) => Self::Gossip(Arc::new(Gossip::new(url)?)),
         })
     }
 
@@ -184,6 +185,7 @@ impl Registry {
             Self::List(instances) => Ok(instances.clone()),
             Self::Dns(dns) => Ok(dns.resolve().await?.instances),
             Self::Consul(consul) => consul.resolve(service).await,
+            Self::Gossip(gossip) => gossip.resolve(service).await,
         }
     }
 }

@@ -10,7 +10,10 @@ use std::process::Command;
 const PICTURED: &str = "rpc-call";
 
 /// Name of the recording and the arguments that make it.
-const CASTS: [(&str, &[&str]); 9] = [
+const CASTS: [(&str, &[&str]); 12] = [
+    ("gossip-failure", &["gossip", "demo", "failure"]),
+    ("gossip-split", &["gossip", "demo", "split"]),
+    ("gossip-spread", &["gossip", "demo", "spread"]),
     ("log-partitions", &["log", "demo", "partitions"]),
     ("log-replay", &["log", "demo", "replay"]),
     ("mq-dead-letter", &["mq", "demo", "dead-letter"]),

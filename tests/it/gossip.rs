@@ -274,3 +274,100 @@ fn garbage_at_its_ports_does_not_take_a_node_down() {
     gossip(&home, "get alive").runs().prints("yes\n");
     gossip(&home, "ls -o %{node}").runs().prints("a\n");
 }
+
+#[test]
+fn some_are_told_and_what_happened_is_told_again() {
+    let home = Home::new();
+    let mut first = node(&home, "--name a --alone");
+    let mut second = node(&home, "--name b --tag role=web");
+    reads(&mut first, "join\tb");
+    reads(&mut second, "join\ta");
+    gossip(&home, "event only x --node b -e local:a").runs().exits(0).silently();
+    reads(&mut second, "query\tonly\tx");
+    gossip(&home, "event web --tag role=w.* -e local:a").runs().exits(0);
+    reads(&mut second, "query\tweb");
+    gossip(&home, "event one --to 1 -e local:a").runs().exits(0);
+    gossip(&home, "event all last -e local:a").runs().exits(0);
+    // It has not been told what was for the other one only.
+    let told = loop {
+        let line = first.line();
+        assert!(!line.contains("only") && !line.contains("web"), "{line}");
+        if line.starts_with("event\tall") {
+            break line;
+        }
+    };
+    assert_eq!(told, "event\tall\tlast");
+    gossip(&home, "event x --node nobody").runs().exits(5).complains("is called nobody");
+    gossip(&home, "event x --tag role=db").runs().exits(6);
+    gossip(&home, "event x --coalesce --to 1").runs().exits(2);
+
+    let again = gossip(&home, "watch --replay -n 2 -e local:a").runs().exits(0);
+    assert!(again.out().starts_with("join\tb\t127.0.0.1:"), "{}", again.out());
+    assert!(again.out().ends_with("event\tall\tlast\n"), "{}", again.out());
+    let ages = gossip(&home, "watch --replay --event event -n 1 --json -e local:a").runs().exits(0).object();
+    assert_eq!(ages["value"], "last");
+
+    let top = gossip(&home, "top --once -o plain -e local:a").runs().exits(0);
+    assert_eq!(top.out().lines().count(), 2, "{}", top.out());
+    gossip(&home, "top -n 2 -i 0.01s --json -e local:a").runs().shows("\"timestamp\":");
+}
+
+#[test]
+fn servers_register_with_a_cluster_and_are_followed() {
+    let home = Home::new();
+    let seed = node(&home, "--name a --alone");
+    let serve = |answer: &str| {
+        bandy("rpc serve -l 127.0.0.1:0")
+            .arg(format!("who=printf {answer}"))
+            .arg("--register")
+            .arg(&seed.url)
+            .home(&home)
+    };
+    let one = serve("one").starts();
+    let two = serve("two").starts();
+    let call = |words: &str| bandy("rpc call").arg("-e").arg(&seed.url).home(&home).arg(words);
+    let both = || {
+        let answers: Vec<String> =
+            (0..4).map(|_| call("bandy.Functions/who").runs().exits(0).out()).collect();
+        ["one\n", "two\n"].iter().all(|wanted| answers.iter().any(|answer| answer == *wanted))
+    };
+    until("both are called", both);
+    gossip(&home, "ls --json").runs().shows("\"rpc-services\":\"bandy.Functions\"");
+    one.signal(Signal::KILL);
+    drop(one);
+    // Whoever is not there is not waited for, even before the others say that it has failed.
+    for _ in 0..4 {
+        call("bandy.Functions/who").runs().exits(0).prints("two\n");
+    }
+    call("nobody.Service/method").runs().exits(5).complains("no healthy instance of nobody.Service");
+    two.signal(Signal::TERM);
+    two.ends().exits(0);
+    until("it has left", || call("bandy.Functions/who").runs().code() == 5);
+}
+
+#[test]
+fn a_command_gets_a_cluster_of_several_nodes() {
+    let home = Home::new();
+    bandy("with gossip=3 -- sh -c")
+        .arg("$BANDY gossip wait --members 3 --timeout 30s && $BANDY gossip ls -o %{node}")
+        .home(&home)
+        .env("BANDY", env!("CARGO_BIN_EXE_bandy"))
+        .runs()
+        .exits(0)
+        .prints("n1\nn2\nn3\n");
+    bandy("with gossip=0 -- true").home(&home).runs().exits(125).complains("gossip=N starts 1 to 100 nodes");
+}
+
+#[test]
+fn a_simulation_breaks_what_it_is_told_to_break() {
+    let rows =
+        bandy("gossip simulate --engine --nodes 30 --crash 2@1s --join 1@2s --json").runs().exits(0).out();
+    let last: serde_json::Value = serde_json::from_str(rows.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["informed"], &last["disagree"]), (&29.into(), &0.into()), "{last}");
+    assert!(last["failed"].as_u64() >= Some(2 * 27), "{last}");
+    let again = bandy("gossip simulate --engine --nodes 30 --crash 2@1s --join 1@2s --json").runs();
+    assert_eq!(again.out(), rows, "one seed has one outcome");
+    bandy("gossip simulate --crash 2@1s").runs().exits(2);
+    bandy("gossip simulate --engine --crash two@1s").runs().exits(2).complains("expected 3@2s");
+    bandy("gossip simulate --nodes 10k --live").runs().exits(0).shows("informed=10000/10000");
+}

@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "gossip",
         &["exec", "transport", "storage", "metrics", "bench", "backoff", "shutdown", "units", "secret"],
     ),
-    ("rpc", &["transport", "exec", "bench", "metrics", "shutdown", "spelling", "units", "secret"]),
+    ("rpc", &["gossip", "transport", "exec", "bench", "metrics", "shutdown", "spelling", "units", "secret"]),
     ("mq", &["transport", "storage", "bench", "backoff", "shutdown", "units", "secret"]),
     (
         "log",

@@ -86,4 +86,7 @@ pub(super) const DEMOS: &[Demo] = &[
     demo("bandy mq demo dead-letter", "a message that no worker can do: tried again, then put aside"),
     demo("bandy log demo partitions", "keys choose partitions, readers of a group share them, lag melts"),
     demo("bandy log demo replay", "a log is no queue: others read it again, and one goes back"),
+    demo("bandy gossip demo spread", "one node knows something; a few rounds later all do"),
+    demo("bandy gossip demo failure", "a silent node is suspected and objects; a dead one does not"),
+    demo("bandy gossip demo split", "the network falls apart, and both sides agree again"),
 ];

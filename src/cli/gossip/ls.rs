@@ -50,6 +50,8 @@ struct Row {
     tags: Value,
     rtt_ms: Option<f64>,
     age_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<i64>,
 }
 
 /// Columns; what has no value is empty.
@@ -81,12 +83,16 @@ fn tags(tags: &Value) -> String {
 }
 
 fn age(age: &Value) -> String {
-    let Some(seconds) = age.as_u64().map(|ms| ms / 1000) else { return String::new() };
-    match seconds {
-        0..=119 => format!("{seconds} s"),
-        120..=7199 => format!("{} min", seconds / 60),
-        7200..=172_799 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
+    age.as_u64().map_or_else(String::new, age_text)
+}
+
+/// So many milliseconds, as people say it.
+pub fn age_text(ms: u64) -> String {
+    match ms / 1000 {
+        seconds @ 0..=119 => format!("{seconds} s"),
+        seconds @ 120..=7199 => format!("{} min", seconds / 60),
+        seconds @ 7200..=172_799 => format!("{} h", seconds / 3600),
+        seconds => format!("{} d", seconds / 86_400),
     }
 }
 
@@ -115,21 +121,31 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
             return Err(Failure::new(Exit::Nothing, format!("no member{of} matches")).into());
         }
         rows.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut list = app.printer.list(&COLUMNS);
-        for row in &rows {
-            list.row(&Row {
-                node: row.name.clone(),
-                addr: row.address.map(|address| address.to_string()),
-                status: status(row).to_owned(),
-                inc: row.incarnation,
-                tags: envelope::tags(row),
-                rtt_ms: row.rtt_us.map(|rtt| rtt as f64 / 1000.0),
-                age_ms: row.age_ms,
-            })?;
-        }
-        list.finish()?;
+        print(app, &rows.iter().collect::<Vec<_>>(), None)?;
         Ok(Exit::Done)
     })
+}
+
+/// Writes members as a list; at a time, if there are several lists.
+///
+/// # Errors
+/// Output that cannot be written.
+pub fn print(app: &App, rows: &[&MemberRow], timestamp: Option<i64>) -> anyhow::Result<()> {
+    let mut list = app.printer.list(&COLUMNS);
+    for row in rows {
+        list.row(&Row {
+            node: row.name.clone(),
+            addr: row.address.map(|address| address.to_string()),
+            status: status(row).to_owned(),
+            inc: row.incarnation,
+            tags: envelope::tags(row),
+            rtt_ms: row.rtt_us.map(|rtt| rtt as f64 / 1000.0),
+            age_ms: row.age_ms,
+            timestamp,
+        })?;
+    }
+    list.finish()?;
+    Ok(())
 }
 
 /// Members, of these tags if there are any.

@@ -1,24 +1,25 @@
 //! `bandy gossip simulate`: how fast news spread, and what it costs, in virtual time.
 
-use std::time::Duration;
+mod engine;
+mod faults;
+mod live;
+mod paper;
 
-use bytes::Bytes;
 use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
-use crate::gossip::engine::{Event, Input};
-use crate::gossip::simulate::{DEMERS, Direction, Happened, Links, Model, Network, Stop};
+use crate::cli::stage::StageArgs;
+use crate::gossip::simulate::{Direction, Model, Stop};
 use crate::output::Column;
 use crate::units::{parse_count, parse_percent};
+use faults::{Cut, Several, parse_cut, parse_some};
 
 /// Most nodes that the engine itself is run for.
 const ENGINES_MAX: u64 = 10_000;
 /// Most nodes of the model.
 const NODES_MAX: u64 = 100_000_000;
-/// Rounds of the engine without anything new after which it has ended.
-const CALM_ROUNDS: u32 = 25;
 
 /// Arguments of `gossip simulate`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +30,9 @@ Examples:
   bandy gossip simulate --fanout 3 --loss 25%
   bandy gossip simulate --stop feedback -k 2             told until two in a row knew: some never hear of it
   bandy gossip simulate --engine --nodes 500 --loss 10%  the engine of real nodes: an event, and what it costs
+  bandy gossip simulate --engine --crash 3@1s            three nodes die: when do all others know?
+  bandy gossip simulate --engine --cut 50%@1s..30s       half of them cannot be reached for a while
+  bandy gossip simulate --nodes 10k --live               the same as a picture
   bandy gossip simulate --paper demers                   the published tables beside ours
   bandy gossip simulate --nodes 100k --json | jq .informed
 
@@ -60,9 +64,6 @@ pub struct Args {
     /// Most rounds
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub rounds: u32,
-    /// What decides everything that is left to chance
-    #[arg(long, value_name = "N", default_value_t = 7)]
-    pub seed: u64,
     /// Run the engine of real nodes instead of the model: up to 10,000
     #[arg(long, conflicts_with = "paper")]
     pub engine: bool,
@@ -72,6 +73,26 @@ pub struct Args {
     /// Runs that the tables are the mean of
     #[arg(long, value_name = "N", default_value = "200", value_parser = parse_count)]
     pub runs: u64,
+    /// So many nodes crash at a time, as in 3@2s
+    #[arg(long, value_name = "N@TIME", value_parser = parse_some, requires = "engine")]
+    pub crash: Vec<Several>,
+    /// So many nodes join at a time
+    #[arg(long, value_name = "N@TIME", value_parser = parse_some, requires = "engine")]
+    pub join: Vec<Several>,
+    /// A share of the nodes is cut off from the rest for a while, as in 50%@2s..30s
+    #[arg(long, value_name = "SHARE@TIME..TIME", value_parser = parse_cut, requires = "engine")]
+    pub cut: Vec<Cut>,
+    /// The share of messages that comes twice
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_percent, requires = "engine")]
+    pub duplicates: f64,
+    /// The longest way of a message; some are as short as nothing, so they overtake each other
+    #[arg(long, value_name = "DURATION", default_value = "2ms", value_parser = crate::units::parse_duration, requires = "engine")]
+    pub delay: std::time::Duration,
+    /// Draw it on the terminal
+    #[arg(long, conflicts_with = "paper")]
+    pub live: bool,
+    #[command(flatten)]
+    pub stage: StageArgs,
 }
 
 /// Who calls whom.
@@ -89,7 +110,7 @@ pub enum Mode {
 struct Row {
     round: u32,
     informed: u32,
-    active: Option<u32>,
+    active: u32,
     messages: u64,
     lost: u64,
 }
@@ -108,7 +129,7 @@ const COLUMNS: [Column; 5] = [
 /// Too many nodes, and output that cannot be written.
 pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     if args.paper.is_some() {
-        return paper(args, app);
+        return paper::run(args, app);
     }
     let max = if args.engine { ENGINES_MAX } else { NODES_MAX };
     if args.nodes == 0 || args.nodes > max {
@@ -120,30 +141,40 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         }
         .into());
     }
-    if args.engine { engine(args, app) } else { model(args, app) }
+    if args.live || args.stage.inline || args.stage.cast.is_some() {
+        return live::run(args, app);
+    }
+    if args.engine { engine::run(args, app) } else { model(args, app) }
+}
+
+impl Args {
+    fn model(&self) -> anyhow::Result<Model> {
+        let stop = match self.stop.as_str() {
+            "never" => Stop::Never,
+            rule => Stop::After { feedback: rule == "feedback", coin: self.coin, k: self.k },
+        };
+        let direction = match self.mode {
+            Mode::Push => Direction::Push,
+            Mode::Pull => Direction::Pull,
+            Mode::PushPull => Direction::PushPull,
+        };
+        let nodes = u32::try_from(self.nodes)?;
+        let fanout = self.fanout.unwrap_or(1);
+        Ok(Model { nodes, fanout, direction, loss: self.loss, stop, rounds_max: self.rounds })
+    }
 }
 
 fn model(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let stop = match args.stop.as_str() {
-        "never" => Stop::Never,
-        rule => Stop::After { feedback: rule == "feedback", coin: args.coin, k: args.k },
-    };
-    let direction = match args.mode {
-        Mode::Push => Direction::Push,
-        Mode::Pull => Direction::Pull,
-        Mode::PushPull => Direction::PushPull,
-    };
-    let nodes = u32::try_from(args.nodes)?;
-    let fanout = args.fanout.unwrap_or(1);
-    let model = Model { nodes, fanout, direction, loss: args.loss, stop, rounds_max: args.rounds };
+    let model = args.model()?;
+    let nodes = model.nodes;
     let mut list = app.printer.list(&COLUMNS);
     let mut written = Ok(());
-    let outcome = model.run(args.seed, |round| {
+    let outcome = model.run(args.stage.seed, |round, _| {
         if written.is_ok() {
             written = list.row(&Row {
                 round: round.round,
                 informed: round.informed,
-                active: Some(round.active),
+                active: round.active,
                 messages: round.messages,
                 lost: round.lost,
             });
@@ -158,96 +189,5 @@ fn model(args: &Args, app: &App) -> anyhow::Result<Exit> {
         outcome.traffic,
         nodes - outcome.last.informed
     ));
-    Ok(Exit::Done)
-}
-
-/// One event among engines that all know each other; a round is a gossip interval.
-fn engine(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let links = Links { loss: args.loss, ..Links::default() };
-    let mut network = Network::new(args.seed, links);
-    let nodes = usize::try_from(args.nodes)?;
-    let fanout = args.fanout;
-    network.add_cluster(nodes, |config| {
-        config.push_pull = false;
-        config.coordinates = false;
-        if let Some(fanout) = fanout {
-            config.gossip_nodes = fanout as usize;
-        }
-    });
-    network.input(0, Input::Event { name: "news".into(), payload: Bytes::new(), coalesce: false });
-    let mut list = app.printer.list(&COLUMNS);
-    let (mut informed, mut suspects, mut calm) = (0u32, 0u64, 0);
-    let interval = Duration::from_millis(200);
-    for round in 0..=args.rounds {
-        let before = informed;
-        for Happened { event, .. } in network.happened() {
-            match event {
-                Event::User { .. } => informed += 1,
-                Event::Member { .. } => suspects += 1,
-                _ => {}
-            }
-        }
-        let totals = network.totals();
-        list.row(&Row { round, informed, active: None, messages: totals.packets, lost: totals.lost })?;
-        calm = if informed == before { calm + 1 } else { 0 };
-        if informed as usize == nodes || calm > CALM_ROUNDS {
-            break;
-        }
-        network.run(interval);
-    }
-    list.finish()?;
-    let totals = network.totals();
-    app.printer.status(&format!(
-        "{informed} of {nodes} know after {:.1} s; {} inputs handled; {suspects} suspicions and changes of members",
-        (network.now() - crate::gossip::engine::Time::default()).as_secs_f64(),
-        totals.inputs
-    ));
-    Ok(Exit::Done)
-}
-
-#[derive(Serialize)]
-struct PaperRow {
-    table: u32,
-    of: &'static str,
-    k: u32,
-    residue_paper: f64,
-    residue: f64,
-    traffic_paper: f64,
-    traffic: f64,
-    last_paper: f64,
-    last: f64,
-}
-
-fn paper(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let columns = [
-        Column::right("table"),
-        Column::left("of"),
-        Column::right("k"),
-        Column::right("residue_paper"),
-        Column::right("residue"),
-        Column::right("traffic_paper"),
-        Column::right("traffic"),
-        Column::right("last_paper"),
-        Column::right("last"),
-    ];
-    let round = |value: f64, digits: i32| (value * 10f64.powi(digits)).round() / 10f64.powi(digits);
-    let runs = u32::try_from(args.runs)?;
-    let mut list = app.printer.list(&columns);
-    for published in DEMERS {
-        let ours = published.ours(runs, args.seed);
-        list.row(&PaperRow {
-            table: published.table,
-            of: published.title(),
-            k: published.k,
-            residue_paper: published.residue,
-            residue: round(ours.residue, 6),
-            traffic_paper: published.traffic,
-            traffic: round(ours.traffic, 3),
-            last_paper: published.last_delay,
-            last: round(ours.last_delay, 2),
-        })?;
-    }
-    list.finish()?;
-    app.printer.status(&format!("Demers et al. 1987, 1,000 nodes; ours are means of {runs} runs"));
     Ok(Exit::Done)
 }

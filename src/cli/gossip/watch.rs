@@ -23,6 +23,7 @@ use crate::units::{parse_count, parse_duration};
 Examples:
   bandy gossip watch                           all that happens, until Ctrl-C
   bandy gossip watch --event failed --event leave
+  bandy gossip watch --replay --idle 200ms     what happened lately, and no more
   bandy gossip watch --event event:deploy -- ./deploy.sh     payload on stdin, SERF_* and BANDY_* variables
   bandy gossip watch --json | jq -c 'select(.event == \"member-failed\") | .key'
 
@@ -34,6 +35,9 @@ pub struct Args {
     /// Only these: join leave failed update reap suspect alive event query data, event:NAME, query:NAME (repeatable)
     #[arg(long, value_name = "KIND", value_parser = kind, help_heading = "What")]
     pub event: Vec<String>,
+    /// Tell again first what happened lately
+    #[arg(long, help_heading = "What")]
+    pub replay: bool,
     /// Stop after N
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_count, help_heading = "What")]
     pub count: Option<u64>,
@@ -74,7 +78,10 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 async fn watch(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let mut node = Node::open(&args.connect, app, "watch").await?;
     let handler = handler(args, app, &mut node).await?;
-    let kinds = if args.event.is_empty() { "*,bandy".to_owned() } else { args.event.join(",") };
+    let mut kinds = if args.event.is_empty() { "*,bandy".to_owned() } else { args.event.join(",") };
+    if args.replay {
+        kinds += ",replay";
+    }
     let stream = node.client.start(&Request::Stream { kinds }).await.map_err(|error| node.failure(&error))?;
     app.printer.status(&format!("watching {}; Ctrl-C ends", node.url));
     let until = args.duration.map(|duration| Instant::now() + duration);
@@ -93,7 +100,11 @@ async fn watch(args: &Args, app: &App) -> anyhow::Result<Exit> {
         let record = next.map_err(|error| node.failure(&error))?;
         seen += 1;
         match &handler {
-            None => envelope::write(app, &record, jiff::Timestamp::now().as_millisecond())?,
+            None => {
+                let now = jiff::Timestamp::now().as_millisecond();
+                let happened = now.saturating_sub_unsigned(record.age_ms);
+                envelope::write(app, &record, happened)?;
+            }
             Some(handler) => {
                 // In order: one event's command ends before the next one's begins.
                 let answer = handler.run(&record).await.map_err(|error| cannot_run(handler, &error))?;

@@ -1,4 +1,4 @@
-//! What happened in a scene, for the lower part of its picture.
+//! What has happened, as lines under a scene's picture.
 
 use std::collections::VecDeque;
 
@@ -13,19 +13,27 @@ use super::theme::Theme;
 /// More of what happened than fits any screen is not kept.
 const LINES_MAX: usize = 60;
 
-/// What happened, the newest last.
+/// The latest lines.
 #[derive(Debug, Default)]
 pub struct Chronicle(VecDeque<String>);
 
 impl Chronicle {
-    /// Remembers notes.
+    /// Adds what was noted.
     pub fn add(&mut self, notes: &[Note]) {
-        self.0.extend(notes.iter().map(|note| note.text.clone()));
-        let over = self.0.len().saturating_sub(LINES_MAX);
-        self.0.drain(..over);
+        for note in notes {
+            self.push(note.text.clone());
+        }
     }
 
-    /// The newest at the bottom.
+    /// Adds a line.
+    pub fn push(&mut self, line: String) {
+        if self.0.len() == LINES_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(line);
+    }
+
+    /// Draws as many as there is room for, the newest at the bottom.
     pub fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let rows = usize::from(area.height);
         let skip = self.0.len().saturating_sub(rows);

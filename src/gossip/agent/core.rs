@@ -1,6 +1,6 @@
 //! The engine, and those who wait for something of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -18,6 +18,8 @@ use crate::gossip::wire::{
 
 /// Answers that wait for whoever asked.
 const ANSWERS_MAX: usize = 4096;
+/// Most of what happened lately that is remembered.
+const HISTORY_MAX: usize = 256;
 /// Shorter datagrams do not become shorter by compression.
 const COMPRESS_FROM: usize = 2;
 
@@ -56,6 +58,8 @@ pub struct Core {
     engine: Engine,
     now: Time,
     events: broadcast::Sender<Arc<Event>>,
+    /// What happened lately, to be told again.
+    history: VecDeque<(Time, Arc<Event>)>,
     wrapping: Arc<RwLock<Wrapping>>,
     key_file: Option<KeyFile>,
     outputs: Vec<Output>,
@@ -83,6 +87,7 @@ impl Core {
             engine,
             now: Time::default(),
             events,
+            history: VecDeque::new(),
             wrapping,
             key_file,
             outputs: Vec::new(),
@@ -98,6 +103,12 @@ impl Core {
             left: false,
             displaced: false,
         }
+    }
+
+    /// What happened lately with how long ago it was, and what happens from now on.
+    pub(super) fn watch_again(&self) -> (Vec<(Duration, Arc<Event>)>, broadcast::Receiver<Arc<Event>>) {
+        let lately = self.history.iter().map(|(at, event)| (self.now - *at, event.clone())).collect();
+        (lately, self.events.subscribe())
     }
 
     /// The engine.
@@ -212,7 +223,14 @@ impl Core {
             }
             Event::Member { .. } | Event::User { .. } | Event::Query { .. } | Event::Data(_) => {}
         }
-        let _ = self.events.send(Arc::new(event));
+        let event = Arc::new(event);
+        if matches!(*event, Event::Member { .. } | Event::User { .. } | Event::Data(_)) {
+            if self.history.len() == HISTORY_MAX {
+                self.history.pop_front();
+            }
+            self.history.push_back((self.now, event.clone()));
+        }
+        let _ = self.events.send(event);
     }
 
     fn answer(&mut self, query: QueryId, answer: Answer) {

@@ -16,7 +16,7 @@ pub use records::{Kinds, record, word};
 
 use super::Agent;
 use crate::gossip::engine::QueryId;
-use crate::gossip::wire::ipc::{REQUEST_BYTES_MAX, Request, write_header};
+use crate::gossip::wire::ipc::{REQUEST_BYTES_MAX, Request, StreamRecord, write_header};
 use crate::gossip::wire::msgpack::{Fault, Reader};
 use crate::shutdown::Shutdown;
 use crate::transport::Stream;
@@ -184,13 +184,26 @@ impl Session {
         }
         let kinds = Kinds::parse(kinds);
         // From now on: what happens while the answer is on its way is told as well.
-        let mut events = self.agent.watch();
+        let (lately, mut events) = match kinds.replay() {
+            false => (Vec::new(), self.agent.watch()),
+            true => match self.agent.with(|core| core.watch_again()).await {
+                Ok(both) => both,
+                Err(ended) => return self.reply(sequence, &ended.to_string(), b"").await,
+            },
+        };
         self.reply(sequence, "", b"").await;
         let (stop, mut stopped) = watch::channel(false);
         self.streams.insert(sequence, stop);
         let (replies, agent) = (self.replies.clone(), self.agent.clone());
         let (queries, count) = (self.queries.clone(), self.query_count.clone());
         self.shutdown.spawn(async move {
+            for (age, event) in lately {
+                let Some(mut record) = records::record(&event, &kinds) else { continue };
+                record.age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                if replies.send(told(sequence, &record)).await.is_err() {
+                    return;
+                }
+            }
             loop {
                 let event = tokio::select! {
                     biased;
@@ -216,10 +229,7 @@ impl Session {
                     }
                     queries.insert(record.id, *query);
                 }
-                let mut reply = Vec::new();
-                write_header(&mut reply, sequence, "");
-                record.write(&mut reply);
-                if replies.send(reply).await.is_err() {
+                if replies.send(told(sequence, &record)).await.is_err() {
                     return;
                 }
             }
@@ -246,4 +256,12 @@ impl Session {
             }
         });
     }
+}
+
+/// A record of a stream as it is written.
+fn told(sequence: u64, record: &StreamRecord) -> Vec<u8> {
+    let mut reply = Vec::new();
+    write_header(&mut reply, sequence, "");
+    record.write(&mut reply);
+    reply
 }

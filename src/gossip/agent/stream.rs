@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{Agent, Command, StreamReply};
-use crate::gossip::wire::{StreamDecoder, StreamMessage, Wrapping};
+use crate::gossip::wire::{Node, PushPull, StreamDecoder, StreamMessage, Wrapping};
 use crate::transport::{Address, ConnectOptions, Stream};
 
 /// How long a stream may take. memberlist, TCPTimeout.
@@ -74,6 +74,19 @@ pub(super) async fn exchange(
         Ok(Ok(reply)) => reply,
         Ok(Err(why)) => StreamReply::Failed(why),
         Err(_) => StreamReply::Failed(format!("no answer within {STREAM_TIMEOUT:?}")),
+    }
+}
+
+/// All members that a node knows, asked for as nodes ask each other: the one who asks says nothing of itself.
+///
+/// # Errors
+/// It is not there, or does not answer so.
+pub async fn members_at(node: SocketAddr, wrapping: &Wrapping) -> Result<Vec<Node>, String> {
+    let ask = StreamMessage::PushPull(PushPull { join: false, nodes: Vec::new(), serf: None });
+    match exchange(node, &ask, true, wrapping).await {
+        StreamReply::Message(StreamMessage::PushPull(state)) => Ok(state.nodes),
+        StreamReply::Message(StreamMessage::Error(why)) | StreamReply::Failed(why) => Err(why),
+        StreamReply::Message(_) | StreamReply::Sent => Err("it answers something else".to_owned()),
     }
 }
 

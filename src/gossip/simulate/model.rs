@@ -102,6 +102,30 @@ impl Bits {
     }
 }
 
+/// Who knows, after a round.
+#[derive(Clone, Copy)]
+pub struct Known<'a>(&'a Bits);
+
+impl Known<'_> {
+    /// Whether a node does.
+    pub fn has(&self, node: u32) -> bool {
+        self.0.has(node)
+    }
+
+    /// How many of the nodes of a range do.
+    pub fn count(&self, nodes: core::ops::Range<u32>) -> u32 {
+        let (mut node, mut count) = (nodes.start, 0);
+        while node < nodes.end {
+            let next = (node / 64 + 1) * 64;
+            let word = self.0.0[(node / 64) as usize] >> (node % 64);
+            let taken = next.min(nodes.end) - node;
+            count += (word & (u64::MAX >> (64 - taken))).count_ones();
+            node += taken;
+        }
+        count
+    }
+}
+
 struct State<'a> {
     model: &'a Model,
     rng: fastrand::Rng,
@@ -119,7 +143,7 @@ struct State<'a> {
 
 impl Model {
     /// Runs until nothing changes any more; `observe` sees the state after each round.
-    pub fn run(&self, seed: u64, mut observe: impl FnMut(&Round)) -> Outcome {
+    pub fn run(&self, seed: u64, mut observe: impl FnMut(&Round, Known<'_>)) -> Outcome {
         let counted = !matches!(self.stop, Stop::Never);
         let pulled = self.direction != Direction::Push && counted;
         let mut state = State {
@@ -136,7 +160,7 @@ impl Model {
         };
         state.known.add(0);
         state.is_active.add(0);
-        observe(&state.now);
+        observe(&state.now, Known(&state.known));
         let (mut delays, mut last_delay) = (0u64, 0);
         while state.now.round < self.rounds_max && !state.active.is_empty() && self.nodes > 1 {
             if !counted && state.now.informed == self.nodes {
@@ -147,7 +171,7 @@ impl Model {
             if heard > 0 {
                 last_delay = state.now.round;
             }
-            observe(&state.now);
+            observe(&state.now, Known(&state.known));
         }
         let last = state.now;
         Outcome {

@@ -90,6 +90,32 @@ pub struct Happened {
     pub event: Event,
 }
 
+/// What became of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is on its way.
+    Arrives,
+    /// The link lost it.
+    Lost,
+    /// Nobody takes it: crashed, stopped, or on another side.
+    Nobody,
+}
+
+/// A datagram that was sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sent {
+    /// When.
+    pub at: Time,
+    /// By which node.
+    pub from: usize,
+    /// To which node.
+    pub to: usize,
+    /// What is in it.
+    pub messages: Vec<Message>,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
 #[derive(Debug)]
 struct Node {
     engine: Option<Engine>,
@@ -127,6 +153,8 @@ pub struct Network {
     stream_count: u64,
     totals: Totals,
     happened: Vec<Happened>,
+    /// Datagrams since they were asked for, if anybody wants them.
+    sent: Option<Vec<Sent>>,
     outputs: Vec<Output>,
 }
 
@@ -146,6 +174,7 @@ impl Network {
             stream_count: 0,
             totals: Totals::default(),
             happened: Vec::new(),
+            sent: None,
             outputs: Vec::new(),
         }
     }
@@ -163,6 +192,11 @@ impl Network {
     /// Changes what links do.
     pub fn links(&mut self) -> &mut Links {
         &mut self.links
+    }
+
+    /// The share of datagrams that is lost.
+    pub fn loss(&self) -> f64 {
+        self.links.loss
     }
 
     /// Adds a node. It knows only itself.
@@ -256,6 +290,16 @@ impl Network {
         std::mem::take(&mut self.happened)
     }
 
+    /// What was sent since this was asked last; from the first time that it is asked.
+    pub fn sent(&mut self) -> Vec<Sent> {
+        self.sent.replace(Vec::new()).unwrap_or_default()
+    }
+
+    /// Whether a node is there and goes on.
+    pub fn is_running(&self, node: usize) -> bool {
+        self.nodes[node].engine.is_some() && self.nodes[node].paused.is_none()
+    }
+
     /// Gives a node an input now.
     pub fn input(&mut self, node: usize, input: Input) {
         let slot = &mut self.nodes[node];
@@ -326,8 +370,19 @@ impl Network {
 
     fn send(&mut self, node: usize, to: SocketAddr, messages: Vec<Message>, checksum: bool) {
         self.totals.packets += 1;
-        let Some(to) = self.reach(node, to) else { return };
-        if self.rng.f64() < self.links.loss {
+        let target = node_at(to).filter(|to| *to < self.nodes.len());
+        let reached = self.reach(node, to);
+        let lost = reached.is_some() && self.rng.f64() < self.links.loss;
+        if let (Some(sent), Some(to)) = (&mut self.sent, target) {
+            let fate = match (lost, reached) {
+                (true, _) => Fate::Lost,
+                (false, Some(to)) if self.nodes[to].paused.is_none() => Fate::Arrives,
+                (false, _) => Fate::Nobody,
+            };
+            sent.push(Sent { at: self.now, from: node, to, messages: messages.clone(), fate });
+        }
+        let Some(to) = reached else { return };
+        if lost {
             self.totals.lost += 1;
             return;
         }

@@ -64,7 +64,7 @@ impl Published {
         let model = self.model();
         let (mut residue, mut traffic, mut last_delay) = (0.0, 0.0, 0.0);
         for run in 0..runs.max(1) {
-            let outcome = model.run(seed.wrapping_add(u64::from(run)), |_| {});
+            let outcome = model.run(seed.wrapping_add(u64::from(run)), |_, _| {});
             residue += outcome.residue;
             traffic += outcome.traffic;
             last_delay += f64::from(outcome.last_delay);

@@ -411,7 +411,7 @@ fn nothing_is_told_to_those_who_do_not_understand_it() {
 /// Mean rounds until all know.
 fn rounds(nodes: u32, direction: Direction, fanout: u32, loss: f64, runs: u32) -> f64 {
     let model = Model { nodes, fanout, direction, loss, stop: Stop::Never, rounds_max: 1000 };
-    let sum: u32 = (0..runs).map(|seed| model.run(u64::from(seed), |_| {}).last.round).sum();
+    let sum: u32 = (0..runs).map(|seed| model.run(u64::from(seed), |_, _| {}).last.round).sum();
     f64::from(sum) / f64::from(runs)
 }
 
@@ -452,6 +452,42 @@ fn rounds_until_all_know_grow_with_the_logarithm() {
         assert!(
             (ours - expected).abs() < 0.07 * expected,
             "{nodes} {direction:?} {fanout}: {ours}, not {expected}"
+        );
+    }
+}
+
+/// The model has rounds; nodes tell in intervals of their own, and news also ride on pings. So they are compared by how
+/// long it takes, not by who is told when.
+#[test]
+fn the_model_foretells_the_engine_at_a_thousand_nodes() {
+    const NODES: usize = 1000;
+    for (fanout, loss) in [(3, 0.0), (3, 0.25), (2, 0.0)] {
+        let mut engine = 0.0;
+        let runs = 3;
+        for seed in 0..runs {
+            let mut network = Network::new(seed, Links { loss, ..Links::default() });
+            network.add_cluster(NODES, |config| {
+                config.gossip_nodes = fanout as usize;
+                config.probe_interval = 1000 * SECOND;
+                config.push_pull = false;
+                config.coordinates = false;
+            });
+            network.input(0, Input::Event { name: "news".into(), payload: Bytes::new(), coalesce: false });
+            let mut informed = 0;
+            let mut took = 0.0;
+            while informed < NODES && took < 50.0 {
+                network.run(SECOND / 50);
+                took += 0.1;
+                informed +=
+                    network.happened().iter().filter(|h| matches!(h.event, Event::User { .. })).count();
+            }
+            assert_eq!(informed, NODES, "fanout {fanout}, loss {loss}, seed {seed}");
+            engine += took / runs as f64;
+        }
+        let model = rounds(NODES as u32, Direction::Push, fanout, loss, 50);
+        assert!(
+            (engine - model).abs() <= 0.15 * model,
+            "fanout {fanout}, loss {loss}: {engine}, {model} in the model"
         );
     }
 }

@@ -8,8 +8,8 @@ use tracing::{info, warn};
 
 use super::consul::Renewal;
 use super::local::Listing;
-use super::{Consul, Error, Registration, Registry};
-use crate::shutdown::Shutdown;
+use super::{Consul, Error, Gossip, Registration, Registry};
+use crate::shutdown::{Phase, Shutdown};
 
 /// A server that is registered. Dropping it deregisters, and so does the shutdown it was made with.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Registry {
     /// # Errors
     /// The registry cannot be written, or the first registration failed. Later failures are logged
     /// and tried again.
-    pub async fn register(self, registration: Registration, shutdown: &Shutdown) -> Result<Lease, Error> {
+    pub async fn register(&self, registration: Registration, shutdown: &Shutdown) -> Result<Lease, Error> {
         let (sender, receiver) = watch::channel(registration.clone());
         match self {
             Self::Local(local) => {
@@ -44,11 +44,15 @@ impl Registry {
             }
             Self::Consul(consul) => {
                 let id = consul.register(&registration).await?;
-                shutdown.spawn(keep_entry(Arc::new(consul), id, receiver, shutdown.clone()));
+                shutdown.spawn(keep_entry(consul.clone(), id, receiver, shutdown.clone()));
+            }
+            Self::Gossip(gossip) => {
+                gossip.announce(&registration, shutdown).await?;
+                shutdown.spawn(keep_announced(gossip.clone(), receiver, shutdown.clone()));
             }
             Self::List(_) | Self::Dns(_) => {
                 return Err(Error::Unsupported(
-                    "a list or DNS cannot be registered with; use consul:// or local:".to_owned(),
+                    "a list or DNS cannot be registered with; use consul://, gossip:// or local:".to_owned(),
                 ));
             }
         }
@@ -119,6 +123,20 @@ async fn keep_entry(
     }
     if let Err(error) = consul.deregister(&id).await {
         warn!("{error}; the entry {id} lapses by itself");
+    }
+}
+
+/// A node tells nothing of a server but where it is and the names of its services: those do not change under a lease.
+async fn keep_announced(
+    gossip: Arc<Gossip>,
+    mut registration: watch::Receiver<Registration>,
+    shutdown: Shutdown,
+) {
+    let service = registration.borrow().service.clone();
+    while let Turn::Changed = turn(&mut registration, &shutdown, None).await {}
+    // A server that stops leaves the cluster: that is more than taking a service back.
+    if shutdown.phase() == Phase::Running {
+        gossip.withdraw(&service).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a registry is written: `consul://HOST:8500/SERVICE`, `srv://NAME`, `dns:///NAME:PORT`, `list:…`, `local:`.
+//! How a registry is written: `consul://HOST:8500/SERVICE`, `gossip://HOST/SERVICE`, `srv://NAME`, `dns:///NAME:PORT`, `list:…`, `local:`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -65,6 +65,19 @@ pub struct SrvUrl {
     pub scheme: String,
 }
 
+/// A Serf cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GossipUrl {
+    /// Nodes of it: `HOST:PORT`, the port where nodes talk to each other.
+    pub seeds: Vec<String>,
+    /// The service, if the URL names it.
+    pub service: Option<String>,
+    /// The cluster's name, memberlist's label.
+    pub cluster: String,
+    /// A file with the keys that encrypt it.
+    pub key_file: Option<PathBuf>,
+}
+
 /// A registry as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryUrl {
@@ -78,8 +91,8 @@ pub enum RegistryUrl {
     Srv(SrvUrl),
     /// `consul://HOST:8500/SERVICE?tag=…`.
     Consul(ConsulUrl),
-    /// `gossip://…`, to come.
-    Gossip,
+    /// `gossip://HOST:7946,HOST/SERVICE?cluster=NAME`.
+    Gossip(GossipUrl),
 }
 
 const SCHEMES: [&str; 9] = ["local", "list", "ipv4", "ipv6", "dns", "srv", "consul", "consuls", "gossip"];
@@ -87,6 +100,7 @@ const GRPC_PORT: u16 = 50051;
 const CONSUL_PORT: u16 = 8500;
 const CONSUL_TLS_PORT: u16 = 8501;
 const DNS_PORT: u16 = 53;
+const GOSSIP_PORT: u16 = 7946;
 const TTL_MIN: Duration = Duration::from_secs(1);
 const TTL_MAX: Duration = Duration::from_secs(3600);
 
@@ -108,7 +122,7 @@ impl std::str::FromStr for RegistryUrl {
         let query = Query::parse(query).map_err(fail)?;
         match scheme {
             "local" => Ok(Self::Local),
-            "gossip" => Ok(Self::Gossip),
+            "gossip" => gossip(rest, &query).map_err(fail),
             "list" | "ipv4" | "ipv6" => list(rest, &query).map_err(fail),
             "dns" => dns(rest, &query).map_err(fail),
             "srv" => srv(rest, &query).map_err(fail),
@@ -258,6 +272,24 @@ fn consul(tls: bool, rest: &str, query: &Query) -> Result<RegistryUrl, String> {
     }))
 }
 
+fn gossip(rest: &str, query: &Query) -> Result<RegistryUrl, String> {
+    query.only(&["cluster", "key-file"])?;
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    let (places, service) = rest.split_once('/').unwrap_or((rest, ""));
+    let service = decode(service.trim_end_matches('/'))?;
+    let seed = |place: &str| {
+        let place = if place.is_empty() { "127.0.0.1" } else { place };
+        let place = if place.starts_with(':') { format!("127.0.0.1{place}") } else { place.to_owned() };
+        host_port(&place, GOSSIP_PORT).map(|(host, port)| authority(&host, port))
+    };
+    Ok(RegistryUrl::Gossip(GossipUrl {
+        seeds: places.split(',').map(seed).collect::<Result<_, _>>()?,
+        service: (!service.is_empty()).then_some(service),
+        cluster: query.get("cluster").unwrap_or_default().to_owned(),
+        key_file: query.get("key-file").map(PathBuf::from),
+    }))
+}
+
 /// Shorter ones would be renewed all the time, longer ones outlive what they tell.
 fn ttl(text: &str) -> Result<Duration, String> {
     let ttl = parse_duration(text).map_err(|error| error.to_string())?;
@@ -270,6 +302,12 @@ fn ttl(text: &str) -> Result<Duration, String> {
 impl std::fmt::Display for ConsulUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}://{}", if self.tls { "consuls" } else { "consul" }, self.authority)
+    }
+}
+
+impl std::fmt::Display for GossipUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "gossip://{}", self.seeds.join(","))
     }
 }
 
@@ -317,6 +355,26 @@ mod tests {
             let RegistryUrl::Consul(url) = parse(text) else { panic!("not consul") };
             assert_eq!(url.authority, authority, "{text}");
         }
+    }
+
+    #[test]
+    fn clusters_have_seeds_a_name_and_keys() {
+        for (text, seeds) in [
+            ("gossip:", "127.0.0.1:7946"),
+            ("gossip://:7000", "127.0.0.1:7000"),
+            ("gossip://a,b:1", "a:7946,b:1"),
+            ("gossip://[::1]", "[::1]:7946"),
+        ] {
+            let RegistryUrl::Gossip(url) = parse(text) else { panic!("not gossip") };
+            assert_eq!(url.seeds.join(","), seeds, "{text}");
+            assert_eq!((url.service, url.key_file), (None, None));
+        }
+        let RegistryUrl::Gossip(url) = parse("gossip://h/demo.Greeter?cluster=eu&key-file=/k") else {
+            panic!("not gossip");
+        };
+        assert_eq!(url.service.as_deref(), Some("demo.Greeter"));
+        assert_eq!((url.cluster.as_str(), url.key_file), ("eu", Some(PathBuf::from("/k"))));
+        assert!(why("gossip://h?tag=x").contains("cluster, key-file"));
     }
 
     #[test]

@@ -10,6 +10,8 @@ use crate::shutdown::Shutdown;
 
 /// How often this machine's list is read. It is a handful of small files.
 const LOCAL_EVERY: Duration = Duration::from_millis(500);
+/// How often a node of a cluster is asked: about as often as nodes ask each other.
+const GOSSIP_EVERY: Duration = Duration::from_secs(1);
 /// DNS answers are kept for their time to live, within these bounds.
 const DNS_MIN: Duration = Duration::from_secs(1);
 const DNS_MAX: Duration = Duration::from_secs(60);
@@ -73,6 +75,12 @@ impl Watch {
                 self.valid_until =
                     Some(answer.as_ref().map_or_else(|_| Instant::now(), |answer| answer.valid_until));
                 none_is_empty(answer.map(|answer| answer.instances))
+            }
+            Registry::Gossip(gossip) => {
+                if !first {
+                    tokio::time::sleep(GOSSIP_EVERY).await;
+                }
+                none_is_empty(gossip.resolve(self.service.as_deref()).await)
             }
             Registry::Consul(consul) => {
                 let service = consul.service(self.service.as_deref())?;

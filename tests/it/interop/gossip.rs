@@ -271,3 +271,53 @@ fn an_encrypted_cluster_rotates_its_keys_from_either_side() {
     agents[0].serf(&["event", "after", "x"]);
     gossip(&home, "query load --node a1 --node b1").runs().exits(0);
 }
+
+/// A real agent of either generation is the registry: servers are members beside it, callers ask it.
+#[test]
+#[ignore = "needs serf and serf-0.10.2"]
+fn servers_are_found_at_real_agents_and_followed_when_they_die() {
+    let home = Home::new();
+    handler(&home);
+    let agents =
+        [Agent::start(&home, GENERATIONS[0], "a1", ""), Agent::start(&home, GENERATIONS[1], "b1", "")];
+    agents[1].serf(&["join", &agents[0].bind.clone()]);
+    let [first, second] = [0, 1].map(|at: usize| format!("gossip://{}", agents[at].bind));
+    let serve = |registry: &str, answer: &str| {
+        bandy("rpc serve -l 127.0.0.1:0")
+            .arg(format!("who=printf {answer}"))
+            .arg("--register")
+            .arg(registry)
+            .home(&home)
+    };
+    let one = serve(&first, "one").starts();
+    let two = serve(&second, "two").starts();
+    for agent in &agents {
+        until(format!("{} knows both", agent.name), || {
+            let members = agent.serf(&["members"]);
+            members.contains(&format!("rpc={}", one.url)) && members.contains(&format!("rpc={}", two.url))
+        });
+    }
+    let call = |registry: &str| bandy("rpc call bandy.Functions/who").arg("-e").arg(registry).home(&home);
+    let answers = |registry: &str| (0..4).map(|_| call(registry).runs().exits(0).out()).collect::<Vec<_>>();
+    for registry in [&first, &second] {
+        until("both are called", || {
+            let answers = answers(registry);
+            ["one\n", "two\n"].iter().all(|wanted| answers.iter().any(|answer| answer == *wanted))
+        });
+    }
+    one.signal(Signal::KILL);
+    drop(one);
+    until("the killed one has failed", || agents[1].serf(&["members", "-status=failed"]).contains("rpc-127"));
+    call(&second).runs().exits(0).prints("two\n");
+    two.signal(Signal::TERM);
+    two.ends().exits(0);
+    until("the other one has left", || agents[0].serf(&["members", "-status=left"]).contains("rpc-127"));
+    call(&first).runs().exits(5).complains("no healthy instance of bandy.Functions");
+    for mut agent in agents {
+        let complaints = agent.complaints();
+        let ours = |line: &&String| {
+            line.contains("ecode") || line.contains("push/pull") || line.contains("Remote state")
+        };
+        assert_eq!(complaints.iter().find(ours), None, "{}: {complaints:?}", agent.name);
+    }
+}

@@ -23,6 +23,7 @@ pub struct Listed {
 /// One registry, and what it was told.
 struct Place {
     registry: RegistryUrl,
+    opened: Option<Registry>,
     /// Where its readers find the server.
     url: String,
     /// What it calls all services together, instead of each by its name.
@@ -38,6 +39,7 @@ impl Listed {
     pub fn new(args: &Args, urls: &[String], app: &App, shutdown: &Shutdown) -> Result<Self, Failure> {
         let local = Place {
             registry: RegistryUrl::Local,
+            opened: None,
             url: nearest(urls, app),
             name: None,
             leases: BTreeMap::new(),
@@ -49,7 +51,7 @@ impl Listed {
                 None => reachable(public(urls)?, registry),
             };
             let (registry, name) = (registry.clone(), args.service_name.clone());
-            places.push(Place { registry, url, name, leases: BTreeMap::new() });
+            places.push(Place { registry, opened: None, url, name, leases: BTreeMap::new() });
         }
         Ok(Self { places, directory: services(app), shutdown: shutdown.clone() })
     }
@@ -80,7 +82,10 @@ impl Listed {
                     lease.update(registration);
                     continue;
                 }
-                let registry = Registry::open(&place.registry, &self.directory)?;
+                let registry = match &mut place.opened {
+                    Some(registry) => registry,
+                    none => none.insert(Registry::open(&place.registry, &self.directory)?),
+                };
                 let lease = registry.register(registration, &self.shutdown).await?;
                 place.leases.insert((*service).to_owned(), lease);
             }
@@ -116,6 +121,7 @@ fn reachable(url: String, registry: &RegistryUrl) -> String {
     };
     let registry = match registry {
         RegistryUrl::Consul(consul) => consul.authority.as_str(),
+        RegistryUrl::Gossip(gossip) => gossip.seeds.first().map_or("", String::as_str),
         _ => "",
     };
     let is_v6 = url.contains("[::]");

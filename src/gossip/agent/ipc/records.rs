@@ -16,12 +16,19 @@ pub struct Kinds(Vec<String>);
 
 /// Kinds that Serf does not have: only who asks for them by name is told.
 const OURS: &str = "bandy";
+/// No kind: what happened lately is told again first.
+const REPLAY: &str = "replay";
 
 impl Kinds {
     /// Understands `*`, `bandy` for what only nodes of bandy tell, and kinds with commas between them; `user:NAME` and
     /// `query:NAME` are those of a name.
     pub fn parse(text: &str) -> Self {
         Self(text.split(',').map(|kind| kind.trim().to_owned()).collect())
+    }
+
+    /// Whether what happened lately is told again first.
+    pub fn replay(&self) -> bool {
+        self.0.iter().any(|kind| kind == REPLAY)
     }
 
     fn want(&self, kind: &str, name: &str, ours: bool) -> bool {

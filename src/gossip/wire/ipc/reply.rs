@@ -201,12 +201,18 @@ pub struct StreamRecord {
     pub id: u64,
     /// Of a query: who asks. Of data: who wrote it.
     pub source: String,
+    /// Ours: how many milliseconds ago it happened, if it is told again.
+    pub age_ms: u64,
 }
 
 impl StreamRecord {
     /// Appends the record.
     pub fn write(&self, to: &mut Vec<u8>) {
-        write_map(to, 8);
+        write_map(to, 8 + usize::from(self.age_ms > 0));
+        if self.age_ms > 0 {
+            write_key(to, "AgeMs");
+            write_unsigned(to, self.age_ms);
+        }
         write_key(to, "Coalesce");
         write_boolean(to, self.coalesce);
         write_key(to, "Event");
@@ -235,7 +241,7 @@ impl StreamRecord {
     /// Malformed, or the bytes end.
     pub fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
         let mut record = Self::default();
-        let names = &["Event", "Members", "LTime", "Name", "Payload", "Coalesce", "ID", "Source"];
+        let names = &["Event", "Members", "LTime", "Name", "Payload", "Coalesce", "ID", "Source", "AgeMs"];
         reader.fields(names, |field, reader| {
             match field {
                 0 => record.event = foreign(reader)?,
@@ -250,7 +256,8 @@ impl StreamRecord {
                 4 => record.payload = Some(bytes(reader)?),
                 5 => record.coalesce = reader.boolean()?,
                 6 => record.id = reader.u64()?,
-                _ => record.source = foreign(reader)?,
+                7 => record.source = foreign(reader)?,
+                _ => record.age_ms = reader.u64()?,
             }
             Ok(())
         })?;

@@ -1,0 +1,45 @@
+//! `bandy gossip demo`: what gossip does, in three scenes. The engine of real nodes decides everything in them.
+
+mod failure;
+pub(super) mod picture;
+mod split;
+pub(super) mod spread;
+
+use crate::cli::app::App;
+use crate::cli::exit::Exit;
+use crate::cli::stage::{self, Form, Scene, StageArgs};
+
+/// Arguments of `bandy gossip demo`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Which scene
+    #[arg(value_enum, default_value_t = Name::Spread)]
+    pub name: Name,
+    #[command(flatten)]
+    stage: StageArgs,
+}
+
+/// The scenes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Name {
+    /// One node knows something; a few rounds later all do
+    Spread,
+    /// A node that is silent is suspected and objects; one that is dead does not
+    Failure,
+    /// The network falls apart, each side goes on, and both agree again
+    Split,
+}
+
+/// Plays a scene.
+///
+/// # Errors
+/// See [`stage::play`].
+pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    let seed = args.stage.seed;
+    let mut scene: Box<dyn Scene> = match args.name {
+        Name::Spread => Box::new(spread::SpreadScene::new(spread::Setting::demo(seed))),
+        Name::Failure => Box::new(failure::FailureScene::new(seed)),
+        Name::Split => Box::new(split::SplitScene::new(seed)),
+    };
+    stage::play(scene.as_mut(), &args.stage, Form::of(app))
+}

@@ -1,0 +1,378 @@
+//! A node is stopped: it is suspected, goes on in time, and objects. Another one is killed: nobody objects for it.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+use serde_json::json;
+
+use super::picture::{settled, view_of};
+use crate::cli::stage::chronicle::Chronicle;
+use crate::cli::stage::theme::Theme;
+use crate::cli::stage::widgets::{bar, panel};
+use crate::cli::stage::{Note, Scene, TICK};
+use crate::gossip::engine::{Input, Status, Time};
+use crate::gossip::simulate::{Fate, Links, Network, Sent, address_of, name_of};
+use crate::gossip::wire::{Message, NodeState};
+
+const NODES: usize = 5;
+/// The one that is stopped, and the one that is killed.
+const STOPPED: usize = 4;
+const KILLED: usize = 3;
+/// The nodes' time in a tick: twice as fast as ours.
+const STEP: Duration = TICK.saturating_mul(2);
+/// How long the story waits before it goes on.
+const PAUSE: Duration = Duration::from_millis(2_500);
+/// How long the stopped one stays suspected: less than a suspect has at the least.
+const SUSPECTED: Duration = Duration::from_millis(1_500);
+
+/// Where the story is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    Calm,
+    Stopped,
+    Resumed,
+    Killed,
+    Started,
+    Over,
+}
+
+/// The scene.
+pub(super) struct FailureScene {
+    seed: u64,
+    network: Network,
+    began: Time,
+    act: Act,
+    /// Since when what the act waits for is so.
+    since: Option<Time>,
+    /// The viewer has taken over.
+    directed: bool,
+    killed: [bool; NODES],
+    /// Accusations and objections that were told already: one line each.
+    told: HashSet<(&'static str, String, String, u32)>,
+    notes: Vec<Note>,
+    chronicle: Chronicle,
+}
+
+impl FailureScene {
+    /// Five nodes that know each other.
+    pub(super) fn new(seed: u64) -> Self {
+        let network = settled(seed, NODES, Links::default());
+        let mut scene = Self {
+            seed,
+            began: network.now(),
+            network,
+            act: Act::Calm,
+            since: None,
+            directed: false,
+            killed: [false; NODES],
+            told: HashSet::new(),
+            notes: Vec::new(),
+            chronicle: Chronicle::default(),
+        };
+        scene.network.sent();
+        scene
+    }
+
+    fn ms(&self) -> u64 {
+        u64::try_from((self.network.now() - self.began).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn note(&mut self, node: &str, what: &str) {
+        let ms = self.ms();
+        self.notes.push(Note::new(
+            format!("{ms:>6} ms  {node:<3} {what}"),
+            vec![("at_ms", json!(ms)), ("node", json!(node)), ("what", json!(what))],
+        ));
+    }
+
+    /// One line for each accusation and each objection, by whoever is the first to say it.
+    fn listen(&mut self, sent: &[Sent]) {
+        for Sent { from, to, messages, fate, .. } in sent {
+            let from = name_of(*from);
+            for message in messages {
+                match message {
+                    Message::Ping(_) if *fate == Fate::Nobody => {
+                        self.note(&from, &format!("pings {}: no answer", name_of(*to)));
+                    }
+                    Message::IndirectPing(ping) => {
+                        let what = format!("asks {} to ping {}", name_of(*to), ping.node);
+                        self.note(&from, &what);
+                    }
+                    Message::Suspect(accused) if accused.from == from => {
+                        self.accuse("suspects", &from, &accused.node, accused.incarnation);
+                    }
+                    Message::Dead(accused) if accused.from == from => {
+                        self.accuse("says dead:", &from, &accused.node, accused.incarnation);
+                    }
+                    Message::Alive(alive) if alive.node == from && alive.incarnation > 1 => {
+                        let key = ("alive", from.to_string(), from.to_string(), alive.incarnation);
+                        if self.told.insert(key) {
+                            let what = format!("objects: I am here, incarnation {}", alive.incarnation);
+                            self.note(&from, &what);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn accuse(&mut self, verb: &'static str, from: &str, node: &str, incarnation: u32) {
+        if self.told.insert((verb, from.to_owned(), node.to_owned(), incarnation)) {
+            self.note(from, &format!("{verb} {node}, incarnation {incarnation}"));
+        }
+    }
+
+    /// How all that run see one other: true if all see it so.
+    fn all_see(&self, node: usize, wanted: impl Fn(Option<(NodeState, Status)>) -> bool) -> bool {
+        let others = (0..NODES).filter(|other| *other != node && self.network.is_running(*other));
+        others.into_iter().all(|other| wanted(view_of(&self.network, other, node)))
+    }
+
+    fn stop(&mut self, node: usize) {
+        if self.network.is_running(node) {
+            self.network.pause(node);
+            self.note(&name_of(node), "is stopped, as Ctrl-Z does: it hears nothing and says nothing");
+        }
+    }
+
+    fn resume(&mut self, node: usize) {
+        if !self.killed[node] && !self.network.is_running(node) {
+            self.note(&name_of(node), "goes on, and hears what was said of it");
+            self.network.resume(node);
+        }
+    }
+
+    fn kill(&mut self, node: usize) {
+        if !self.killed[node] {
+            self.killed[node] = true;
+            self.network.crash(node);
+            self.note(&name_of(node), "is killed");
+        }
+    }
+
+    fn start(&mut self, node: usize) {
+        if std::mem::take(&mut self.killed[node]) {
+            self.network.restart(node, |_| {});
+            self.network.input(node, Input::Join { seed: address_of(0), replay: false });
+            self.note(&name_of(node), "is started again and joins n0");
+        }
+    }
+
+    /// Goes to the next act when what this one waits for has been so for a while.
+    fn direct(&mut self) {
+        let alive =
+            |view: Option<(NodeState, Status)>| view.is_some_and(|(state, _)| state == NodeState::Alive);
+        let failed =
+            |view: Option<(NodeState, Status)>| view.is_some_and(|(_, status)| status == Status::Failed);
+        let suspected =
+            |view: Option<(NodeState, Status)>| view.is_some_and(|(state, _)| state == NodeState::Suspect);
+        let (holds, wait) = match self.act {
+            Act::Calm => (true, PAUSE),
+            Act::Stopped => (!self.all_see(STOPPED, |view| !suspected(view)), SUSPECTED),
+            Act::Resumed => (self.all_see(STOPPED, alive), PAUSE),
+            Act::Killed => (self.all_see(KILLED, failed), PAUSE),
+            Act::Started => (self.all_see(KILLED, alive), PAUSE),
+            Act::Over => return,
+        };
+        if !holds {
+            self.since = None;
+            return;
+        }
+        let now = self.network.now();
+        if now - *self.since.get_or_insert(now) < wait {
+            return;
+        }
+        self.since = None;
+        self.act = match self.act {
+            Act::Calm => {
+                self.stop(STOPPED);
+                Act::Stopped
+            }
+            Act::Stopped => {
+                self.resume(STOPPED);
+                Act::Resumed
+            }
+            Act::Resumed => {
+                self.kill(KILLED);
+                Act::Killed
+            }
+            Act::Killed => {
+                self.start(KILLED);
+                Act::Started
+            }
+            Act::Started | Act::Over => {
+                self.note("all", "agree again on who is there");
+                Act::Over
+            }
+        };
+    }
+
+    fn draw_node(&self, frame: &mut Frame<'_>, area: Rect, node: usize, theme: &Theme) {
+        let name = name_of(node);
+        let (word, symbol, style) = match (self.killed[node], self.network.is_running(node)) {
+            (true, _) => ("killed", theme.lost, theme.bad()),
+            (false, true) => ("runs", theme.done, theme.good()),
+            (false, false) => ("stopped", theme.doubt, theme.warn()),
+        };
+        let inner = panel(frame, area, &name, theme, style);
+        let mut lines = vec![Line::styled(format!(" {symbol} {word}"), style)];
+        let incarnation = (0..NODES)
+            .filter(|other| *other == node || self.network.is_running(*other))
+            .filter_map(|other| Some(self.network.engine(other)?.member(&name)?.incarnation))
+            .max();
+        let incarnation = incarnation.map_or_else(String::new, |number| format!(" incarnation {number}"));
+        lines.push(Line::styled(incarnation, theme.dim()));
+        lines.push(Line::raw(""));
+        let mut until = None;
+        for other in (0..NODES).filter(|other| *other != node) {
+            let Some(engine) = self.network.engine(other) else { continue };
+            let (symbol, word, style) = match view_of(&self.network, other, node) {
+                None => (theme.empty, "unknown", theme.dim()),
+                Some((NodeState::Suspect, _)) => (theme.doubt, "suspect", theme.warn()),
+                Some((_, Status::Failed)) => (theme.lost, "failed", theme.bad()),
+                Some((_, Status::Left | Status::Leaving)) => (theme.empty, "left", theme.dim()),
+                Some(_) => (theme.done, "alive", theme.good()),
+            };
+            let by = Span::styled(format!(" {}: ", name_of(other)), theme.dim());
+            lines.push(Line::from(vec![by, Span::styled(format!("{symbol} {word}"), style)]));
+            if let Some((since, end)) = engine.suspicion_of(&name) {
+                let (since, end) = until.unwrap_or((since, end)).min((since, end));
+                until = Some((since, end));
+            }
+        }
+        if let Some((since, end)) = until {
+            let now = self.network.now();
+            let part = (now - since).as_secs_f64() / (end - since).as_secs_f64();
+            let width = usize::from(inner.width).saturating_sub(8);
+            let left = (end - now).as_secs_f64();
+            lines.resize(3 + NODES, Line::raw(""));
+            lines.push(Line::styled(format!(" {} {left:>4.1}s", bar(width, part, theme)), theme.warn()));
+        }
+        frame.render_widget(Paragraph::new(lines), inner);
+    }
+}
+
+impl Scene for FailureScene {
+    fn title(&self) -> String {
+        "gossip · failure".to_owned()
+    }
+
+    fn figures(&self) -> String {
+        format!("{} packets   {:.1} s", self.network.totals().packets, self.ms() as f64 / 1_000.0)
+    }
+
+    fn tick(&mut self) -> Vec<Note> {
+        if self.done() {
+            return Vec::new();
+        }
+        self.network.run(STEP);
+        let sent = self.network.sent();
+        self.listen(&sent);
+        if !self.directed {
+            self.direct();
+        }
+        self.chronicle.add(&self.notes);
+        std::mem::take(&mut self.notes)
+    }
+
+    fn done(&self) -> bool {
+        self.act == Act::Over
+    }
+
+    fn restart(&mut self) {
+        *self = Self::new(self.seed);
+    }
+
+    fn keys(&self) -> &'static [(char, &'static str)] {
+        &[('s', "stop n4"), ('g', "go on"), ('k', "kill n3"), ('b', "start")]
+    }
+
+    fn key(&mut self, key: char) {
+        self.directed = true;
+        match key {
+            's' => self.stop(STOPPED),
+            'g' => self.resume(STOPPED),
+            'k' => self.kill(KILLED),
+            _ => self.start(KILLED),
+        }
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
+        let [nodes, says, story] =
+            Layout::vertical([Constraint::Length(11), Constraint::Length(3), Constraint::Min(4)]).areas(area);
+        let columns = Layout::horizontal([Constraint::Ratio(1, NODES as u32); NODES]).split(nodes);
+        for (node, area) in columns.iter().enumerate() {
+            self.draw_node(frame, *area, node, theme);
+        }
+        let lesson = " Silence is not death: others are asked to try, and a suspect has time to object.\n \
+            It objects with a higher incarnation, which only the node itself may give.";
+        frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
+        self.chronicle.draw(frame, story, theme);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn play(seed: u64) -> (FailureScene, Vec<Note>) {
+        let mut scene = FailureScene::new(seed);
+        let mut notes = Vec::new();
+        while !scene.done() {
+            notes.extend(scene.tick());
+            assert!(scene.ms() < 600_000, "{:?} never ends", scene.act);
+        }
+        (scene, notes)
+    }
+
+    #[test]
+    fn the_stopped_one_objects_and_the_killed_one_fails() {
+        for seed in 0..10 {
+            let (_, notes) = play(seed);
+            let has = |node: &str, part: &str| {
+                notes.iter().any(|note| note.fields[1].1 == json!(node) && note.text.contains(part))
+            };
+            assert!(has("n4", "objects: I am here, incarnation 2"), "seed {seed}");
+            assert!(!notes.iter().any(|note| note.text.contains("says dead: n4")), "seed {seed}");
+            assert!(notes.iter().any(|note| note.text.contains("suspects n3")), "seed {seed}");
+            assert!(notes.iter().any(|note| note.text.contains("says dead: n3")), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn one_seed_is_one_story() {
+        assert_eq!(play(3).1, play(3).1);
+        assert_ne!(play(3).1, play(4).1);
+    }
+
+    #[test]
+    fn keys_in_any_order_leave_a_cluster_that_recovers() {
+        let mut scene = FailureScene::new(2);
+        let mut dice = fastrand::Rng::with_seed(2);
+        for _ in 0..1_000 {
+            scene.tick();
+            if dice.u8(..) < 8 {
+                scene.key(['s', 'g', 'k', 'b'][dice.usize(..4)]);
+            }
+        }
+        scene.key('g');
+        scene.key('b');
+        let agreed = |scene: &FailureScene| {
+            (0..NODES).all(|node| {
+                scene.all_see(node, |view| view.is_some_and(|(state, _)| state == NodeState::Alive))
+            })
+        };
+        for _ in 0..3_000 {
+            scene.tick();
+            if agreed(&scene) {
+                return;
+            }
+        }
+        panic!("they do not agree");
+    }
+}

@@ -1,0 +1,351 @@
+//! The network falls apart. Each side takes the other for dead and goes on; when it heals, both come to one view.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+use serde_json::json;
+
+use super::picture::{settled, view_of};
+use crate::cli::stage::chronicle::Chronicle;
+use crate::cli::stage::theme::Theme;
+use crate::cli::stage::widgets::panel;
+use crate::cli::stage::{Note, Scene, TICK};
+use crate::gossip::engine::{Change, Event, Input, Status, Time};
+use crate::gossip::simulate::{Happened, Links, Network, name_of};
+use crate::gossip::wire::NodeState;
+
+const NODES: usize = 8;
+/// The first of the other side.
+const OTHER_SIDE: usize = NODES / 2;
+/// The nodes' time in a tick: four times as fast as ours.
+const STEP: Duration = TICK.saturating_mul(4);
+/// How long the story waits before it goes on.
+const PAUSE: Duration = Duration::from_secs(4);
+const KEY: &str = "price";
+
+/// Where the story is, and what it waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    /// All agree; the price is set.
+    Whole,
+    /// All have the price.
+    Priced,
+    /// One side takes the other for dead.
+    Cut,
+    /// Each side has a price of its own.
+    Apart,
+    /// All agree again.
+    Healing,
+    Over,
+}
+
+/// The scene.
+pub(super) struct SplitScene {
+    seed: u64,
+    network: Network,
+    began: Time,
+    act: Act,
+    since: Option<Time>,
+    cut: bool,
+    /// The viewer has taken over.
+    directed: bool,
+    price: u32,
+    notes: Vec<Note>,
+    chronicle: Chronicle,
+}
+
+impl SplitScene {
+    /// Eight nodes that know each other.
+    pub(super) fn new(seed: u64) -> Self {
+        let network = settled(seed, NODES, Links::default());
+        Self {
+            seed,
+            began: network.now(),
+            network,
+            act: Act::Whole,
+            since: None,
+            cut: false,
+            directed: false,
+            price: 10,
+            notes: Vec::new(),
+            chronicle: Chronicle::default(),
+        }
+    }
+
+    fn ms(&self) -> u64 {
+        u64::try_from((self.network.now() - self.began).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn note(&mut self, node: &str, what: &str) {
+        let ms = self.ms();
+        self.notes.push(Note::new(
+            format!("{ms:>6} ms  {node:<3} {what}"),
+            vec![("at_ms", json!(ms)), ("node", json!(node)), ("what", json!(what))],
+        ));
+    }
+
+    fn set_price(&mut self, node: usize, price: u32) {
+        self.price = price;
+        let value = Some(Bytes::from(price.to_string()));
+        self.network.input(node, Input::Set { key: KEY.into(), value });
+        self.note(&name_of(node), &format!("sets {KEY} to {price}"));
+    }
+
+    fn price_at(&self, node: usize) -> Option<String> {
+        let stored = self.network.engine(node)?.store().get(KEY)?;
+        Some(String::from_utf8_lossy(stored.value.as_ref()?).into_owned())
+    }
+
+    fn toggle_cut(&mut self) {
+        self.cut = !self.cut;
+        for node in OTHER_SIDE..NODES {
+            self.network.set_side(node, u32::from(self.cut));
+        }
+        let what = match self.cut {
+            true => format!("the network is cut between n{} and n{OTHER_SIDE}", OTHER_SIDE - 1),
+            false => "the network is whole again: those that failed are tried now and then".to_owned(),
+        };
+        self.note("", &what);
+    }
+
+    /// Whether every node sees every other one as wanted.
+    fn all(&self, wanted: impl Fn(usize, usize, NodeState, Status) -> bool) -> bool {
+        let pairs = (0..NODES).flat_map(|by| (0..NODES).map(move |of| (by, of)));
+        pairs.into_iter().filter(|(by, of)| by != of).all(|(by, of)| {
+            view_of(&self.network, by, of).is_some_and(|(state, status)| wanted(by, of, state, status))
+        })
+    }
+
+    fn agree(&self) -> bool {
+        let first = self.price_at(0);
+        self.all(|_, _, state, _| state == NodeState::Alive)
+            && (0..NODES).all(|node| self.price_at(node) == first)
+    }
+
+    fn sides_agree(&self) -> bool {
+        let same = |nodes: std::ops::Range<usize>| {
+            let first = self.price_at(nodes.start);
+            nodes.into_iter().all(|node| self.price_at(node) == first)
+        };
+        same(0..OTHER_SIDE) && same(OTHER_SIDE..NODES)
+    }
+
+    /// Goes to the next act when what this one waits for has been so for a while.
+    fn direct(&mut self) {
+        let holds = match self.act {
+            Act::Whole => true,
+            Act::Priced | Act::Healing => self.agree(),
+            Act::Cut => self
+                .all(|by, of, _, status| (by < OTHER_SIDE) == (of < OTHER_SIDE) || status == Status::Failed),
+            Act::Apart => self.sides_agree(),
+            Act::Over => return,
+        };
+        if !holds {
+            self.since = None;
+            return;
+        }
+        let now = self.network.now();
+        if now - *self.since.get_or_insert(now) < PAUSE {
+            return;
+        }
+        self.since = None;
+        self.act = match self.act {
+            Act::Whole => {
+                self.set_price(0, self.price);
+                Act::Priced
+            }
+            Act::Priced => {
+                self.toggle_cut();
+                Act::Cut
+            }
+            Act::Cut => {
+                self.set_price(1, 12);
+                self.network.run(STEP);
+                self.set_price(6, 9);
+                Act::Apart
+            }
+            Act::Apart => {
+                self.toggle_cut();
+                Act::Healing
+            }
+            Act::Healing | Act::Over => {
+                let price = self.price_at(0).unwrap_or_default();
+                let what = format!("agree: {NODES} members, and {KEY} is {price}, which was set last");
+                self.note("all", &what);
+                Act::Over
+            }
+        };
+    }
+
+    /// What the first and the last of a change say is enough: a line for each would be sixty-four.
+    fn listen(&mut self) {
+        for Happened { node, event, .. } in self.network.happened() {
+            match event {
+                Event::Member { change, member } if node % OTHER_SIDE == 0 => {
+                    let what = match change {
+                        Change::Suspect => "suspects",
+                        Change::Failed => "takes for dead:",
+                        Change::Join => "sees again:",
+                        Change::Refuted => "hears the objection of",
+                        Change::Leave | Change::Update | Change::Reap => continue,
+                    };
+                    self.note(&name_of(node), &format!("{what} {}", member.name));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn row(&self, by: usize, theme: &Theme) -> Line<'static> {
+        let mut spans = vec![Span::styled(format!(" {:<4}", name_of(by)), theme.strong())];
+        for of in 0..NODES {
+            if of == OTHER_SIDE {
+                spans.push(Span::styled(if self.cut { " | " } else { "   " }, theme.bad()));
+            }
+            let (symbol, style) = match view_of(&self.network, by, of) {
+                None => (theme.empty, theme.dim()),
+                Some((NodeState::Suspect, _)) => (theme.doubt, theme.warn()),
+                Some((NodeState::Alive, _)) => (theme.done, theme.good()),
+                Some(_) => (theme.lost, theme.bad()),
+            };
+            spans.push(Span::styled(format!(" {symbol} "), style));
+        }
+        spans.push(Span::raw("   "));
+        spans.push(match self.price_at(by) {
+            Some(price) => {
+                let style = if price == self.price.to_string() { theme.good() } else { theme.warn() };
+                Span::styled(format!("{KEY} {price}"), style)
+            }
+            None => Span::styled(format!("no {KEY}"), theme.dim()),
+        });
+        Line::from(spans)
+    }
+}
+
+impl Scene for SplitScene {
+    fn title(&self) -> String {
+        if self.cut { "gossip · split · cut".to_owned() } else { "gossip · split".to_owned() }
+    }
+
+    fn figures(&self) -> String {
+        let totals = self.network.totals();
+        format!(
+            "{} packets   {} streams   {:.1} s",
+            totals.packets,
+            totals.streams,
+            self.ms() as f64 / 1_000.0
+        )
+    }
+
+    fn tick(&mut self) -> Vec<Note> {
+        if self.done() {
+            return Vec::new();
+        }
+        self.network.run(STEP);
+        self.listen();
+        if !self.directed {
+            self.direct();
+        }
+        self.chronicle.add(&self.notes);
+        std::mem::take(&mut self.notes)
+    }
+
+    fn done(&self) -> bool {
+        self.act == Act::Over
+    }
+
+    fn restart(&mut self) {
+        *self = Self::new(self.seed);
+    }
+
+    fn keys(&self) -> &'static [(char, &'static str)] {
+        &[('p', "cut/heal"), ('a', "price above"), ('b', "below")]
+    }
+
+    fn key(&mut self, key: char) {
+        self.directed = true;
+        match key {
+            'p' => self.toggle_cut(),
+            'a' => self.set_price(1, self.price + 1),
+            _ => self.set_price(6, self.price + 1),
+        }
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
+        let [views, says, story] =
+            Layout::vertical([Constraint::Length(12), Constraint::Length(3), Constraint::Min(4)]).areas(area);
+        let title = "each row is what one node sees of all";
+        let inner = panel(frame, views, title, theme, if self.cut { theme.bad() } else { theme.accent() });
+        let mut head = vec![Span::raw("     ")];
+        for of in 0..NODES {
+            if of == OTHER_SIDE {
+                head.push(Span::raw("   "));
+            }
+            head.push(Span::styled(name_of(of).to_string() + " ", theme.dim()));
+        }
+        let mut lines = vec![Line::from(head)];
+        for by in 0..NODES {
+            if by == OTHER_SIDE {
+                let rule = if self.cut { theme.shaft.repeat(40) } else { String::new() };
+                lines.push(Line::styled(
+                    format!(" {rule}"),
+                    if self.cut { theme.bad() } else { Style::new() },
+                ));
+            }
+            lines.push(self.row(by, theme));
+        }
+        frame.render_widget(Paragraph::new(lines), inner);
+        let lesson = " Nobody can tell a dead node from one that cannot be reached. Both sides stay in use;\n \
+            afterwards the members find each other, and of two values the newer one stays.";
+        frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
+        self.chronicle.draw(frame, story, theme);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_come_to_one_view_and_the_newer_price() {
+        for seed in 0..5 {
+            let mut scene = SplitScene::new(seed);
+            let mut apart = false;
+            while !scene.done() {
+                scene.tick();
+                apart |=
+                    scene.price_at(0).as_deref() == Some("12") && scene.price_at(7).as_deref() == Some("9");
+                assert!(scene.ms() < 600_000, "seed {seed}: {:?} never ends", scene.act);
+            }
+            assert!(apart, "seed {seed}: each side has a price of its own for a while");
+            assert!((0..NODES).all(|node| scene.price_at(node).as_deref() == Some("9")), "seed {seed}");
+            assert!(scene.all(|_, _, state, _| state == NodeState::Alive), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn keys_in_any_order_end_in_one_view() {
+        let mut scene = SplitScene::new(4);
+        for key in ['a', 'p', 'b', 'a', 'p', 'p', 'b'] {
+            scene.key(key);
+            for _ in 0..40 {
+                scene.tick();
+            }
+        }
+        if scene.cut {
+            scene.key('p');
+        }
+        for _ in 0..5_000 {
+            scene.tick();
+            if scene.agree() {
+                return;
+            }
+        }
+        panic!("they do not agree");
+    }
+}
