@@ -1,6 +1,6 @@
 //! A node is stopped: it is suspected, goes on in time, and objects. Another one is killed: nobody objects for it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use ratatui::Frame;
@@ -16,7 +16,7 @@ use crate::cli::stage::widgets::{bar, panel};
 use crate::cli::stage::{Note, Scene, TICK};
 use crate::gossip::engine::{Input, Status, Time};
 use crate::gossip::simulate::{Fate, Links, Network, Sent, address_of, name_of};
-use crate::gossip::wire::{Message, NodeState};
+use crate::gossip::wire::{Message, Name, NodeState};
 
 const NODES: usize = 5;
 /// The one that is stopped, and the one that is killed.
@@ -89,18 +89,19 @@ impl FailureScene {
         ));
     }
 
-    /// One line for each accusation and each objection, by whoever is the first to say it.
+    /// One line for each accusation and each objection, by whoever is the first to say it; one for all who ping in vain.
     fn listen(&mut self, sent: &[Sent]) {
-        for Sent { from, to, messages, fate, .. } in sent {
-            let from = name_of(*from);
+        let mut in_vain: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+        let mut asked: BTreeMap<(usize, Name), Vec<Name>> = BTreeMap::new();
+        for Sent { from: sender, to, messages, fate, .. } in sent {
+            let from = name_of(*sender);
             for message in messages {
                 match message {
                     Message::Ping(_) if *fate == Fate::Nobody => {
-                        self.note(&from, &format!("pings {}: no answer", name_of(*to)));
+                        in_vain.entry(*to).or_default().insert(*sender);
                     }
                     Message::IndirectPing(ping) => {
-                        let what = format!("asks {} to ping {}", name_of(*to), ping.node);
-                        self.note(&from, &what);
+                        asked.entry((*sender, ping.node.clone())).or_default().push(name_of(*to));
                     }
                     Message::Suspect(accused) if accused.from == from => {
                         self.accuse("suspects", &from, &accused.node, accused.incarnation);
@@ -118,6 +119,14 @@ impl FailureScene {
                     _ => {}
                 }
             }
+        }
+        for ((from, node), helpers) in asked {
+            self.note(&name_of(from), &format!("asks {} to ping {node}", helpers.join(", ")));
+        }
+        for (to, senders) in in_vain {
+            let senders: Vec<Name> = senders.into_iter().map(name_of).collect();
+            let verb = if senders.len() == 1 { "pings" } else { "ping" };
+            self.note(&senders.join(", "), &format!("{verb} {}: no answer", name_of(to)));
         }
     }
 
@@ -309,8 +318,8 @@ impl Scene for FailureScene {
         for (node, area) in columns.iter().enumerate() {
             self.draw_node(frame, *area, node, theme);
         }
-        let lesson = " Silence is not death: others are asked to try, and a suspect has time to object.\n \
-            It objects with a higher incarnation, which only the node itself may give.";
+        let lesson = " Silence is not death: others try as well, and a suspect has time to object.\n \
+            It does so with a higher incarnation, which only the node itself may give.";
         frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
         self.chronicle.draw(frame, story, theme);
     }

@@ -300,8 +300,8 @@ impl Scene for SplitScene {
             lines.push(self.row(by, theme));
         }
         frame.render_widget(Paragraph::new(lines), inner);
-        let lesson = " Nobody can tell a dead node from one that cannot be reached. Both sides stay in use;\n \
-            afterwards the members find each other, and of two values the newer one stays.";
+        let lesson = " Nobody can tell a dead node from one that cannot be reached: both sides go on.\n \
+            Afterwards they find each other, and of two values the newer one stays.";
         frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
         self.chronicle.draw(frame, story, theme);
     }

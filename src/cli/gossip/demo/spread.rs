@@ -339,13 +339,12 @@ impl Scene for SpreadScene {
             (false, Some(_)) => Dot::Aware,
         };
         let dots: Vec<Dot> = self.known.iter().zip(&self.gone).map(dot).collect();
-        let title =
-            format!("who knows after each round {} theory: {:.1} rounds", theme.dot, self.setting.theory());
+        let title = format!("who knows, by round {} theory {:.1}", theme.dot, self.setting.theory());
         let nodes = u64::from(self.living());
         Picture { dots: &dots, nodes, rounds: &self.rounds, rounds_title: &title }
             .draw(frame, picture, theme);
-        let lesson = " Every round each who knows tells a few at random. Nobody keeps a list of who knows.\n \
-            Lost messages and dead nodes cost a round or two, no more: the others tell it as well.";
+        let lesson = " Each who knows tells a few at random, every round. Nobody keeps a list.\n \
+            A lost message or a dead node costs a round or two: others tell it as well.";
         frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
         self.chronicle.draw(frame, story, theme);
     }

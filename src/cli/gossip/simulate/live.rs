@@ -144,7 +144,7 @@ impl Scene for ModelScene {
             dots: &self.rounds[at].1,
             nodes: u64::from(self.model.nodes),
             rounds: &self.informed[..=at],
-            rounds_title: "who knows after each round",
+            rounds_title: "who knows, by round",
         };
         shown.draw(frame, picture, theme);
         self.chronicle.draw(frame, story, theme);
