@@ -76,12 +76,14 @@ impl<'a> Tour<'a> {
         for act in ACTS {
             self.act(act).await?;
         }
-        self.say("\nThat was it. Every line above works as it stands: bandy rpc --help, bandy demo --list")?;
+        self.say("\nThat was it. Every line above works as it stands: bandy --help, bandy demo --list")?;
         Ok(Exit::Done)
     }
 
     async fn act(&mut self, act: &Act) -> anyhow::Result<()> {
-        self.say(&format!("\n{}", act.says))?;
+        if !act.says.is_empty() {
+            self.say(&format!("\n{}", act.says))?;
+        }
         self.type_command(act.command, act.how).await?;
         match act.how {
             How::Run => self.stagehand.run(act.command).await?,

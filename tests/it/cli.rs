@@ -177,3 +177,21 @@ fn an_interrupted_client_dies_by_the_signal() {
         client.ends().dies_by(signal);
     }
 }
+
+#[test]
+fn the_tour_runs_real_commands_to_its_end() {
+    let told = bandy("demo").runs().exits(0).out();
+    for part in [
+        "HELLO",
+        "Hello, Ada!",
+        "exit 67",
+        "packed for ada",
+        "order 3",
+        "billing",
+        "\n42\n",
+        "BANDY_GOSSIP_URL=",
+        "That was it.",
+    ] {
+        assert!(told.contains(part), "{part:?} is missing: {told}");
+    }
+}

@@ -27,7 +27,7 @@ const fn serve(says: &'static str, command: &'static str) -> Act {
 /// The tour.
 pub(super) const ACTS: &[Act] = &[
     serve(
-        "A shell command becomes a function that other programs can call.",
+        "RPC. A shell command becomes a function that other programs can call.",
         "bandy rpc serve upper='tr a-z A-Z' -l :0",
     ),
     run(
@@ -37,14 +37,9 @@ pub(super) const ACTS: &[Act] = &[
     serve("Without arguments it serves functions to play with: one of each kind.", "bandy rpc serve -l :0"),
     run("No generated code: the server is asked what it takes.", "bandy rpc info demo.Greeter"),
     run(
-        "Arguments are typed as fields; a unique end of the name is enough.",
-        "bandy rpc call Greeter/Hello name=Ada",
-    ),
-    run(
-        "The anatomy of one call, with its bytes and times.",
+        "Arguments are typed as fields. This is the anatomy of the call, with its bytes and times.",
         "bandy rpc call Greeter/Hello name=Ada --trace",
     ),
-    run("A stream of answers is one line each.", "bandy rpc call Clock/Ticks count:=3 interval_ms:=300"),
     run(
         "Many calls on one connection, in a pipe like any other.",
         "seq 3 | sed 's/.*/{\"a\": &, \"b\": 1}/' | bandy rpc call Calc/Add --each",
@@ -53,13 +48,45 @@ pub(super) const ACTS: &[Act] = &[
         "Every outcome has its exit code: 64 and the gRPC status.",
         "bandy rpc call Calc/Divide a:=1 b:=0; echo \"exit $?\"",
     ),
-    run(
-        "How fast is it? Two seconds will tell.",
-        "bandy rpc bench Greeter/Hello name=Ada -c 4 --for 2s -o table",
+    serve(
+        "MQ. A broker for the clients of RabbitMQ, in memory, ready in milliseconds.",
+        "bandy mq broker --memory -l :0 -l local:",
     ),
     run(
-        "And for one command only: a server that comes and goes with it.",
-        "bandy with rpc -- bandy rpc call Echo/Say text=hi",
+        "Three orders are to be packed: each of them by one worker.",
+        "printf 'ada\\nbob\\ncem\\n' | bandy mq send orders",
+    ),
+    run(
+        "A message is acknowledged when its command has succeeded.",
+        "bandy mq recv orders -n 2 -- xargs echo packed for",
+    ),
+    run("One is left.", "bandy mq ls"),
+    serve("LOG. A broker for the clients of Kafka.", "bandy log broker --memory -l :0 -l local:"),
+    run(
+        "A log keeps what was written to it.",
+        "seq 3 | sed 's/.*/order &/' | bandy log produce sales --create",
+    ),
+    run(
+        "So it can be read again, by everybody, from where they like.",
+        "bandy log consume sales; bandy log tail sales -n 1 --for 300ms",
+    ),
+    run(
+        "A group remembers how far it has come.",
+        "bandy log consume sales -g billing -n 2; bandy log info -g billing",
+    ),
+    serve(
+        "GOSSIP. Two nodes find each other, as agents of Serf do.",
+        "bandy gossip join -l :0 --rpc none --quiet-events",
+    ),
+    serve("", "bandy gossip join -l :0 --rpc none --quiet-events"),
+    run(
+        "What one learns all know a moment later.",
+        "bandy gossip set price 42 -e local:n1; sleep 1; bandy gossip get price -e local:n2",
+    ),
+    run("They see who is there.", "bandy gossip ls"),
+    run(
+        "And for one command only: servers that come and go with it.",
+        "bandy with rpc mq log gossip -- sh -c 'env | grep _URL= | sort'",
     ),
 ];
 

@@ -6,6 +6,7 @@ use anyhow::Context;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::cli::endpoint::Pillar;
 use crate::cli::exit::{Exit, Failure};
 
 /// Owns what the tour started; dropping it stops all of it.
@@ -33,7 +34,7 @@ impl Stagehand {
         }
         let mut command = Command::new("sh");
         command.arg("-c").arg(line).env("PATH", path).env("BANDY_HOME", self.folder.path().join("home"));
-        for name in ["BANDY_RPC_URL", "BANDY_CONTEXT", "BANDY_OUTPUT"] {
+        for name in Pillar::ALL.map(Pillar::variable).into_iter().chain(["BANDY_CONTEXT", "BANDY_OUTPUT"]) {
             command.env_remove(name);
         }
         command.stdin(Stdio::null()).kill_on_drop(true);
