@@ -279,6 +279,10 @@ impl Engine {
             let lately = member.state == NodeState::Dead && now - member.since < dead;
             id != me && (member.is_living() || lately)
         });
+        if targets.is_empty() {
+            // Nobody is left to be told that this node leaves.
+            self.leaving_told(now);
+        }
         for id in targets {
             let mut messages = Vec::new();
             self.fill(now, &mut self.room(), &mut messages);

@@ -52,6 +52,15 @@ pub struct KeysOutcome {
     pub nodes: usize,
 }
 
+/// Something that happened before it was asked for.
+#[derive(Debug)]
+pub(super) struct Lately {
+    /// How long before.
+    pub age: Duration,
+    /// What.
+    pub event: Arc<Event>,
+}
+
 /// The engine and its surroundings, within the task that owns it.
 #[derive(Debug)]
 pub struct Core {
@@ -106,9 +115,9 @@ impl Core {
     }
 
     /// What happened lately with how long ago it was, and what happens from now on.
-    pub(super) fn watch_again(&self) -> (Vec<(Duration, Arc<Event>)>, broadcast::Receiver<Arc<Event>>) {
-        let lately = self.history.iter().map(|(at, event)| (self.now - *at, event.clone())).collect();
-        (lately, self.events.subscribe())
+    pub(super) fn watch_again(&self) -> (Vec<Lately>, broadcast::Receiver<Arc<Event>>) {
+        let lately = |(at, event): &(Time, Arc<Event>)| Lately { age: self.now - *at, event: event.clone() };
+        (self.history.iter().map(lately).collect(), self.events.subscribe())
     }
 
     /// The engine.

@@ -15,6 +15,7 @@ pub use answer::resolve;
 pub use records::{Kinds, record, word};
 
 use super::Agent;
+use super::core::Lately;
 use crate::gossip::engine::QueryId;
 use crate::gossip::wire::ipc::{REQUEST_BYTES_MAX, Request, StreamRecord, write_header};
 use crate::gossip::wire::msgpack::{Fault, Reader};
@@ -197,7 +198,7 @@ impl Session {
         let (replies, agent) = (self.replies.clone(), self.agent.clone());
         let (queries, count) = (self.queries.clone(), self.query_count.clone());
         self.shutdown.spawn(async move {
-            for (age, event) in lately {
+            for Lately { age, event } in lately {
                 let Some(mut record) = records::record(&event, &kinds) else { continue };
                 record.age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
                 if replies.send(told(sequence, &record)).await.is_err() {

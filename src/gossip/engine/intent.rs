@@ -207,6 +207,11 @@ impl Engine {
         if now < self.leaving.until {
             return;
         }
+        // Whoever was last has nobody to say goodbye to.
+        if self.leaving.begun() && self.leaving.step != Step::Left && self.members.living() <= 1 {
+            self.leaving.step = Step::Left;
+            return outputs.push(Output::Event(Event::Left));
+        }
         match self.leaving.step {
             Step::Announced => {
                 let me = self.me();

@@ -491,3 +491,23 @@ fn the_model_foretells_the_engine_at_a_thousand_nodes() {
         );
     }
 }
+
+#[test]
+fn all_can_leave_at_once_and_none_waits_for_those_who_are_gone() {
+    for nodes in [2, 3, 5] {
+        let mut network = joined(nodes as u64, nodes, Links::default(), |_| {});
+        network.happened();
+        (0..nodes).for_each(|node| network.input(node, Input::Leave));
+        let mut left = 0;
+        for _ in 0..50 {
+            network.run(SECOND / 10);
+            for happened in network.happened() {
+                if happened.event == Event::Left {
+                    network.crash(happened.node);
+                    left += 1;
+                }
+            }
+        }
+        assert_eq!(left, nodes, "within five seconds");
+    }
+}
