@@ -11,6 +11,8 @@ use bandy::cli::endpoint::{Endpoint, Pillar};
 use bandy::cli::payload::Payload as Text;
 use bandy::gossip::wire as gossip;
 use bandy::log::batch::Batches;
+use bandy::log::client::group::protocol::{Subscription, assignment_to_bytes, parse_assignment};
+use bandy::log::schema::{avro, message_path, put_message_path, unframed};
 use bandy::log::wire::{self as kafka, AnyRequest, ApiKey};
 use bandy::mq::wire as amqp;
 use bandy::output::Template;
@@ -62,6 +64,7 @@ pub const ALL: &[Target] = &[
     ("kafka_request", kafka_request),
     ("kafka_response", kafka_response),
     ("kafka_batch", kafka_batch),
+    ("kafka_values", kafka_values),
 ];
 
 /// Largest message that targets with a limit allow.
@@ -634,6 +637,35 @@ pub fn kafka_batch(data: &[u8]) {
         assert!(count <= batch.header.count as usize);
     }
 }
+
+/// What members of a group tell each other means the same when it is written again; so do values of Avro.
+pub fn kafka_values(data: &[u8]) {
+    let bytes = Bytes::copy_from_slice(data);
+    if let Ok(subscription) = Subscription::parse(&bytes) {
+        assert_eq!(Subscription::parse(&subscription.to_bytes()).ok(), Some(subscription));
+    }
+    if let Ok(assignment) = parse_assignment(&bytes) {
+        assert_eq!(parse_assignment(&assignment_to_bytes(&assignment)).ok(), Some(assignment));
+    }
+    if let Some((path, rest)) = message_path(data) {
+        let mut again = Vec::new();
+        put_message_path(&path, &mut again);
+        assert_eq!(message_path(&[&again, rest].concat()), Some((path, rest)));
+    }
+    let schema = avro::Schema::parse(AVRO, &[]).expect("a schema");
+    let (_, value) = unframed(data).unwrap_or((0, data));
+    if let Ok(value) = schema.decode(value) {
+        let mut again = Vec::new();
+        schema.encode(&value, &mut again).expect("what was read can be written");
+        assert_eq!(schema.decode(&again).expect("what was written can be read"), value);
+    }
+}
+
+/// A schema with everything but decimals, of which some bytes mean the same.
+const AVRO: &str = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"long"},{"name":"b","type":["null","string"]},
+    {"name":"c","type":{"type":"enum","name":"E","symbols":["X","Y"]}},{"name":"d","type":{"type":"array","items":"int"}},
+    {"name":"e","type":{"type":"map","values":"bytes"}},{"name":"f","type":{"type":"fixed","name":"F","size":2}},
+    {"name":"g","type":["null","R"]},{"name":"h","type":"double"},{"name":"i","type":"float"},{"name":"j","type":"boolean"}]}"#;
 
 /// Serf's agent protocol: a request is written again to one that means the same, and replies are bounded.
 pub fn gossip_ipc(data: &[u8]) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rustix::process::Signal;
 
-use crate::support::{Cmd, Running, bandy, shell, until};
+use crate::support::{Cmd, Home, Running, bandy, shell, until};
 
 /// A broker, and commands that speak to it.
 pub struct Log {
@@ -129,6 +129,28 @@ fn readers_share_partitions_and_one_takes_over_when_the_other_is_killed() {
     second.ends().dies_by(Signal::INT);
     assert_eq!(log.members("g"), 0);
     log.log("consume t -g g").runs().exits(0).prints("");
+}
+
+#[test]
+fn a_reader_goes_on_when_its_broker_was_killed_and_is_there_again() {
+    let home = Home::new();
+    let start = |listen: &str| bandy(&format!("log broker -l {listen}")).home(&home).starts();
+    let server = start(":0");
+    let url = server.url.clone();
+    let log = |words: &str| bandy(&format!("log {words}")).home(&home).env("BANDY_LOG_URL", &url);
+    log("create t").runs().exits(0);
+    let mut reader = log("consume t -g g -f").spawns();
+    log("produce t a").runs().exits(0);
+    assert_eq!(reader.line(), "a");
+    until("it is stored", || log("info -g g --json").runs().out().contains("\"current\":1,"));
+    server.signal(Signal::KILL);
+    server.ends().dies_by(Signal::KILL);
+    let _server = start(url.strip_prefix("kafka://").unwrap());
+    log("produce t b").runs().exits(0);
+    assert_eq!(reader.line(), "b");
+    reader.signal(Signal::INT);
+    reader.ends().dies_by(Signal::INT);
+    log("consume t -g g").runs().exits(0).prints("");
 }
 
 #[test]

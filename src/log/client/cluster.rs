@@ -274,7 +274,11 @@ impl Cluster {
     pub async fn topic(&self, name: &str, create: bool) -> Result<Arc<TopicInfo>, Error> {
         let mut pause = self.retries();
         loop {
-            let response = self.metadata(Some(&[name]), create).await?;
+            let response = match self.metadata(Some(&[name]), create).await {
+                // A cluster that restarts is there again soon.
+                Err(error) if error.is_transient() && pause.again().await => continue,
+                response => response?,
+            };
             let code =
                 response.topics.first().map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, |it| it.error_code);
             match (code, self.known(name)) {
@@ -358,8 +362,9 @@ impl Cluster {
                 Err(error) => Err(error),
             };
             match found {
+                // Brokers that are away are no reason to give up before the time.
                 Err(error) if error.is_transient() && pause.again().await => {
-                    self.metadata(Some(&[]), false).await?;
+                    drop(self.metadata(Some(&[]), false).await);
                 }
                 found => return found,
             }

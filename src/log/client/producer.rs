@@ -360,7 +360,10 @@ impl Producer {
         }
         let mut pause = self.cluster.retries();
         let identity = loop {
-            let any = self.cluster.any().await?;
+            let any = match self.cluster.any().await {
+                Err(error) if error.is_transient() && pause.again().await => continue,
+                any => any?,
+            };
             if !any.offers::<InitProducerIdRequest>() {
                 return Ok(());
             }
@@ -371,7 +374,14 @@ impl Producer {
             };
             // Version 6 is not settled yet.
             let version = any.version::<InitProducerIdRequest>(5)?;
-            let response = any.send(&request, version, Duration::ZERO)?.await?;
+            let response = match any.send(&request, version, Duration::ZERO) {
+                Ok(answer) => answer.await,
+                Err(error) => Err(error),
+            };
+            let response = match response {
+                Err(error) if error.is_transient() && pause.again().await => continue,
+                response => response?,
+            };
             match response.error_code {
                 ErrorCode::NONE => break (response.producer_id, response.producer_epoch),
                 code if code.is_retriable() && pause.again().await => {}

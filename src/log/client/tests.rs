@@ -241,6 +241,32 @@ async fn a_broker_that_never_takes_anything_is_given_up_after_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_that_restarts_is_waited_for() {
+    let address = Address::Mem(mem::Network::new(1).name("broker"));
+    let broker = Arc::new(Mutex::new(Broker { api_versions_max: 4, ..Broker::default() }));
+    let shutdown = Shutdown::new();
+    let listener = Listener::bind(&address).await.unwrap();
+    let first = shutdown.spawn(serve(listener, broker.clone()));
+    let cluster = Cluster::open(Config::new(vec![address.clone()]), &shutdown).await.unwrap();
+    assert!(produce(&cluster, 1).await[0].is_ok());
+    let leads = cluster.leader("t", 0).await.unwrap().1;
+    first.abort();
+    drop(first.await);
+    let again = broker.clone();
+    shutdown.spawn(async move {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        serve(Listener::bind(&address).await.unwrap(), again).await;
+    });
+    // Who has noticed nothing yet, and who begins now.
+    let (connection, found) = cluster.leader("t", 0).await.unwrap();
+    assert_eq!(found, leads);
+    let outcomes = produce(&cluster, 3).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(log(&broker), ["0", "0", "1", "2"]);
+    drop(connection);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broker_that_knows_old_api_versions_only_is_asked_again() {
     let (_cluster, broker) = opened(Broker { api_versions_max: 2, ..Broker::default() }).await;
     let asked = broker.lock().unwrap().requests.clone();
