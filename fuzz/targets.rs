@@ -65,6 +65,7 @@ pub const ALL: &[Target] = &[
     ("kafka_response", kafka_response),
     ("kafka_batch", kafka_batch),
     ("kafka_values", kafka_values),
+    ("kafka_group", kafka_group),
 ];
 
 /// Largest message that targets with a limit allow.
@@ -666,6 +667,75 @@ const AVRO: &str = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"
     {"name":"c","type":{"type":"enum","name":"E","symbols":["X","Y"]}},{"name":"d","type":{"type":"array","items":"int"}},
     {"name":"e","type":{"type":"map","values":"bytes"}},{"name":"f","type":{"type":"fixed","name":"F","size":2}},
     {"name":"g","type":["null","R"]},{"name":"h","type":"double"},{"name":"i","type":"float"},{"name":"j","type":"boolean"}]}"#;
+
+/// Kafka's groups: what consumers say inside of the group protocol, and the records in which groups are kept. The first byte is the
+/// length of a record's key.
+pub fn kafka_group(data: &[u8]) {
+    use bandy::log::engine::Now;
+    use bandy::log::engine::group::{Catalog, Config, Groups, Join, Record, Restored};
+    struct Topics;
+    impl Catalog for Topics {
+        fn version(&self) -> u64 {
+            1
+        }
+        fn topic(&self, name: &str) -> Option<(kafka::Uuid, i32)> {
+            (name == "t").then_some((kafka::Uuid([1; 16]), 4))
+        }
+        fn by_id(&self, _: kafka::Uuid) -> Option<(String, i32)> {
+            Some(("t".to_owned(), 4))
+        }
+        fn names(&self) -> Vec<String> {
+            vec!["t".to_owned()]
+        }
+    }
+    let Some((len, rest)) = data.split_first() else { return };
+    let (key, value) = rest.split_at_checked(usize::from(*len)).unwrap_or((rest, &[]));
+    let now = Now { instant: Instant::now(), unix_ms: 1_000_000 };
+    let mut groups = Groups::new(now, Config::default(), fastrand::Rng::with_seed(1));
+    for value in [Some(value), None] {
+        let Ok(Restored::Record(record)) = Record::decode(key, value) else { continue };
+        let (again, written) = record.encode();
+        assert_eq!(Record::decode(&again, written.as_deref()), Ok(Restored::Record(record.clone())));
+        groups.restore(now, record, None);
+    }
+    groups.restored(now);
+    // As a member's subscription, in a classic group and in one of the next generation.
+    let mut out = Vec::new();
+    for group in ["classic", "next"] {
+        if group == "next" {
+            let beat = bandy::log::engine::group::Beat {
+                group: group.to_owned(),
+                member_id: "n".to_owned(),
+                epoch: 0,
+                instance_id: None,
+                rack_id: None,
+                client_id: String::new(),
+                client_host: String::new(),
+                rebalance_timeout_ms: Some(1000),
+                topics: Some(vec!["t".to_owned()]),
+                regex: None,
+                assignor: None,
+                owned: None,
+                is_given_id: false,
+            };
+            groups.beat(now, &beat, &Topics, &mut out);
+        }
+        let join = Join {
+            group: group.to_owned(),
+            member_id: String::new(),
+            instance_id: None,
+            client_id: "c".to_owned(),
+            client_host: String::new(),
+            session_timeout_ms: 10_000,
+            rebalance_timeout_ms: 10_000,
+            protocol_type: "consumer".to_owned(),
+            protocols: vec![("range".to_owned(), Bytes::copy_from_slice(rest))],
+            needs_member_id: false,
+            can_skip_assignment: false,
+        };
+        groups.join(now, 1, join, &Topics, &mut out);
+    }
+}
 
 /// Serf's agent protocol: a request is written again to one that means the same, and replies are bounded.
 pub fn gossip_ipc(data: &[u8]) {

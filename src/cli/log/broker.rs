@@ -77,7 +77,7 @@ pub struct Args {
     #[arg(long, value_name = "USER", requires = "user_file", help_heading = "Server")]
     pub super_user: Vec<String>,
     /// Refuse what no access rule (ACL) allows; without this, only what some rule is about is refused to others
-    #[arg(long, requires = "user_file", help_heading = "Server")]
+    #[arg(long, requires = "super_user", help_heading = "Server")]
     pub deny_by_default: bool,
     /// Brokers in this process
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Server")]

@@ -13,6 +13,9 @@ use crate::log::wire::api::alter_user_scram_credentials::{
     AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse, AlterUserScramCredentialsResult,
     ScramCredentialDeletion, ScramCredentialUpsertion,
 };
+use crate::log::wire::api::describe_client_quotas::{
+    DescribeClientQuotasRequest, DescribeClientQuotasResponse,
+};
 use crate::log::wire::api::describe_user_scram_credentials::{
     CredentialInfo, DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse,
     DescribeUserScramCredentialsResult,
@@ -42,6 +45,20 @@ fn code_of(hash: Hash) -> i8 {
         Hash::Sha256 => 1,
         Hash::Sha512 => 2,
     }
+}
+
+/// `DescribeClientQuotas`: nobody has any. Kafka's tools ask for them when they describe users.
+pub(super) fn quotas(session: &Session, head: Head, _: &DescribeClientQuotasRequest) -> Pending {
+    let response = match session.may_cluster(AclOperation::DescribeConfigs) {
+        true => DescribeClientQuotasResponse { error_message: None, ..Default::default() },
+        false => DescribeClientQuotasResponse {
+            error_code: ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+            error_message: Some("needs 'describe-configs' on the cluster".to_owned()),
+            entries: None,
+            ..DescribeClientQuotasResponse::default()
+        },
+    };
+    Pending::ready::<DescribeClientQuotasRequest>(head, &response)
 }
 
 /// `DescribeUserScramCredentials`.

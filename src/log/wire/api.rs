@@ -17,6 +17,7 @@ pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_acls;
+pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
@@ -174,6 +175,7 @@ apis! {
     43 ElectLeaders: elect_leaders::ElectLeadersRequest;
     44 IncrementalAlterConfigs: incremental_alter_configs::IncrementalAlterConfigsRequest;
     47 OffsetDelete: offset_delete::OffsetDeleteRequest;
+    48 DescribeClientQuotas: describe_client_quotas::DescribeClientQuotasRequest;
     50 DescribeUserScramCredentials: describe_user_scram_credentials::DescribeUserScramCredentialsRequest;
     51 AlterUserScramCredentials: alter_user_scram_credentials::AlterUserScramCredentialsRequest;
     60 DescribeCluster: describe_cluster::DescribeClusterRequest;

@@ -1,7 +1,7 @@
 // Prints every message of the APIs given by number, in every version, as Kafka's own schemas write it: messages.txt.
 //
 //   java -cp kafka-clients-4.2.0.jar:slf4j-api.jar Messages.java 0 1 2 3 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 \
-//       24 25 26 28 29 30 31 32 33 35 36 37 42 43 44 47 50 51 60 61 65 66 68 69 74 75
+//       24 25 26 28 29 30 31 32 33 35 36 37 42 43 44 47 48 50 51 60 61 65 66 68 69 74 75
 //
 // Each message twice: with something in every field, then with nulls and empty arrays.
 import java.nio.ByteBuffer;
@@ -38,6 +38,7 @@ public class Messages {
         if (type == Type.INT32) return number * 70001 + 1;
         if (type == Type.UNSIGNED_INT32) return (long) (number * 70001 + 1);
         if (type == Type.INT64) return number * 7000000001L + 1;
+        if (type == Type.FLOAT64) return number * 1.5;
         if (type == Type.UUID) return new org.apache.kafka.common.Uuid(number * 0x0102030405060708L, number + 5);
         String name = type.toString();
         if (name.contains("STRING")) return "s" + number;
