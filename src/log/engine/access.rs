@@ -322,6 +322,6 @@ mod tests {
         for (pattern, entry) in access.find(&all) {
             access.remove(&pattern, &entry);
         }
-        assert!(access.is_empty() && access.len() == 0);
+        assert!(access.is_empty());
     }
 }
