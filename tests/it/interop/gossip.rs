@@ -164,7 +164,11 @@ fn members_tags_and_events(home: &Home, agents: &[Agent], rpc: &str) {
             program,
         ]));
         assert!(event.contains("dispatched"), "{event}");
-        succeeds(Command::new(program).args(["reachability", &format!("-rpc-addr={rpc}")]));
+        // A query: like every piece of news it may miss a node, see `queries`.
+        until("all are reached", || {
+            let asked = Command::new(program).args(["reachability", &format!("-rpc-addr={rpc}")]).output();
+            asked.unwrap().status.success()
+        });
     }
     gossip(home, "tag role=cache -e local:c2").runs().exits(0);
     agents[3].serf(&["tags", "-set", "zone=eu"]);
