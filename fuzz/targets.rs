@@ -11,8 +11,8 @@ use bandy::cli::endpoint::{Endpoint, Pillar};
 use bandy::cli::payload::Payload as Text;
 use bandy::gossip::wire as gossip;
 use bandy::log::batch::Batches;
-use bandy::log::client::group::protocol::{Subscription, assignment_to_bytes, parse_assignment};
 use bandy::log::schema::{avro, message_path, put_message_path, unframed};
+use bandy::log::wire::consumer_protocol::{Subscription, assignment_to_bytes, parse_assignment};
 use bandy::log::wire::{self as kafka, AnyRequest, ApiKey};
 use bandy::mq::wire as amqp;
 use bandy::output::Template;
@@ -646,7 +646,7 @@ pub fn kafka_values(data: &[u8]) {
         assert_eq!(Subscription::parse(&subscription.to_bytes()).ok(), Some(subscription));
     }
     if let Ok(assignment) = parse_assignment(&bytes) {
-        assert_eq!(parse_assignment(&assignment_to_bytes(&assignment)).ok(), Some(assignment));
+        assert_eq!(parse_assignment(&assignment_to_bytes(0, &assignment)).ok(), Some(assignment));
     }
     if let Some((path, rest)) = message_path(data) {
         let mut again = Vec::new();

@@ -6,6 +6,7 @@
 //! message      how a message is written down once: struct, defaults, decoder, encoder
 //! primitive    integers, text, bytes, arrays, tagged fields, in the old and the flexible encoding
 //! error        the protocol's error codes
+//! consumer_protocol  what members of a classic group tell each other
 //! group_record values of records in which groups of the next generation are kept
 //! compression  what the records of a batch are packed with
 //! ```
@@ -31,6 +32,7 @@ mod message;
 
 pub mod api;
 mod compression;
+pub mod consumer_protocol;
 mod error;
 mod fault;
 pub mod group_record;

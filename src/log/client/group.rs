@@ -4,11 +4,9 @@
 //! Member     what a reader holds: events, commits, leaving
 //! task       joins, keeps in touch, divides when it leads: goes on while the reader is busy
 //! assign     who reads what: pure
-//! protocol   what members tell each other
 //! ```
 
 pub mod assign;
-pub mod protocol;
 mod task;
 
 use std::time::Duration;

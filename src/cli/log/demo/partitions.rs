@@ -13,8 +13,8 @@ use crate::cli::stage::theme::Theme;
 use crate::cli::stage::widgets::panel;
 use crate::cli::stage::{Note, Scene, TICK};
 use crate::log::client::group::assign::{Assignor, Member};
-use crate::log::client::group::protocol::{Partitions, Subscription};
 use crate::log::client::{murmur2, of_key};
+use crate::log::wire::consumer_protocol::{Partitions, Subscription};
 
 const TOPIC: &str = "orders";
 const PARTITIONS: usize = 4;
@@ -172,8 +172,12 @@ impl PartitionsScene {
             let numbers: Vec<i32> = reader.own.keys().map(|at| *at as i32).collect();
             let owned =
                 if numbers.is_empty() { Partitions::new() } else { [(TOPIC.to_owned(), numbers)].into() };
-            let subscription =
-                Subscription { topics: vec![TOPIC.to_owned()], owned, generation: reader.generation };
+            let subscription = Subscription {
+                topics: vec![TOPIC.to_owned()],
+                owned,
+                generation: reader.generation,
+                ..Subscription::default()
+            };
             Member { id: reader.name.clone(), instance: None, subscription }
         };
         let members: Vec<Member> = self.readers.iter().map(member).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::protocol::{Partitions, Subscription};
+use crate::log::wire::consumer_protocol::{Partitions, Subscription};
 
 /// A way of dividing partitions among members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,7 +203,11 @@ mod tests {
     fn member(id: &str, topics: &[&str], owned: &[(&str, &[i32])], generation: i32) -> Member {
         let owned = owned.iter().map(|(topic, numbers)| ((*topic).to_owned(), numbers.to_vec())).collect();
         let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
-        Member { id: id.to_owned(), instance: None, subscription: Subscription { topics, owned, generation } }
+        Member {
+            id: id.to_owned(),
+            instance: None,
+            subscription: Subscription { topics, owned, generation, ..Subscription::default() },
+        }
     }
 
     fn topics(of: &[(&str, usize)]) -> BTreeMap<String, usize> {

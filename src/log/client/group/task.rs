@@ -7,13 +7,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::assign::{Assignor, Member};
-use super::protocol::{self, PROTOCOL_TYPE, Partitions, Subscription};
 use super::{Event, GOODBYE_TIMEOUT, MemberOptions, Place, Release};
 use crate::log::client::{Cluster, Connection, Coordinates, Error};
 use crate::log::wire::api::heartbeat::HeartbeatRequest;
 use crate::log::wire::api::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
 use crate::log::wire::api::leave_group::{LeaveGroupRequest, MemberIdentity};
 use crate::log::wire::api::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
+use crate::log::wire::consumer_protocol::{
+    PROTOCOL_TYPE, Partitions, Subscription, assignment_to_bytes, parse_assignment,
+};
 use crate::log::wire::{ErrorCode, Request};
 
 /// So many heartbeats are sent in a session timeout: two may be lost.
@@ -273,7 +275,7 @@ impl Task {
             }
             code => return Err(Error::refused(SyncGroupRequest::KEY, code, None)),
         }
-        let partitions = protocol::parse_assignment(&synced.assignment)?;
+        let partitions = parse_assignment(&synced.assignment)?;
         let generation = joined.generation_id;
         self.standing.send_replace(Standing { member: joined.member_id, generation });
         let each = partitions.into_iter();
@@ -288,7 +290,7 @@ impl Task {
             owned.entry(topic.clone()).or_default().push(*number);
         }
         let topics = self.options.topics.clone();
-        let metadata = Subscription { topics, owned, generation }.to_bytes();
+        let metadata = Subscription { topics, owned, generation, ..Subscription::default() }.to_bytes();
         let protocols = self.options.assignors.iter().map(|assignor| JoinGroupRequestProtocol {
             name: assignor.name().to_owned(),
             metadata: metadata.clone(),
@@ -332,7 +334,7 @@ impl Task {
         let division = assignor.divide(&members, &counts);
         self.divided = Some(counts);
         let share = |(member_id, partitions): (String, Partitions)| {
-            let assignment = protocol::assignment_to_bytes(&partitions);
+            let assignment = assignment_to_bytes(0, &partitions);
             SyncGroupRequestAssignment { member_id, assignment }
         };
         Ok(division.into_iter().map(share).collect())

@@ -11,12 +11,11 @@ use crate::log::engine::group::classic::Classic;
 use crate::log::engine::group::message::{
     Caller, GroupValue, Join, Joined, Leaver, MemberValue, Output, Sync, Synced, Ticket,
 };
-use crate::log::engine::group::subscription::{self, Named, Subscription};
 use crate::log::wire::ErrorCode;
+use crate::log::wire::consumer_protocol::{
+    PROTOCOL_TYPE as CONSUMER, Partitions, Subscription, assignment_to_bytes, parse_assignment,
+};
 use crate::log::wire::group_record::{ClassicMetadata, ClassicProtocol, MemberMetadata};
-
-/// What both kinds of groups have in common.
-const CONSUMER: &str = "consumer";
 
 /// The group of the next generation that a classic one of consumers becomes; none if it has others. Its members are told to join
 /// again, and have what they had.
@@ -33,8 +32,8 @@ pub(super) fn from_classic(
     (group.epoch, group.assignment_epoch) = (classic.generation, classic.generation);
     for (id, one) in &classic.members {
         let (_, metadata) = one.protocols.first()?;
-        let said = Subscription::parse(metadata)?;
-        let assigned = parts_of(&subscription::parse_assignment(&one.assignment)?, catalog);
+        let said = Subscription::parse(metadata).ok()?;
+        let assigned = parts_of(&parse_assignment(&one.assignment).ok()?, catalog);
         let session_timeout_ms = millis(one.session_timeout);
         let mut member = Member::new(now);
         member.wants = MemberMetadata {
@@ -74,7 +73,7 @@ fn protocols(protocols: &[(String, bytes::Bytes)]) -> Vec<ClassicProtocol> {
     protocols.iter().map(one).collect()
 }
 
-fn parts_of(named: &Named, catalog: &dyn Catalog) -> Parts {
+fn parts_of(named: &Partitions, catalog: &dyn Catalog) -> Parts {
     let mut all = Parts::new();
     for (name, partitions) in named {
         let Some((id, _)) = catalog.topic(name) else { continue };
@@ -200,7 +199,7 @@ impl Groups {
         let group = self.groups.get_mut(&*join.group).and_then(|group| group.consumer.as_mut());
         let group = group.ok_or(refused(ErrorCode::UNKNOWN_MEMBER_ID))?;
         let names: Vec<String> = join.protocols.iter().map(|(name, _)| name.clone()).collect();
-        let said = join.protocols.first().and_then(|(_, metadata)| Subscription::parse(metadata));
+        let said = join.protocols.first().and_then(|(_, metadata)| Subscription::parse(metadata).ok());
         let (Some(said), CONSUMER) = (said, join.protocol_type.as_str()) else {
             return Err(refused(ErrorCode::INCONSISTENT_GROUP_PROTOCOL));
         };
@@ -282,11 +281,11 @@ impl Groups {
         }
         let said = member.wants.classic.as_ref().and_then(|classic| classic.protocols.first());
         let version =
-            said.and_then(|first| Subscription::parse(&first.metadata)).map_or(0, |said| said.version);
+            said.and_then(|first| Subscription::parse(&first.metadata).ok()).map_or(0, |said| said.version);
         let name = |(topic, partitions): (&_, &std::collections::BTreeSet<i32>)| {
             catalog.by_id(*topic).map(|(name, _)| (name, partitions.iter().copied().collect()))
         };
-        let named: Named = member.assigned.iter().filter_map(name).collect();
+        let named: Partitions = member.assigned.iter().filter_map(name).collect();
         let protocol = sync.protocol.or_else(|| said.map(|first| first.name.clone()));
         if let Some(member) = group.members.get_mut(&sync.by.member_id) {
             member.deadline = now.instant + session_timeout(member);
@@ -296,7 +295,7 @@ impl Groups {
             error: ErrorCode::NONE,
             protocol_type: Some(CONSUMER.to_owned()),
             protocol,
-            assignment: subscription::assignment(version, &named),
+            assignment: assignment_to_bytes(version, &named),
         })
     }
 

@@ -6,6 +6,7 @@ use super::*;
 use crate::log::engine::group::consumer::Parts;
 use crate::log::engine::group::{Commit, Commits, Leaver};
 use crate::log::wire::Uuid;
+use crate::log::wire::consumer_protocol::parse_assignment;
 
 /// Topics with partitions; their ids are made of their names.
 #[derive(Debug, Default)]
@@ -376,9 +377,9 @@ fn members_move_over_one_by_one_and_back() {
     let joined = world.joined(ticket);
     assert_eq!((joined.error, joined.generation, joined.leader.as_str()), (ErrorCode::NONE, 1, ""));
     let ticket = world.sync(&joined, &[]);
-    let kept = subscription::parse_assignment(&world.synced(ticket).assignment).unwrap();
+    let kept = parse_assignment(&world.synced(ticket).assignment).unwrap();
     assert_eq!(kept.len(), 1);
-    let kept = kept[0].1.clone();
+    let kept = kept["t"].clone();
     assert_eq!(kept.len(), 1);
     assert_eq!(world.groups.heartbeat(world.now, &caller(&joined)), ErrorCode::REBALANCE_IN_PROGRESS);
     let ticket = world.join(classic(&old.member_id, &kept));
