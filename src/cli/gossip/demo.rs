@@ -4,6 +4,7 @@ mod failure;
 pub(super) mod picture;
 mod split;
 pub(super) mod spread;
+mod world;
 
 use crate::cli::app::App;
 use crate::cli::exit::Exit;

@@ -7,15 +7,13 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
-use serde_json::json;
 
-use super::picture::{settled, view_of};
-use crate::cli::stage::chronicle::Chronicle;
+use super::world::{View, World};
 use crate::cli::stage::theme::Theme;
 use crate::cli::stage::widgets::{bar, panel};
 use crate::cli::stage::{Note, Scene, TICK};
-use crate::gossip::engine::{Input, Status, Time};
-use crate::gossip::simulate::{Fate, Links, Network, Sent, address_of, name_of};
+use crate::gossip::engine::{Input, Status};
+use crate::gossip::simulate::{Fate, Sent, address_of, name_of};
 use crate::gossip::wire::{Message, Name, NodeState};
 
 const NODES: usize = 5;
@@ -42,51 +40,19 @@ enum Act {
 
 /// The scene.
 pub(super) struct FailureScene {
-    seed: u64,
-    network: Network,
-    began: Time,
+    world: World,
     act: Act,
-    /// Since when what the act waits for is so.
-    since: Option<Time>,
-    /// The viewer has taken over.
-    directed: bool,
-    killed: [bool; NODES],
     /// Accusations and objections that were told already: one line each.
     told: HashSet<(&'static str, String, String, u32)>,
-    notes: Vec<Note>,
-    chronicle: Chronicle,
 }
 
 impl FailureScene {
     /// Five nodes that know each other.
     pub(super) fn new(seed: u64) -> Self {
-        let network = settled(seed, NODES, Links::default());
-        let mut scene = Self {
-            seed,
-            began: network.now(),
-            network,
-            act: Act::Calm,
-            since: None,
-            directed: false,
-            killed: [false; NODES],
-            told: HashSet::new(),
-            notes: Vec::new(),
-            chronicle: Chronicle::default(),
-        };
-        scene.network.sent();
-        scene
-    }
-
-    fn ms(&self) -> u64 {
-        u64::try_from((self.network.now() - self.began).as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn note(&mut self, node: &str, what: &str) {
-        let ms = self.ms();
-        self.notes.push(Note::new(
-            format!("{ms:>6} ms  {node:<3} {what}"),
-            vec![("at_ms", json!(ms)), ("node", json!(node)), ("what", json!(what))],
-        ));
+        let mut world = World::new(seed, NODES);
+        // From now on it is remembered what is sent.
+        world.network.sent();
+        Self { world, act: Act::Calm, told: HashSet::new() }
     }
 
     /// One line for each accusation and each objection, by whoever is the first to say it; one for all who ping in vain.
@@ -113,7 +79,7 @@ impl FailureScene {
                         let key = ("alive", from.to_string(), from.to_string(), alive.incarnation);
                         if self.told.insert(key) {
                             let what = format!("objects: I am here, incarnation {}", alive.incarnation);
-                            self.note(&from, &what);
+                            self.world.note(&from, &what);
                         }
                     }
                     _ => {}
@@ -121,65 +87,65 @@ impl FailureScene {
             }
         }
         for ((from, node), helpers) in asked {
-            self.note(&name_of(from), &format!("asks {} to ping {node}", helpers.join(", ")));
+            self.world.note(&name_of(from), &format!("asks {} to ping {node}", helpers.join(", ")));
         }
         for (to, senders) in in_vain {
             let senders: Vec<Name> = senders.into_iter().map(name_of).collect();
             let verb = if senders.len() == 1 { "pings" } else { "ping" };
-            self.note(&senders.join(", "), &format!("{verb} {}: no answer", name_of(to)));
+            self.world.note(&senders.join(", "), &format!("{verb} {}: no answer", name_of(to)));
         }
     }
 
     fn accuse(&mut self, verb: &'static str, from: &str, node: &str, incarnation: u32) {
         if self.told.insert((verb, from.to_owned(), node.to_owned(), incarnation)) {
-            self.note(from, &format!("{verb} {node}, incarnation {incarnation}"));
+            self.world.note(from, &format!("{verb} {node}, incarnation {incarnation}"));
         }
     }
 
     /// How all that run see one other: true if all see it so.
-    fn all_see(&self, node: usize, wanted: impl Fn(Option<(NodeState, Status)>) -> bool) -> bool {
-        let others = (0..NODES).filter(|other| *other != node && self.network.is_running(*other));
-        others.into_iter().all(|other| wanted(view_of(&self.network, other, node)))
+    fn all_see(&self, node: usize, wanted: impl Fn(Option<View>) -> bool) -> bool {
+        let others = (0..NODES).filter(|other| *other != node && self.world.network.is_running(*other));
+        others.into_iter().all(|other| wanted(self.world.view(other, node)))
+    }
+
+    fn is_killed(&self, node: usize) -> bool {
+        self.world.network.engine(node).is_none()
     }
 
     fn stop(&mut self, node: usize) {
-        if self.network.is_running(node) {
-            self.network.pause(node);
-            self.note(&name_of(node), "is stopped, as Ctrl-Z does: it hears nothing and says nothing");
+        if self.world.network.is_running(node) {
+            self.world.network.pause(node);
+            self.world.note(&name_of(node), "is stopped, as Ctrl-Z does: it hears nothing and says nothing");
         }
     }
 
     fn resume(&mut self, node: usize) {
-        if !self.killed[node] && !self.network.is_running(node) {
-            self.note(&name_of(node), "goes on, and hears what was said of it");
-            self.network.resume(node);
+        if !self.is_killed(node) && !self.world.network.is_running(node) {
+            self.world.note(&name_of(node), "goes on, and hears what was said of it");
+            self.world.network.resume(node);
         }
     }
 
     fn kill(&mut self, node: usize) {
-        if !self.killed[node] {
-            self.killed[node] = true;
-            self.network.crash(node);
-            self.note(&name_of(node), "is killed");
+        if !self.is_killed(node) {
+            self.world.network.crash(node);
+            self.world.note(&name_of(node), "is killed");
         }
     }
 
     fn start(&mut self, node: usize) {
-        if std::mem::take(&mut self.killed[node]) {
-            self.network.restart(node, |_| {});
-            self.network.input(node, Input::Join { seed: address_of(0), replay: false });
-            self.note(&name_of(node), "is started again and joins n0");
+        if self.is_killed(node) {
+            self.world.network.restart(node, |_| {});
+            self.world.network.input(node, Input::Join { seed: address_of(0), replay: false });
+            self.world.note(&name_of(node), "is started again and joins n0");
         }
     }
 
     /// Goes to the next act when what this one waits for has been so for a while.
     fn direct(&mut self) {
-        let alive =
-            |view: Option<(NodeState, Status)>| view.is_some_and(|(state, _)| state == NodeState::Alive);
-        let failed =
-            |view: Option<(NodeState, Status)>| view.is_some_and(|(_, status)| status == Status::Failed);
-        let suspected =
-            |view: Option<(NodeState, Status)>| view.is_some_and(|(state, _)| state == NodeState::Suspect);
+        let alive = |view: Option<View>| view.is_some_and(|(state, _)| state == NodeState::Alive);
+        let failed = |view: Option<View>| view.is_some_and(|(_, status)| status == Status::Failed);
+        let suspected = |view: Option<View>| view.is_some_and(|(state, _)| state == NodeState::Suspect);
         let (holds, wait) = match self.act {
             Act::Calm => (true, PAUSE),
             Act::Stopped => (!self.all_see(STOPPED, |view| !suspected(view)), SUSPECTED),
@@ -188,15 +154,9 @@ impl FailureScene {
             Act::Started => (self.all_see(KILLED, alive), PAUSE),
             Act::Over => return,
         };
-        if !holds {
-            self.since = None;
+        if !self.world.has_held(holds, wait) {
             return;
         }
-        let now = self.network.now();
-        if now - *self.since.get_or_insert(now) < wait {
-            return;
-        }
-        self.since = None;
         self.act = match self.act {
             Act::Calm => {
                 self.stop(STOPPED);
@@ -215,7 +175,7 @@ impl FailureScene {
                 Act::Started
             }
             Act::Started | Act::Over => {
-                self.note("all", "agree again on who is there");
+                self.world.note("all", "agree again on who is there");
                 Act::Over
             }
         };
@@ -223,7 +183,7 @@ impl FailureScene {
 
     fn draw_node(&self, frame: &mut Frame<'_>, area: Rect, node: usize, theme: &Theme) {
         let name = name_of(node);
-        let (word, symbol, style) = match (self.killed[node], self.network.is_running(node)) {
+        let (word, symbol, style) = match (self.is_killed(node), self.world.network.is_running(node)) {
             (true, _) => ("killed", theme.lost, theme.bad()),
             (false, true) => ("runs", theme.done, theme.good()),
             (false, false) => ("stopped", theme.doubt, theme.warn()),
@@ -231,16 +191,16 @@ impl FailureScene {
         let inner = panel(frame, area, &name, theme, style);
         let mut lines = vec![Line::styled(format!(" {symbol} {word}"), style)];
         let incarnation = (0..NODES)
-            .filter(|other| *other == node || self.network.is_running(*other))
-            .filter_map(|other| Some(self.network.engine(other)?.member(&name)?.incarnation))
+            .filter(|other| *other == node || self.world.network.is_running(*other))
+            .filter_map(|other| Some(self.world.network.engine(other)?.member(&name)?.incarnation))
             .max();
         let incarnation = incarnation.map_or_else(String::new, |number| format!(" incarnation {number}"));
         lines.push(Line::styled(incarnation, theme.dim()));
         lines.push(Line::raw(""));
         let mut until = None;
         for other in (0..NODES).filter(|other| *other != node) {
-            let Some(engine) = self.network.engine(other) else { continue };
-            let (symbol, word, style) = match view_of(&self.network, other, node) {
+            let Some(engine) = self.world.network.engine(other) else { continue };
+            let (symbol, word, style) = match self.world.view(other, node) {
                 None => (theme.empty, "unknown", theme.dim()),
                 Some((NodeState::Suspect, _)) => (theme.doubt, "suspect", theme.warn()),
                 Some((_, Status::Failed)) => (theme.lost, "failed", theme.bad()),
@@ -255,7 +215,7 @@ impl FailureScene {
             }
         }
         if let Some((since, end)) = until {
-            let now = self.network.now();
+            let now = self.world.network.now();
             let part = (now - since).as_secs_f64() / (end - since).as_secs_f64();
             let width = usize::from(inner.width).saturating_sub(8);
             let left = (end - now).as_secs_f64();
@@ -272,21 +232,20 @@ impl Scene for FailureScene {
     }
 
     fn figures(&self) -> String {
-        format!("{} packets   {:.1} s", self.network.totals().packets, self.ms() as f64 / 1_000.0)
+        format!("{} packets   {:.1} s", self.world.network.totals().packets, self.world.ms() as f64 / 1_000.0)
     }
 
     fn tick(&mut self) -> Vec<Note> {
         if self.done() {
             return Vec::new();
         }
-        self.network.run(STEP);
-        let sent = self.network.sent();
+        self.world.network.run(STEP);
+        let sent = self.world.network.sent();
         self.listen(&sent);
-        if !self.directed {
+        if !self.world.directed {
             self.direct();
         }
-        self.chronicle.add(&self.notes);
-        std::mem::take(&mut self.notes)
+        self.world.take_notes()
     }
 
     fn done(&self) -> bool {
@@ -294,7 +253,7 @@ impl Scene for FailureScene {
     }
 
     fn restart(&mut self) {
-        *self = Self::new(self.seed);
+        *self = Self::new(self.world.seed);
     }
 
     fn keys(&self) -> &'static [(char, &'static str)] {
@@ -302,7 +261,7 @@ impl Scene for FailureScene {
     }
 
     fn key(&mut self, key: char) {
-        self.directed = true;
+        self.world.directed = true;
         match key {
             's' => self.stop(STOPPED),
             'g' => self.resume(STOPPED),
@@ -321,12 +280,14 @@ impl Scene for FailureScene {
         let lesson = " Silence is not death: others try as well, and a suspect has time to object.\n \
             It does so with a higher incarnation, which only the node itself may give.";
         frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
-        self.chronicle.draw(frame, story, theme);
+        self.world.draw(frame, story, theme);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn play(seed: u64) -> (FailureScene, Vec<Note>) {
@@ -334,7 +295,7 @@ mod tests {
         let mut notes = Vec::new();
         while !scene.done() {
             notes.extend(scene.tick());
-            assert!(scene.ms() < 600_000, "{:?} never ends", scene.act);
+            assert!(scene.world.ms() < 600_000, "{:?} never ends", scene.act);
         }
         (scene, notes)
     }

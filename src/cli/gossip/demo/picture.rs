@@ -1,6 +1,4 @@
-//! Nodes as dots, and rounds as bars; nodes that have found each other.
-
-use std::time::Duration;
+//! Nodes as dots, and rounds as bars.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -9,39 +7,6 @@ use ratatui::widgets::Paragraph;
 
 use crate::cli::stage::theme::Theme;
 use crate::cli::stage::widgets::{bar, panel};
-use crate::gossip::engine::{DATA_TAG, Input, Status};
-use crate::gossip::simulate::{Links, Network, address_of, name_of};
-use crate::gossip::wire::NodeState;
-
-/// How long nodes are given to find each other.
-const SETTLES: Duration = Duration::from_secs(10);
-
-/// Nodes that have joined the first one, and all know each other.
-pub fn settled(seed: u64, nodes: usize, links: Links) -> Network {
-    let mut network = Network::new(seed, links);
-    for node in 0..nodes {
-        network.add(|config| {
-            config.tags.insert(DATA_TAG.to_owned(), "1".to_owned());
-        });
-        if node > 0 {
-            network.input(node, Input::Join { seed: address_of(0), replay: false });
-        }
-    }
-    let know_all = |network: &Network| {
-        (0..nodes).all(|node| network.engine(node).is_some_and(|engine| engine.living() == nodes))
-    };
-    network.run_until(SETTLES, know_all);
-    // And until nothing is told of it any more.
-    network.run(SETTLES);
-    network.happened();
-    network
-}
-
-/// How a node sees another one, if it knows it.
-pub fn view_of(network: &Network, by: usize, of: usize) -> Option<(NodeState, Status)> {
-    let member = network.engine(by)?.member(&name_of(of))?;
-    Some((member.state, member.status))
-}
 
 /// A node, or several that share a dot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,15 +8,13 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
-use serde_json::json;
 
-use super::picture::{settled, view_of};
-use crate::cli::stage::chronicle::Chronicle;
+use super::world::World;
 use crate::cli::stage::theme::Theme;
 use crate::cli::stage::widgets::panel;
 use crate::cli::stage::{Note, Scene, TICK};
-use crate::gossip::engine::{Change, Event, Input, Status, Time};
-use crate::gossip::simulate::{Happened, Links, Network, name_of};
+use crate::gossip::engine::{Change, Event, Input, Status};
+use crate::gossip::simulate::{Happened, name_of};
 use crate::gossip::wire::NodeState;
 
 const NODES: usize = 8;
@@ -46,78 +44,47 @@ enum Act {
 
 /// The scene.
 pub(super) struct SplitScene {
-    seed: u64,
-    network: Network,
-    began: Time,
+    world: World,
     act: Act,
-    since: Option<Time>,
     cut: bool,
-    /// The viewer has taken over.
-    directed: bool,
     price: u32,
-    notes: Vec<Note>,
-    chronicle: Chronicle,
 }
 
 impl SplitScene {
     /// Eight nodes that know each other.
     pub(super) fn new(seed: u64) -> Self {
-        let network = settled(seed, NODES, Links::default());
-        Self {
-            seed,
-            began: network.now(),
-            network,
-            act: Act::Whole,
-            since: None,
-            cut: false,
-            directed: false,
-            price: 10,
-            notes: Vec::new(),
-            chronicle: Chronicle::default(),
-        }
-    }
-
-    fn ms(&self) -> u64 {
-        u64::try_from((self.network.now() - self.began).as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn note(&mut self, node: &str, what: &str) {
-        let ms = self.ms();
-        self.notes.push(Note::new(
-            format!("{ms:>6} ms  {node:<3} {what}"),
-            vec![("at_ms", json!(ms)), ("node", json!(node)), ("what", json!(what))],
-        ));
+        Self { world: World::new(seed, NODES), act: Act::Whole, cut: false, price: 10 }
     }
 
     fn set_price(&mut self, node: usize, price: u32) {
         self.price = price;
         let value = Some(Bytes::from(price.to_string()));
-        self.network.input(node, Input::Set { key: KEY.into(), value });
-        self.note(&name_of(node), &format!("sets {KEY} to {price}"));
+        self.world.network.input(node, Input::Set { key: KEY.into(), value });
+        self.world.note(&name_of(node), &format!("sets {KEY} to {price}"));
     }
 
     fn price_at(&self, node: usize) -> Option<String> {
-        let stored = self.network.engine(node)?.store().get(KEY)?;
+        let stored = self.world.network.engine(node)?.store().get(KEY)?;
         Some(String::from_utf8_lossy(stored.value.as_ref()?).into_owned())
     }
 
     fn toggle_cut(&mut self) {
         self.cut = !self.cut;
         for node in OTHER_SIDE..NODES {
-            self.network.set_side(node, u32::from(self.cut));
+            self.world.network.set_side(node, u32::from(self.cut));
         }
         let what = match self.cut {
             true => format!("the network is cut between n{} and n{OTHER_SIDE}", OTHER_SIDE - 1),
             false => "the network is whole again: those that failed are tried now and then".to_owned(),
         };
-        self.note("", &what);
+        self.world.note("", &what);
     }
 
     /// Whether every node sees every other one as wanted.
     fn all(&self, wanted: impl Fn(usize, usize, NodeState, Status) -> bool) -> bool {
         let pairs = (0..NODES).flat_map(|by| (0..NODES).map(move |of| (by, of)));
         pairs.into_iter().filter(|(by, of)| by != of).all(|(by, of)| {
-            view_of(&self.network, by, of).is_some_and(|(state, status)| wanted(by, of, state, status))
+            self.world.view(by, of).is_some_and(|(state, status)| wanted(by, of, state, status))
         })
     }
 
@@ -145,15 +112,9 @@ impl SplitScene {
             Act::Apart => self.sides_agree(),
             Act::Over => return,
         };
-        if !holds {
-            self.since = None;
+        if !self.world.has_held(holds, PAUSE) {
             return;
         }
-        let now = self.network.now();
-        if now - *self.since.get_or_insert(now) < PAUSE {
-            return;
-        }
-        self.since = None;
         self.act = match self.act {
             Act::Whole => {
                 self.set_price(0, self.price);
@@ -165,7 +126,7 @@ impl SplitScene {
             }
             Act::Cut => {
                 self.set_price(1, 12);
-                self.network.run(STEP);
+                self.world.network.run(STEP);
                 self.set_price(6, 9);
                 Act::Apart
             }
@@ -176,7 +137,7 @@ impl SplitScene {
             Act::Healing | Act::Over => {
                 let price = self.price_at(0).unwrap_or_default();
                 let what = format!("agree: {NODES} members, and {KEY} is {price}, which was set last");
-                self.note("all", &what);
+                self.world.note("all", &what);
                 Act::Over
             }
         };
@@ -184,7 +145,7 @@ impl SplitScene {
 
     /// What the first and the last of a change say is enough: a line for each would be sixty-four.
     fn listen(&mut self) {
-        for Happened { node, event, .. } in self.network.happened() {
+        for Happened { node, event, .. } in self.world.network.happened() {
             match event {
                 Event::Member { change, member } if node % OTHER_SIDE == 0 => {
                     let what = match change {
@@ -194,7 +155,7 @@ impl SplitScene {
                         Change::Refuted => "hears the objection of",
                         Change::Leave | Change::Update | Change::Reap => continue,
                     };
-                    self.note(&name_of(node), &format!("{what} {}", member.name));
+                    self.world.note(&name_of(node), &format!("{what} {}", member.name));
                 }
                 _ => {}
             }
@@ -207,7 +168,7 @@ impl SplitScene {
             if of == OTHER_SIDE {
                 spans.push(Span::styled(if self.cut { " | " } else { "   " }, theme.bad()));
             }
-            let (symbol, style) = match view_of(&self.network, by, of) {
+            let (symbol, style) = match self.world.view(by, of) {
                 None => (theme.empty, theme.dim()),
                 Some((NodeState::Suspect, _)) => (theme.doubt, theme.warn()),
                 Some((NodeState::Alive, _)) => (theme.done, theme.good()),
@@ -233,12 +194,12 @@ impl Scene for SplitScene {
     }
 
     fn figures(&self) -> String {
-        let totals = self.network.totals();
+        let totals = self.world.network.totals();
         format!(
             "{} packets   {} streams   {:.1} s",
             totals.packets,
             totals.streams,
-            self.ms() as f64 / 1_000.0
+            self.world.ms() as f64 / 1_000.0
         )
     }
 
@@ -246,13 +207,12 @@ impl Scene for SplitScene {
         if self.done() {
             return Vec::new();
         }
-        self.network.run(STEP);
+        self.world.network.run(STEP);
         self.listen();
-        if !self.directed {
+        if !self.world.directed {
             self.direct();
         }
-        self.chronicle.add(&self.notes);
-        std::mem::take(&mut self.notes)
+        self.world.take_notes()
     }
 
     fn done(&self) -> bool {
@@ -260,7 +220,7 @@ impl Scene for SplitScene {
     }
 
     fn restart(&mut self) {
-        *self = Self::new(self.seed);
+        *self = Self::new(self.world.seed);
     }
 
     fn keys(&self) -> &'static [(char, &'static str)] {
@@ -268,7 +228,7 @@ impl Scene for SplitScene {
     }
 
     fn key(&mut self, key: char) {
-        self.directed = true;
+        self.world.directed = true;
         match key {
             'p' => self.toggle_cut(),
             'a' => self.set_price(1, self.price + 1),
@@ -303,7 +263,7 @@ impl Scene for SplitScene {
         let lesson = " Nobody can tell a dead node from one that cannot be reached: both sides go on.\n \
             Afterwards they find each other, and of two values the newer one stays.";
         frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
-        self.chronicle.draw(frame, story, theme);
+        self.world.draw(frame, story, theme);
     }
 }
 
@@ -320,7 +280,7 @@ mod tests {
                 scene.tick();
                 apart |=
                     scene.price_at(0).as_deref() == Some("12") && scene.price_at(7).as_deref() == Some("9");
-                assert!(scene.ms() < 600_000, "seed {seed}: {:?} never ends", scene.act);
+                assert!(scene.world.ms() < 600_000, "seed {seed}: {:?} never ends", scene.act);
             }
             assert!(apart, "seed {seed}: each side has a price of its own for a while");
             assert!((0..NODES).all(|node| scene.price_at(node).as_deref() == Some("9")), "seed {seed}");
