@@ -1,12 +1,13 @@
 //! Data directories for an operator, without a broker: what is in them, which places are torn or damaged, the records, and
 //! what can be saved. Each pillar adds what its logs are called and what its records say.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::app::App;
 use super::confirm::confirm;
+use super::endpoint::{LOCAL_DEFAULT, Pillar};
 use super::exit::{Exit, Failure};
 use crate::output::Column;
 use crate::storage::{
@@ -209,14 +210,32 @@ pub fn warn_of(examined: &Examined, app: &App) -> bool {
     examined.is_damaged()
 }
 
+/// Which data directory.
+#[derive(Debug, clap::Args)]
+pub struct DirectoryArgs {
+    /// The broker's data directory [default: that of the broker without a name]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+impl DirectoryArgs {
+    /// The one that was named, or that of a pillar's broker without a name.
+    pub fn path(&self, pillar: Pillar, app: &App) -> PathBuf {
+        self.dir.clone().unwrap_or_else(|| app.home.state.join(pillar.name()).join(LOCAL_DEFAULT))
+    }
+}
+
 /// What to do about damage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Order {
-    /// What becomes of what follows.
-    pub how: Salvage,
-    /// Only say what would be done.
+#[derive(Debug, clap::Args)]
+pub struct RepairArgs {
+    /// End logs before the damage, instead of also keeping what follows it
+    #[arg(long)]
+    pub cut: bool,
+    /// Show what would be lost, and change nothing
+    #[arg(long)]
     pub dry_run: bool,
-    /// Ask nobody.
+    /// Do not ask
+    #[arg(short, long)]
     pub yes: bool,
 }
 
@@ -251,9 +270,10 @@ pub fn salvage(
     dir: &Path,
     inspection: Inspection,
     known: &[Known],
-    order: Order,
+    args: &RepairArgs,
     app: &App,
 ) -> anyhow::Result<Exit> {
+    let how = if args.cut { Salvage::Cut } else { Salvage::Skip };
     let mut damaged = Vec::new();
     for one in known {
         let examined = inspection.examine(one.id, |_| true)?;
@@ -266,16 +286,16 @@ pub fn salvage(
         return Ok(Exit::Done);
     }
     let mut list = app.printer.list(SAVED);
-    if order.dry_run {
+    if args.dry_run {
         for (one, examined) in &damaged {
-            list.row(&planned(one, examined, order.how))?;
+            list.row(&planned(one, examined, how))?;
         }
         list.finish()?;
         return Ok(Exit::Done);
     }
     let count = damaged.len();
     let question = format!("salvage {count} damaged log{}?", if count == 1 { "" } else { "s" });
-    if !order.yes && !confirm(&question)? {
+    if !args.yes && !confirm(&question)? {
         return Ok(Exit::Failed);
     }
     let store = Store::open(dir, Options { reserve_bytes: 0, ..Options::default() }).map_err(|error| {
@@ -286,8 +306,8 @@ pub fn salvage(
         }
     })?;
     for (one, _) in &damaged {
-        let salvaged = store.salvage(one.id, one.config, order.how)?;
-        list.row(&saved(one, salvaged, order.how))?;
+        let salvaged = store.salvage(one.id, one.config, how)?;
+        list.row(&saved(one, salvaged, how))?;
     }
     list.finish()?;
     // Only an orderly stop before is an orderly stop now: other logs have not been looked at.

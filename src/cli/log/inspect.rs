@@ -1,19 +1,17 @@
 //! `bandy log dump` and `salvage`: a broker's data directory without the broker.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 
 use super::reading;
 use crate::cli::app::App;
-use crate::cli::endpoint::LOCAL_DEFAULT;
+use crate::cli::endpoint::Pillar;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::journal::{self, Known, Order};
+use crate::cli::journal::{self, DirectoryArgs, Known};
 use crate::log::batch::{Marker, Unpacked};
 use crate::log::client::Fetched;
 use crate::log::dump::{self, Owned};
 use crate::record::Embed;
-use crate::storage::{Inspection, LogConfig, LogId, Salvage, StoredBatch};
+use crate::storage::{Inspection, LogConfig, LogId, StoredBatch};
 
 /// Arguments of `log dump`.
 #[derive(Debug, clap::Args)]
@@ -21,9 +19,8 @@ use crate::storage::{Inspection, LogConfig, LogId, Salvage, StoredBatch};
 pub struct DumpArgs {
     /// Topic, TOPIC-PARTITION, or UUID of a log, whose records to show; without one, what is in the directory
     pub topic: Option<String>,
-    /// The broker's data directory [default: that of the broker without a name]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    directory: DirectoryArgs,
 }
 
 const DUMP_EXAMPLES: &str = "\
@@ -44,18 +41,10 @@ Exit: 0 shown · 5 no such directory or topic · 7 shown, and something is damag
 pub struct SalvageArgs {
     /// Topics, TOPIC-PARTITION, or UUIDs of logs; all that are damaged without
     pub topics: Vec<String>,
-    /// End logs before the damage, instead of also keeping what follows it
-    #[arg(long)]
-    pub cut: bool,
-    /// Show what would be lost, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    pub yes: bool,
-    /// The broker's data directory [default: that of the broker without a name]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    how: journal::RepairArgs,
+    #[command(flatten)]
+    directory: DirectoryArgs,
 }
 
 const SALVAGE_EXAMPLES: &str = "\
@@ -69,10 +58,6 @@ is one. The broker has to be stopped. What is taken out is kept in trash/ of the
 
 Exit: 0 done, or nothing is damaged · 1 a broker uses the directory · 5 no such directory or topic
 see 'bandy help exit-codes'";
-
-fn directory(dir: Option<&PathBuf>, app: &App) -> PathBuf {
-    dir.cloned().unwrap_or_else(|| app.home.state.join("log").join(LOCAL_DEFAULT))
-}
 
 /// Every log, with its name.
 fn logs(inspection: &Inspection) -> anyhow::Result<Vec<Known>> {
@@ -113,7 +98,7 @@ fn chosen(all: &[Known], names: &[String]) -> Result<Vec<Known>, Failure> {
 /// # Errors
 /// No data directory, no such topic, the system's.
 pub fn dump(args: &DumpArgs, app: &App) -> anyhow::Result<Exit> {
-    let inspection = journal::open(&directory(args.dir.as_ref(), app), app)?;
+    let inspection = journal::open(&args.directory.path(Pillar::Log, app), app)?;
     let all = logs(&inspection)?;
     let Some(name) = &args.topic else { return journal::list(&inspection, &all, app) };
     let mut exit = Exit::Done;
@@ -198,10 +183,9 @@ fn whole(topic: &str, partition: i32, batch: Unpacked) -> Fetched {
 /// # Errors
 /// No data directory, no such topic, a broker that uses it, the system's.
 pub fn salvage(args: &SalvageArgs, app: &App) -> anyhow::Result<Exit> {
-    let dir = directory(args.dir.as_ref(), app);
+    let dir = args.directory.path(Pillar::Log, app);
     let inspection = journal::open(&dir, app)?;
     let all = logs(&inspection)?;
     let chosen = if args.topics.is_empty() { all } else { chosen(&all, &args.topics)? };
-    let how = if args.cut { Salvage::Cut } else { Salvage::Skip };
-    journal::salvage(&dir, inspection, &chosen, Order { how, dry_run: args.dry_run, yes: args.yes }, app)
+    journal::salvage(&dir, inspection, &chosen, &args.how, app)
 }

@@ -1,7 +1,5 @@
 //! `bandy mq dump` and `salvage`: a broker's data directory without the broker.
 
-use std::path::PathBuf;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
@@ -9,13 +7,13 @@ use serde_json::Value as Json;
 
 use super::envelope::{self, Mode};
 use crate::cli::app::App;
-use crate::cli::endpoint::LOCAL_DEFAULT;
+use crate::cli::endpoint::Pillar;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::journal::{self, Known, Order};
+use crate::cli::journal::{self, DirectoryArgs, Known};
 use crate::mq::client::Delivery;
 use crate::mq::durable::dump::{self, Dumped, Operation, Owned, Waiting};
 use crate::record::Embed;
-use crate::storage::{Inspection, LogConfig, LogId, Record, Salvage};
+use crate::storage::{Inspection, LogConfig, LogId, Record};
 
 /// Arguments of `mq dump`.
 #[derive(Debug, clap::Args)]
@@ -26,9 +24,8 @@ pub struct DumpArgs {
     /// Only messages that were neither acknowledged nor dropped, as 'bandy mq send --json' takes them
     #[arg(long, requires = "queue")]
     pub waiting: bool,
-    /// The broker's data directory [default: that of the broker without a name]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    directory: DirectoryArgs,
 }
 
 const DUMP_EXAMPLES: &str = "\
@@ -49,18 +46,10 @@ Exit: 0 shown · 5 no such directory or queue · 7 shown, and something is damag
 pub struct SalvageArgs {
     /// Queues, or UUIDs of logs; all that are damaged without
     pub queues: Vec<String>,
-    /// End logs before the damage, instead of also keeping what follows it
-    #[arg(long)]
-    pub cut: bool,
-    /// Show what would be lost, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    pub yes: bool,
-    /// The broker's data directory [default: that of the broker without a name]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    how: journal::RepairArgs,
+    #[command(flatten)]
+    directory: DirectoryArgs,
 }
 
 const SALVAGE_EXAMPLES: &str = "\
@@ -74,10 +63,6 @@ The broker has to be stopped. What is taken out is kept in trash/ of the directo
 
 Exit: 0 done, or nothing is damaged · 1 a broker uses the directory · 5 no such directory or queue
 see 'bandy help exit-codes'";
-
-fn directory(dir: Option<&PathBuf>, app: &App) -> PathBuf {
-    dir.cloned().unwrap_or_else(|| app.home.state.join("mq").join(LOCAL_DEFAULT))
-}
 
 /// Every log, with its name.
 fn logs(inspection: &Inspection) -> anyhow::Result<Vec<Known>> {
@@ -104,7 +89,7 @@ fn shown(vhost: &str, name: &str) -> String {
 /// # Errors
 /// No data directory, no such queue, the system's.
 pub fn dump(args: &DumpArgs, app: &App) -> anyhow::Result<Exit> {
-    let inspection = journal::open(&directory(args.dir.as_ref(), app), app)?;
+    let inspection = journal::open(&args.directory.path(Pillar::Mq, app), app)?;
     let all = logs(&inspection)?;
     let Some(name) = &args.queue else { return journal::list(&inspection, &all, app) };
     let chosen = journal::chosen(&all, std::slice::from_ref(name))?;
@@ -238,9 +223,8 @@ fn definition(record: &Record<'_>) -> Definition {
 /// # Errors
 /// No data directory, no such queue, a broker that uses it, the system's.
 pub fn salvage(args: &SalvageArgs, app: &App) -> anyhow::Result<Exit> {
-    let dir = directory(args.dir.as_ref(), app);
+    let dir = args.directory.path(Pillar::Mq, app);
     let inspection = journal::open(&dir, app)?;
     let chosen = journal::chosen(&logs(&inspection)?, &args.queues)?;
-    let how = if args.cut { Salvage::Cut } else { Salvage::Skip };
-    journal::salvage(&dir, inspection, &chosen, Order { how, dry_run: args.dry_run, yes: args.yes }, app)
+    journal::salvage(&dir, inspection, &chosen, &args.how, app)
 }

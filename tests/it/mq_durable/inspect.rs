@@ -24,8 +24,6 @@ fn filled(home: &Home, ends: impl Fn(crate::support::Running)) {
     for number in 1..=10 {
         assert_eq!(get(&mut client, "jobs"), format!("basic.get-ok: job {number}"));
     }
-    // Acknowledgements are written some milliseconds later; what is confirmed after them is behind them.
-    std::thread::sleep(std::time::Duration::from_millis(20));
     send(&mut client, "other", true, "here");
     assert!(client.next().starts_with("ack"));
     ends(server);
