@@ -17,6 +17,8 @@ pub use self::write::put_long;
 const NESTING_MAX: usize = 64;
 /// Values of no bytes at all that may be in one record beside those that have some.
 const EMPTY_VALUES_MAX: usize = 100_000;
+/// Bytes of a `fixed` over which a schema is refused: one that names such a field often makes much of few bytes.
+const FIXED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why something is no schema, or no value of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -209,7 +211,9 @@ impl Parser {
             }
             "fixed" => {
                 let size = part("size")?.as_u64().and_then(|size| usize::try_from(size).ok());
-                Kind::Fixed(size.ok_or_else(|| schema_error("a size is a number"))?, scale)
+                let size = size.filter(|size| *size <= FIXED_BYTES_MAX);
+                let wrong = || schema_error(format!("a size is a number up to {FIXED_BYTES_MAX}"));
+                Kind::Fixed(size.ok_or_else(wrong)?, scale)
             }
             _ => {
                 let mut fields = Vec::new();

@@ -121,7 +121,8 @@ impl Schema {
         Ok(())
     }
 
-    /// The first branch that the value fits; or the one that it names, as in Avro's own JSON.
+    /// The first branch of which the value has the shape; or the one that it names, as in Avro's own JSON. Which one is seen
+    /// without a look inside of it: trying would take twice as long with each level.
     fn put_union(
         &self,
         branches: &[Type],
@@ -129,31 +130,54 @@ impl Schema {
         depth: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let start = out.len();
-        let mut last = None;
-        for (at, branch) in branches.iter().enumerate() {
-            put_long(at as i64, out);
-            match self.put(branch, value, depth + 1, out) {
-                Ok(()) => return Ok(()),
-                // With null and one other, what is wrong with that one says most.
-                Err(error) if *branch != Type::Null => last = Some(error),
-                Err(_) => {}
-            }
-            out.truncate(start);
-        }
-        if let Some((name, inner)) =
-            value.as_object().filter(|it| it.len() == 1).and_then(|it| it.iter().next())
-            && let Some(at) = branches.iter().position(|branch| self.is_called(branch, name))
-        {
-            put_long(at as i64, out);
-            return self.put(&branches[at], inner, depth + 1, out);
-        }
-        match last {
-            Some(error) if branches.iter().filter(|branch| **branch != Type::Null).count() == 1 => Err(error),
-            _ => {
+        let named = value.as_object().filter(|it| it.len() == 1).and_then(|it| it.iter().next());
+        let named = named.and_then(|(name, inner)| {
+            Some((branches.iter().position(|branch| self.is_called(branch, name))?, inner))
+        });
+        let is_map = |at: &usize| matches!(branches[*at], Type::Map(_));
+        // Any object has the shape of a map: that is looked at last.
+        let shaped = (0..branches.len()).find(|at| !is_map(at) && self.has_shape(&branches[*at], value));
+        let map = (0..branches.len()).find(is_map).filter(|_| value.is_object());
+        // With null and one other, what is wrong with that one says most.
+        let mut others = (0..branches.len()).filter(|at| branches[*at] != Type::Null);
+        let only = others.next().filter(|_| others.next().is_none() && !value.is_null());
+        let (at, value) = match (shaped, named, map.or(only)) {
+            (Some(at), ..) => (at, value),
+            (None, Some(named), _) => named,
+            (None, None, Some(at)) => (at, value),
+            (None, None, None) => {
                 let names: Vec<&str> = branches.iter().map(|branch| self.name_of(branch)).collect();
-                Err(wrong(&format!("one of {}", names.join(", ")), value))
+                return Err(wrong(&format!("one of {}", names.join(", ")), value));
             }
+        };
+        put_long(at as i64, out);
+        self.put(&branches[at], value, depth + 1, out)
+    }
+
+    /// Whether a value may be of a type, by its kind, and of records by the names of their fields.
+    fn has_shape(&self, r#type: &Type, value: &Value) -> bool {
+        match r#type {
+            Type::Null => value.is_null(),
+            Type::Boolean => value.is_boolean(),
+            Type::Int => value.as_i64().is_some_and(|number| i32::try_from(number).is_ok()),
+            Type::Long => value.is_i64(),
+            Type::Float | Type::Double => number(value).is_some(),
+            Type::Bytes => of_latin(value).is_some(),
+            Type::String => value.is_string(),
+            Type::Decimal(scale) => of_decimal(value, *scale, None).is_ok(),
+            Type::Array(_) => value.is_array(),
+            Type::Map(_) => value.is_object(),
+            // A union is in no other one.
+            Type::Union(_) => false,
+            Type::Named(at) => match &self.named[*at].kind {
+                Kind::Record(fields) => value.as_object().is_some_and(|object| {
+                    object.keys().all(|key| fields.iter().any(|it| it.name == **key))
+                        && fields.iter().all(|it| it.default.is_some() || object.contains_key(&it.name))
+                }),
+                Kind::Enum(symbols) => symbols.iter().any(|symbol| value.as_str() == Some(symbol)),
+                Kind::Fixed(size, Some(scale)) => of_decimal(value, *scale, Some(*size)).is_ok(),
+                Kind::Fixed(size, None) => of_latin(value).is_some_and(|bytes| bytes.len() == *size),
+            },
         }
     }
 
