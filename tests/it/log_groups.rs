@@ -278,3 +278,47 @@ fn a_command_that_runs_is_finished_before_its_partition_goes_to_another_reader()
     first.signal(Signal::TERM);
     first.ends().dies_by(Signal::TERM);
 }
+
+#[test]
+fn an_end_within_a_batch_is_where_the_group_goes_on() {
+    let log = Log::starts();
+    log.log("create t").runs().exits(0);
+    // One request: one batch.
+    log.produce("t", &lines(0..=9));
+    log.log("consume t -g g --to 4").runs().exits(0).prints(&lines(0..=3));
+    assert_eq!(log.stored("g")[0].1, Some(4));
+    log.log("consume t -g g --to 6 -- cat").runs().exits(0).prints(&lines(4..=5).replace('\n', ""));
+    log.log("consume t -g g").runs().exits(0).prints(&lines(6..=9));
+}
+
+#[test]
+fn what_waits_when_its_partition_goes_to_another_is_for_the_other() {
+    let log = Log::starts();
+    log.log("create t --partitions 2").runs().exits(0);
+    let go = log.server.home.path("go");
+    let command = format!("cat; echo; while [ ! -e {} ]; do sleep 0.01; done", go.display());
+    let slow = log.log("consume t -g g -f -j2 --grep yes --assignor range --").with("sh -c").arg(&command);
+    let mut first = slow.spawns();
+    until("it is in", || log.members("g") == 1);
+    for partition in [0, 1] {
+        log.log(&format!("produce t -p {partition}")).stdin("yes-1\nyes-2\nyes-3\n").runs().exits(0);
+    }
+    assert_eq!([first.line(), first.line()], ["yes-1", "yes-1"]);
+    let second = log.log("consume t -g g -f -v --grep yes --assignor range").spawns();
+    until("it waits for its partition", || second.stderr().contains("group g"));
+    // Nothing of this is wanted, and it must not pass for what was done.
+    for partition in [0, 1] {
+        log.log(&format!("produce t -p {partition}")).stdin("no\nno\nno\n").runs().exits(0);
+    }
+    assert_eq!(log.members("g"), 1);
+    std::fs::write(&go, "").unwrap();
+    until("both have partitions", || log.members("g") == 2);
+    until("everything is read", || log.stored("g").iter().all(|it| it.1 == Some(6)));
+    second.signal(Signal::TERM);
+    let theirs = second.ends().dies_by(Signal::TERM).out();
+    first.signal(Signal::TERM);
+    let ours = first.ends().dies_by(Signal::TERM).out();
+    let mut all: Vec<&str> = theirs.lines().chain(ours.lines()).collect();
+    all.sort_unstable();
+    assert_eq!(all, ["yes-2", "yes-2", "yes-3", "yes-3"], "ours {ours}, theirs {theirs}");
+}

@@ -118,7 +118,10 @@ impl<'a, 'b> Delivery<'a, 'b> {
                     self.intake.warn_of_loss(&places, &self.handed);
                     self.forget(&places);
                 }
-                Next::Assigned => {}
+                Next::Assigned => match self.limits.hurry(self.intake.adopt()).await {
+                    Ok(adopted) => adopted?,
+                    Err(end) => return Ok(end),
+                },
                 Next::Everything => return Ok(End::Everything),
             }
             if let Some(end) = self.limits.passed() {
@@ -160,7 +163,7 @@ impl<'a, 'b> Delivery<'a, 'b> {
         }
         if end.is_none() {
             self.is_partial = false;
-            next = next.max(fetched.batch.header.end_offset());
+            next = next.max(fetched.end());
         }
         self.written.insert(place, next);
         Ok(end)

@@ -21,7 +21,7 @@ pub type Progress = HashMap<Place, i64>;
 pub enum Next {
     /// Records.
     Batch(Fetched),
-    /// There are more partitions to be read.
+    /// There are more partitions to be read: [`Intake::adopt`] is to be called.
     Assigned,
     /// These go to others, who wait for the answer: what is done of them is to be told first.
     Revoked(Vec<Place>, Release),
@@ -109,9 +109,6 @@ impl<'a> Intake<'a> {
     /// The cluster's; the group cannot be joined.
     pub async fn next(&mut self, takes: bool) -> Result<Next, Failure> {
         loop {
-            if self.adopt().await? {
-                return Ok(Next::Assigned);
-            }
             let Some(part) = &mut self.part else {
                 if !takes {
                     return std::future::pending().await;
@@ -141,6 +138,9 @@ impl<'a> Intake<'a> {
                         tell(self.app, part, self.plan.len());
                     }
                     part.new.extend(places);
+                    if !part.new.is_empty() {
+                        return Ok(Next::Assigned);
+                    }
                 }
                 Err(Ok(Event::Revoked(places, release))) => return Ok(Next::Revoked(places, release)),
                 Err(Ok(Event::Lost(places))) => return Ok(Next::Lost(places)),
@@ -149,12 +149,12 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Goes on where the group has stored that it was, with what is new, if anything is.
-    async fn adopt(&mut self) -> Result<bool, Failure> {
-        let Some(part) = &mut self.part else { return Ok(false) };
-        if part.new.is_empty() {
-            return Ok(false);
-        }
+    /// Goes on where the group has stored that it was, with what is new.
+    ///
+    /// # Errors
+    /// The cluster's.
+    pub async fn adopt(&mut self) -> Result<(), Failure> {
+        let Some(part) = &mut self.part else { return Ok(()) };
         let stored = part.member.stored().await.map_err(|error| self.log.failure(&error))?;
         for place in part.new.drain(..) {
             let planned = self.plan.get(&place).cloned();
@@ -173,7 +173,7 @@ impl<'a> Intake<'a> {
             part.own.insert(place);
         }
         tell(self.app, part, self.plan.len());
-        Ok(true)
+        Ok(())
     }
 
     /// Those who have partitions are through when those are; who has none waits for the group to be.
@@ -201,7 +201,12 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Reads these no more.
+    /// Reads these no more; they are this reader's until [`Self::forget`], for the last commit.
+    pub fn stop(&mut self, places: &[Place]) {
+        self.consumer.remove(places);
+    }
+
+    /// Reads these no more, and they are another's.
     pub fn forget(&mut self, places: &[Place]) {
         self.consumer.remove(places);
         if let Some(part) = &mut self.part {

@@ -26,13 +26,20 @@ pub struct Limits {
 impl Limits {
     /// The limits of the flags.
     pub fn new(args: &ReadArgs, timeout: Option<Duration>) -> Self {
+        let limits = Self::within(timeout);
+        let until = args.duration.and_then(|duration| limits.active.checked_add(duration));
+        Self { until, idle: args.idle, ..limits }
+    }
+
+    /// Signals, and `--timeout`.
+    pub fn within(timeout: Option<Duration>) -> Self {
         let now = Instant::now();
         Self {
             interrupted: Box::pin(signals::interrupted()),
             signal: None,
-            until: args.duration.and_then(|duration| now.checked_add(duration)),
+            until: None,
             timeout: timeout.and_then(|timeout| Some((now.checked_add(timeout)?, timeout))),
-            idle: args.idle,
+            idle: None,
             active: now,
         }
     }

@@ -21,7 +21,6 @@ use crate::log::client::Fetched;
 use crate::log::client::group::{Place, Release};
 use crate::record::Record;
 use crate::shutdown::Shutdown;
-use crate::storage::Record as Stored;
 
 /// What becomes of records that a command is run for.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -170,17 +169,25 @@ impl<'a> Work<'a> {
                     due = Instant::now() + COMMIT_EVERY;
                 }
                 next = intake.next(takes) => match next? {
-                    Next::Assigned => is_all_here = false,
+                    Next::Assigned => {
+                        is_all_here = false;
+                        match limits.hurry(intake.adopt()).await {
+                            Ok(adopted) => adopted?,
+                            Err(over) => return Ok(over),
+                        }
+                    }
                     Next::Batch(fetched) => {
                         let mut decoder = self.decoder.take();
                         if let Some(decoder) = &mut decoder {
                             decoder.prepare(&fetched).await?;
                         }
-                        state.take(&fetched, self.filter.as_ref(), decoder.as_mut(), log)?;
+                        state.take(&fetched, self.filter.as_ref(), decoder.as_mut(), (self.app, log))?;
                         self.decoder.replace(decoder);
                         limits.is_active();
                     }
                     Next::Revoked(places, release) => {
+                        // What else comes of them is for whoever has them next.
+                        intake.stop(&places);
                         state.drop_waiting(&places);
                         state.leaving.push((places, release));
                         self.let_go(intake, state).await?;
@@ -274,7 +281,7 @@ impl State {
         fetched: &Fetched,
         filter: Option<&Filter>,
         mut decoder: Option<&mut Decoder>,
-        log: &Log,
+        (app, log): (&App, &Log),
     ) -> Result<(), Failure> {
         let place: Place = (fetched.topic.to_string(), fetched.partition);
         let at = self.lanes.iter().position(|lane| lane.place == place).unwrap_or_else(|| {
@@ -284,26 +291,22 @@ impl State {
         let lane = &mut self.lanes[at];
         for record in fetched.wanted() {
             let stored = record.map_err(|error| log.failure(&error))?;
-            let (mut key, mut value) = (None, None);
-            if let Some(decoder) = &mut decoder {
-                value = stored.value.and_then(|value| decoder.decode(value));
-                key = stored.key.filter(|_| decoder.has_keys()).and_then(|key| decoder.decode(key));
-            }
-            let shown = Stored {
-                key: key.as_deref().or(stored.key),
-                value: value.as_deref().or(stored.value),
-                ..stored
-            };
-            if !filter.is_none_or(|filter| reading::wants(filter, &shown)) {
+            let decoded = decoder.as_mut().map(|decoder| decoder.decode(&stored, fetched, app));
+            let is_wanted = filter.is_none_or(|filter| match &decoded {
+                Some(decoded) => reading::wants(filter, &decoded.shown(&stored)),
+                None => reading::wants(filter, &stored),
+            });
+            if !is_wanted {
                 continue;
             }
             let mut record = reading::record(&stored, fetched);
-            record.value = value.or(record.value);
-            record.key = key.or(record.key);
+            if let Some(decoded) = decoded {
+                decoded.put(&mut record);
+            }
             self.bytes += size(&record);
             lane.waiting.push_back((stored.offset, record));
         }
-        lane.end = lane.end.max(fetched.batch.header.end_offset());
+        lane.end = lane.end.max(fetched.end());
         Ok(())
     }
 

@@ -85,6 +85,11 @@ pub struct Fetched {
 }
 
 impl Fetched {
+    /// The offset after the last that is wanted of the batch: from there reading goes on.
+    pub fn end(&self) -> i64 {
+        self.batch.header.end_offset().min(self.to.unwrap_or(i64::MAX))
+    }
+
     /// The records that are wanted.
     pub fn wanted(&self) -> impl Iterator<Item = Result<Record<'_>, Error>> {
         let (from, to) = (self.from, self.to.unwrap_or(i64::MAX));
@@ -219,7 +224,13 @@ impl Consumer {
 
     /// Reads these, too.
     pub fn add(&mut self, assignments: impl IntoIterator<Item = Assignment>) {
-        self.parts.extend(assignments.into_iter().map(Part::new));
+        for part in assignments.into_iter().map(Part::new) {
+            // The place of one that is not read any more, unless a request on its way still names it.
+            match self.parts.iter_mut().find(|known| known.is_left && !known.is_asked) {
+                Some(free) => *free = part,
+                None => self.parts.push(part),
+            }
+        }
     }
 
     /// Reads these no more: what was fetched of them and not handed out is forgotten.
@@ -295,7 +306,8 @@ impl Consumer {
             self.bytes -= batch.header.len;
             ready.bytes = ready.bytes.slice(batch.header.len..);
             let (from, high_watermark) = (part.from, ready.high_watermark);
-            part.from = part.from.max(batch.header.end_offset());
+            // What is not wanted any more was not handed out.
+            part.from = part.from.max(batch.header.end_offset().min(part.to.unwrap_or(i64::MAX)));
             let is_wanted = batch.header.end_offset() > from
                 && part.to.is_none_or(|to| batch.header.base_offset < to)
                 && part.transactions.wants(&batch, self.options.committed);
