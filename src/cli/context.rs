@@ -184,7 +184,7 @@ fn take_over(path: &Path, args: &mut AddArgs, app: &App) -> anyhow::Result<()> {
         (args.cert, args.cert_key) = (Some(cert), Some(key));
     }
     if let Some(password) = kafka.password {
-        let file = app.home.config.with_file_name(format!("password-{}", args.name));
+        let file = password_file(&app.home.config, &args.name);
         write_secret(&file, &password).map_err(|error| {
             Failure::new(Exit::Failed, format!("cannot write {}: {error}", file.display()))
         })?;
@@ -194,13 +194,23 @@ fn take_over(path: &Path, args: &mut AddArgs, app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where the password of a context is kept that came out of a foreign file.
+fn password_file(config: &Path, context: &str) -> PathBuf {
+    config.with_file_name(format!("password-{context}"))
+}
+
 fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let mut file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // One that was there before may be readable by others.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
     writeln!(file, "{secret}")
 }
 
@@ -287,7 +297,7 @@ fn show(name: Option<String>, config: &Config, app: &App) -> anyhow::Result<Exit
 }
 
 fn remove(name: &str, mut config: Config, file: &Path) -> anyhow::Result<Exit> {
-    config.context(name)?;
+    let own = config.context(name)?.password_file.clone().filter(|own| *own == password_file(file, name));
     config.contexts.remove(name);
     for place in [&mut config.current, &mut config.previous] {
         if place.as_deref() == Some(name) {
@@ -295,5 +305,12 @@ fn remove(name: &str, mut config: Config, file: &Path) -> anyhow::Result<Exit> {
         }
     }
     config.save(file)?;
+    if let Some(own) = own
+        && let Err(error) = std::fs::remove_file(&own)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        let text = format!("the context is gone, its password in {} is not: {error}", own.display());
+        return Err(Failure::new(Exit::Failed, text).into());
+    }
     Ok(Exit::Done)
 }

@@ -1,7 +1,6 @@
 //! Which records are wanted: by key, header, text and fields of JSON values, looked at where they lie, before anything is
 //! made of them.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -227,6 +226,29 @@ fn path(text: &str) -> Result<(Vec<Step>, &str), String> {
     }
 }
 
+/// Whether a key is the one of a step; no key becomes a text of its own.
+struct IsKey<'a>(&'a Step);
+
+impl<'de> DeserializeSeed<'de> for IsKey<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for IsKey<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
+        Ok(matches!(self.0, Step::Field(name) if name == key))
+    }
+}
+
 /// Finds what is at the end of a path, and makes values of nothing else.
 struct Descend<'a>(&'a [Step]);
 
@@ -250,10 +272,10 @@ impl<'de> Visitor<'de> for Descend<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            match &self.0[0] {
-                Step::Field(name) if *name == key => found = map.next_value_seed(Descend(&self.0[1..]))?,
-                Step::Field(_) | Step::Item(_) => drop(map.next_value::<IgnoredAny>()?),
+        while let Some(is_wanted) = map.next_key_seed(IsKey(&self.0[0]))? {
+            match is_wanted {
+                true => found = map.next_value_seed(Descend(&self.0[1..]))?,
+                false => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(found)

@@ -10,10 +10,12 @@ use crate::cli::exit::{Exit, Failure};
 use crate::log::client::Fetched;
 use crate::log::schema::registry::{self, Error, Found, Kind, Registry};
 use crate::log::schema::{avro, frame, message_path, put_message_path, unframed};
+use crate::record::Record;
 use crate::rpc::schema::compile::Input;
 use crate::rpc::schema::{MessageType, Schema};
 use crate::rpc::{Format, Payload};
 use crate::secret::Secret;
+use crate::storage::Record as Stored;
 
 /// Where schemas come from.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -42,14 +44,15 @@ impl SchemaArgs {
                 format!("{scheme}:// is no schema registry: http:// or https://"),
             ));
         }
-        let (user, place) = match rest.rsplit_once('@') {
-            Some((user, place)) => {
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => {
                 let (user, password) = user.split_once(':').unwrap_or((user, ""));
-                (Some((user.to_owned(), Secret::new(password))), place)
+                (Some((decoded(user)?, Secret::new(decoded(password)?))), host)
             }
-            None => (None, rest),
+            None => (None, authority),
         };
-        Registry::new(&format!("{scheme}://{place}"), user).map(Some).map_err(|error| failure(&error))
+        Registry::new(&format!("{scheme}://{host}{path}"), user).map(Some).map_err(|error| failure(&error))
     }
 
     fn file(&self) -> Result<Option<(Codec, Kind, String)>, Failure> {
@@ -78,6 +81,14 @@ impl SchemaArgs {
     }
 }
 
+/// A user or a password as it is written in a URL.
+fn decoded(text: &str) -> Result<String, Failure> {
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    decoded.map(|text| text.into_owned()).map_err(|_| {
+        Failure::new(Exit::Usage, "user and password of the registry's URL are not UTF-8 once decoded")
+    })
+}
+
 fn failure(error: &Error) -> Failure {
     let exit = match error {
         Error::Unreachable { .. } => Exit::Unreachable,
@@ -92,10 +103,31 @@ fn failure(error: &Error) -> Failure {
 #[derive(Clone)]
 enum Codec {
     Avro(avro::Schema),
-    /// The schema, the name of its file, and the message type that is meant where none is named.
-    Protobuf(Schema, String, MessageType),
+    Protobuf(Protobuf),
     /// JSON is what it is: it is not held against its schema.
     Json,
+}
+
+/// A schema, and its message types as framed values name them.
+#[derive(Clone)]
+struct Protobuf {
+    schema: Schema,
+    /// The name of its file.
+    file: String,
+    /// The type that is meant where none is named.
+    message: MessageType,
+    /// The path to it; none if it is not of this file.
+    path: Option<Vec<usize>>,
+}
+
+impl Protobuf {
+    /// The type at a path.
+    fn at(&self, path: &[usize]) -> Option<MessageType> {
+        if self.path.as_deref() == Some(path) {
+            return Some(self.message.clone());
+        }
+        self.schema.message(&type_name(&self.schema, &self.file, path)?)
+    }
 }
 
 impl Codec {
@@ -108,7 +140,8 @@ impl Codec {
         };
         let message =
             schema.message(&found).ok_or_else(|| wrong(format!("there is no message '{found}'")))?;
-        Ok(Self::Protobuf(schema, file.to_owned(), message))
+        let path = path_of(&schema, file, message.full_name());
+        Ok(Self::Protobuf(Protobuf { schema, file: file.to_owned(), message, path }))
     }
 
     fn of(found: &Found, message: Option<&str>) -> Result<Self, Failure> {
@@ -138,14 +171,12 @@ impl Codec {
                 Ok(value.to_string().into())
             }
             Self::Json => Ok(Bytes::copy_from_slice(bytes)),
-            Self::Protobuf(schema, file, message) => {
+            Self::Protobuf(protobuf) => {
                 let (message, bytes) = match is_framed {
-                    false => (message.clone(), bytes),
+                    false => (protobuf.message.clone(), bytes),
                     true => {
                         let (path, rest) = message_path(bytes).ok_or("it names no message type")?;
-                        let name =
-                            type_name(schema, file, &path).ok_or("it names no message type of its schema")?;
-                        (schema.message(&name).ok_or("it names no message type of its schema")?, rest)
+                        (protobuf.at(&path).ok_or("it names no message type of its schema")?, rest)
                     }
                 };
                 let payload = Payload::proto(Bytes::copy_from_slice(bytes));
@@ -164,10 +195,10 @@ impl Codec {
                 out.extend_from_slice(text);
                 Ok(())
             }
-            Self::Protobuf(schema, file, message) => {
+            Self::Protobuf(Protobuf { message, path, .. }) => {
                 if is_framed {
-                    let path = path_of(schema, file, message.full_name());
-                    put_message_path(&path.ok_or("the message type is not of this schema's own file")?, out);
+                    let path = path.as_ref().ok_or("the message type is not of this schema's own file")?;
+                    put_message_path(path, out);
                 }
                 let payload = Payload::json(text.clone());
                 let bytes = message.convert(&payload, Format::Proto);
@@ -219,10 +250,11 @@ pub struct Decoder {
     registry: Option<Registry>,
     message: Option<String>,
     local: Option<Codec>,
-    /// Schemas by their numbers; none for those that nobody knows.
-    known: HashMap<u32, Option<Codec>>,
+    /// Schemas by their numbers; of those that cannot be had, why.
+    known: HashMap<u32, Result<Codec, String>>,
     keys: bool,
-    complaint: Option<String>,
+    /// One value that is shown as it is has been told of.
+    has_complained: bool,
 }
 
 impl Decoder {
@@ -237,7 +269,7 @@ impl Decoder {
             return Ok(None);
         }
         let (message, known) = (args.message.clone(), HashMap::new());
-        Ok(Some(Self { registry, message, local, known, keys, complaint: None }))
+        Ok(Some(Self { registry, message, local, known, keys, has_complained: false }))
     }
 
     /// Asks for the schemas that the records of a batch name.
@@ -253,8 +285,9 @@ impl Decoder {
                     continue;
                 }
                 let codec = match registry.by_id(id).await {
-                    Ok(found) => Some(Codec::of(&found, self.message.as_deref())?),
-                    Err(registry::Error::NotFound(_)) => None,
+                    // One that cannot be used is no reason not to read on.
+                    Ok(found) => Codec::of(&found, self.message.as_deref()).map_err(|why| why.message),
+                    Err(registry::Error::NotFound(_)) => Err(format!("the registry has no schema {id}")),
                     Err(error) => return Err(failure(&error)),
                 };
                 self.known.insert(id, codec);
@@ -263,40 +296,64 @@ impl Decoder {
         Ok(())
     }
 
-    /// Are keys decoded?
-    pub fn has_keys(&self) -> bool {
-        self.keys
+    /// Key and value of a record as JSON; none for what stays as it is. The first of these is told of.
+    pub fn decode(&mut self, record: &Stored<'_>, fetched: &Fetched, app: &App) -> Decoded {
+        let mut why = None;
+        let mut one = |bytes| {
+            self.decoded(bytes).unwrap_or_else(|error| {
+                why.get_or_insert(error);
+                None
+            })
+        };
+        let value = record.value.and_then(&mut one);
+        let key = record.key.filter(|_| self.keys).and_then(&mut one);
+        if let Some(why) = why.filter(|_| !self.has_complained) {
+            self.has_complained = true;
+            let place = format!("{} p{} @{}", fetched.topic, fetched.partition, record.offset);
+            app.printer.warn(&format!("{place} is shown as it is: {why}"));
+        }
+        Decoded { key, value }
     }
 
-    /// The JSON of a value; none if it stays as it is.
-    pub fn decode(&mut self, bytes: &[u8]) -> Option<Bytes> {
-        let decoded = match (unframed(bytes), &self.local) {
+    /// The JSON of a value; none if it is none that has a schema.
+    fn decoded(&self, bytes: &[u8]) -> Result<Option<Bytes>, String> {
+        match (unframed(bytes), &self.local) {
             (Some((id, rest)), local) if self.registry.is_some() || local.is_none() => {
-                match self.known.get(&id)? {
-                    Some(codec) => codec.decode(rest, true),
-                    None => Err(format!("the registry has no schema {id}")),
+                match self.known.get(&id) {
+                    Some(codec) => codec.as_ref().map_err(Clone::clone)?.decode(rest, true).map(Some),
+                    None => Ok(None),
                 }
             }
             // A framed value whose schema is at hand.
             (Some((_, rest)), Some(local)) => {
-                local.decode(rest, true).or_else(|_| local.decode(bytes, false))
+                local.decode(rest, true).or_else(|_| local.decode(bytes, false)).map(Some)
             }
-            (None, Some(local)) => local.decode(bytes, false),
-            (None, None) => return None,
-            (Some(_), None) => return None,
-        };
-        match decoded {
-            Ok(json) => Some(json),
-            Err(why) => {
-                self.complaint.get_or_insert(why);
-                None
-            }
+            (None, Some(local)) => local.decode(bytes, false).map(Some),
+            (_, None) => Ok(None),
+        }
+    }
+}
+
+/// What became of a record's key and value.
+pub struct Decoded {
+    key: Option<Bytes>,
+    value: Option<Bytes>,
+}
+
+impl Decoded {
+    /// The record as it is shown, for filters and for output without an envelope.
+    pub fn shown<'a>(&'a self, record: &Stored<'a>) -> Stored<'a> {
+        Stored {
+            key: self.key.as_deref().or(record.key),
+            value: self.value.as_deref().or(record.value),
+            ..*record
         }
     }
 
-    /// Why the first value that could not be decoded could not.
-    pub fn complaint(&mut self) -> Option<String> {
-        self.complaint.take()
+    /// Puts it into the envelope.
+    pub fn put(self, record: &mut Record) {
+        record.value = self.value.or(record.value.take());
+        record.key = self.key.or(record.key.take());
     }
 }
 

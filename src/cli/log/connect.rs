@@ -65,6 +65,34 @@ impl Log {
         Cluster::open(self.config.clone(), shutdown).await.map_err(|error| self.failure(&error))
     }
 
+    /// The partitions of topics: all, or those that are named.
+    ///
+    /// # Errors
+    /// No such topic or partition (5).
+    pub async fn places(
+        &self,
+        cluster: &Cluster,
+        topics: &[String],
+        partitions: &[i32],
+    ) -> Result<Vec<(String, i32)>, Failure> {
+        let mut places = Vec::new();
+        for name in topics {
+            let topic = match cluster.topic(name, false).await {
+                Ok(topic) => topic,
+                Err(error) => return Err(self.about(&error, name, cluster).await),
+            };
+            let count = topic.partitions.len();
+            let is_missing = |it: &&i32| !usize::try_from(**it).is_ok_and(|it| it < count);
+            if let Some(&partition) = partitions.iter().find(is_missing) {
+                return Err(self.failure(&Error::NoPartition { topic: name.clone(), partition, count }));
+            }
+            let all = topic.partitions.iter().map(|partition| partition.index);
+            let chosen = all.filter(|it| partitions.is_empty() || partitions.contains(it));
+            places.extend(chosen.map(|partition| (name.clone(), partition)));
+        }
+        Ok(places)
+    }
+
     /// What an error of the client means for whoever typed.
     pub fn failure(&self, error: &Error) -> Failure {
         let url = &self.url;

@@ -193,6 +193,10 @@ fn offline(
         return Err(Failure::new(Exit::Usage, text).into());
     };
     let Wanted { topics, partitions, from, count, read, .. } = *wanted;
+    if read.schemas.registry.is_some() {
+        let text = format!("dir:{}: no registry is asked for the records of a directory", dir.display());
+        return Err(Failure::new(Exit::Usage, text).tip("--schema FILE    a schema that is at hand").into());
+    }
     offline::consume(dir, &offline::Wanted { topics, partitions, from, to, count, read }, app)
 }
 
@@ -224,7 +228,7 @@ async fn start<'a>(
     shutdown: &Shutdown,
 ) -> Result<Intake<'a>, Failure> {
     let cluster = log.open(shutdown).await?;
-    let places = places(wanted, log, &cluster).await?;
+    let places = log.places(&cluster, wanted.topics, wanted.partitions).await?;
     let committed = !wanted.read.uncommitted;
     let plan = assignments(wanted, &cluster, &places, committed).await;
     let plan = plan.map_err(|error| log.failure(&error))?;
@@ -260,7 +264,7 @@ async fn run(wanted: Wanted<'_>, app: &App) -> anyhow::Result<Exit> {
     let log = Log::resolve(wanted.connect, app, wanted.verb)?;
     let shutdown = Shutdown::new();
     let cluster = log.open(&shutdown).await?;
-    let places = places(&wanted, &log, &cluster).await?;
+    let places = log.places(&cluster, wanted.topics, wanted.partitions).await?;
     let committed = !wanted.read.uncommitted;
     let assignments = assignments(&wanted, &cluster, &places, committed);
     let assignments = assignments.await.map_err(|error| log.failure(&error))?;
@@ -271,28 +275,6 @@ async fn run(wanted: Wanted<'_>, app: &App) -> anyhow::Result<Exit> {
     // Signals and --timeout end this from outside.
     let limits = Limits::new(wanted.read, None);
     Ok(limits.exit(end, writing.left().is_some_and(|left| left > 0))?)
-}
-
-/// The partitions that are read.
-async fn places(wanted: &Wanted<'_>, log: &Log, cluster: &Cluster) -> Result<Vec<(String, i32)>, Failure> {
-    let mut places = Vec::new();
-    for name in wanted.topics {
-        let topic = match cluster.topic(name, false).await {
-            Ok(topic) => topic,
-            Err(error) => return Err(log.about(&error, name, cluster).await),
-        };
-        let count = topic.partitions.len();
-        if let Some(&partition) =
-            wanted.partitions.iter().find(|it| !usize::try_from(**it).is_ok_and(|it| it < count))
-        {
-            let error = Error::NoPartition { topic: name.clone(), partition, count };
-            return Err(Failure::new(Exit::NotFound, format!("{error}, at {}", log.url)));
-        }
-        let all = topic.partitions.iter().map(|partition| partition.index);
-        let chosen = all.filter(|it| wanted.partitions.is_empty() || wanted.partitions.contains(it));
-        places.extend(chosen.map(|partition| (name.clone(), partition)));
-    }
-    Ok(places)
 }
 
 async fn assignments(

@@ -155,9 +155,16 @@ async fn watch(name: &str, args: &Args, app: &App, to: (&Log, &Cluster)) -> anyh
         top::begin_table(app, number)?;
         let lag = group(name, app, to).await?;
         app.printer.flush()?;
-        if let Some(most) = args.max_lag.filter(|most| u64::try_from(lag).is_ok_and(|lag| lag > *most)) {
-            let text = format!("group '{name}' is {lag} records behind, more than {most}");
-            return Err(Failure::new(Exit::Failed, text).into());
+        match (args.max_lag, lag) {
+            (Some(most), Some(lag)) if u64::try_from(lag).is_ok_and(|lag| lag > most) => {
+                let text = format!("group '{name}' is {lag} records behind, more than {most}");
+                return Err(Failure::new(Exit::Failed, text).into());
+            }
+            (Some(_), None) => {
+                let text = format!("how far group '{name}' is behind is not known of all its partitions");
+                return Err(Failure::new(Exit::Failed, text).into());
+            }
+            _ => {}
         }
         if !args.watch {
             break;
@@ -166,8 +173,8 @@ async fn watch(name: &str, args: &Args, app: &App, to: (&Log, &Cluster)) -> anyh
     Ok(Exit::Done)
 }
 
-/// Shows a group; how many records it is behind.
-async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyhow::Result<i64> {
+/// Shows a group; how many records it is behind, if that is known of all that it has stored.
+async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyhow::Result<Option<i64>> {
     let failed = |error| log.failure(&error);
     let info = admin::describe_group(cluster, name).await.map_err(failed)?;
     let stored = admin::stored(cluster, name).await.map_err(failed)?;
@@ -180,8 +187,7 @@ async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyho
     let mut places: Vec<(String, i32)> = stored.keys().chain(members.keys().copied()).cloned().collect();
     places.sort();
     places.dedup();
-    // Topics may be gone, or not to be seen.
-    let ends = admin::offsets(cluster, &places, admin::At::End).await.unwrap_or_default();
+    let ends = ends(cluster, &places).await;
     let columns = [
         Column::left("topic"),
         Column::right("partition"),
@@ -192,12 +198,13 @@ async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyho
         Column::left("host"),
     ];
     let mut list = app.printer.list(&columns);
-    let mut sum = 0;
+    let (mut sum, mut is_known) = (0, true);
     for place in &places {
         let (at, end) = (stored.get(place), ends.get(place).map(|it| it.offset));
         let current = at.map(|it| it.offset);
         let lag = current.zip(end).map(|(current, end)| (end - current).max(0));
         sum += lag.unwrap_or(0);
+        is_known &= current.is_none() || lag.is_some();
         let member = members.get(place);
         list.row(&Place {
             topic: &place.0,
@@ -218,5 +225,19 @@ async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyho
     let noun = if info.members.len() == 1 { "member" } else { "members" };
     let state = if info.is_dead() { "empty".to_owned() } else { info.state.to_lowercase() };
     app.printer.status(&format!("group {name} is {state}: {} {noun}{idle}, lag {sum}", info.members.len()));
-    Ok(sum)
+    Ok(is_known.then_some(sum))
+}
+
+/// Where partitions end. One that is gone, has no leader or is not to be seen does not hide the others.
+async fn ends(cluster: &Cluster, places: &[(String, i32)]) -> HashMap<(String, i32), admin::Found> {
+    if let Ok(all) = admin::offsets(cluster, places, admin::At::End).await {
+        return all;
+    }
+    let mut found = HashMap::new();
+    for place in places {
+        found.extend(
+            admin::offsets(cluster, std::slice::from_ref(place), admin::At::End).await.unwrap_or_default(),
+        );
+    }
+    found
 }

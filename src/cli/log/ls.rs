@@ -1,5 +1,7 @@
 //! `bandy log ls`: topics, groups, nodes.
 
+use std::collections::HashMap;
+
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::Value;
@@ -133,14 +135,17 @@ async fn topics(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow:
         Column::left("newest").shown(time),
     ];
     let mut list = app.printer.list(&columns);
+    let mut by_topic: HashMap<&str, Vec<&(String, i32)>> = HashMap::new();
+    for place in &places {
+        by_topic.entry(&place.0).or_default().push(place);
+    }
     for name in &names {
-        let own = || places.iter().filter(|(topic, _)| topic == name);
+        let own = || by_topic.get(name.as_str()).into_iter().flatten().copied();
         let of = |place: &(String, i32)| {
-            let offset =
-                |found: &std::collections::HashMap<_, admin::Found>| found.get(place).map(|it| it.offset);
+            let offset = |found: &HashMap<_, admin::Found>| found.get(place).map(|it| it.offset);
             offset(&end).unwrap_or(0) - offset(&start).unwrap_or(0)
         };
-        let times = |found: &std::collections::HashMap<(String, i32), admin::Found>| {
+        let times = |found: &HashMap<(String, i32), admin::Found>| {
             own()
                 .filter_map(|it| found.get(it))
                 .map(|it| it.timestamp)
@@ -211,6 +216,11 @@ async fn nodes(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow::
     let mut list = app.printer.list(&columns);
     let (mut nodes, controller) = (cluster.nodes(), cluster.controller_id());
     nodes.sort_by_key(|node| node.id);
+    if let Some(missing) = args.names.iter().find(|name| !nodes.iter().any(|it| it.id.to_string() == **name))
+    {
+        let text = format!("no node '{missing}' among {} at {}", nodes.len(), log.url);
+        return Err(Failure::new(Exit::NotFound, text).tip("see all of them: bandy log ls nodes").into());
+    }
     for node in nodes.iter().filter(|it| args.names.is_empty() || args.names.contains(&it.id.to_string())) {
         list.row(&Node {
             node: node.id,

@@ -12,6 +12,7 @@ use self::outgoing::Outgoing;
 use super::codec::{Encoder, SchemaArgs};
 use super::complete;
 use super::connect::Log;
+use super::limits::Limits;
 use crate::bench::Rate;
 use crate::cli::app::App;
 use crate::cli::completions;
@@ -23,6 +24,9 @@ use crate::log::client::{Acks, Error, ProduceOptions, Producer, TransactionOptio
 use crate::log::wire::{Compression, ErrorCode};
 use crate::shutdown::Shutdown;
 use crate::units::{parse_count, parse_duration, parse_size};
+
+/// How long ending a transaction may take once somebody wants to go.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 
 /// Arguments of `log produce`.
 #[derive(Debug, clap::Args)]
@@ -163,30 +167,71 @@ fn header(text: &str) -> Result<(String, Bytes), String> {
 /// # Errors
 /// The endpoint's, no such topic, records that are none.
 pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    app.client_with_driver(args.connect.timeout, produce(args, app))
+    match args.transaction {
+        None => app.client_with_driver(args.connect.timeout, produce(args, app)),
+        Some(_) => app.client_to_its_end(transact(args, app)),
+    }
 }
 
 async fn produce(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    let log = resolve(args, app)?;
+    let (mut outgoing, source) = prepare(args, app, &log, &Shutdown::new()).await?;
+    let sent = outgoing.all(source).await;
+    outgoing.conclude(sent).await
+}
+
+/// In a transaction: whoever interrupts it does not leave it open, for then readers would wait for its end.
+async fn transact(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    if args.acks != Who::All {
+        return Err(Failure::new(Exit::Usage, "a transaction needs --acks all").into());
+    }
+    let log = resolve(args, app)?;
+    let mut limits = Limits::within(log.timeout);
+    let shutdown = Shutdown::new();
+    let (mut outgoing, source) = match limits.hurry(prepare(args, app, &log, &shutdown)).await {
+        Ok(prepared) => prepared?,
+        Err(end) => return Ok(limits.exit(end, false)?),
+    };
+    let sent = match limits.hurry(outgoing.all(source)).await {
+        Ok(sent) => sent,
+        Err(end) => {
+            outgoing.abort(LAST_WORDS_MAX).await;
+            return Ok(limits.exit(end, false)?);
+        }
+    };
+    match limits.hurry(outgoing.conclude(sent)).await {
+        Ok(concluded) => concluded,
+        Err(end) => Ok(limits.exit(end, false)?),
+    }
+}
+
+fn resolve(args: &Args, app: &App) -> anyhow::Result<Log> {
     if args.topic.is_none() && !app.global.json && args.input.input_format.is_none() {
         return Err(Failure::new(Exit::Usage, "which topic?")
             .tip("bandy log produce TOPIC [VALUE]; with --json it may stand in the record")
             .into());
     }
-    if args.transaction.is_some() && args.acks != Who::All {
-        return Err(Failure::new(Exit::Usage, "a transaction needs --acks all").into());
-    }
     let mut log = Log::resolve(&args.connect, app, "produce")?;
     log.config.retry_for = args.retry_for;
+    Ok(log)
+}
+
+/// Everything that is needed to send: schemas, the cluster, the topic.
+async fn prepare<'a>(
+    args: &'a Args,
+    app: &'a App,
+    log: &'a Log,
+    shutdown: &Shutdown,
+) -> anyhow::Result<(Outgoing<'a>, Ready)> {
     let subject = match (&args.subject, &args.topic) {
         (Some(subject), _) => subject.clone(),
         (None, topic) => format!("{}-value", topic.as_deref().unwrap_or_default()),
     };
     let encoder = Encoder::open(&args.schemas, &subject, app).await?;
     let source = Ready::open(args, encoder.as_ref(), app)?;
-    let shutdown = Shutdown::new();
-    let cluster = log.open(&shutdown).await?;
+    let cluster = log.open(shutdown).await?;
     let producer = Producer::new(cluster.clone(), options(args));
-    let mut outgoing = Outgoing::new(args, app, &log, producer);
+    let mut outgoing = Outgoing::new(args, app, log, producer);
     outgoing.encoder = encoder;
     if let Some(topic) = &args.topic {
         if args.create && matches!(cluster.topic(topic, false).await, Err(Error::NoTopic(_))) {
@@ -207,11 +252,7 @@ async fn produce(args: &Args, app: &App) -> anyhow::Result<Exit> {
             .into());
         }
     }
-    let sent = match source {
-        Ready::Lines(lines) => outgoing.run_lines(lines).await,
-        Ready::Records(source) => outgoing.run(source).await,
-    };
-    outgoing.conclude(sent).await
+    Ok((outgoing, source))
 }
 
 /// What is to be sent.

@@ -93,7 +93,6 @@ pub struct Writing<'a> {
     app: &'a App,
     filter: Option<Filter>,
     decoder: Option<Decoder>,
-    has_complained: bool,
     records: Records<'a>,
     separators: Separators,
     /// Nothing but keys and values is printed, as they are: no record has to be put together for that.
@@ -124,7 +123,6 @@ impl<'a> Writing<'a> {
             app,
             filter: args.filter.filter(),
             decoder,
-            has_complained: false,
             records,
             separators,
             is_raw,
@@ -175,18 +173,8 @@ impl<'a> Writing<'a> {
 
     fn put_decoded(&mut self, record: &Stored<'_>, fetched: &Fetched) -> Result<bool, WriteError> {
         let Some(decoder) = &mut self.decoder else { return Ok(false) };
-        let value = record.value.and_then(|value| decoder.decode(value));
-        let key = record.key.filter(|_| decoder.has_keys()).and_then(|key| decoder.decode(key));
-        if let (Some(why), false) = (decoder.complaint(), self.has_complained) {
-            self.has_complained = true;
-            let place = format!("{} p{} @{}", fetched.topic, fetched.partition, record.offset);
-            self.app.printer.warn(&format!("{place} is shown as it is: {why}"));
-        }
-        let shown = Stored {
-            key: key.as_deref().or(record.key),
-            value: value.as_deref().or(record.value),
-            ..*record
-        };
+        let decoded = decoder.decode(record, fetched, self.app);
+        let shown = decoded.shown(record);
         if self.filter.as_ref().is_some_and(|filter| !wants(filter, &shown)) {
             return Ok(false);
         }
@@ -196,8 +184,7 @@ impl<'a> Writing<'a> {
             return Ok(true);
         }
         fill(&mut self.record, record, fetched);
-        self.record.value = value.or(self.record.value.take());
-        self.record.key = key.or(self.record.key.take());
+        decoded.put(&mut self.record);
         self.records.write(&self.record)?;
         Ok(true)
     }

@@ -91,6 +91,12 @@ async fn seek(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow::R
             places.iter().filter_map(moved).collect()
         }
     };
+    if wanted.is_empty() {
+        let text = format!("group '{group}' at {} has stored nothing there to be moved by --by", log.url);
+        return Err(Failure::new(Exit::NotFound, text)
+            .tip("--to start, or another position, makes it begin")
+            .into());
+    }
     let columns =
         [Column::left("topic"), Column::right("partition"), Column::right("old"), Column::right("new")];
     let mut list = app.printer.list(&columns);
@@ -150,20 +156,7 @@ async fn places(
                 .tip("name topics to make one; see all of them: bandy log ls groups"));
         }
     }
-    for name in &args.topics {
-        let topic = match cluster.topic(name, false).await {
-            Ok(topic) => topic,
-            Err(error) => return Err(log.about(&error, name, cluster).await),
-        };
-        let count = topic.partitions.len();
-        let is_missing = |it: &&i32| !usize::try_from(**it).is_ok_and(|it| it < count);
-        if let Some(&partition) = args.partition.iter().find(is_missing) {
-            return Err(log.failure(&Error::NoPartition { topic: name.clone(), partition, count }));
-        }
-        let all = topic.partitions.iter().map(|it| it.index);
-        let chosen = all.filter(|it| args.partition.is_empty() || args.partition.contains(it));
-        places.extend(chosen.map(|partition| (name.clone(), partition)));
-    }
+    places.extend(log.places(cluster, &args.topics, &args.partition).await?);
     places.sort();
     places.dedup();
     Ok(places)

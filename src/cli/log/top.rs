@@ -6,6 +6,7 @@ mod draw;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
+use futures_util::StreamExt as _;
 use serde::Serialize;
 
 use super::complete;
@@ -21,6 +22,9 @@ use crate::output::Column;
 use crate::shutdown::Shutdown;
 use board::{Board, Reader, Reading, Row, Topic};
 use draw::Picture;
+
+/// Groups that are asked for at the same time.
+const GROUPS_AT_ONCE: usize = 16;
 
 /// Arguments of `log top`.
 #[derive(Debug, clap::Args)]
@@ -107,15 +111,18 @@ impl Source<'_> {
         }
         let mut readers = Vec::new();
         // Who may see topics need not see groups.
-        for group in admin::groups(self.cluster).await.unwrap_or_default() {
-            let name = &group.group_id;
+        let groups = admin::groups(self.cluster).await.unwrap_or_default().into_iter();
+        let mut asked = futures_util::stream::iter(groups.map(|group| async move {
             let (stored, info) = futures_util::future::join(
-                admin::group_offsets(self.cluster, name),
-                admin::describe_group(self.cluster, name),
+                admin::group_offsets(self.cluster, &group.group_id),
+                admin::describe_group(self.cluster, &group.group_id),
             )
             .await;
-            let members = info.map(|info| info.members.len()).unwrap_or_default();
-            readers.extend(self::readers(name, members, &stored.unwrap_or_default(), &ends.end));
+            (group.group_id, stored.unwrap_or_default(), info.map_or(0, |info| info.members.len()))
+        }))
+        .buffered(GROUPS_AT_ONCE);
+        while let Some((name, stored, members)) = asked.next().await {
+            readers.extend(self::readers(&name, members, &stored, &ends.end));
         }
         Ok(Reading { at: self.since.elapsed(), topics, readers })
     }

@@ -347,6 +347,29 @@ impl Cluster {
         self.reach(whose, key, false).await
     }
 
+    /// Asks a coordinator, and asks again where that may help: after a lost connection, of another broker.
+    ///
+    /// # Errors
+    /// The last answer's, for as long as it is tried again.
+    pub(super) async fn ask_coordinator<T, F>(
+        &self,
+        whose: Coordinates,
+        key: &str,
+        ask: impl Fn(Connection) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut pause = self.retries();
+        loop {
+            let asked = ask(self.coordinator(whose, key).await?).await;
+            match asked {
+                Err(error) if error.is_transient() && pause.again().await => {}
+                asked => return asked,
+            }
+        }
+    }
+
     /// The same, over a connection that nobody shares: for questions whose answers take their time, as they hold up
     /// all that are asked after them.
     pub(super) async fn coordinator_alone(&self, whose: Coordinates, key: &str) -> Result<Connection, Error> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::Args;
+use super::{Args, Ready};
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::feed::Item;
@@ -79,7 +79,18 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    pub(super) async fn run(&mut self, mut source: Source) -> anyhow::Result<()> {
+    /// Sends everything there is.
+    ///
+    /// # Errors
+    /// The cluster's; output that cannot be written.
+    pub(super) async fn all(&mut self, source: Ready) -> anyhow::Result<()> {
+        match source {
+            Ready::Lines(lines) => self.run_lines(lines).await,
+            Ready::Records(source) => self.run(source).await,
+        }
+    }
+
+    async fn run(&mut self, mut source: Source) -> anyhow::Result<()> {
         self.lines.are_named = source.has_lines();
         let (mut rng, mut number, since) = (Rng::new(), 0, Instant::now());
         loop {
@@ -114,7 +125,7 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Lines straight from what was read into batches: nothing is made for each of them.
-    pub(super) async fn run_lines(&mut self, plain: PlainLines) -> anyhow::Result<()> {
+    async fn run_lines(&mut self, plain: PlainLines) -> anyhow::Result<()> {
         self.lines.are_named = true;
         let topic = self.args.topic.as_deref().unwrap_or_default();
         let topic = self.producer.topic(topic).await.map_err(|error| self.failed(&error))?;
@@ -357,6 +368,14 @@ impl<'a> Outgoing<'a> {
         }
     }
 
+    /// Gives the transaction up, if that takes no longer.
+    pub(super) async fn abort(&mut self, at_most: std::time::Duration) {
+        let ended = tokio::time::timeout(at_most, self.producer.abandon_transaction()).await;
+        if !matches!(ended, Ok(Ok(()))) {
+            self.app.printer.warn("the transaction is left open until its timeout, or the next of its name");
+        }
+    }
+
     /// Ends the transaction, if there is one, and tells how it went.
     pub(super) async fn conclude(mut self, sent: anyhow::Result<()>) -> anyhow::Result<Exit> {
         if self.args.transaction.is_none() {
@@ -366,7 +385,10 @@ impl<'a> Outgoing<'a> {
         let is_whole = sent.is_ok() && self.refused == 0;
         let ending = if is_whole { Ending::Commit } else { Ending::Abort };
         let ended = self.producer.end_transaction(ending).await;
-        sent?;
+        // What came of a record that was not taken is told already.
+        if self.refused == 0 {
+            sent?;
+        }
         ended.map_err(|error| {
             let failure = self.log.failure(&error);
             let text = format!("{}: the transaction was not ended", failure.message);

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::log::client::group::protocol::parse_assignment;
 use crate::log::client::{Cluster, Connection, Coordinates, Error};
 use crate::log::wire::Request as _;
 use crate::log::wire::api::consumer_group_describe::ConsumerGroupDescribeRequest;
@@ -14,6 +13,7 @@ use crate::log::wire::api::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use crate::log::wire::api::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup};
+use crate::log::wire::consumer_protocol::parse_assignment;
 
 /// The groups of all brokers.
 ///
@@ -70,17 +70,10 @@ impl GroupInfo {
 /// # Errors
 /// Refused; no coordinator.
 pub async fn describe_group(cluster: &Cluster, group: &str) -> Result<GroupInfo, Error> {
-    let mut pause = cluster.retries();
-    loop {
-        match ask_group(cluster, group).await {
-            Err(error) if error.is_transient() && pause.again().await => {}
-            described => return described,
-        }
-    }
+    cluster.ask_coordinator(Coordinates::Group, group, |connection| ask_group(connection, group)).await
 }
 
-async fn ask_group(cluster: &Cluster, group: &str) -> Result<GroupInfo, Error> {
-    let connection = cluster.coordinator(Coordinates::Group, group).await?;
+async fn ask_group(connection: Connection, group: &str) -> Result<GroupInfo, Error> {
     let request = DescribeGroupsRequest { groups: vec![group.to_owned()], ..Default::default() };
     // Version 6 answers for a group that is not there with an error; up to 5 it is dead.
     let version = connection.version::<DescribeGroupsRequest>(5)?;
@@ -159,17 +152,10 @@ pub struct Stored {
 /// # Errors
 /// Refused; no coordinator.
 pub async fn stored(cluster: &Cluster, group: &str) -> Result<HashMap<(String, i32), Stored>, Error> {
-    let mut pause = cluster.retries();
-    loop {
-        match ask_stored(cluster, group).await {
-            Err(error) if error.is_transient() && pause.again().await => {}
-            stored => return stored,
-        }
-    }
+    cluster.ask_coordinator(Coordinates::Group, group, |connection| ask_stored(connection, group)).await
 }
 
-async fn ask_stored(cluster: &Cluster, group: &str) -> Result<HashMap<(String, i32), Stored>, Error> {
-    let connection = cluster.coordinator(Coordinates::Group, group).await?;
+async fn ask_stored(connection: Connection, group: &str) -> Result<HashMap<(String, i32), Stored>, Error> {
     // Version 10 names topics by id.
     let version = connection.version::<OffsetFetchRequest>(9)?;
     let mut request = OffsetFetchRequest::default();
@@ -282,15 +268,9 @@ pub async fn commit(
     committer: &Committer,
     offsets: &[(String, i32, i64)],
 ) -> Result<(), Error> {
-    let request = committer.request(group, offsets);
-    let mut pause = cluster.retries();
-    loop {
-        let connection = cluster.coordinator(Coordinates::Group, group).await?;
-        match send_commit(&connection, &request).await {
-            Err(error) if error.is_transient() && pause.again().await => {}
-            done => return done,
-        }
-    }
+    let request = &committer.request(group, offsets);
+    let send = |connection: Connection| async move { send_commit(&connection, request).await };
+    cluster.ask_coordinator(Coordinates::Group, group, send).await
 }
 
 /// Deletes a group that has no members.

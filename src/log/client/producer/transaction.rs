@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Producer;
-use crate::log::client::{Coordinates, Error};
+use crate::log::client::{Connection, Coordinates, Error};
 use crate::log::wire::api::add_partitions_to_txn::{AddPartitionsToTxnRequest, AddPartitionsToTxnTopic};
 use crate::log::wire::api::end_txn::EndTxnRequest;
 use crate::log::wire::api::init_producer_id::InitProducerIdRequest;
@@ -45,21 +45,15 @@ impl Producer {
             transaction_timeout_ms: i32::try_from(options.timeout.as_millis()).unwrap_or(i32::MAX),
             ..Default::default()
         };
-        let mut pause = self.cluster.retries();
-        loop {
-            let connection = self.cluster.coordinator(Coordinates::Transaction, &options.id).await?;
+        let request = &request;
+        let ask = |connection: Connection| async move {
             // Version 6 is not settled yet.
             let version = connection.version::<InitProducerIdRequest>(5)?;
-            let response = connection.send(&request, version, Duration::ZERO)?.await;
-            let error = match response {
-                Ok(it) if it.error_code.is_ok() => return Ok((it.producer_id, it.producer_epoch)),
-                Ok(it) => Error::refused(InitProducerIdRequest::KEY, it.error_code, None),
-                Err(error) => error,
-            };
-            if !error.is_transient() || !pause.again().await {
-                return Err(error);
-            }
-        }
+            let answer = connection.send(request, version, Duration::ZERO)?.await?;
+            Error::check(InitProducerIdRequest::KEY, answer.error_code)?;
+            Ok((answer.producer_id, answer.producer_epoch))
+        };
+        self.cluster.ask_coordinator(Coordinates::Transaction, &options.id, ask).await
     }
 
     /// Adds the partitions of these lanes to the transaction, as far as they are not in it.
@@ -82,29 +76,34 @@ impl Producer {
             v3_and_below_topics: topics.into_iter().map(topic).collect(),
             ..Default::default()
         };
-        let mut pause = self.cluster.retries();
-        loop {
-            let connection = self.cluster.coordinator(Coordinates::Transaction, &options.id).await?;
+        let request = &request;
+        let ask = |connection: Connection| async move {
             let version = connection.version::<AddPartitionsToTxnRequest>(ADD_VERSION_MAX)?;
-            let error = match connection.send(&request, version, Duration::ZERO)?.await {
-                Ok(answer) => {
-                    let results = answer.results_by_topic_v3_and_below.iter();
-                    let codes = results.flat_map(|topic| &topic.results_by_partition);
-                    let codes = codes.map(|it| it.partition_error_code);
-                    // What was not tried is not tried because of another one.
-                    let not_tried = |code: &ErrorCode| *code == ErrorCode::OPERATION_NOT_ATTEMPTED;
-                    match codes.filter(|code| code.is_err()).min_by_key(not_tried) {
-                        None => break,
-                        Some(code) => Error::refused(AddPartitionsToTxnRequest::KEY, code, None),
-                    }
-                }
-                Err(error) => error,
-            };
-            if !error.is_transient() || !pause.again().await {
-                return Err(error);
+            let answer = connection.send(request, version, Duration::ZERO)?.await?;
+            let results = answer.results_by_topic_v3_and_below.iter();
+            let codes = results.flat_map(|topic| &topic.results_by_partition);
+            let codes = codes.map(|it| it.partition_error_code).filter(|code| code.is_err());
+            // What was not tried is not tried because of another one.
+            match codes.min_by_key(|code| *code == ErrorCode::OPERATION_NOT_ATTEMPTED) {
+                None => Ok(()),
+                Some(code) => Err(Error::refused(AddPartitionsToTxnRequest::KEY, code, None)),
             }
-        }
+        };
+        self.cluster.ask_coordinator(Coordinates::Transaction, &options.id, ask).await?;
         self.added.extend(new);
+        Ok(())
+    }
+
+    /// Gives the transaction up, with whatever is still on its way: under a new epoch nothing of it can count any more.
+    ///
+    /// # Errors
+    /// As those of [`Self::end_transaction`].
+    pub async fn abandon_transaction(&mut self) -> Result<(), Error> {
+        let Some(options) = self.options.transaction.clone().filter(|_| !self.added.is_empty()) else {
+            return Ok(());
+        };
+        self.identity = Some(self.identify_transaction(&options).await?);
+        self.added.clear();
         Ok(())
     }
 
@@ -124,20 +123,14 @@ impl Producer {
             producer_epoch,
             committed: ending == Ending::Commit,
         };
-        let mut pause = self.cluster.retries();
-        loop {
-            let connection = self.cluster.coordinator(Coordinates::Transaction, &options.id).await?;
+        let request = &request;
+        let ask = |connection: Connection| async move {
             let version = connection.version::<EndTxnRequest>(END_VERSION_MAX)?;
-            let error = match connection.send(&request, version, Duration::ZERO)?.await {
-                Ok(answer) if answer.error_code.is_ok() => break,
-                Ok(answer) => Error::refused(EndTxnRequest::KEY, answer.error_code, None),
-                // Asked once more it answers as it did before.
-                Err(error) => error,
-            };
-            if !error.is_transient() || !pause.again().await {
-                return Err(error);
-            }
-        }
+            // Asked once more it answers as it did before.
+            let answer = connection.send(request, version, Duration::ZERO)?.await?;
+            Error::check(EndTxnRequest::KEY, answer.error_code)
+        };
+        self.cluster.ask_coordinator(Coordinates::Transaction, &options.id, ask).await?;
         self.added.clear();
         Ok(())
     }
