@@ -307,6 +307,10 @@ impl State {
             lane.waiting.push_back((stored.offset, record));
         }
         lane.end = lane.end.max(fetched.end());
+        // Where nothing is wanted nothing will be done.
+        if lane.waiting.is_empty() && !lane.is_running {
+            self.done.insert(lane.place.clone(), lane.end);
+        }
         Ok(())
     }
 
