@@ -1,6 +1,7 @@
 //! Start, stop and await tasks: the only place that spawns.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,14 @@ impl Shutdown {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        self.spawn_boxed(Box::pin(task))
+    }
+
+    /// Compiled for each kind of result, not for each task.
+    fn spawn_boxed<T: Send + 'static>(
+        &self,
+        task: Pin<Box<dyn Future<Output = T> + Send>>,
+    ) -> tokio::task::JoinHandle<T> {
         let token = self.alive.subscribe();
         tokio::spawn(async move {
             let _token = token;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -95,6 +95,9 @@ pub struct App {
     pub asks: bool,
 }
 
+/// What a command does. Boxed: what runs it is compiled once and not for each command.
+type Work<'a> = Pin<Box<dyn Future<Output = anyhow::Result<Exit>> + 'a>>;
+
 impl App {
     /// Resolves the flags with the environment of the process.
     ///
@@ -137,23 +140,21 @@ impl App {
     ///
     /// # Errors
     /// The work's own, the timeout, and output that cannot be written.
-    pub fn client<F>(&self, timeout: Option<Duration>, work: F) -> anyhow::Result<Exit>
-    where
-        F: Future<Output = anyhow::Result<Exit>>,
-    {
-        self.client_on(self.client_runtime()?, timeout, work)
+    pub fn client(
+        &self,
+        timeout: Option<Duration>,
+        work: impl Future<Output = anyhow::Result<Exit>>,
+    ) -> anyhow::Result<Exit> {
+        self.client_on(self.client_runtime()?, timeout, Box::pin(work))
     }
 
-    fn client_on<F>(
+    fn client_on(
         &self,
         runtime: tokio::runtime::Runtime,
         timeout: Option<Duration>,
-        work: F,
-    ) -> anyhow::Result<Exit>
-    where
-        F: Future<Output = anyhow::Result<Exit>>,
-    {
-        let result = runtime.block_on(async {
+        work: Work<'_>,
+    ) -> anyhow::Result<Exit> {
+        let work = async {
             let work = self.flushing(work);
             let timed = async {
                 match timeout {
@@ -168,7 +169,12 @@ impl App {
                 result = timed => result,
                 signal = signals::interrupted() => Ok(Exit::Signal(signal)),
             }
-        });
+        };
+        self.run_on(runtime, Box::pin(work))
+    }
+
+    fn run_on(&self, runtime: tokio::runtime::Runtime, work: Work<'_>) -> anyhow::Result<Exit> {
+        let result = runtime.block_on(work);
         // A thread may be stuck in a read of stdin: it must not keep the command from ending.
         runtime.shutdown_background();
         self.printer.flush()?;
@@ -180,11 +186,12 @@ impl App {
     ///
     /// # Errors
     /// As [`client`](Self::client).
-    pub fn client_with_driver<F>(&self, timeout: Option<Duration>, work: F) -> anyhow::Result<Exit>
-    where
-        F: Future<Output = anyhow::Result<Exit>>,
-    {
-        self.client_on(self.driver_runtime()?, timeout, work)
+    pub fn client_with_driver(
+        &self,
+        timeout: Option<Duration>,
+        work: impl Future<Output = anyhow::Result<Exit>>,
+    ) -> anyhow::Result<Exit> {
+        self.client_on(self.driver_runtime()?, timeout, Box::pin(work))
     }
 
     /// The same for work that looks after signals and time itself, because it has to put something in order when
@@ -192,15 +199,11 @@ impl App {
     ///
     /// # Errors
     /// The work's own, and output that cannot be written.
-    pub fn client_to_its_end<F>(&self, work: F) -> anyhow::Result<Exit>
-    where
-        F: Future<Output = anyhow::Result<Exit>>,
-    {
-        let runtime = self.driver_runtime()?;
-        let result = runtime.block_on(work);
-        runtime.shutdown_background();
-        self.printer.flush()?;
-        result
+    pub fn client_to_its_end(
+        &self,
+        work: impl Future<Output = anyhow::Result<Exit>>,
+    ) -> anyhow::Result<Exit> {
+        self.run_on(self.driver_runtime()?, Box::pin(work))
     }
 
     fn driver_runtime(&self) -> anyhow::Result<tokio::runtime::Runtime> {
@@ -208,11 +211,7 @@ impl App {
     }
 
     /// `work`, with the output passed on each time it has nothing more to do at once.
-    async fn flushing<F>(&self, work: F) -> anyhow::Result<Exit>
-    where
-        F: Future<Output = anyhow::Result<Exit>>,
-    {
-        let mut work = pin!(work);
+    async fn flushing(&self, mut work: Work<'_>) -> anyhow::Result<Exit> {
         std::future::poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => match self.printer.flush() {

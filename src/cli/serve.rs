@@ -13,6 +13,7 @@ mod owner;
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use futures_util::future::LocalBoxFuture;
@@ -251,11 +252,18 @@ impl Service {
 ///
 /// # Errors
 /// Addresses that are taken, files that cannot be used, and what `start` returns.
-pub fn run<F, Fut>(args: ServerArgs, app: &App, role: impl Into<Role>, start: F) -> anyhow::Result<Exit>
+pub fn run<'a, F, Fut>(args: ServerArgs, app: &App, role: impl Into<Role>, start: F) -> anyhow::Result<Exit>
 where
-    F: FnOnce(Harness) -> Fut,
-    Fut: Future<Output = anyhow::Result<Service>>,
+    F: FnOnce(Harness) -> Fut + 'a,
+    Fut: Future<Output = anyhow::Result<Service>> + 'a,
 {
+    run_any(args, app, role.into(), Box::new(move |harness| Box::pin(start(harness))))
+}
+
+/// What makes a server of its sockets. Boxed: what runs it is compiled once and not for each pillar.
+type Start<'a> = Box<dyn FnOnce(Harness) -> Pin<Box<dyn Future<Output = anyhow::Result<Service>> + 'a>> + 'a>;
+
+fn run_any(args: ServerArgs, app: &App, role: Role, start: Start<'_>) -> anyhow::Result<Exit> {
     if args.background && !args.detached {
         return background::start(app);
     }
@@ -271,23 +279,19 @@ where
     }
     raise_descriptor_limit();
     let runtime = app.server_runtime()?;
-    let result = runtime.block_on(serve(&args, app, role.into(), ready_fd, start));
+    let result = runtime.block_on(serve(&args, app, role, ready_fd, start));
     // Tasks of users' commands may be anywhere: they are dropped, which ends those processes.
     runtime.shutdown_timeout(FALL_TIME);
     result
 }
 
-async fn serve<F, Fut>(
+async fn serve(
     args: &ServerArgs,
     app: &App,
     role: Role,
     ready_fd: Option<ReadyFd>,
-    start: F,
-) -> anyhow::Result<Exit>
-where
-    F: FnOnce(Harness) -> Fut,
-    Fut: Future<Output = anyhow::Result<Service>>,
-{
+    start: Start<'_>,
+) -> anyhow::Result<Exit> {
     // First of all: a signal that comes while the server starts is not to be lost.
     let mut signals = Signals::new(args.detached)?;
     let started = Instant::now();

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -73,6 +74,9 @@ pub struct Door {
     pub starved: u64,
 }
 
+/// What is done with a connection.
+type Serve = dyn Fn(Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+
 impl Default for Acceptor {
     fn default() -> Self {
         Self::new(CONNECTIONS_MAX)
@@ -140,7 +144,11 @@ impl Acceptor {
         F: Fn(Stream) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let serve = Arc::new(serve);
+        let serve: Arc<Serve> = Arc::new(move |stream| Box::pin(serve(stream)));
+        self.accept(listener, shutdown, serve).await;
+    }
+
+    async fn accept(self, listener: Listener, shutdown: Shutdown, serve: Arc<Serve>) {
         let tls = match listener {
             Listener::Tcp(_) | Listener::Mem(_) => self.tls.clone(),
             Listener::Unix(_) => None,

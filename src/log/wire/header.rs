@@ -47,7 +47,7 @@ impl RequestHeader {
             reader.become_version(version, flexible);
             // An unknown version of ApiVersions is answered, whatever it looks like: KIP-511.
             if versions.contains(version) {
-                reader.tagged("request header", |_, _| Ok(()))?;
+                reader.tagged("request header", &mut |_, _| Ok(()))?;
             }
         }
         Ok(Self { api_key, version, correlation_id, client_id })
@@ -60,7 +60,7 @@ impl RequestHeader {
         self.correlation_id.write(writer, "correlation_id")?;
         self.client_id.write(writer, "client_id")?;
         writer.become_version(self.version, flexible);
-        writer.tagged(|_| Ok(()))
+        writer.tagged(&mut |_| Ok(()))
     }
 }
 
@@ -122,7 +122,7 @@ pub fn encode_response<R: Request>(
     writer.put(&[0; 4]);
     correlation_id.write(&mut writer, "correlation_id")?;
     writer.become_version(version, response_header_is_flexible(R::KEY, version));
-    writer.tagged(|_| Ok(()))?;
+    writer.tagged(&mut |_| Ok(()))?;
     writer.become_version(version, versions.is_flexible(version));
     response.write(&mut writer, R::KEY.name())?;
     writer.finish_frame()
@@ -145,7 +145,7 @@ pub fn decode_response<R: Request>(frame: Bytes, version: i16) -> Result<(i32, R
     let mut reader = Reader::new(frame, version, false);
     let correlation_id = i32::read(&mut reader, "correlation_id")?;
     reader.become_version(version, response_header_is_flexible(R::KEY, version));
-    reader.tagged("response header", |_, _| Ok(()))?;
+    reader.tagged("response header", &mut |_, _| Ok(()))?;
     reader.become_version(version, versions.is_flexible(version));
     let response = R::Response::read(&mut reader, R::KEY.name())?;
     reader.finish()?;

@@ -113,7 +113,7 @@ macro_rules! message {
                         )?;
                     }
                 } tagged {}); )*
-                reader.tagged(stringify!($name), |reader, tag| {
+                reader.tagged(stringify!($name), &mut |reader, tag| {
                     $( placed!([$($when)*], plain {} tagged {
                         if tag == tag!([$($when)*]) && present!([$($when)*], version) {
                             message.$field = <$type as $crate::log::wire::Field>::read(
@@ -147,7 +147,7 @@ macro_rules! message {
                         }
                     } tagged {});
                 )*
-                writer.tagged(|tagged| {
+                writer.tagged(&mut |tagged| {
                     $( placed!([$($when)*], plain {} tagged {
                         let default: $type = default!($($default)?);
                         if present!([$($when)*], version) && self.$field != default {

@@ -195,7 +195,7 @@ impl Reader {
     pub(super) fn tagged(
         &mut self,
         name: &'static str,
-        mut visit: impl FnMut(&mut Self, u32) -> Result<()>,
+        visit: &mut dyn FnMut(&mut Self, u32) -> Result<()>,
     ) -> Result<()> {
         if !self.flexible {
             return Ok(());

@@ -115,7 +115,7 @@ impl Writer {
     }
 
     /// Appends tagged fields; `visit` gives those that are not at their defaults, by rising tag.
-    pub(super) fn tagged(&mut self, visit: impl FnOnce(&mut Tagged) -> Result<()>) -> Result<()> {
+    pub(super) fn tagged(&mut self, visit: &mut dyn FnMut(&mut Tagged) -> Result<()>) -> Result<()> {
         if !self.flexible {
             return Ok(());
         }
