@@ -1,5 +1,7 @@
 //! A command's side of Serf's agent protocol: ask a node, ours or a real agent.
 
+use std::collections::VecDeque;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::wire::ipc::{IPC_BYTES_MAX, Request, read_header};
@@ -39,6 +41,20 @@ pub struct Client {
     stream: Stream,
     buffer: Vec<u8>,
     sequence: u64,
+    /// The stream that runs.
+    stream_sequence: Option<u64>,
+    /// What came of it before the answer to something that was asked meanwhile.
+    aside: VecDeque<Vec<u8>>,
+}
+
+/// What has been read.
+enum Found<T> {
+    /// What was waited for; none came with an error, and no body.
+    Wanted(Result<T, String>),
+    /// A record of the stream that runs.
+    OfStream,
+    /// An answer that nobody waits for any more.
+    Nothing,
 }
 
 impl Client {
@@ -52,7 +68,8 @@ impl Client {
         key: Option<&str>,
     ) -> Result<Self, Error> {
         let stream = Stream::connect_with(address, options).await?;
-        let mut client = Self { stream, buffer: Vec::new(), sequence: 0 };
+        let mut client =
+            Self { stream, buffer: Vec::new(), sequence: 0, stream_sequence: None, aside: VecDeque::new() };
         client.ask(&Request::Handshake, |_| Ok(())).await?;
         if let Some(key) = key {
             client.ask(&Request::Auth { key: key.to_owned() }, |_| Ok(())).await?;
@@ -85,29 +102,35 @@ impl Client {
         self.answer(sequence, body).await
     }
 
-    /// Asks for a stream, and returns its number. [`Self::next_record`] reads what comes.
+    /// Asks for the one stream of a connection. [`Self::next_record`] reads what comes.
     ///
     /// # Errors
     /// As [`Self::ask`].
-    pub async fn start(&mut self, request: &Request) -> Result<u64, Error> {
+    pub async fn start(&mut self, request: &Request) -> Result<(), Error> {
         let sequence = self.send(request).await?;
         self.answer(sequence, |_| Ok(())).await?;
-        Ok(sequence)
+        self.stream_sequence = Some(sequence);
+        Ok(())
     }
 
-    /// The next record of a stream.
+    /// The next record of the stream. It may be dropped where it waits.
     ///
     /// # Errors
-    /// As [`Self::ask`].
+    /// As [`Self::ask`]; there is no stream.
     pub async fn next_record<T>(
         &mut self,
-        stream: u64,
         body: impl Fn(&mut Reader<'_>) -> Result<T, Fault>,
     ) -> Result<T, Error> {
-        self.answer(stream, body).await
+        if let Some(frame) = self.aside.pop_front() {
+            let mut reader = Reader::new(&frame);
+            let (_, error) = read_header(&mut reader)?;
+            return if error.is_empty() { Ok(body(&mut reader)?) } else { Err(Error::Refused(error)) };
+        }
+        let Some(sequence) = self.stream_sequence else { return Err(Error::Lost("no stream".to_owned())) };
+        self.answer(sequence, body).await
     }
 
-    /// Reads what is for `wanted`. A connection has one stream at most, and its answers come in order.
+    /// Reads what is for `wanted`, and sets aside what the stream brings before it.
     async fn answer<T>(
         &mut self,
         wanted: u64,
@@ -115,21 +138,29 @@ impl Client {
     ) -> Result<T, Error> {
         loop {
             let mut reader = Reader::new(&self.buffer);
-            let read = read_header(&mut reader).and_then(|(sequence, error)| match sequence {
-                _ if sequence == wanted && error.is_empty() => {
-                    body(&mut reader).map(|body| (Ok(body), false))
-                }
+            let read = read_header(&mut reader).and_then(|(sequence, error)| {
+                let is_of_stream = Some(sequence) == self.stream_sequence;
                 // No body comes with an error.
-                _ => Ok((Err(error), sequence != wanted)),
-            });
-            match read {
-                Ok((answer, skipped)) => {
-                    let used = reader.position();
-                    self.buffer.drain(..used);
-                    if !skipped {
-                        return answer.map_err(Error::Refused);
+                Ok(match (sequence == wanted, error.is_empty()) {
+                    (true, true) => Found::Wanted(Ok(body(&mut reader)?)),
+                    (true, false) => Found::Wanted(Err(error)),
+                    (false, has_body) if is_of_stream => {
+                        if has_body {
+                            reader.skip()?;
+                        }
+                        Found::OfStream
                     }
+                    (false, _) => Found::Nothing,
+                })
+            });
+            let used = reader.position();
+            match read {
+                Ok(Found::Wanted(answer)) => {
+                    self.buffer.drain(..used);
+                    return answer.map_err(Error::Refused);
                 }
+                Ok(Found::OfStream) => self.aside.push_back(self.buffer.drain(..used).collect()),
+                Ok(Found::Nothing) => drop(self.buffer.drain(..used)),
                 Err(Fault::Incomplete { .. }) if self.buffer.len() < IPC_BYTES_MAX => self.read().await?,
                 Err(fault) => return Err(fault.into()),
             }
@@ -145,5 +176,62 @@ impl Client {
         }
         self.buffer.extend_from_slice(&chunk[..length]);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gossip::wire::ipc::{StreamRecord, write_header};
+    use crate::transport::Listener;
+
+    /// The next request; its number.
+    async fn request(stream: &mut Stream, buffer: &mut Vec<u8>) -> u64 {
+        loop {
+            let mut reader = Reader::new(buffer);
+            if let Ok((sequence, _)) = Request::read(&mut reader) {
+                let used = reader.position();
+                buffer.drain(..used);
+                return sequence;
+            }
+            assert_ne!(stream.read_buf(buffer).await.unwrap(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_stream_brings_before_an_answer_is_read_after_it() {
+        let listener = Listener::bind(&Address::tcp("127.0.0.1", 0)).await.unwrap();
+        let address = listener.address().unwrap();
+        let node = tokio::spawn(async move {
+            let (mut stream, mut buffer) = (listener.accept().await.unwrap(), Vec::new());
+            let mut sequences = Vec::new();
+            for asked in ["handshake", "stream", "respond"] {
+                let sequence = request(&mut stream, &mut buffer).await;
+                sequences.push(sequence);
+                let mut reply = Vec::new();
+                if asked == "respond" {
+                    for name in ["one", "two"] {
+                        write_header(&mut reply, sequences[1], "");
+                        let record = StreamRecord { name: name.to_owned(), ..StreamRecord::default() };
+                        record.write(&mut reply);
+                    }
+                }
+                write_header(&mut reply, sequence, "");
+                stream.write_all(&reply).await.unwrap();
+            }
+            let mut reply = Vec::new();
+            write_header(&mut reply, sequences[1], "it is over");
+            stream.write_all(&reply).await.unwrap();
+        });
+        let mut client = Client::connect(&address, &ConnectOptions::default(), None).await.unwrap();
+        client.start(&Request::Stream { kinds: "*".to_owned() }).await.unwrap();
+        let respond = Request::Respond { id: 1, payload: bytes::Bytes::new() };
+        client.ask(&respond, |_| Ok(())).await.unwrap();
+        for name in ["one", "two"] {
+            assert_eq!(client.next_record(StreamRecord::read).await.unwrap().name, name);
+        }
+        let over = client.next_record(StreamRecord::read).await.unwrap_err();
+        assert_eq!(over.to_string(), "it is over");
+        node.await.unwrap();
     }
 }

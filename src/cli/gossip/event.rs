@@ -129,9 +129,9 @@ async fn to_some(args: &Args, payload: Bytes, node: &mut Node, app: &App) -> any
         name: args.name.clone(),
         payload,
     };
-    let stream = node.client.start(&request).await.map_err(|error| node.failure(&error))?;
+    node.client.start(&request).await.map_err(|error| node.failure(&error))?;
     while !waiting.is_empty() {
-        let record = node.client.next_record(stream, QueryRecord::read).await;
+        let record = node.client.next_record(QueryRecord::read).await;
         let record = record.map_err(|error| node.failure(&error))?;
         match record.kind.as_str() {
             "ack" => {

@@ -76,10 +76,10 @@ async fn ask(args: &Args, payload: Bytes, app: &App) -> anyhow::Result<Exit> {
         name: args.name.clone(),
         payload,
     };
-    let stream = node.client.start(&request).await.map_err(|error| node.failure(&error))?;
+    node.client.start(&request).await.map_err(|error| node.failure(&error))?;
     let (mut acks, mut responses) = (0, Vec::new());
     loop {
-        let record = node.client.next_record(stream, QueryRecord::read).await;
+        let record = node.client.next_record(QueryRecord::read).await;
         let record = record.map_err(|error| node.failure(&error))?;
         match record.kind.as_str() {
             "ack" => {

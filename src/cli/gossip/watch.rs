@@ -82,14 +82,14 @@ async fn watch(args: &Args, app: &App) -> anyhow::Result<Exit> {
     if args.replay {
         kinds += ",replay";
     }
-    let stream = node.client.start(&Request::Stream { kinds }).await.map_err(|error| node.failure(&error))?;
+    node.client.start(&Request::Stream { kinds }).await.map_err(|error| node.failure(&error))?;
     app.printer.status(&format!("watching {}; Ctrl-C ends", node.url));
     let until = args.duration.map(|duration| Instant::now() + duration);
     let mut seen = 0;
     while args.count.is_none_or(|count| seen < count) {
         let idle = args.idle.map(|idle| Instant::now() + idle);
         let end = until.into_iter().chain(idle).min();
-        let next = node.client.next_record(stream, StreamRecord::read);
+        let next = node.client.next_record(StreamRecord::read);
         let next = match end {
             Some(end) => match tokio::time::timeout_at(end, next).await {
                 Ok(next) => next,

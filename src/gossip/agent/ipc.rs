@@ -6,10 +6,11 @@ mod records;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 pub use answer::resolve;
 pub use records::{Kinds, record, word};
@@ -22,20 +23,29 @@ use crate::gossip::wire::msgpack::{Fault, Reader};
 use crate::shutdown::Shutdown;
 use crate::transport::Stream;
 
-/// Replies that wait to be read; whoever does not read is not told more.
-const REPLIES_MAX: usize = 1024;
+/// Records of streams that wait to be read; whoever does not read is not told more.
+const RECORDS_MAX: usize = 1024;
 /// Queries that a watcher may still answer.
 const QUERIES_MAX: usize = 1024;
-/// Streams and queries of one connection at a time.
+/// Streams, queries and joins of one connection at a time.
 const TASKS_MAX: usize = 64;
+/// How long a command has to read its last answers when the node is gone.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
+
+/// The refusal of one task more.
+const TOO_MANY: &str = "too many at a time";
 
 /// A connection of a command.
 struct Session {
     agent: Agent,
     shutdown: Shutdown,
-    replies: mpsc::Sender<Vec<u8>>,
+    /// Answers that are written before anything else is read.
+    out: Vec<u8>,
+    /// What tasks have to tell.
+    records: mpsc::Sender<Vec<u8>>,
+    tasks: Arc<Semaphore>,
     shaken: bool,
     /// Streams that go on: `stop` ends one.
     streams: HashMap<u64, watch::Sender<bool>>,
@@ -46,11 +56,13 @@ struct Session {
 
 /// Serves a connection until it ends, or the node does.
 pub async fn serve(agent: Agent, shutdown: Shutdown, mut stream: Stream) {
-    let (replies, mut written) = mpsc::channel::<Vec<u8>>(REPLIES_MAX);
+    let (records, mut told) = mpsc::channel::<Vec<u8>>(RECORDS_MAX);
     let mut session = Session {
         agent: agent.clone(),
         shutdown,
-        replies,
+        out: Vec::new(),
+        records,
+        tasks: Arc::new(Semaphore::new(TASKS_MAX)),
         shaken: false,
         streams: HashMap::new(),
         queries: Arc::default(),
@@ -59,12 +71,19 @@ pub async fn serve(agent: Agent, shutdown: Shutdown, mut stream: Stream) {
     let mut buffer = Vec::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
+        if !session.out.is_empty() {
+            if write(&mut stream, &agent, &session.out).await.is_err() {
+                return;
+            }
+            session.out.clear();
+        }
         tokio::select! {
             biased;
-            Some(reply) = written.recv() => {
-                if stream.write_all(&reply).await.is_err() || stream.flush().await.is_err() {
+            Some(record) = told.recv() => {
+                if write(&mut stream, &agent, &record).await.is_err() {
                     return;
                 }
+                continue;
             }
             // Whoever asked the node to leave has been answered when it is gone.
             () = agent.gone() => break,
@@ -92,60 +111,77 @@ pub async fn serve(agent: Agent, shutdown: Shutdown, mut stream: Stream) {
             }
         }
     }
-    while let Ok(reply) = written.try_recv() {
-        if stream.write_all(&reply).await.is_err() {
+    while let Ok(record) = told.try_recv() {
+        if write(&mut stream, &agent, &record).await.is_err() {
             return;
         }
     }
     let _ = stream.shutdown().await;
 }
 
+/// Writes to a command, which may read as slowly as it likes until the node is gone.
+async fn write(stream: &mut Stream, agent: &Agent, bytes: &[u8]) -> std::io::Result<()> {
+    let written = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    };
+    let over = async {
+        agent.gone().await;
+        tokio::time::sleep(LAST_WORDS_MAX).await;
+    };
+    tokio::select! {
+        biased;
+        written = written => written,
+        () = over => Err(std::io::ErrorKind::TimedOut.into()),
+    }
+}
+
 impl Session {
-    async fn reply(&self, sequence: u64, error: &str, body: &[u8]) {
-        let mut reply = Vec::with_capacity(64 + body.len());
-        write_header(&mut reply, sequence, error);
-        reply.extend_from_slice(body);
-        // The task that reads from us is the one that asks: it must not wait for itself.
-        let _ = self.replies.try_send(reply);
+    fn reply(&mut self, sequence: u64, error: &str) {
+        write_header(&mut self.out, sequence, error);
+    }
+
+    /// Room for one more task.
+    fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.tasks.clone().try_acquire_owned().ok()
     }
 
     async fn take(&mut self, sequence: u64, request: Result<Request, String>) {
         let request = match request {
             Ok(Request::Handshake) if self.shaken => {
-                return self.reply(sequence, "Handshake already performed", b"").await;
+                return self.reply(sequence, "Handshake already performed");
             }
             Ok(Request::Handshake) => {
                 self.shaken = true;
-                return self.reply(sequence, "", b"").await;
+                return self.reply(sequence, "");
             }
-            _ if !self.shaken => return self.reply(sequence, "Handshake required", b"").await,
+            _ if !self.shaken => return self.reply(sequence, "Handshake required"),
             Ok(request) => request,
-            Err(_) => return self.reply(sequence, "Unsupported command", b"").await,
+            Err(_) => return self.reply(sequence, "Unsupported command"),
         };
         match request {
             Request::Stream { kinds } => self.start_stream(sequence, &kinds).await,
             // There is no log to be told: what is wrong is on the node's stderr.
-            Request::Monitor { .. } => self.reply(sequence, "", b"").await,
+            Request::Monitor { .. } => self.reply(sequence, ""),
             Request::Stop { stop } => {
                 if let Some(stream) = self.streams.remove(&stop) {
                     let _ = stream.send(true);
                 }
-                self.reply(sequence, "", b"").await;
+                self.reply(sequence, "");
             }
             Request::Query { .. } => self.start_query(sequence, request).await,
             Request::Respond { id, payload } => self.respond(sequence, id, payload).await,
             Request::Leave => {
                 self.agent.leave();
                 self.agent.gone().await;
-                self.reply(sequence, "", b"").await;
+                self.reply(sequence, "");
             }
             request => {
-                if self.streams.len() >= TASKS_MAX {
-                    return self.reply(sequence, "too many at a time", b"").await;
-                }
+                let Some(permit) = self.permit() else { return self.reply(sequence, TOO_MANY) };
                 // Joins and keys take their time: others of this connection do not wait for them.
-                let (agent, replies) = (self.agent.clone(), self.replies.clone());
+                let (agent, records) = (self.agent.clone(), self.records.clone());
                 self.shutdown.spawn(async move {
+                    let _permit = permit;
                     let (error, body) = match answer::answer(&agent, request).await {
                         Ok(body) => (String::new(), body),
                         Err(error) => (error, Vec::new()),
@@ -153,18 +189,18 @@ impl Session {
                     let mut reply = Vec::with_capacity(64 + body.len());
                     write_header(&mut reply, sequence, &error);
                     reply.extend_from_slice(&body);
-                    let _ = replies.send(reply).await;
+                    let _ = records.send(reply).await;
                 });
             }
         }
     }
 
-    async fn respond(&self, sequence: u64, id: u64, payload: Bytes) {
+    async fn respond(&mut self, sequence: u64, id: u64, payload: Bytes) {
         let query = {
             let mut queries = self.queries.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             queries.remove(&id)
         };
-        let Some(query) = query else { return self.reply(sequence, "Invalid query ID", b"").await };
+        let Some(query) = query else { return self.reply(sequence, "Invalid query ID") };
         let input = crate::gossip::engine::Input::Respond { query, payload };
         let done = self.agent.with(move |core| core.input(input)).await;
         let error = match done {
@@ -172,36 +208,35 @@ impl Session {
             Ok(Err(refusal)) => refusal.to_string(),
             Err(ended) => ended.to_string(),
         };
-        self.reply(sequence, &error, b"").await;
+        self.reply(sequence, &error);
     }
 
     /// Tells what happens until the connection ends or stops it.
     async fn start_stream(&mut self, sequence: u64, kinds: &str) {
         if self.streams.contains_key(&sequence) {
-            return self.reply(sequence, "Stream with given sequence exists", b"").await;
+            return self.reply(sequence, "Stream with given sequence exists");
         }
-        if self.streams.len() >= TASKS_MAX {
-            return self.reply(sequence, "too many at a time", b"").await;
-        }
+        let Some(permit) = self.permit() else { return self.reply(sequence, TOO_MANY) };
         let kinds = Kinds::parse(kinds);
         // From now on: what happens while the answer is on its way is told as well.
         let (lately, mut events) = match kinds.replay() {
             false => (Vec::new(), self.agent.watch()),
             true => match self.agent.with(|core| core.watch_again()).await {
                 Ok(both) => both,
-                Err(ended) => return self.reply(sequence, &ended.to_string(), b"").await,
+                Err(ended) => return self.reply(sequence, &ended.to_string()),
             },
         };
-        self.reply(sequence, "", b"").await;
+        self.reply(sequence, "");
         let (stop, mut stopped) = watch::channel(false);
         self.streams.insert(sequence, stop);
-        let (replies, agent) = (self.replies.clone(), self.agent.clone());
+        let (records, agent) = (self.records.clone(), self.agent.clone());
         let (queries, count) = (self.queries.clone(), self.query_count.clone());
         self.shutdown.spawn(async move {
+            let _permit = permit;
             for Lately { age, event } in lately {
                 let Some(mut record) = records::record(&event, &kinds) else { continue };
                 record.age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-                if replies.send(told(sequence, &record)).await.is_err() {
+                if records.send(told(sequence, &record)).await.is_err() {
                     return;
                 }
             }
@@ -210,7 +245,7 @@ impl Session {
                     biased;
                     event = events.recv() => event,
                     _ = stopped.wait_for(|stop| *stop) => return,
-                    () = replies.closed() => return,
+                    () = records.closed() => return,
                     () = agent.gone() => return,
                 };
                 let event = match event {
@@ -230,7 +265,7 @@ impl Session {
                     }
                     queries.insert(record.id, *query);
                 }
-                if replies.send(told(sequence, &record)).await.is_err() {
+                if records.send(told(sequence, &record)).await.is_err() {
                     return;
                 }
             }
@@ -238,20 +273,22 @@ impl Session {
     }
 
     async fn start_query(&mut self, sequence: u64, request: Request) {
+        let Some(permit) = self.permit() else { return self.reply(sequence, TOO_MANY) };
         let asked = self.agent.query(answer::query_options(request)).await;
         let mut answers = match asked {
             Ok(answers) => answers.answers,
-            Err(error) => return self.reply(sequence, &error, b"").await,
+            Err(error) => return self.reply(sequence, &error),
         };
-        self.reply(sequence, "", b"").await;
-        let replies = self.replies.clone();
+        self.reply(sequence, "");
+        let records = self.records.clone();
         self.shutdown.spawn(async move {
+            let _permit = permit;
             while let Some(answer) = answers.recv().await {
                 let (record, over) = records::answer(answer);
                 let mut reply = Vec::new();
                 write_header(&mut reply, sequence, "");
                 record.write(&mut reply);
-                if replies.send(reply).await.is_err() || over {
+                if records.send(reply).await.is_err() || over {
                     return;
                 }
             }

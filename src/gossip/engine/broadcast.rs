@@ -58,6 +58,14 @@ impl Broadcasts {
         self.insert(message, None, false);
     }
 
+    /// News of another's that is passed on; if `room` is too small for it, it would wait for ever.
+    pub fn pass_on(&mut self, message: Message, mut room: Room) {
+        if room.take(message.encode().len()) {
+            self.push(message);
+            self.prune(super::BROADCASTS_MAX);
+        }
+    }
+
     /// News about a member, which replace what was to be told of it before.
     pub fn push_about(&mut self, member: u32, message: Message) {
         self.forget(member);

@@ -10,6 +10,8 @@ use crate::gossip::wire::UserEvent;
 
 /// Most bytes of an event's name and payload. Serf, UserEventSizeLimit of its default.
 pub const EVENT_BYTES_MAX: usize = 512;
+/// Most bytes of one that is taken from others. Serf, UserEventSizeLimit: agents can be told to allow as many.
+const FOREIGN_BYTES_MAX: usize = 9 * 1024;
 /// Events are told apart for so many times; older ones are ignored. Serf, EventBuffer.
 const WINDOW: u64 = 512;
 /// Most events of one time.
@@ -37,7 +39,8 @@ impl Seen {
     /// True if it is news.
     fn put(&mut self, event: &UserEvent, clock: u64) -> bool {
         let oldest = clock.saturating_sub(WINDOW);
-        if event.ltime < self.least || event.ltime < oldest {
+        let is_over = event.name.len() + event.payload.len() > FOREIGN_BYTES_MAX;
+        if event.ltime < self.least || event.ltime < oldest || is_over {
             return false;
         }
         while self.by_ltime.first_key_value().is_some_and(|(ltime, _)| *ltime < oldest) {
@@ -57,8 +60,7 @@ impl Engine {
     /// An event came. Serf, handleUserEvent.
     pub(super) fn receive_event(&mut self, event: UserEvent, outputs: &mut Vec<Output>) {
         if self.event_clock.witness(event.ltime) && self.take_event(&event, outputs) {
-            self.events.push(Message::Serf(Serf::Event(event)));
-            self.events.prune(super::BROADCASTS_MAX);
+            self.events.pass_on(Message::Serf(Serf::Event(event)), self.room());
         }
     }
 

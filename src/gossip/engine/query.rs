@@ -132,8 +132,7 @@ impl Engine {
         }
         if query.flags & QUERY_FLAG_NO_BROADCAST == 0 {
             // Passed on also if it is not for us: filters are for those who answer.
-            self.queries.push(Message::Serf(Serf::Query(query.clone())));
-            self.queries.prune(super::BROADCASTS_MAX);
+            self.queries.pass_on(Message::Serf(Serf::Query(query.clone())), self.room());
         }
         if !self.is_for_me(&query) {
             return;

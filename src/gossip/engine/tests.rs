@@ -226,6 +226,20 @@ fn an_event_is_told_once_and_passed_on_as_it_came() {
 }
 
 #[test]
+fn an_event_that_fits_no_datagram_is_told_here_and_waits_for_none() {
+    let mut engine = node(1);
+    let event = |name: &str, bytes: usize| {
+        let payload = Bytes::from(vec![b'x'; bytes]);
+        let event = UserEvent { ltime: 5, name: name.into(), payload, coalesce: true, raw: Bytes::new() };
+        Message::Serf(Serf::Event(event))
+    };
+    assert_eq!(gets(&mut engine, at(1), 1, event("large", 2000)).len(), 1);
+    assert_eq!(gets(&mut engine, at(2), 1, event("over all limits", 9 * 1024)), []);
+    let gossip = does(&mut engine, at(201), Input::Tick);
+    assert!(!gossip.iter().any(|output| matches!(output, Output::Send { .. })), "{gossip:?}");
+}
+
+#[test]
 fn a_query_of_nobody_floods_nobody() {
     let mut engine = node(1);
     let query = |node: u8, name: &str, ltime| Query {

@@ -34,7 +34,7 @@ const LEAVE: Duration = Duration::from_secs(1);
 pub struct Gossip {
     url: GossipUrl,
     wrapping: Wrapping,
-    /// Living nodes of the last answer.
+    /// The node that has answered last, and living ones of its answer.
     known: Mutex<Vec<SocketAddr>>,
     /// The node of this process, once it has registered something.
     node: tokio::sync::Mutex<Option<Joined>>,
@@ -73,30 +73,32 @@ impl Gossip {
         Error::Unreachable { registry: self.url.to_string(), why: why.into() }
     }
 
-    /// What the first node that answers knows.
+    /// What the first node that answers knows: the one that has answered last is asked first, as one that has gone
+    /// silent costs a deadline.
     async fn members(&self) -> Result<Vec<Node>, Error> {
         let mut why = Vec::new();
-        for seed in &self.url.seeds {
-            match ipc::resolve(seed).await {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (last, others) = known.split_at(known.len().min(1));
+        let seeds = self.url.seeds.iter().cloned();
+        let places = last.iter().map(SocketAddr::to_string).chain(seeds);
+        for place in places.chain(others.iter().map(SocketAddr::to_string)) {
+            match ipc::resolve(&place).await {
                 Ok(address) => match members_at(address, &self.wrapping).await {
-                    Ok(nodes) => return Ok(self.remember(nodes)),
+                    Ok(nodes) => return Ok(self.remember(address, nodes)),
                     Err(error) => why.push(format!("{address}: {error}")),
                 },
-                Err(error) => why.push(format!("{seed}: {error}")),
+                Err(error) => why.push(format!("{place}: {error}")),
             }
         }
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for address in known {
-            if let Ok(nodes) = members_at(address, &self.wrapping).await {
-                return Ok(self.remember(nodes));
-            }
-        }
+        // What is wrong with those that were named says enough.
+        why.truncate(self.url.seeds.len() + last.len());
         Err(self.unreachable(why.join("; ")))
     }
 
-    fn remember(&self, nodes: Vec<Node>) -> Vec<Node> {
-        let living = nodes.iter().filter(|node| node.state == NodeState::Alive);
-        let addresses = living.map(|node| node.address).take(KNOWN_MAX).collect();
+    fn remember(&self, answered: SocketAddr, nodes: Vec<Node>) -> Vec<Node> {
+        let living = nodes.iter().filter(|node| node.state == NodeState::Alive).map(|node| node.address);
+        let others = living.filter(|address| *address != answered);
+        let addresses = std::iter::once(answered).chain(others).take(KNOWN_MAX).collect();
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
         nodes
     }
@@ -181,14 +183,21 @@ impl Gossip {
             snapshot: None,
             seed: fastrand::u64(..),
         };
-        let agent =
-            Agent::start(options, shutdown).map_err(|refusal| Error::Unsupported(refusal.to_string()))?;
+        // Of its own: a node that cannot join ends, and nothing else does.
+        let own = Shutdown::new();
+        let agent = Agent::start(options, &own).map_err(|refusal| Error::Unsupported(refusal.to_string()))?;
         agent.listen(listener, &Acceptor::new(STREAMS_MAX));
         let mut why = Vec::new();
         for seed in &self.url.seeds {
             match ipc::resolve(seed).await {
                 Ok(seed) => match agent.join(seed, false).await {
                     Ok(()) => {
+                        let (stopping, member) = (shutdown.clone(), agent.clone());
+                        shutdown.spawn(async move {
+                            stopping.draining().await;
+                            member.leave();
+                            member.gone().await;
+                        });
                         let (url, services) = (registration.url.clone(), BTreeMap::new());
                         return Ok(Joined { agent, seed, url, services });
                     }
@@ -197,6 +206,7 @@ impl Gossip {
                 Err(error) => why.push(format!("{seed}: {error}")),
             }
         }
+        own.stop();
         Err(self.unreachable(why.join("; ")))
     }
 }

@@ -10,7 +10,7 @@ use crate::shutdown::Shutdown;
 
 /// How often this machine's list is read. It is a handful of small files.
 const LOCAL_EVERY: Duration = Duration::from_millis(500);
-/// How often a node of a cluster is asked: about as often as nodes ask each other.
+/// How often a node of a cluster is asked for all that it knows.
 const GOSSIP_EVERY: Duration = Duration::from_secs(1);
 /// DNS answers are kept for their time to live, within these bounds.
 const DNS_MIN: Duration = Duration::from_secs(1);

@@ -252,7 +252,13 @@ fn tell(
         }
         let kinds = Kinds::parse("*,bandy");
         loop {
-            let event = match events.recv().await {
+            let event = tokio::select! {
+                biased;
+                event = events.recv() => event,
+                // Displaced, it does not leave in order.
+                () = agent.gone() => return,
+            };
+            let event = match event {
                 Ok(event) => event,
                 Err(RecvError::Lagged(missed)) => {
                     printing.printer.warn(&format!("{missed} events came too fast to be told"));
