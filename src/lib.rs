@@ -8,7 +8,7 @@
 //! rpc   mq   log                     gRPC, gRPC-Web, Connect, JSON-RPC, compact; AMQP 0-9-1; Kafka
 //! gossip                             Serf and memberlist
 //! transport   storage   bench   exec   sockets; journals on disk; load loops; a command per record
-//! shutdown   spelling   units   secret   record   backoff   leaves
+//! shutdown   spelling   units   secret   record   backoff   wait   leaves
 //! ```
 //!
 //! `tests/it/tidy.rs` holds the exact table and refuses an import that it does not grant.
@@ -32,3 +32,4 @@ pub mod spelling;
 pub mod storage;
 pub mod transport;
 pub mod units;
+pub mod wait;

@@ -71,6 +71,14 @@ impl Reader {
         }
     }
 
+    /// Returns when it has left; never, if there is none.
+    pub async fn any_gone(reader: Option<&Self>) {
+        match reader {
+            Some(reader) => reader.gone().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Returns when it has left.
     pub async fn gone(&self) {
         if self.is_gone() {

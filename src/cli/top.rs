@@ -15,6 +15,7 @@ use super::stage::live::{self, Pace, View};
 use super::stage::theme::Theme;
 use crate::output::Format;
 use crate::units::parse_duration;
+use crate::wait::until;
 
 /// Without `-i`.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
@@ -136,10 +137,7 @@ async fn tables<V: Top>(
         left = left.map(|left| left - 1);
         tokio::select! {
             biased;
-            () = async { match end {
-                Some(end) => tokio::time::sleep_until(end).await,
-                None => std::future::pending().await,
-            } } => break,
+            () = until(end) => break,
             _ = tick.tick() => {}
         }
         view.look_back(Span::Interval);

@@ -32,6 +32,7 @@ use super::engine::{Config, Engine, Event, Input, Output, QueryOptions, Refusal,
 use super::wire::{Packet, StreamMessage, Wrapping};
 use crate::shutdown::Shutdown;
 use crate::transport::{Datagrams, Listener};
+use crate::wait::until;
 
 /// Requests to the engine that wait; more wait at their senders.
 const COMMANDS_MAX: usize = 1024;
@@ -195,12 +196,6 @@ impl Driver {
         while !self.core.has_left() {
             let deadline =
                 self.core.deadline().map(|at| self.started + std::time::Duration::from_micros(at.0));
-            let due = async {
-                match deadline {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 received = self.datagrams.recv_from(&mut buffer) => match received {
                     Ok((length, from)) => {
@@ -214,7 +209,7 @@ impl Driver {
                     }
                 },
                 Some(command) = self.requests.recv() => self.command(command),
-                () = due => self.act(Input::Tick),
+                () = until(deadline) => self.act(Input::Tick),
                 () = shutdown.draining(), if !leaving => {
                     leaving = true;
                     self.act(Input::Leave);

@@ -18,6 +18,7 @@ use crate::cli::signals;
 use crate::log::client::{Acks, ProduceOptions, admin};
 use crate::shutdown::Shutdown;
 use crate::units::{parse_count, parse_duration, parse_size};
+use crate::wait::until;
 use crew::{Crew, Plan, STAMP_BYTES, Word};
 
 /// Records that do not come for so long are lost.
@@ -244,13 +245,6 @@ async fn measure(
     crew.dismiss();
     progress.clear();
     Ok((measured(&crew), end))
-}
-
-async fn until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn measured(crew: &Crew) -> Measured {

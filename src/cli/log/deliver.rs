@@ -89,12 +89,7 @@ impl<'a, 'b> Delivery<'a, 'b> {
                 self.due = Instant::now() + COMMIT_EVERY;
             }
             let is_due = !self.written.is_empty();
-            let gone = async {
-                match &self.reader {
-                    Some(reader) => reader.gone().await,
-                    None => std::future::pending().await,
-                }
-            };
+            let gone = Reader::any_gone(self.reader.as_ref());
             let next = tokio::select! {
                 biased;
                 next = self.intake.next(true) => next?,

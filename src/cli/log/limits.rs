@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::reading::{End, ReadArgs};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::signals;
+use crate::wait::until;
 
 /// Within which bounds records are read.
 pub struct Limits {
@@ -107,12 +108,5 @@ impl Limits {
                 Err(Failure::new(Exit::Timeout, format!("not finished within {limit:?}")))
             }
         }
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

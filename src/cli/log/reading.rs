@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::codec::{Decoder, SchemaArgs};
 use super::connect::Log;
@@ -17,6 +17,7 @@ use crate::output::{Format, Records, Separators, WriteError};
 use crate::record::{Embed, Record};
 use crate::storage::Record as Stored;
 use crate::units::parse_duration;
+use crate::wait;
 
 /// How long, and how it is printed.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -267,12 +268,7 @@ impl<'a> Writing<'a> {
             return Ok(End::Count);
         }
         let reader = Reader::of_stdout();
-        let gone = async {
-            match &reader {
-                Some(reader) => reader.gone().await,
-                None => std::future::pending().await,
-            }
-        };
+        let gone = Reader::any_gone(reader.as_ref());
         tokio::pin!(gone);
         let mut active = Instant::now();
         loop {
@@ -285,7 +281,7 @@ impl<'a> Writing<'a> {
                 biased;
                 fetched = consumer.next() => fetched.map_err(|error| log.failure(&error))?,
                 () = &mut gone => return Ok(End::ReaderGone),
-                () = at(end) => {
+                () = wait::until(end) => {
                     self.flush()?;
                     return Ok(End::Passed);
                 }
@@ -348,11 +344,4 @@ fn fill(record: &mut Record, stored: &Stored<'_>, fetched: &Fetched) {
         (String::from_utf8_lossy(name).into_owned(), value.map(|value| body.slice_ref(value)))
     }));
     record.provenance[2].1 = stored.offset.into();
-}
-
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
-    }
 }

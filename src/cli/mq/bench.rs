@@ -16,6 +16,7 @@ use crate::cli::signals;
 use crate::mq::load::{Acks, BODY_SIZE_MIN, Message, Shared};
 use crate::mq::wire::BODY_SIZE_MAX;
 use crate::units::{parse_count, parse_duration, parse_size};
+use crate::wait::until;
 use crew::{Crew, Plan, Word};
 use place::Place;
 
@@ -266,7 +267,7 @@ async fn measure(
                 Word::Failed(error) => break End::Failed(broker.failure(&error)),
             },
             () = shared.receive_all(expected.unwrap_or(u64::MAX)), if expected.is_some() => break End::Complete,
-            () = sleep_until(stop_at), if stop_at.is_some() => break End::Complete,
+            () = until(stop_at) => break End::Complete,
             signal = signal.as_mut() => break End::Signal(signal),
             _ = second.tick() => {
                 let sample = shared.meter.sample();
@@ -290,13 +291,6 @@ async fn measure(
         series.write(&rest)?;
     }
     Ok((Measured(shared), end))
-}
-
-async fn sleep_until(instant: Option<tokio::time::Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::connect::Broker;
 use super::envelope::{self, Mode};
@@ -18,6 +18,7 @@ use crate::mq::client::{Consumer, Delivery, Error};
 use crate::output::{Format, Records, Separators, WriteError};
 use crate::record::{Embed, Record};
 use crate::units::{parse_count, parse_duration};
+use crate::wait::until;
 
 /// How long, and how it is printed.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -211,12 +212,7 @@ impl Bounds {
         }
         let idle = self.idle.and_then(|idle| self.active.checked_add(idle));
         let end = [self.until, idle].into_iter().flatten().min();
-        let gone = async {
-            match reader {
-                Some(reader) => reader.gone().await,
-                None => std::future::pending().await,
-            }
-        };
+        let gone = Reader::any_gone(reader);
         tokio::select! {
             biased;
             signal = &mut self.interrupted => Ok(Next::End(End::Signal(signal))),
@@ -250,13 +246,6 @@ impl Bounds {
 
 /// A message that was ready is here by then, or somebody else has it.
 const RIVAL: Duration = Duration::from_secs(1);
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
 
 /// What becomes of a message that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,6 +25,7 @@ use crate::mq::client::{Message, PublishOptions, Publisher, Reason, Topology};
 use crate::record::{Embed, Record};
 use crate::shutdown::Shutdown;
 use crate::units::parse_count;
+use crate::wait::until;
 
 /// Arguments of `mq record`.
 #[derive(Debug, clap::Args)]
@@ -231,16 +232,11 @@ async fn replaying(args: &ReplayArgs, app: &App) -> anyhow::Result<Exit> {
             .map_err(|error| broker.failure(&error))?;
     let mut player =
         Player { publisher, sent: 0, unwanted: 0, refused: 0, origin: None, late: Duration::ZERO };
-    let limit = async {
-        match broker.timeout {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
+    let limit = broker.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let exit = tokio::select! {
         biased;
         signal = signals::interrupted() => Exit::Signal(signal),
-        () = limit => return Err(Failure::new(Exit::Timeout, "not finished in time").into()),
+        () = until(limit) => return Err(Failure::new(Exit::Timeout, "not finished in time").into()),
         result = player.play(args, input, &broker) => {
             result?;
             Exit::Done

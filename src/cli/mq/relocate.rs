@@ -22,6 +22,7 @@ use crate::mq::client::{
 use crate::mq::wire::{Properties, Table, Value};
 use crate::shutdown::Shutdown;
 use crate::units::parse_count;
+use crate::wait::until;
 
 /// Arguments of `mq move`.
 #[derive(Debug, clap::Args)]
@@ -101,16 +102,11 @@ async fn relocate(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let mut work = Work::start(args, &broker, &shutdown, wanted).await?;
     let started = Instant::now();
     let result = {
-        let limit = async {
-            match broker.timeout {
-                Some(limit) => tokio::time::sleep(limit).await,
-                None => std::future::pending().await,
-            }
-        };
+        let limit = broker.timeout.and_then(|timeout| started.checked_add(timeout));
         tokio::select! {
             biased;
             signal = signals::interrupted() => Ok(Exit::Signal(signal)),
-            () = limit => Err(Failure::new(Exit::Timeout, "not finished in time").into()),
+            () = until(limit.map(Into::into)) => Err(Failure::new(Exit::Timeout, "not finished in time").into()),
             result = work.run(&broker, app, started) => result.map(|()| Exit::Done),
         }
     };

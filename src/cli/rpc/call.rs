@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::complete;
 use super::fleet::Member;
@@ -27,6 +27,7 @@ use crate::rpc::client::resolve::MethodName;
 use crate::rpc::client::{CallOptions, Cause, Ending, Replies, Requests, RetryPolicy, UnaryReply};
 use crate::rpc::{Code, Format};
 use crate::units::parse_duration;
+use crate::wait;
 use body::Look;
 use input::Input;
 use show::{JsonStyle, Show};
@@ -397,7 +398,7 @@ impl Invocation<'_> {
             let stop = [until, idle].into_iter().flatten().min();
             let message = tokio::select! {
                 message = receiver.message() => message,
-                () = at(stop) => return Ok(Received::Enough(self.enough(received))),
+                () = wait::until(stop) => return Ok(Received::Enough(self.enough(received))),
             };
             if !said_headers {
                 said_headers = true;
@@ -446,13 +447,6 @@ enum Received {
     Enough(Exit),
     /// All that there was.
     Ended { ending: Ending, received: u64 },
-}
-
-async fn at(when: Option<Instant>) {
-    match when {
-        Some(when) => sleep_until(when).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Data as it is written: the text itself, `@FILE`, or `@-`.

@@ -22,6 +22,7 @@ use super::theme::Theme;
 use super::widgets;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::logging::Hold;
+use crate::wait::until;
 
 /// How far `+` and `-` go.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
@@ -102,6 +103,7 @@ pub async fn show<V: View>(
     theme: &Theme,
 ) -> anyhow::Result<Exit> {
     let started = Instant::now();
+    let end = pace.duration.and_then(|duration| started.checked_add(duration));
     let mut screen = Screen::open()?;
     let mut events = screen.keys.then(EventStream::new);
     let mut state = State { paused: false, help: false, interval: pace.interval };
@@ -125,7 +127,7 @@ pub async fn show<V: View>(
                 last = Instant::now();
                 reading = Some(Box::pin(source()));
             }
-            () = over(started, pace.duration) => break,
+            () = until(end) => break,
         }
     }
     Ok(Exit::Done)
@@ -149,13 +151,6 @@ async fn next(events: &mut Option<EventStream>) -> Event {
 async fn finished<T>(reading: &mut Option<Pin<Box<dyn Future<Output = T> + '_>>>) -> T {
     match reading {
         Some(reading) => reading.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn over(started: Instant, duration: Option<Duration>) {
-    match duration.and_then(|duration| started.checked_add(duration)) {
-        Some(end) => tokio::time::sleep_until(end).await,
         None => std::future::pending().await,
     }
 }

@@ -20,6 +20,7 @@ use super::{Cluster, Error, TopicInfo, of_key};
 use crate::log::wire::api::init_producer_id::InitProducerIdRequest;
 use crate::log::wire::api::produce::ProduceResponse;
 use crate::log::wire::{Compression, ErrorCode, Request as _};
+use crate::wait::until;
 
 pub use self::transaction::{Ending, TransactionOptions};
 
@@ -298,16 +299,10 @@ impl Producer {
             tokio::time::sleep_until(again.unwrap_or_else(Instant::now)).await;
             return Ok(());
         }
-        let pause = async {
-            match again {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             Some(answered) = self.requests.next() => self.answered(answered),
-            () = pause => {}
+            () = until(again) => {}
         }
         Ok(())
     }

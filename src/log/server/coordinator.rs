@@ -15,6 +15,7 @@ use crate::log::engine::Now;
 use crate::log::engine::group::{Commits, Config, Groups, Joined, Output, Record, Restored, Synced, Ticket};
 use crate::log::wire::ErrorCode;
 use crate::storage::{BatchBuilder, Error, Importance};
+use crate::wait::until;
 
 /// Bytes after which a segment of the groups' log is finished: small, so that what is void is soon compacted.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -220,7 +221,7 @@ impl Coordinator {
         loop {
             let deadline = self.state().groups.deadline();
             tokio::select! {
-                () = sleep_until(deadline) => {
+                () = until(deadline.map(Into::into)) => {
                     if let Err(error) = self.run(|groups, now, out| groups.tick(now, out)) {
                         tracing::error!(%error, "groups cannot be written down");
                     }
@@ -228,13 +229,6 @@ impl Coordinator {
                 () = self.sooner.notified() => {}
             }
         }
-    }
-}
-
-pub(super) async fn sleep_until(deadline: Option<std::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
     }
 }
 

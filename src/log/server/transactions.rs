@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 use super::config::Values;
-use super::coordinator::{Safe, now, sleep_until};
+use super::coordinator::{Safe, now};
 use super::partition::Partition;
 use super::produce::now_ms;
 use super::topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, Topics};
@@ -21,6 +21,7 @@ use crate::log::engine::transaction::{
 };
 use crate::log::wire::ErrorCode;
 use crate::storage::{BatchBuilder, Error};
+use crate::wait::until;
 
 /// Bytes after which a segment of the transactions' log is finished: small, so that what is void is soon compacted.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -279,7 +280,7 @@ impl Coordinator {
         loop {
             let deadline = self.state().engine.deadline();
             tokio::select! {
-                () = sleep_until(deadline) => {
+                () = until(deadline.map(Into::into)) => {
                     let ticked = self.run(broker, |engine, now, out| engine.tick(now, out));
                     if let Err(error) = ticked {
                         tracing::error!(%error, "transactions cannot be written down");

@@ -15,6 +15,7 @@ use super::lines::Values;
 use super::pipes::{Complaints, Feed, Output};
 use crate::exec::{Process, Program};
 use crate::rpc::{Backend, Body, Call, Code, Event, Method, Reply, Requests, Schema, Status};
+use crate::wait::until;
 
 /// Runs a program for each call: request on stdin, reply on stdout, exit code as status.
 #[derive(Clone)]
@@ -56,7 +57,7 @@ impl Inner {
         };
         let permit = tokio::select! {
             permit = Arc::clone(&self.host.jobs).acquire_owned() => permit.ok(),
-            () = passed(call.deadline) => return Err(deadline_exceeded()),
+            () = until(call.deadline) => return Err(deadline_exceeded()),
         };
         let control = self.host.control_file(call.id);
         let variables = environment(&call, &control);
@@ -91,14 +92,6 @@ fn not_started(program: &Program, error: &io::Error) -> Status {
     .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
     let code = if passing { Code::Unavailable } else { Code::Internal };
     Status::new(code, format!("the handler is not runnable: {program}: {error}"))
-}
-
-/// Returns when the deadline has passed; never without one.
-pub(super) async fn passed(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }
 
 pub(super) fn deadline_exceeded() -> Status {
@@ -143,7 +136,7 @@ impl Running {
                 });
                 Ok(())
             }
-            () = passed(self.deadline) => Err(deadline_exceeded()),
+            () = until(self.deadline) => Err(deadline_exceeded()),
         }
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 
-use super::command::passed;
 use crate::rpc::{Backend, Body, Call, Code, Event, Reply, Route, Status};
+use crate::wait::until;
 
 /// Which faults, how often. All off by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -81,7 +81,7 @@ impl Backend for Faulty {
             if !wait.is_zero() {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
-                    () = passed(call.deadline) => {
+                    () = until(call.deadline) => {
                         let text = "the deadline passed during the injected delay";
                         return Reply::failed(Status::new(Code::DeadlineExceeded, text));
                     }

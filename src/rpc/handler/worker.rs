@@ -20,11 +20,12 @@ use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::command::{deadline_exceeded, passed};
+use super::command::deadline_exceeded;
 use super::contract::{Dialect, add_metadata, status_from_json};
 use crate::exec::Program;
 use crate::rpc::{Backend, Body, Call, Code, Event, Method, Payload, Reply, Requests, Schema, Status};
 use crate::shutdown::Shutdown;
+use crate::wait::until;
 use line::Answer;
 use process::Live;
 
@@ -176,7 +177,7 @@ async fn unary(live: &Arc<Live>, id: u64, call: Call, schema: &Schema) -> Result
     };
     let answer = tokio::select! {
         answer = answer => answer?,
-        () = passed(call.deadline) => return Err(deadline_exceeded()),
+        () = until(call.deadline) => return Err(deadline_exceeded()),
     };
     drop(pending);
     Ok(last_reply(&call.method, answer, HeaderMap::new(), schema))
@@ -247,7 +248,7 @@ impl Conversation {
         loop {
             tokio::select! {
                 answer = self.replies.recv() => return answer.ok_or_else(|| live.ended()),
-                () = passed(self.deadline) => return Err(deadline_exceeded()),
+                () = until(self.deadline) => return Err(deadline_exceeded()),
                 room = room_for(live, self.unsent.as_ref()), if self.unsent.is_some() => {
                     let room = room?;
                     room.send(self.unsent.take().unwrap_or_default());

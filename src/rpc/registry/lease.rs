@@ -10,6 +10,7 @@ use super::consul::Renewal;
 use super::local::Listing;
 use super::{Consul, Error, Gossip, Registration, Registry};
 use crate::shutdown::{Phase, Shutdown};
+use crate::wait::until;
 
 /// A server that is registered. Dropping it deregisters, and so does the shutdown it was made with.
 #[derive(Debug)]
@@ -72,16 +73,11 @@ async fn turn(
     shutdown: &Shutdown,
     every: Option<Duration>,
 ) -> Turn {
-    let time = async {
-        match every {
-            Some(every) => tokio::time::sleep(every).await,
-            None => std::future::pending().await,
-        }
-    };
+    let at = every.and_then(|every| tokio::time::Instant::now().checked_add(every));
     tokio::select! {
         () = shutdown.draining() => Turn::End,
         changed = registration.changed() => changed.map_or(Turn::End, |()| Turn::Changed),
-        () = time => Turn::Renew,
+        () = until(at) => Turn::Renew,
     }
 }
 

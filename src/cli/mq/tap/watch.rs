@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::firehose::{self, Traced};
 use super::sources::{self, Bind, Plan, Wanted};
@@ -23,6 +23,7 @@ use crate::mq::wire::method::queue;
 use crate::mq::wire::{TableBuf, Value};
 use crate::record::Record;
 use crate::shutdown::Shutdown;
+use crate::wait::until;
 
 /// Messages that wait for a slow reader at most: a tap must not fill the broker's memory.
 const WAITING_MAX: i64 = 100_000;
@@ -281,13 +282,6 @@ type Planning = Pin<Box<dyn Future<Output = Result<Plan, ApiError>>>>;
 async fn planned(planning: &mut Option<Planning>) -> Result<Plan, ApiError> {
     match planning {
         Some(planning) => planning.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(end: Option<Instant>) {
-    match end {
-        Some(end) => sleep_until(end).await,
         None => std::future::pending().await,
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::{Notify, OnceCell, mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::{CallOptions, DESCRIPTION_SIZE_MAX, Table, failed, unanswered, unary_reply};
 use crate::rpc::client::{Cause, Ending, UnaryReply};
@@ -20,6 +20,7 @@ use crate::rpc::status::Code;
 use crate::shutdown::Shutdown;
 use crate::transport::Datagrams;
 use crate::transport::udp::DATAGRAM_BYTES_MAX;
+use crate::wait::until;
 
 /// Calls that wait to be taken by the socket's task.
 const COMMANDS_MAX: usize = 256;
@@ -233,7 +234,7 @@ async fn run(socket: Datagrams, shared: Arc<Shared>, mut commands: mpsc::Receive
                     std::mem::take(&mut *shared.cancelled.lock().unwrap_or_else(PoisonError::into_inner));
                 inputs.extend(cancelled.into_iter().map(CallerInput::Cancel));
             }
-            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+            () = until(deadline) => {
                 inputs.push(CallerInput::Tick);
             }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use prost::Message as _;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::Server;
 use crate::rpc::backend::{Body, Payload, Peer, Reply, Requests};
@@ -21,6 +21,7 @@ use crate::rpc::jsonrpc;
 use crate::rpc::status::{Code, Status};
 use crate::transport::Datagrams;
 use crate::transport::udp::DATAGRAM_BYTES_MAX;
+use crate::wait::until;
 
 /// What a datagram holds besides its frame: the preface, and room for the session and the number.
 const DATAGRAM_OVERHEAD: usize = 64;
@@ -105,7 +106,7 @@ pub(super) async fn serve(
                     return;
                 }
             }
-            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+            () = until(deadline) => {
                 replier.handle(Instant::now().into_std(), ReplierInput::Tick, &mut outputs);
             }
             () = shutdown.draining(), if !draining => {
