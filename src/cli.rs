@@ -17,6 +17,7 @@ pub mod filter;
 pub mod gossip;
 pub mod help;
 pub mod journal;
+mod limits;
 pub mod lines;
 pub mod log;
 pub mod logging;

@@ -13,7 +13,6 @@ mod demo;
 mod info;
 mod inspect;
 mod intake;
-mod limits;
 mod ls;
 mod offline;
 mod ping;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::exit::{Exit, Failure};
+use crate::output::Separators;
 use crate::record::Record;
 
 /// Longest record that is read from a file or stdin.
@@ -109,7 +110,23 @@ pub struct PlainLines {
     pub key: Option<Vec<u8>>,
 }
 
+/// What stands between the parts of output, by the flags `-K`, `-D` and `-0`.
+pub fn separators(key: Option<&Delimiter>, record: Option<&Delimiter>, null: bool) -> Separators {
+    let mut separators = Separators { key: key.map(|key| key.0.clone()), ..Separators::default() };
+    match record {
+        _ if null => separators.record = vec![0],
+        Some(record) => separators.record.clone_from(&record.0),
+        None => {}
+    }
+    separators
+}
+
 impl InputArgs {
+    /// Output that is as the input: what comes out of one command goes into another.
+    pub fn separators(&self) -> Separators {
+        separators(self.key_delim.as_ref(), self.delim.as_ref(), self.null)
+    }
+
     /// The input as lines, if it is lines that end with one byte; `json` is `--json`.
     pub fn plain_lines(&self, json: bool) -> Option<PlainLines> {
         let is_lines = self.input_format.map_or(!json, |format| format == InputFormat::Lines);

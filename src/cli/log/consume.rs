@@ -10,7 +10,6 @@ use super::complete;
 use super::connect::Log;
 use super::deliver::Delivery;
 use super::intake::Intake;
-use super::limits::Limits;
 use super::offline;
 use super::position::{self, Ends, Position};
 use super::reading::{ReadArgs, Writing};
@@ -20,6 +19,7 @@ use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::endpoint::Pillar;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::limits::Limits;
 use crate::log::client::group::{Assignor, Member, MemberOptions};
 use crate::log::client::{Assignment, Cluster, ConsumeOptions, Consumer, Error};
 use crate::shutdown::Shutdown;
@@ -204,7 +204,7 @@ fn offline(
 async fn in_order(wanted: Wanted<'_>, args: &ConsumeArgs, app: &App) -> anyhow::Result<Exit> {
     let work = Work::new(&args.work, args.command.clone(), wanted.read, app)?;
     let log = Log::resolve(wanted.connect, app, wanted.verb)?;
-    let mut limits = Limits::new(wanted.read, log.timeout);
+    let mut limits = Limits::new(wanted.read.duration, wanted.read.idle, log.timeout);
     let shutdown = Shutdown::new();
     let starting = start(&wanted, &args.sharing, (app, &log), &shutdown);
     let intake = match limits.hurry(starting).await {
@@ -273,7 +273,7 @@ async fn run(wanted: Wanted<'_>, app: &App) -> anyhow::Result<Exit> {
     let mut writing = Writing::new(wanted.read, wanted.count, app)?;
     let end = writing.run(&mut consumer, wanted.read, until, &log).await?;
     // Signals and --timeout end this from outside.
-    let limits = Limits::new(wanted.read, None);
+    let limits = Limits::new(wanted.read.duration, wanted.read.idle, None);
     Ok(limits.exit(end, writing.left().is_some_and(|left| left > 0))?)
 }
 

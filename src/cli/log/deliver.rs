@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::connect::Log;
 use super::intake::{Intake, Next, Progress};
-use super::limits::Limits;
-use super::reading::{End, Writing};
+use super::reading::Writing;
+use crate::cli::limits::{End, Limits};
 use crate::cli::pipe::Reader;
 use crate::log::client::Fetched;
 use crate::log::client::group::{Place, Release};

@@ -10,8 +10,9 @@ use super::connect::Log;
 use crate::cli::app::App;
 use crate::cli::exit::Failure;
 use crate::cli::filter::{Filter, FilterArgs};
+use crate::cli::limits::End;
 use crate::cli::pipe::Reader;
-use crate::cli::records::{Delimiter, delimiter};
+use crate::cli::records::{Delimiter, delimiter, separators};
 use crate::log::client::{Consumer, Fetched};
 use crate::output::{Format, Records, Separators, WriteError};
 use crate::record::{Embed, Record};
@@ -61,32 +62,8 @@ impl ReadArgs {
     }
 
     fn separators(&self) -> Separators {
-        let mut separators = Separators::default();
-        if self.null {
-            separators.record = vec![0];
-        } else if let Some(delimiter) = &self.delim {
-            separators.record.clone_from(&delimiter.0);
-        }
-        separators.key = self.key_delim.as_ref().map(|delimiter| delimiter.0.clone());
-        separators
+        separators(self.key_delim.as_ref(), self.delim.as_ref(), self.null)
     }
-}
-
-/// Why there is nothing more to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// As many as were asked for.
-    Count,
-    /// Everything was read.
-    Everything,
-    /// `--for` or `--idle`.
-    Passed,
-    /// Whoever reads our output has had enough.
-    ReaderGone,
-    /// A signal.
-    Signal(u8),
-    /// `--timeout`.
-    Timeout,
 }
 
 /// Writes records of fetched batches.

@@ -1,24 +1,21 @@
 //! What `recv` and `sub` share: deliveries within bounds, and each written and flushed before it is acknowledged.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::connect::Broker;
 use super::envelope::{self, Mode};
 use crate::cli::app::App;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::Exit;
+use crate::cli::limits::{End, Limits};
 use crate::cli::pipe::Reader;
-use crate::cli::records::{Delimiter, delimiter};
-use crate::cli::signals;
+use crate::cli::records::{Delimiter, delimiter, separators};
 use crate::mq::client::{Consumer, Delivery, Error};
-use crate::output::{Format, Records, Separators, WriteError};
+use crate::output::{Format, Records, WriteError};
 use crate::record::{Embed, Record};
 use crate::units::{parse_count, parse_duration};
-use crate::wait::until;
 
 /// How long, and how it is printed.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -54,13 +51,7 @@ impl ReadArgs {
 
     /// Prints records as the flags have it.
     pub fn records<'a>(&self, app: &'a App) -> Records<'a> {
-        let mut separators = Separators::default();
-        if self.null {
-            separators.record = vec![0];
-        } else if let Some(delimiter) = &self.delim {
-            separators.record.clone_from(&delimiter.0);
-        }
-        separators.key = self.key_delim.as_ref().map(|delimiter| delimiter.0.clone());
+        let separators = separators(self.key_delim.as_ref(), self.delim.as_ref(), self.null);
         app.printer.records(separators, self.embed())
     }
 
@@ -70,23 +61,6 @@ impl ReadArgs {
         let values = *format == Format::Value || (*format == Format::Auto && !app.printer.is_terminal());
         values && self.key_delim.is_none()
     }
-}
-
-/// Why there is nothing more to be taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// As many as were asked for.
-    Count,
-    /// `--for` or `--idle`.
-    Passed,
-    /// `--timeout`.
-    Timeout,
-    /// Whoever reads our output has had enough.
-    ReaderGone,
-    /// The broker has no more: it was cancelled.
-    Cancelled,
-    /// A signal.
-    Signal(u8),
 }
 
 /// What comes next.
@@ -100,13 +74,8 @@ pub enum Next {
 
 /// Within which bounds deliveries are taken.
 pub struct Bounds {
-    interrupted: Pin<Box<dyn Future<Output = u8>>>,
+    limits: Limits,
     left: Option<u64>,
-    until: Option<Instant>,
-    timeout: Option<(Instant, Duration)>,
-    idle: Option<Duration>,
-    /// When there was work last.
-    active: Instant,
     /// Deliveries since the clock was looked at.
     unwatched: u32,
 }
@@ -117,41 +86,27 @@ const UNWATCHED_MAX: u32 = 64;
 impl Bounds {
     /// The bounds of the flags; `count` messages, if not all that come.
     pub fn new(args: &ReadArgs, count: Option<u64>, timeout: Option<Duration>) -> Self {
-        let now = Instant::now();
-        Self {
-            interrupted: Box::pin(signals::interrupted()),
-            left: count,
-            until: args.duration.and_then(|duration| now.checked_add(duration)),
-            timeout: timeout.and_then(|timeout| Some((now.checked_add(timeout)?, timeout))),
-            idle: args.idle,
-            active: now,
-            unwatched: 0,
-        }
+        let limits = Limits::new(args.duration, args.idle, timeout);
+        Self { limits, left: count, unwatched: 0 }
     }
 
     /// Takes no more than these: what was ready, unless somebody else is faster.
     pub fn at_most(&mut self, ready: u64) {
         self.left = Some(self.left.map_or(ready, |left| left.min(ready)));
-        self.idle = Some(RIVAL);
+        self.limits.set_idle(RIVAL);
     }
 
     /// There was work until now.
     pub fn is_active(&mut self) {
-        self.active = Instant::now();
+        self.limits.is_active();
     }
 
-    /// Does something that may take its time; not longer than `--timeout` allows.
+    /// Does something that may take its time; not longer than signals and `--timeout` allow.
     ///
     /// # Errors
     /// The end, if it came first.
     pub async fn hurry<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
-        let limit = self.timeout;
-        tokio::select! {
-            biased;
-            signal = &mut self.interrupted => Err(End::Signal(signal)),
-            done = work => Ok(done),
-            () = until(limit.map(|(at, _)| at)) => Err(End::Timeout),
-        }
+        self.limits.hurry(work).await
     }
 
     /// The next message that is here already.
@@ -162,7 +117,7 @@ impl Bounds {
         self.unwatched += 1;
         if self.unwatched > UNWATCHED_MAX {
             self.unwatched = 0;
-            if let Some(end) = self.passed() {
+            if let Some(end) = self.limits.passed() {
                 return Some(Next::End(end));
             }
         }
@@ -170,25 +125,9 @@ impl Bounds {
         Some(self.taken(delivery))
     }
 
-    fn passed(&mut self) -> Option<End> {
-        if let Some(signal) = (&mut self.interrupted).now_or_never() {
-            return Some(End::Signal(signal));
-        }
-        let now = Instant::now();
-        let is_past = |at: Option<Instant>| at.is_some_and(|at| now >= at);
-        if is_past(self.timeout.map(|(at, _)| at)) {
-            return Some(End::Timeout);
-        }
-        is_past(self.until).then_some(End::Passed)
-    }
-
     /// A signal or `--timeout`, while nothing is taken.
     pub async fn cut(&mut self) -> End {
-        let limit = self.timeout.map(|(at, _)| at);
-        tokio::select! {
-            signal = &mut self.interrupted => End::Signal(signal),
-            () = until(limit) => End::Timeout,
-        }
+        self.limits.cut().await
     }
 
     /// The last one does not count.
@@ -197,7 +136,7 @@ impl Bounds {
     }
 
     fn taken(&mut self, delivery: Delivery) -> Next {
-        self.active = Instant::now();
+        self.limits.is_active();
         self.left = self.left.map(|left| left.saturating_sub(1));
         Next::Delivery(delivery)
     }
@@ -210,19 +149,15 @@ impl Bounds {
         if let Some(next) = self.ready(consumer) {
             return Ok(next);
         }
-        let idle = self.idle.and_then(|idle| self.active.checked_add(idle));
-        let end = [self.until, idle].into_iter().flatten().min();
-        let gone = Reader::any_gone(reader);
         tokio::select! {
             biased;
-            signal = &mut self.interrupted => Ok(Next::End(End::Signal(signal))),
             delivery = consumer.next() => match delivery? {
                 Some(delivery) => Ok(self.taken(delivery)),
-                None => Ok(Next::End(End::Cancelled)),
+                // It was cancelled.
+                None => Ok(Next::End(End::Everything)),
             },
-            () = gone => Ok(Next::End(End::ReaderGone)),
-            () = until(self.timeout.map(|(at, _)| at)) => Ok(Next::End(End::Timeout)),
-            () = until(end) => Ok(Next::End(End::Passed)),
+            () = Reader::any_gone(reader) => Ok(Next::End(End::ReaderGone)),
+            end = self.limits.end() => Ok(Next::End(end)),
         }
     }
 
@@ -231,16 +166,8 @@ impl Bounds {
     /// # Errors
     /// `--timeout` has passed.
     pub fn exit(&self, end: End, asked: Option<u64>) -> anyhow::Result<Exit> {
-        match end {
-            End::Count | End::ReaderGone | End::Cancelled => Ok(Exit::Done),
-            End::Passed if asked.is_some() && self.left != Some(0) => Ok(Exit::Nothing),
-            End::Passed => Ok(Exit::Done),
-            End::Signal(signal) => Ok(Exit::Signal(signal)),
-            End::Timeout => {
-                let limit = self.timeout.map_or(Duration::ZERO, |(_, limit)| limit);
-                Err(Failure::new(Exit::Timeout, format!("not finished within {limit:?}")).into())
-            }
-        }
+        let is_short = asked.is_some() && self.left != Some(0);
+        Ok(self.limits.exit(end, is_short)?)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::cli::figures::counted;
 use crate::cli::records::InputArgs;
 use crate::cli::source::{Lines, Source};
 use crate::mq::client::{self, Message, Publisher, Reason};
-use crate::output::{Format, Records, Separators};
+use crate::output::{Format, Records};
 use crate::record::{Embed, Record};
 use crate::units::{parse_count, parse_duration};
 
@@ -347,16 +347,9 @@ struct Tee<'a> {
 
 impl<'a> Tee<'a> {
     fn new(app: &'a App, args: &WriteArgs, is_topic: bool) -> Self {
-        let mut separators = Separators::default();
-        if args.input.null {
-            separators.record = vec![0];
-        } else if let Some(delimiter) = &args.input.delim {
-            separators.record.clone_from(&delimiter.0);
-        }
-        separators.key = args.input.key_delim.as_ref().map(|delimiter| delimiter.0.clone());
         Self {
             app,
-            records: app.printer.records(separators, Embed::Never),
+            records: app.printer.records(args.input.separators(), Embed::Never),
             receipts: !args.tee && app.printer.look().format == Format::Json,
             plain: app.global.output.is_none(),
             is_topic,

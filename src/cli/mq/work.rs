@@ -7,11 +7,12 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use super::connect::Broker;
 use super::envelope::{Mode, Shape};
-use super::incoming::{self, Bounds, End, Next, ReadArgs};
+use super::incoming::{self, Bounds, Next, ReadArgs};
 use crate::cli::app::App;
 use crate::cli::command;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::figures::counted;
+use crate::cli::limits::End;
 use crate::exec::{RecordCommand, Retries, Verdict};
 use crate::mq::client::{Consumer, Delivery, Error, Message, PublishOptions, Publisher, Topology};
 use crate::mq::wire::Fields;
@@ -137,7 +138,7 @@ impl<'a> Work<'a> {
                         seed += 1;
                         running.push(self.one(delivery, queue, seed, shutdown));
                     }
-                    Ok(Next::End(over @ (End::Count | End::Passed | End::Cancelled))) => end = Some(over),
+                    Ok(Next::End(over @ (End::Count | End::Passed | End::Everything))) => end = Some(over),
                     // At once: what runs is ended, and its message goes back.
                     Ok(Next::End(over)) => return Ok(over),
                     Err(error) => return Err(answers.broker.failure(&error).into()),

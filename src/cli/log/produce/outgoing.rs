@@ -18,7 +18,7 @@ use crate::cli::log::connect::Log;
 use crate::cli::records::PlainLines;
 use crate::cli::source::{Lines, Source};
 use crate::log::client::{Ending, Error, Message, Outcome, Producer, Receipt};
-use crate::output::{Format, Separators};
+use crate::output::Format;
 use crate::record::{Embed, Record};
 
 /// Where a record is, as it is printed.
@@ -317,14 +317,8 @@ impl<'a> Outgoing<'a> {
         if !self.prints {
             return Ok(());
         }
-        let mut separators = Separators::default();
-        if self.args.input.null {
-            separators.record = vec![0];
-        } else if let Some(delimiter) = &self.args.input.delim {
-            separators.record.clone_from(&delimiter.0);
-        }
-        separators.key = self.args.input.key_delim.as_ref().map(|delimiter| delimiter.0.clone());
         let printer = &self.app.printer;
+        let mut records = printer.records(self.args.input.separators(), Embed::Never);
         for (id, place) in ids.iter().zip(0..) {
             let Some((timestamp, tee)) = self.waiting.remove(id) else { continue };
             let timestamp = receipt.append_time.unwrap_or(timestamp);
@@ -344,7 +338,6 @@ impl<'a> Outgoing<'a> {
             if self.args.tee && self.app.global.output.is_none() {
                 record.provenance.clear();
             }
-            let mut records = printer.records(separators.clone(), Embed::Never);
             match printer.look().format {
                 Format::Template(_) => printer.numbered(&record, self.printed + 1)?,
                 _ => records.write(&record)?,

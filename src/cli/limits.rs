@@ -1,4 +1,4 @@
-//! Why reading ends: signals, `--timeout`, `--for`, `--idle`; for readers that have something to put in order then.
+//! Why taking ends: signals, `--timeout`, `--for`, `--idle`; for commands that have something to put in order then.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,12 +7,28 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
-use super::reading::{End, ReadArgs};
-use crate::cli::exit::{Exit, Failure};
-use crate::cli::signals;
+use super::exit::{Exit, Failure};
+use super::signals;
 use crate::wait::until;
 
-/// Within which bounds records are read.
+/// Why there is nothing more to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// As many as were asked for.
+    Count,
+    /// There is no more.
+    Everything,
+    /// `--for` or `--idle`.
+    Passed,
+    /// Whoever reads our output has had enough.
+    ReaderGone,
+    /// A signal.
+    Signal(u8),
+    /// `--timeout`.
+    Timeout,
+}
+
+/// Within which bounds records are taken.
 pub struct Limits {
     interrupted: Pin<Box<dyn Future<Output = u8>>>,
     /// The signal that has come; it stays the reason.
@@ -25,11 +41,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits of the flags.
-    pub fn new(args: &ReadArgs, timeout: Option<Duration>) -> Self {
+    /// The limits of the flags `--for`, `--idle` and `--timeout`.
+    pub fn new(duration: Option<Duration>, idle: Option<Duration>, timeout: Option<Duration>) -> Self {
         let limits = Self::within(timeout);
-        let until = args.duration.and_then(|duration| limits.active.checked_add(duration));
-        Self { until, idle: args.idle, ..limits }
+        let until = duration.and_then(|duration| limits.active.checked_add(duration));
+        Self { until, idle, ..limits }
     }
 
     /// Signals, and `--timeout`.
@@ -43,6 +59,11 @@ impl Limits {
             idle: None,
             active: now,
         }
+    }
+
+    /// Another limit for the time without work.
+    pub fn set_idle(&mut self, idle: Duration) {
+        self.idle = Some(idle);
     }
 
     /// There was work until now.
