@@ -221,6 +221,32 @@ mod tests {
         }
     }
 
+    /// Help is wrapped at the terminal's width, at 100 columns at most: what is wrapped by hand is broken twice.
+    #[test]
+    fn help_is_wrapped_by_the_terminal_and_examples_fit() {
+        fn look(command: &clap::Command, wrong: &mut Vec<String>) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<&str> = help.lines().collect();
+            for (line, next) in lines.iter().zip(lines.iter().skip(1).chain(["", ""].iter())) {
+                let is_prose = |line: &str| line.starts_with(|first: char| first.is_alphabetic());
+                let wide = line.starts_with(' ') && line.chars().count() > 100;
+                let starts = |word: &str| next.starts_with(word);
+                let is_wrapped = is_prose(line)
+                    && is_prose(next)
+                    && !line.ends_with('.')
+                    && line.chars().count() >= 78
+                    && !["Exit:", "Examples:", "Positions:"].iter().any(|word| starts(word));
+                if wide || is_wrapped {
+                    wrong.push(format!("{}: {line}", command.get_name()));
+                }
+            }
+            command.get_subcommands().for_each(|command| look(command, wrong));
+        }
+        let mut wrong = Vec::new();
+        look(&Cli::command(), &mut wrong);
+        assert_eq!(wrong, Vec::<String>::new());
+    }
+
     #[test]
     fn what_is_wrong_is_said_by_the_whole() {
         for line in

@@ -20,7 +20,7 @@ Examples:
   bandy gossip set config - < app.toml     up to 1 MiB; large values are fetched, not pushed
   bandy gossip watch --event data      see changes as they come
 
-Of two values that are set at once the one with the larger version stays, on all nodes the same. Real Serf agents are
+Of two values that are set at once the one with the larger version stays, on all nodes the same. Real Serf agents are \
 members of the same cluster and do not see keys.
 
 Exit: 0 set · 1 refused · 3 no node · see 'bandy help exit-codes'")]

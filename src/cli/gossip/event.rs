@@ -27,7 +27,7 @@ Examples:
   bandy gossip event drain --node web1 --node web2  only to these
   bandy gossip event probe --to 3                   to three at random
 
-Name and payload have 512 bytes together at most: what is larger does not spread. To some only it is sent as a query that
+Name and payload have 512 bytes together at most: what is larger does not spread. To some only it is sent as a query that \
 wants no answer: they are told 'query NAME', and say that they have it.
 
 Exit: 0 it is on its way, or all that it is for have it · 1 refused · 3 no node · 6 nobody has it · 7 not all have it")]

@@ -18,14 +18,14 @@ use crate::transport::Address;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  bandy gossip join                       a node; in a second terminal: another one, which finds the first
+  bandy gossip join                       a node; in a second terminal: one that finds the first
   bandy gossip join 10.0.0.7              join the cluster of a Serf agent, or of a node of bandy
   bandy gossip join -l 0.0.0.0:7946 10.0.0.7 --name web1 --tag role=web
-  bandy gossip join -- ./handle.sh        a command per event: payload on stdin, SERF_* and BANDY_* variables
+  bandy gossip join -- ./handle.sh        a command per event: payload on stdin, SERF_*, BANDY_*
   bandy gossip join --key-file key        encrypted; 'bandy gossip keygen' makes a key
 
-First its URLs are printed, then a line for everything that happens. Ctrl-C or SIGTERM: the node leaves, and the others
-know that it did. Ctrl-Z: it is suspected, fails, and objects when you type fg. The real serf command drives it at the
+First its URLs are printed, then a line for everything that happens. Ctrl-C or SIGTERM: the node leaves, and the others \
+know that it did. Ctrl-Z: it is suspected, fails, and objects when you type fg. The real serf command drives it at the \
 serf:// URL, and every bandy gossip verb does at its local: name.
 
 Exit: 0 left in order · 1 another node has its name · 3 no seed answered · see 'bandy help exit-codes'")]

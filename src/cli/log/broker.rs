@@ -22,7 +22,7 @@ use crate::units::{parse_duration, parse_size};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  bandy log broker                       at 127.0.0.1:9092 if it is free, and for this user at local:
+  bandy log broker                       at 127.0.0.1:9092 if that is free, and at local:
   bandy log broker -l :9093 --memory     nothing on disk
   bandy log broker --dir /var/lib/log --retention 30d --partitions 6
   bandy log broker -l 0.0.0.0:9092 --advertise broker.example.com

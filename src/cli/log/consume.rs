@@ -36,12 +36,12 @@ Examples:
   bandy log consume orders -o '%d{rfc3339} %k %v'
   bandy log consume orders --registry http://localhost:8081 --where '.total > 100'
   bandy log consume orders -k 'user-*' -H region=eu --where '.total > 100'
-  bandy log consume orders -g billing            where the group is, to the end; shared with its other members
+  bandy log consume orders -g billing            from where the group is; shared with its members
   bandy log consume orders -g billing -f -j4 -- ./bill.sh
 
-Positions: start end 42 -10 (before the end) +10 (after the start) @-15m @2026-11-23T07:00 @1763884814
+Positions: start end 42 -10 (before the end) +10 (after the start) @-15m @2026-11-23T07:00
 
-A group goes on from the offsets that it has stored, and stores those of what was written out, or whose command has ended
+A group goes on from the offsets that it has stored, and stores those of what was written out, or whose command has ended \
 with 0. Records of a partition are given to one command after the other; one that fails ends it all at that record.
 
 Exit: 0 read · 5 no such topic · 6 fewer than -n · 7 some commands failed · see 'bandy help exit-codes'")]

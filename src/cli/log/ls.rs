@@ -21,7 +21,7 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  bandy log ls                   topics: partitions, records, bytes, times of the oldest and newest record
+  bandy log ls                   topics: partitions, records, bytes, oldest and newest record
   bandy log ls topics orders     one of them
   bandy log ls groups
   bandy log ls nodes --json

@@ -18,7 +18,7 @@ use crate::units::parse_count;
 #[command(after_help = "\
 Examples:
   bandy log wait                          until a broker lets us in
-  bandy log wait orders                   until there is such a topic, with a leader for each partition
+  bandy log wait orders                   until the topic is there, each partition with a leader
   bandy log wait orders --offset 1000     until its partitions end at 1000 or more, together
   bandy log wait -g billing --lag 0 --timeout 1m
 

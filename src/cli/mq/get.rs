@@ -22,7 +22,7 @@ Examples:
   bandy mq peek jobs              the ten that come next
   bandy mq peek jobs -n 1 --json
 
-The messages are fetched and given back: they keep their places, and whoever takes them sees that
+The messages are fetched and given back: they keep their places, and whoever takes them sees that \
 they were delivered before. While it looks, others are handed the messages behind them.
 
 Exit: 0 shown · 5 no such queue · 6 it is empty · see 'bandy help exit-codes'")]

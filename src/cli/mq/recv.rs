@@ -24,7 +24,7 @@ Examples:
   while job=$(bandy mq recv jobs --no-wait); do echo \"doing $job\"; done
   bandy mq recv upper --reply -f -- tr a-z A-Z    answer requests
 
-A message is acknowledged when it was printed and passed on, or when its command has ended with 0.
+A message is acknowledged when it was printed and passed on, or when its command has ended with 0. \
 Everything else goes back to the queue.
 
 Exit: 0 taken · 5 no such queue · 6 nothing there (--no-wait), or fewer than -n

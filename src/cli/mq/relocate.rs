@@ -106,7 +106,7 @@ async fn relocate(args: &Args, app: &App) -> anyhow::Result<Exit> {
         tokio::select! {
             biased;
             signal = signals::interrupted() => Ok(Exit::Signal(signal)),
-            () = until(limit.map(Into::into)) => Err(Failure::new(Exit::Timeout, "not finished in time").into()),
+            () = until(limit) => Err(Failure::new(Exit::Timeout, "not finished in time").into()),
             result = work.run(&broker, app, started) => result.map(|()| Exit::Done),
         }
     };

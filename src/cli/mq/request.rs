@@ -36,7 +36,7 @@ Examples:
   bandy mq request upper hello                     another: HELLO
   bandy mq request price '{\"item\": 7}' --timeout 2s --json
 
-The answer is awaited for 30 seconds unless --timeout says otherwise; what nobody has taken by then is dropped
+The answer is awaited for 30 seconds unless --timeout says otherwise; what nobody has taken by then is dropped \
 from the queue (-p expiration=MS has it otherwise, -p expiration= keeps it).
 
 Exit: 0 answered · 1 the other side's command failed · 5 no such queue · 124 no answer in time

@@ -24,8 +24,8 @@ Examples:
   bandy mq sub orders. -g billing    share the messages with others of the group billing
   bandy mq sub orders. --json | jq .value
 
-PATTERN: words with dots; + (or *) is one word, # any number of them, a dot at the end everything
-below. Whoever subscribes gets what is published from then on. A group has a queue, which is kept
+PATTERN: words with dots; + (or *) is one word, # any number of them, a dot at the end everything \
+below. Whoever subscribes gets what is published from then on. A group has a queue, which is kept \
 when nobody listens.
 
 Exit: 0 done · 5 no such exchange · 6 fewer than -n · 124 --timeout · see 'bandy help exit-codes'")]
