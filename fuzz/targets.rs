@@ -672,7 +672,7 @@ const AVRO: &str = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"
 /// length of a record's key.
 pub fn kafka_group(data: &[u8]) {
     use bandy::log::engine::Now;
-    use bandy::log::engine::group::{Catalog, Config, Groups, Join, Record, Restored};
+    use bandy::log::engine::group::{Catalog, Config, Expression, Groups, Join, Record, Restored};
     struct Topics;
     impl Catalog for Topics {
         fn version(&self) -> u64 {
@@ -684,8 +684,9 @@ pub fn kafka_group(data: &[u8]) {
         fn by_id(&self, _: kafka::Uuid) -> Option<(String, i32)> {
             Some(("t".to_owned(), 4))
         }
-        fn names(&self) -> Vec<String> {
-            vec!["t".to_owned()]
+        fn found(&self, expression: &str) -> Option<Vec<String>> {
+            let expression = Expression::compile(expression).ok()?;
+            Some(expression.fits("t").then(|| "t".to_owned()).into_iter().collect())
         }
     }
     let Some((len, rest)) = data.split_first() else { return };

@@ -40,6 +40,7 @@ mod transactions;
 mod upkeep;
 mod users;
 mod vault;
+mod view;
 mod waiters;
 mod writers;
 

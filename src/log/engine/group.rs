@@ -24,7 +24,7 @@ use classic::{Classic, State};
 use consumer::ConsumerGroup;
 use offsets::Offsets;
 
-pub use consumer::{Beat, Beaten, Catalog, Parts, Phase};
+pub use consumer::{Beat, Beaten, Catalog, Expression, Parts, Phase};
 pub use message::{
     Caller, Committed, Described, DescribedMember, DescribedNext, GroupValue, Join, Joined, JoinedMember,
     Leaver, Listed, MemberValue, NextMember, Output, Place, Record, Sync, Synced, Ticket,

@@ -7,7 +7,8 @@ use super::answer::{Head, Pending, encode};
 use super::groups::{rights, when_safe};
 use super::session::Session;
 use super::topics::Topics;
-use crate::log::engine::group::{Beat, Beaten, Catalog, DescribedNext, NextMember, Parts};
+use super::view::View;
+use crate::log::engine::group::{Beat, Beaten, DescribedNext, NextMember, Parts};
 use crate::log::wire::api::AclOperation;
 use crate::log::wire::api::consumer_group_describe::{
     self as describing, ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, DescribedGroup, Member,
@@ -19,26 +20,6 @@ use crate::log::wire::{ErrorCode, Uuid};
 
 /// Since this version a member makes its own id (KIP-1082).
 const OWN_IDS_FROM: i16 = 1;
-
-impl Catalog for Topics {
-    fn version(&self) -> u64 {
-        self.changes()
-    }
-
-    fn topic(&self, name: &str) -> Option<(Uuid, i32)> {
-        self.get(name).map(|topic| (topic.id, i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX)))
-    }
-
-    fn by_id(&self, id: Uuid) -> Option<(String, i32)> {
-        let topic = Topics::by_id(self, id)?;
-        Some((topic.name.clone(), i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX)))
-    }
-
-    fn names(&self) -> Vec<String> {
-        // Who wants all topics does not want the broker's own.
-        self.all().iter().filter(|topic| !topic.is_internal()).map(|topic| topic.name.clone()).collect()
-    }
-}
 
 /// `ConsumerGroupHeartbeat`.
 pub(super) fn heartbeat(
@@ -80,9 +61,9 @@ pub(super) fn heartbeat(
         owned,
         is_given_id: head.version < OWN_IDS_FROM,
     };
-    let topics = &session.broker.topics;
-    let done =
-        session.broker.coordinator.run(|groups, now, out| groups.beat(now, &beat, topics.as_ref(), out));
+    let new = beat.regex.as_ref().filter(|regex| !regex.is_empty());
+    let topics = View::finding(session, &beat.group, new);
+    let done = session.broker.coordinator.run(|groups, now, out| groups.beat(now, &beat, &topics, out));
     let (beaten, safe) = match done {
         Ok(done) => done,
         Err(error) => {
@@ -135,8 +116,10 @@ pub(super) fn describe(session: &Arc<Session>, head: Head, request: ConsumerGrou
             };
         };
         let authorized_operations = rights(session, &group_id, with_rights);
-        let mut named = members.iter().flat_map(|member| &member.wants.subscribed_topic_names);
-        if !named.all(|name| session.may_topic(AclOperation::Describe, name)) {
+        let members: Vec<Member> =
+            members.into_iter().map(|member| described(&broker.topics, member)).collect();
+        let may_know = |name: &String| session.may_topic(AclOperation::Describe, name);
+        if !members.iter().flat_map(names).all(may_know) {
             return DescribedGroup {
                 error_code: ErrorCode::TOPIC_AUTHORIZATION_FAILED,
                 error_message: Some(
@@ -156,7 +139,7 @@ pub(super) fn describe(session: &Arc<Session>, head: Head, request: ConsumerGrou
             assignment_epoch,
             assignor_name: assignor.to_owned(),
             authorized_operations,
-            members: members.into_iter().map(|member| described(&broker.topics, member)).collect(),
+            members,
         }
     };
     let groups = request.group_ids.into_iter().map(one).collect();
@@ -182,6 +165,13 @@ fn described(topics: &Topics, member: NextMember) -> Member {
         target_assignment: named(topics, &member.target),
         member_type: if wants.classic.is_some() { classic } else { next },
     }
+}
+
+/// All topics that a description tells of.
+fn names(member: &Member) -> impl Iterator<Item = &String> {
+    let assigned = [&member.assignment, &member.target_assignment];
+    let assigned = assigned.into_iter().flat_map(|assignment| &assignment.topic_partitions);
+    member.subscribed_topic_names.iter().chain(assigned.map(|one| &one.topic_name))
 }
 
 fn named(topics: &Topics, parts: &Parts) -> describing::Assignment {

@@ -8,6 +8,7 @@ use super::answer::{Head, Outgoing, Pending, encode};
 use super::coordinator::{Reply, Safe};
 use super::guard::authorized;
 use super::session::Session;
+use super::view::View;
 use crate::log::engine::group::{Caller, Groups, Join, Joined, Leaver, Output, Sync, Synced};
 use crate::log::wire::ErrorCode;
 use crate::log::wire::api::delete_groups::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse};
@@ -97,9 +98,9 @@ pub(super) fn join(
         needs_member_id: head.version >= MEMBER_IDS_FROM,
         can_skip_assignment: head.version >= SKIP_FROM,
     };
-    let topics = session.broker.topics.as_ref();
+    let topics = View::finding(session, &join.group, None);
     let asked = |groups: &mut Groups, now, ticket, out: &mut Vec<Output>| {
-        groups.join(now, ticket, join, topics, out);
+        groups.join(now, ticket, join, &topics, out);
     };
     let answer = session.broker.coordinator.ask(asked);
     let session = Arc::clone(session);
@@ -148,9 +149,9 @@ pub(super) fn sync(session: &Arc<Session>, head: Head, request: SyncGroupRequest
         protocol: request.protocol_name,
         assignments: request.assignments.into_iter().map(|one| (one.member_id, one.assignment)).collect(),
     };
-    let topics = session.broker.topics.as_ref();
+    let topics = View::new(session);
     let asked = |groups: &mut Groups, now, ticket, out: &mut Vec<Output>| {
-        groups.sync(now, ticket, sync, topics, out);
+        groups.sync(now, ticket, sync, &topics, out);
     };
     let answer = session.broker.coordinator.ask(asked);
     let session = Arc::clone(session);

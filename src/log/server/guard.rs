@@ -1,7 +1,7 @@
 //! Who may do what here: the rules, kept among the definitions, and those above them.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use serde_json::json;
@@ -23,6 +23,8 @@ pub(super) struct Guard {
     access: RwLock<Access>,
     /// There are no rules, and without one everything is allowed: nothing has to be looked at.
     lets_all: AtomicBool,
+    /// Counts how often rules changed.
+    changes: AtomicU64,
     /// As `User:name`: they may do everything.
     above: BTreeSet<String>,
     definitions: Arc<Definitions>,
@@ -43,6 +45,7 @@ impl Guard {
         Self {
             lets_all: AtomicBool::new(is_open && access.is_empty()),
             access: RwLock::new(access),
+            changes: AtomicU64::new(0),
             above: above.iter().map(|name| format!("User:{name}")).collect(),
             definitions: Arc::clone(definitions),
         }
@@ -55,6 +58,11 @@ impl Guard {
     /// Nothing is refused to anybody.
     pub(super) fn lets_all(&self) -> bool {
         self.lets_all.load(Ordering::Acquire)
+    }
+
+    /// Another number when rules are others.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     pub(super) fn allows(&self, who: &Who, operation: AclOperation, kind: ResourceType, name: &str) -> bool {
@@ -87,6 +95,7 @@ impl Guard {
             access.add(pattern.clone(), entry.clone());
         }
         self.lets_all.store(access.is_open && access.is_empty(), Ordering::Release);
+        self.changes.fetch_add(1, Ordering::Release);
         Ok(end)
     }
 

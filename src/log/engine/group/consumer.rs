@@ -10,6 +10,7 @@
 
 mod assign;
 mod beat;
+mod expression;
 mod migration;
 mod parts;
 mod reconcile;
@@ -26,6 +27,7 @@ use assign::Wanting;
 
 pub(super) use assign::Assignor;
 pub use beat::{Beat, Beaten};
+pub use expression::Expression;
 pub use parts::Parts;
 pub use reconcile::Phase;
 pub(super) use record::{parts_of, target};
@@ -43,8 +45,9 @@ pub trait Catalog {
     fn topic(&self, name: &str) -> Option<(Uuid, i32)>;
     /// Name and partitions of a topic.
     fn by_id(&self, id: Uuid) -> Option<(String, i32)>;
-    /// All that a regular expression may find.
-    fn names(&self) -> Vec<String>;
+    /// Topics that a regular expression finds; none if nobody has looked, which takes long and is done beforehand: see
+    /// [`Groups::expressions`](super::Groups::expressions).
+    fn found(&self, expression: &str) -> Option<Vec<String>>;
 }
 
 /// One member.
@@ -151,14 +154,9 @@ impl ConsumerGroup {
 
     /// Takes a member out. The epoch has to be raised after it.
     pub(super) fn take_out(&mut self, id: &str, out: &mut Vec<Output>) {
-        let Some(member) = self.members.remove(id) else { return };
-        self.release(id, &member);
-        if let Some(instance) = &member.wants.instance_id
-            && self.statics.get(instance).is_some_and(|owner| owner == id)
-        {
-            self.statics.remove(instance);
+        if !self.remove(id) {
+            return;
         }
-        self.target.remove(id);
         let (group, member) = (self.id.clone(), id.to_owned());
         out.push(Output::Store(Record::Current {
             group: group.clone(),
@@ -167,6 +165,19 @@ impl ConsumerGroup {
         }));
         out.push(Output::Store(Record::Target { group: group.clone(), member: member.clone(), value: None }));
         out.push(Output::Store(Record::Member { group, member, value: None }));
+    }
+
+    /// Forgets a member. Says whether there was one.
+    fn remove(&mut self, id: &str) -> bool {
+        let Some(member) = self.members.remove(id) else { return false };
+        self.release(id, &member);
+        if let Some(instance) = &member.wants.instance_id
+            && self.statics.get(instance).is_some_and(|owner| owner == id)
+        {
+            self.statics.remove(instance);
+        }
+        self.target.remove(id);
+        true
     }
 
     /// Members, what they want, or topics are others now.
@@ -218,18 +229,19 @@ impl ConsumerGroup {
         names.chain(self.found.values().flatten()).cloned().collect()
     }
 
+    /// The regular expressions of its members.
+    fn expressions(&self) -> BTreeSet<&String> {
+        self.members.values().filter_map(|member| member.wants.subscribed_topic_regex.as_ref()).collect()
+    }
+
     /// Looks at the topics that are wanted. Says whether they are others than at the last look.
     fn look_at_topics(&mut self, catalog: &dyn Catalog) -> bool {
         self.seen = Some(catalog.version());
-        let expressions: BTreeSet<&String> =
-            self.members.values().filter_map(|member| member.wants.subscribed_topic_regex.as_ref()).collect();
-        let names = if expressions.is_empty() { Vec::new() } else { catalog.names() };
         let find = |expression: &String| {
-            let compiled = beat::compile(expression).ok();
-            let fits = |name: &&String| compiled.as_ref().is_some_and(|regex| regex.is_match(name));
-            (expression.clone(), names.iter().filter(fits).cloned().collect())
+            let before = || self.found.get(expression).cloned().unwrap_or_default();
+            (expression.clone(), catalog.found(expression).unwrap_or_else(before))
         };
-        self.found = expressions.into_iter().map(find).collect();
+        self.found = self.expressions().into_iter().map(find).collect();
         let known = |name: String| catalog.topic(&name).map(|topic| (name, topic));
         self.topics = self.subscribed().into_iter().filter_map(known).collect();
         let hash = hash_of(&self.topics);
@@ -289,7 +301,7 @@ impl ConsumerGroup {
         out: &mut Vec<Output>,
     ) {
         let topics_changed =
-            (wants_changed || self.seen != Some(catalog.version())) && self.look_at_topics(catalog);
+            (wants_changed || self.seen < Some(catalog.version())) && self.look_at_topics(catalog);
         if wants_changed || topics_changed {
             self.bump(now, out);
         }
@@ -317,7 +329,7 @@ impl ConsumerGroup {
         let changed = member.assigned != before.assigned;
         if !member.is_classic() {
             let until = || now.instant + member.rebalance_timeout();
-            member.late = (member.phase == Phase::Unrevoked).then(|| member.late.unwrap_or_else(until));
+            member.late = (member.phase == Phase::Unrevoked).then(until);
         }
         out.push(self.current(id, &member));
         self.put(id, member);

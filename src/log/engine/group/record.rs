@@ -187,7 +187,7 @@ impl Groups {
             }
             Record::Current { group, member, value } => {
                 if let Some(next) = self.next_restored(&group, now, value.is_some()) {
-                    next.restore_current(&member, value);
+                    next.restore_current(now, &member, value);
                 }
             }
             Record::Offset { group, place, value } => {

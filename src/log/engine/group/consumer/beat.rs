@@ -1,17 +1,16 @@
 //! A heartbeat of a next-generation member: it says what it wants and has, and hears what it is to have.
 
-use regex_lite::{Regex, RegexBuilder};
+use std::collections::BTreeSet;
 
 use super::parts::{self, Parts};
-use super::{AWAY, Assignor, Catalog, ConsumerGroup, LEAVES, Member, Phase};
+use super::{AWAY, Assignor, Catalog, ConsumerGroup, Expression, LEAVES, Member, Phase};
 use crate::log::engine::Now;
 use crate::log::engine::group::classic::Classic;
 use crate::log::engine::group::message::{Output, Record};
 use crate::log::engine::group::{Group, Groups};
+use crate::log::wire::group_record::MemberMetadata;
 use crate::log::wire::{ErrorCode, Uuid};
 
-/// Bytes that a compiled expression may take: a peer makes it.
-const REGEX_BYTES_MAX: usize = 1 << 20;
 /// Members' ids are made by clients since version 1; what is longer than this is no id.
 const MEMBER_ID_BYTES_MAX: usize = 4096;
 
@@ -67,11 +66,6 @@ type Refusal = (ErrorCode, String);
 
 fn refuse<T>(error: ErrorCode, message: impl Into<String>) -> Result<T, Refusal> {
     Err((error, message.into()))
-}
-
-/// A regular expression that has to fit a whole name.
-pub(super) fn compile(expression: &str) -> Result<Regex, regex_lite::Error> {
-    RegexBuilder::new(&format!("^(?:{expression})$")).size_limit(REGEX_BYTES_MAX).build()
 }
 
 /// Who a heartbeat is from.
@@ -213,6 +207,14 @@ impl Groups {
         })
     }
 
+    /// The expressions whose finds the next heartbeat or join wants of its catalog: those of a group that has not seen that
+    /// version of it.
+    pub fn expressions(&self, group: &str, version: u64) -> BTreeSet<String> {
+        let group = self.groups.get(group).and_then(|group| group.consumer.as_ref());
+        let Some(group) = group.filter(|group| group.seen < Some(version)) else { return BTreeSet::new() };
+        group.expressions().into_iter().cloned().collect()
+    }
+
     /// An id as Kafka makes them, which does not look like a flag.
     fn new_uuid(&mut self) -> String {
         loop {
@@ -285,7 +287,7 @@ fn check(beat: &Beat) -> Result<(), Refusal> {
             if beat.rebalance_timeout_ms.is_none() {
                 return invalid("RebalanceTimeoutMs must be provided in first request.");
             }
-            if beat.owned.as_ref().is_none_or(|owned| !owned.is_empty()) && beat.owned.is_some() {
+            if beat.owned.as_ref().is_some_and(|owned| !owned.is_empty()) {
                 return invalid("TopicPartitions must be empty when (re-)joining.");
             }
             if beat.topics.is_none() && beat.regex.as_ref().is_none_or(String::is_empty) {
@@ -301,11 +303,10 @@ fn check(beat: &Beat) -> Result<(), Refusal> {
         let message = format!("ServerAssignor {name} is not supported. Supported assignors: {known}.");
         return refuse(ErrorCode::UNSUPPORTED_ASSIGNOR, message);
     }
-    if let Some(Err(error)) = beat.regex.as_deref().filter(|regex| !regex.is_empty()).map(compile) {
-        let message = format!(
-            "SubscribedTopicRegex `{}` is not a valid regular expression: {error}.",
-            beat.regex.as_deref().unwrap_or_default()
-        );
+    if let Some(regex) = beat.regex.as_deref().filter(|regex| !regex.is_empty())
+        && let Err(error) = Expression::compile(regex)
+    {
+        let message = format!("SubscribedTopicRegex `{regex}` is not a valid regular expression: {error}.");
         return refuse(ErrorCode::INVALID_REGULAR_EXPRESSION, message);
     }
     Ok(())
@@ -387,7 +388,7 @@ impl ConsumerGroup {
         if let Some(instance) = &member.wants.instance_id {
             self.statics.insert(instance.clone(), id.to_owned());
         }
-        out.push(self.metadata(id, &member));
+        out.push(self.metadata(id, &member.wants));
         if let Some(target) = target {
             let (group, member, value) = (self.id.clone(), id.to_owned(), Some(target.clone()));
             out.push(Output::Store(Record::Target { group, member, value }));
@@ -396,8 +397,8 @@ impl ConsumerGroup {
         self.put(id, member);
     }
 
-    pub(super) fn metadata(&self, id: &str, member: &Member) -> Output {
-        let value = Some(Box::new(member.wants.clone()));
+    fn metadata(&self, id: &str, wants: &MemberMetadata) -> Output {
+        let value = Some(Box::new(wants.clone()));
         Output::Store(Record::Member { group: self.id.clone(), member: id.to_owned(), value })
     }
 
@@ -441,8 +442,8 @@ impl ConsumerGroup {
         &mut self,
         now: Now,
         id: &str,
-        before: Option<&crate::log::wire::group_record::MemberMetadata>,
-        wants: crate::log::wire::group_record::MemberMetadata,
+        before: Option<&MemberMetadata>,
+        wants: MemberMetadata,
         out: &mut Vec<Output>,
     ) -> bool {
         let changed = before.is_none_or(|before| {
@@ -453,31 +454,9 @@ impl ConsumerGroup {
             if let Some(instance) = &wants.instance_id {
                 self.statics.insert(instance.clone(), id.to_owned());
             }
-            let member = self.members.entry(id.to_owned()).or_insert_with(|| Member::new(now));
-            member.wants = wants;
-            let (group, value) = (self.id.clone(), Some(Box::new(member.wants.clone())));
-            out.push(Output::Store(Record::Member { group, member: id.to_owned(), value }));
+            out.push(self.metadata(id, &wants));
+            self.members.entry(id.to_owned()).or_insert_with(|| Member::new(now)).wants = wants;
         }
         changed
-    }
-
-    /// Everything of it that is to be kept.
-    pub(in crate::log::engine::group) fn records(&self) -> Vec<Record> {
-        let group = || self.id.clone();
-        let mut records = Vec::new();
-        for (id, member) in &self.members {
-            let value = Some(Box::new(member.wants.clone()));
-            records.push(Record::Member { group: group(), member: id.clone(), value });
-        }
-        records.push(Record::Epoch { group: group(), value: Some((self.epoch, self.topics_hash)) });
-        for (id, parts) in &self.target {
-            records.push(Record::Target { group: group(), member: id.clone(), value: Some(parts.clone()) });
-        }
-        records.push(Record::TargetEpoch { group: group(), value: Some(self.assignment_epoch) });
-        for (id, member) in &self.members {
-            let value = Some(super::record::current(member));
-            records.push(Record::Current { group: group(), member: id.clone(), value });
-        }
-        records
     }
 }

@@ -418,9 +418,16 @@ fn classic_value(group: &ConsumerGroup, now: Now) -> GroupValue {
     }
 }
 
-/// After a start: everyone has a session's time to be heard of.
 impl ConsumerGroup {
+    /// After a start: everyone has a session's time to be heard of.
     pub(in crate::log::engine::group) fn welcome_back(&mut self, now: Now, session: Duration) {
+        // Of whom it is only known what it had wanted nothing, and is no member.
+        let says_nothing = |member: &Member| member.wants == MemberMetadata::default();
+        let unknown = self.members.iter().filter(|(_, member)| says_nothing(member));
+        let unknown: Vec<String> = unknown.map(|(id, _)| id.clone()).collect();
+        for id in unknown {
+            self.remove(&id);
+        }
         for member in self.members.values_mut() {
             let own = if member.is_classic() { session_timeout(member) } else { session };
             member.deadline = now.instant + own;

@@ -2,6 +2,7 @@
 
 use super::{ConsumerGroup, Member, Parts, Phase};
 use crate::log::engine::Now;
+use crate::log::engine::group::message::Record;
 use crate::log::wire::group_record::{CurrentAssignment, MemberMetadata, OfTopic, TargetAssignment};
 
 pub(in crate::log::engine::group) fn of_topics(parts: &Parts) -> Vec<OfTopic> {
@@ -35,6 +36,26 @@ pub(in crate::log::engine::group) fn target(parts: &Parts) -> TargetAssignment {
 }
 
 impl ConsumerGroup {
+    /// Everything of it that is to be kept.
+    pub(in crate::log::engine::group) fn records(&self) -> Vec<Record> {
+        let group = || self.id.clone();
+        let mut records = Vec::new();
+        for (id, member) in &self.members {
+            let value = Some(Box::new(member.wants.clone()));
+            records.push(Record::Member { group: group(), member: id.clone(), value });
+        }
+        records.push(Record::Epoch { group: group(), value: Some((self.epoch, self.topics_hash)) });
+        for (id, parts) in &self.target {
+            records.push(Record::Target { group: group(), member: id.clone(), value: Some(parts.clone()) });
+        }
+        records.push(Record::TargetEpoch { group: group(), value: Some(self.assignment_epoch) });
+        for (id, member) in &self.members {
+            let value = Some(current(member));
+            records.push(Record::Current { group: group(), member: id.clone(), value });
+        }
+        records
+    }
+
     /// Takes in the group itself, as it was kept.
     pub(in crate::log::engine::group) fn restore_epoch(&mut self, epoch: i32, topics_hash: i64) {
         (self.epoch, self.topics_hash) = (epoch, topics_hash);
@@ -48,14 +69,7 @@ impl ConsumerGroup {
         value: Option<MemberMetadata>,
     ) {
         let Some(wants) = value else {
-            if let Some(member) = self.members.remove(id) {
-                self.release(id, &member);
-                if let Some(instance) = &member.wants.instance_id
-                    && self.statics.get(instance).is_some_and(|owner| owner == id)
-                {
-                    self.statics.remove(instance);
-                }
-            }
+            self.remove(id);
             return;
         };
         if let Some(instance) = &wants.instance_id {
@@ -64,20 +78,17 @@ impl ConsumerGroup {
         self.members.entry(id.to_owned()).or_insert_with(|| Member::new(now)).wants = wants;
     }
 
-    /// Takes in what a member has, as it was kept.
+    /// Takes in what a member has, as it was kept. After a compaction that can come before what it wants.
     pub(in crate::log::engine::group) fn restore_current(
         &mut self,
+        now: Now,
         id: &str,
         value: Option<CurrentAssignment>,
     ) {
-        let Some(before) = self.members.get(id) else { return };
-        let mut member = Member {
-            epoch: 0,
-            previous_epoch: -1,
-            phase: Phase::Stable,
-            assigned: Parts::new(),
-            revoking: Parts::new(),
-            ..before.clone()
+        let mut member = match self.members.get(id) {
+            Some(before) => Member { wants: before.wants.clone(), ..Member::new(now) },
+            None if value.is_none() => return,
+            None => Member::new(now),
         };
         if let Some(value) = value {
             (member.epoch, member.previous_epoch) = (value.member_epoch, value.previous_member_epoch);

@@ -41,8 +41,9 @@ impl Catalog for Topics {
         self.partitions.iter().find(|(name, _)| id_of(name) == id).map(|(name, count)| (name.clone(), *count))
     }
 
-    fn names(&self) -> Vec<String> {
-        self.partitions.keys().cloned().collect()
+    fn found(&self, expression: &str) -> Option<Vec<String>> {
+        let expression = Expression::compile(expression).ok()?;
+        Some(self.partitions.keys().filter(|name| expression.fits(name)).cloned().collect())
     }
 }
 
@@ -242,7 +243,29 @@ fn topics_are_found_by_an_expression_when_they_come() {
     assert_eq!(world.beats(&coming).1, Some(parts(&[("logs-a", &[0])])));
     world.topics.set("logs-b", 1);
     world.topics.set("my-logs-c", 1);
+    assert_eq!(world.groups.expressions("g", world.topics.version).len(), 1);
     assert_eq!(world.beats(&beat("a", 1)).1, Some(parts(&[("logs-a", &[0]), ("logs-b", &[0])])));
+    // It is looked once for each version.
+    assert!(world.groups.expressions("g", world.topics.version).is_empty());
+    coming.regex = Some("a".repeat(2000));
+    assert_eq!(world.answer(&coming).error, ErrorCode::INVALID_REGULAR_EXPRESSION);
+}
+
+#[test]
+fn each_time_that_a_member_has_to_give_up_it_has_its_whole_time_for_it() {
+    let mut world = World::with("t", 9);
+    let all = parts(&[("t", &[0, 1, 2, 3, 4, 5, 6, 7, 8])]);
+    world.beats(&coming("a", &["t"]));
+    world.beats(&coming("b", &["t"]));
+    let kept = world.beats(&having("a", 1, &all)).1.unwrap();
+    world.pass(20_000);
+    // It has given that up, and has to give up more: the 30 s begin anew.
+    world.beats(&coming("c", &["t"]));
+    world.beats(&having("a", 1, &kept)).1.unwrap();
+    world.pass(20_000);
+    assert_eq!(world.groups.describe_next("g").unwrap().members.len(), 3);
+    world.pass(11_000);
+    assert!(world.groups.describe_next("g").unwrap().members.iter().all(|member| member.member_id != "a"));
 }
 
 #[test]
@@ -313,6 +336,29 @@ fn a_group_is_as_it_was_after_a_restart() {
     assert_eq!(after.next_state(), "Empty");
     let mut after = after_a_restart(&after);
     assert!(after.groups.is_empty() || after.groups.delete("g", &mut after.out) == ErrorCode::NONE);
+}
+
+#[test]
+fn a_member_is_as_it_was_when_a_compaction_left_what_it_has_before_what_it_wants() {
+    let mut world = World::with("t", 4);
+    world.beats(&coming("a", &["t"]));
+    // Nothing of what it has changes with this.
+    world.beats(&Beat { rack_id: Some("r".to_owned()), ..beat("a", 1) });
+    let stored = world.take();
+    let key = |output: &Output| match output {
+        Output::Store(record) => record.encode().0,
+        other => panic!("{other:?}"),
+    };
+    let is_last =
+        |(at, output): &(usize, &Output)| !stored[at + 1..].iter().any(|later| key(later) == key(output));
+    world.out = stored.iter().enumerate().filter(is_last).map(|(_, output)| output.clone()).collect();
+    assert!(matches!(world.out.last(), Some(Output::Store(Record::Member { .. }))));
+    let mut after = after_a_restart(&world);
+    assert_eq!(after.groups.describe_next("g"), world.groups.describe_next("g"));
+    assert_eq!(after.beats(&beat("a", 1)), (1, None));
+    // Of whom nothing but what it had is left is no member.
+    world.out.pop();
+    assert!(after_a_restart(&world).groups.describe_next("g").unwrap().members.is_empty());
 }
 
 #[test]
