@@ -1,5 +1,6 @@
 //! One log: appending, how far it is safe, and going offline when the disk fails.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -26,6 +27,9 @@ pub use read::{Chunk, Reader, StoredBatch, StoredRecord};
 const SEGMENT_BYTES_MAX: u64 = 2 << 30;
 /// Files that are not synced and stay open at the same time.
 const PINNED_MAX: usize = 256;
+
+/// Most bytes of what is kept beside a log: far more than anybody keeps.
+const BESIDE_BYTES_MAX: usize = 64 << 20;
 
 /// How one log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -442,6 +446,17 @@ impl Log {
         }
     }
 
+    /// About how many bytes of batches there are from an offset on.
+    pub fn bytes_from(&self, offset: i64) -> u64 {
+        let of_segment = |segment: &Segment| {
+            let records = segment.end.abs_diff(segment.base).max(1);
+            let before = offset.clamp(segment.base, segment.end).abs_diff(segment.base);
+            let share = u128::from(segment.size) * u128::from(before) / u128::from(records);
+            segment.size - u64::try_from(share).unwrap_or(segment.size)
+        };
+        self.0.state().segments.iter().map(of_segment).sum()
+    }
+
     /// Says who is told when the log becomes safe or fails. Once; `false` when somebody is told already.
     pub fn observe(&self, observer: Arc<dyn Observer>) -> bool {
         self.0.observer.set(observer).is_ok()
@@ -521,13 +536,16 @@ impl Log {
     /// older one, or none: it has to say itself up to where it is true.
     ///
     /// # Errors
-    /// The system's; the log is unharmed.
+    /// It is more than would be read back, or the system's; the log is unharmed.
     pub fn keep_beside(&self, content: &[u8]) -> Result<()> {
         let shared = &self.0.shared;
         if shared.in_memory() {
             return Ok(());
         }
         let path = shared.paths.beside(self.0.id);
+        if content.len() + size_of::<u32>() > BESIDE_BYTES_MAX {
+            return Err(Error::io("write", &path)(io::ErrorKind::FileTooLarge.into()));
+        }
         let mut bytes = content.to_vec();
         bytes.extend_from_slice(&crc32c::crc32c(content).to_be_bytes());
         put_file(&*shared.disk, &path, &bytes).map_err(Error::io("write", &path))
@@ -535,11 +553,9 @@ impl Log {
 
     /// What was kept beside it; none if there is nothing, or it is damaged.
     pub fn kept_beside(&self) -> Option<Vec<u8>> {
-        /// Far more than anybody keeps.
-        const BYTES_MAX: u64 = 64 << 20;
         let shared = &self.0.shared;
         let path = shared.paths.beside(self.0.id);
-        let mut bytes = read_file(&*shared.disk, &path, BYTES_MAX).ok()??;
+        let mut bytes = read_file(&*shared.disk, &path, BESIDE_BYTES_MAX as u64).ok()??;
         let at = bytes.len().checked_sub(4)?;
         let crc = bytes.split_off(at);
         (crc32c::crc32c(&bytes).to_be_bytes()[..] == crc[..]).then_some(bytes)

@@ -309,23 +309,21 @@ impl Partition {
 
     /// Keeps beside the log who writes to it, so that the next start need not read so much of it. Waits for the disk.
     pub(super) fn keep_writers(&self) -> Result<(), Error> {
-        /// So much may have to be read again.
-        const RECORDS_MAX: i64 = 10_000;
+        /// Of so many bytes of the log the headers may have to be read again.
+        const BYTES_MAX: u64 = 64 << 20;
         let Some(log) = self.opened_log() else { return Ok(()) };
-        let (end, content) = {
+        if log.bytes_from(self.kept_up_to.load(Ordering::Relaxed)) < BYTES_MAX {
+            return Ok(());
+        }
+        let (end, writers) = {
             let guard = self.lock_writers();
-            // Under the lock: all that producers wrote before the end is known.
-            let end = log.end();
             let Some(writers) = guard.as_ref() else { return Ok(()) };
-            if end.saturating_sub(self.kept_up_to.load(Ordering::Relaxed)) < RECORDS_MAX || writers.is_empty()
-            {
-                return Ok(());
-            }
-            (end, writers.to_bytes(end, self.leader_epoch))
+            // Under the lock: all that producers wrote before the end is known.
+            (log.end(), writers.clone())
         };
         // What is kept must not say more than the log after a power cut.
         log.wait(end)?;
-        log.keep_beside(&content)?;
+        log.keep_beside(&writers.to_bytes(end, self.leader_epoch))?;
         self.kept_up_to.store(end, Ordering::Relaxed);
         Ok(())
     }
@@ -387,5 +385,47 @@ impl Observer for Watch {
         if let Some(partition) = self.0.upgrade() {
             partition.waiters.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Options, Store};
+
+    fn batch(value: &[u8], count: usize) -> Vec<u8> {
+        let mut builder = BatchBuilder::new();
+        (0..count).for_each(|_| builder.push_copied(1, None, Some(value), &[]).unwrap());
+        builder.to_vec(0, -1)
+    }
+
+    #[test]
+    fn who_writes_is_kept_when_there_is_much_to_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Options::default()).unwrap();
+        let vault = Arc::new(Vault::new(store));
+        let config = LogConfig { segment_bytes: 16 << 20, compact: false };
+        let place = Place { vault: Arc::clone(&vault), config, leader_epoch: 0 };
+        let partition = Partition::new("t", 0, LogId::from_bytes([7; 16]), &place);
+        let append = |bytes: &[u8]| {
+            let checked = Checked::new(bytes).unwrap();
+            let header = checked.batches().next().unwrap().header;
+            partition.append(checked, &header).unwrap();
+        };
+        partition.last_stable_offset().unwrap();
+        append(&batch(b"small", 20_000));
+        partition.keep_writers().unwrap();
+        assert_eq!(partition.opened_log().unwrap().kept_beside(), None);
+        let large = batch(&vec![b'x'; 8 << 20], 1);
+        (0..8).for_each(|_| append(&large));
+        partition.keep_writers().unwrap();
+        let log = partition.opened_log().unwrap();
+        let kept = log.kept_beside().unwrap();
+        // There are no producers, and a start need not look for them again.
+        assert_eq!(writers::restore(log).unwrap().1, 20_008);
+        append(&large);
+        partition.keep_writers().unwrap();
+        assert_eq!(log.kept_beside(), Some(kept));
+        vault.close().unwrap();
     }
 }

@@ -32,7 +32,7 @@ impl Broker {
         for round in (0..rounds).cycle() {
             tokio::time::sleep(COMPACTION_INTERVAL).await;
             if round == rounds - 1 {
-                self.blocking(|broker| broker.look_after_partitions(|_| true)).await;
+                self.blocking(|broker| broker.look_after_all()).await;
             } else {
                 self.blocking(|broker| broker.look_after_partitions(|config| config.compacts)).await;
             }
@@ -82,6 +82,10 @@ impl Broker {
                 }
             }
         }
+    }
+
+    fn look_after_all(&self) {
+        self.look_after_partitions(|_| true);
         self.keep_writers();
         let age = u64::try_from(TRASH_AGE.as_millis()).unwrap_or(u64::MAX);
         if let Err(error) = self.vault.with(|store| store.empty_trash(age)) {

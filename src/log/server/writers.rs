@@ -11,7 +11,7 @@ use crate::storage::{Error, Header, Log};
 const VERSION: i64 = 1;
 
 /// Who writes to a partition, and what of it was given up.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Writers {
     pub(super) producers: Producers,
     /// Transactions that were given up, in the order of their markers.
@@ -37,11 +37,6 @@ impl Writers {
         {
             self.aborted.push(Aborted { producer_id, first, last: marker });
         }
-    }
-
-    /// Nobody did.
-    pub(super) fn is_empty(&self) -> bool {
-        self.producers.is_empty() && self.aborted.is_empty()
     }
 
     /// As it is kept: true for the log up to `end`, written under that epoch or older ones.
@@ -199,6 +194,7 @@ mod tests {
         log.keep_beside(&again.to_bytes(99, 2)).unwrap();
         assert_eq!(restore(&log).unwrap().1, 0);
         log.keep_beside(b"nothing").unwrap();
+        assert!(log.keep_beside(&vec![0; 64 << 20]).is_err(), "it would not be read back");
         assert_eq!(restore(&log).unwrap().0.producers.get(5), writers.producers.get(5));
         drop(log);
         store.close().unwrap();

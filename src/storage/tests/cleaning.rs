@@ -303,6 +303,25 @@ fn retention_trims_whole_segments_and_their_files() {
 }
 
 #[test]
+fn bytes_from_an_offset_on_are_about_known() {
+    let disk = SimDisk::default();
+    let store = open(&disk);
+    let log = store.log(id(1), LogConfig { segment_bytes: 600, compact: false }).unwrap();
+    assert_eq!(log.bytes_from(0), 0);
+    for _ in 0..40 {
+        put(&log, &[("key", Some("value"))]);
+    }
+    let state = log.state();
+    assert!(state.segments > 3);
+    let each = state.size / 40;
+    for offset in [-5, 0, 1, 17, 39, 40, 90] {
+        assert_eq!(log.bytes_from(offset), each * (40 - offset.clamp(0, 40) as u64), "{offset}");
+    }
+    log.trim(20).unwrap();
+    assert_eq!(log.bytes_from(0), log.state().size);
+}
+
+#[test]
 fn a_follower_cuts_to_where_it_and_its_leader_agree() {
     let disk = SimDisk::default();
     let store = open(&disk);
