@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde_json::Value as Json;
-
-use super::server::definitions;
+use super::server::definitions::{self, TopicDefinition};
 use crate::storage::{Error, Inspection, LogConfig, LogId};
 
 /// Whose log it is.
@@ -28,7 +26,7 @@ pub enum Owned {
 /// # Errors
 /// The system's.
 pub fn owners(inspection: &Inspection) -> Result<HashMap<LogId, Owned>, Error> {
-    let mut topics: BTreeMap<String, Json> = BTreeMap::new();
+    let mut topics: BTreeMap<String, TopicDefinition> = BTreeMap::new();
     inspection.examine(definitions::LOG, |batch| {
         for record in batch.records().into_iter().flatten().flatten() {
             let key = record.key.and_then(|key| serde_json::from_slice::<Vec<String>>(key).ok());
@@ -36,28 +34,19 @@ pub fn owners(inspection: &Inspection) -> Result<HashMap<LogId, Owned>, Error> {
             if kind != "topic" {
                 continue;
             }
-            match record.value.map(serde_json::from_slice::<Json>) {
-                Some(Ok(value)) => drop(topics.insert(name.clone(), value)),
-                Some(Err(_)) | None => drop(topics.remove(name)),
+            let value = record.value.and_then(|value| serde_json::from_slice(value).ok());
+            match value.as_ref().and_then(TopicDefinition::parse) {
+                Some(topic) => drop(topics.insert(name.clone(), topic)),
+                None => drop(topics.remove(name)),
             }
         }
         true
     })?;
     let mut owners = HashMap::from([(definitions::LOG, Owned::Definitions)]);
-    for (topic, value) in topics {
-        let setting = |name: &str| value["configs"][name].as_str();
-        let mut config = LogConfig::default();
-        if let Some(bytes) = setting("segment.bytes").and_then(|text| text.parse().ok()) {
-            config.segment_bytes = bytes;
-        }
-        let compacts = setting("cleanup.policy").is_some_and(|policy| policy.contains("compact"));
-        config.compact = compacts || value["holes"].as_bool().unwrap_or(false);
-        let logs = value["partitions"].as_array().map(Vec::as_slice).unwrap_or_default();
-        for (log, partition) in logs.iter().zip(0..) {
-            if let Some(id) = log.as_str().and_then(|log| log.parse().ok()) {
-                let topic = topic.clone();
-                owners.insert(id, Owned::Partition { topic, partition, config });
-            }
+    for (topic, definition) in topics {
+        let config = definition.log_config(&BTreeMap::new());
+        for (id, partition) in definition.logs.into_iter().zip(0..) {
+            owners.insert(id, Owned::Partition { topic: topic.clone(), partition, config });
         }
     }
     Ok(owners)

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tokio::sync::Notify;
 
+use super::config::{TopicConfig, Values};
 use super::waiters::Waiters;
+use crate::log::wire::Uuid;
 use crate::storage::{BatchBuilder, Error, Importance, Log, LogConfig, LogId, Observer, Store, Synced};
 
 /// The log of definitions, the same in every directory.
@@ -29,6 +31,43 @@ pub(super) fn key(kind: &str, names: &[&str]) -> String {
 
 /// A change of one definition; no value lets go of it.
 pub(super) type Change = (String, Option<Json>);
+
+/// A topic as it is defined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::log) struct TopicDefinition {
+    pub(in crate::log) id: Uuid,
+    /// Of its partitions, by number.
+    pub(in crate::log) logs: Vec<LogId>,
+    /// What was set of it.
+    pub(in crate::log) values: Values,
+    /// It is or was compacted: between batches there may be holes.
+    pub(in crate::log) holes: bool,
+}
+
+impl TopicDefinition {
+    /// None if this version cannot read it.
+    pub(in crate::log) fn parse(value: &Json) -> Option<Self> {
+        let log = |log: &Json| log.as_str()?.parse().ok();
+        Some(Self {
+            id: Uuid::parse(value["id"].as_str()?)?,
+            logs: value["partitions"].as_array()?.iter().map(log).collect::<Option<_>>()?,
+            values: serde_json::from_value(value["configs"].clone()).ok()?,
+            holes: value["holes"].as_bool().unwrap_or(false),
+        })
+    }
+
+    /// The other way round.
+    pub(super) fn to_json(&self) -> Json {
+        let logs: Vec<String> = self.logs.iter().map(LogId::to_string).collect();
+        json!({"id": self.id.to_string(), "partitions": logs, "configs": self.values, "holes": self.holes})
+    }
+
+    /// How its logs are kept, with the defaults of topics.
+    pub(in crate::log) fn log_config(&self, defaults: &Values) -> LogConfig {
+        let config = TopicConfig::new(&self.values, defaults);
+        LogConfig { segment_bytes: config.segment_bytes, compact: self.holes || config.compacts }
+    }
+}
 
 /// The definitions.
 #[derive(Debug)]

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::config::{TopicConfig, Values};
-use super::definitions::{Definitions, key};
+use super::definitions::{Definitions, TopicDefinition, key};
 use super::partition::{Partition, Place};
 use super::vault::Vault;
 use crate::log::wire::{ErrorCode, Uuid};
@@ -63,10 +63,18 @@ impl Topic {
         is_internal(&self.name)
     }
 
+    fn log_config(&self, config: &TopicConfig) -> LogConfig {
+        LogConfig { segment_bytes: config.segment_bytes, compact: self.holes.load(Ordering::Relaxed) }
+    }
+
     fn definition(&self, partitions: &[Arc<Partition>], values: &Values) -> Json {
-        let logs: Vec<String> = partitions.iter().map(|partition| partition.log_id.to_string()).collect();
-        let holes = self.holes.load(Ordering::Relaxed);
-        json!({"id": self.id.to_string(), "partitions": logs, "configs": values, "holes": holes})
+        let definition = TopicDefinition {
+            id: self.id,
+            logs: partitions.iter().map(|partition| partition.log_id).collect(),
+            values: values.clone(),
+            holes: self.holes.load(Ordering::Relaxed),
+        };
+        definition.to_json()
     }
 }
 
@@ -151,11 +159,11 @@ impl Topics {
         let topics = Self { known: RwLock::default(), definitions, vault, defaults, leader_epoch, changes };
         let mut known = Known::default();
         for (names, value) in topics.definitions.of_kind("topic") {
-            let Some(topic) = names.first().and_then(|name| topics.read(name, &value)) else {
+            let (Some(name), Some(definition)) = (names.first(), TopicDefinition::parse(&value)) else {
                 tracing::error!(?names, "a topic's definition that this version cannot read is left alone");
                 continue;
             };
-            known.insert(topic);
+            known.insert(topics.assemble(name, definition));
         }
         Self { known: RwLock::new(known), ..topics }
     }
@@ -164,38 +172,23 @@ impl Topics {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self, name: &str, value: &Json) -> Option<Arc<Topic>> {
-        let id = Uuid::parse(value["id"].as_str()?)?;
-        let values: Values = serde_json::from_value(value["configs"].clone()).ok()?;
-        let logs: Vec<LogId> = value["partitions"]
-            .as_array()?
-            .iter()
-            .map(|log| log.as_str()?.parse().ok())
-            .collect::<Option<_>>()?;
-        let holes = value["holes"].as_bool().unwrap_or(false);
-        Some(self.assemble((name, id), values, &logs, holes))
-    }
-
-    fn assemble(&self, name: (&str, Uuid), values: Values, logs: &[LogId], holes: bool) -> Arc<Topic> {
-        let (name, id) = name;
-        let config = TopicConfig::new(&values, &self.defaults);
-        let holes = holes || config.compacts;
-        let place = self.place(&config, holes);
-        let partitions =
-            logs.iter().zip(0..).map(|(log, index)| Partition::new(name, index, *log, &place)).collect();
+    fn assemble(&self, name: &str, definition: TopicDefinition) -> Arc<Topic> {
+        let place = self.place(definition.log_config(&self.defaults));
+        let logs = definition.logs.iter().zip(0..);
+        let partitions = logs.map(|(log, index)| Partition::new(name, index, *log, &place)).collect();
+        let config = TopicConfig::new(&definition.values, &self.defaults);
         Arc::new(Topic {
             name: name.to_owned(),
-            id,
-            settings: RwLock::new((values, Arc::new(config))),
+            id: definition.id,
+            settings: RwLock::new((definition.values, Arc::new(config))),
             partitions: RwLock::new(partitions),
             gone: AtomicBool::new(false),
-            holes: AtomicBool::new(holes),
+            holes: AtomicBool::new(place.config.compact),
         })
     }
 
-    fn place(&self, config: &TopicConfig, holes: bool) -> Place {
-        let log = LogConfig { segment_bytes: config.segment_bytes, compact: holes };
-        Place { vault: Arc::clone(&self.vault), config: log, leader_epoch: self.leader_epoch }
+    fn place(&self, config: LogConfig) -> Place {
+        Place { vault: Arc::clone(&self.vault), config, leader_epoch: self.leader_epoch }
     }
 
     /// Waits on this thread until the definitions are safe up to `end`: for the few that the broker makes for itself.
@@ -260,7 +253,7 @@ impl Topics {
         };
         let logs: Vec<LogId> = (0..partitions).map(random).collect::<Result<_, _>>()?;
         let id = Uuid(random(0)?.to_bytes());
-        let topic = self.assemble((name, id), values.clone(), &logs, false);
+        let topic = self.assemble(name, TopicDefinition { id, logs, values: values.clone(), holes: false });
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.by_name.contains_key(name) {
             return Err(Failed::new(
@@ -300,7 +293,7 @@ impl Topics {
         }
         let before = topic.partitions();
         room_for(known.partitions, count.saturating_sub(before.len()))?;
-        let place = self.place(&topic.config(), topic.holes.load(Ordering::Relaxed));
+        let place = self.place(topic.log_config(&topic.config()));
         let mut partitions = before.to_vec();
         for index in before.len()..count {
             let log = LogId::random()
@@ -327,7 +320,7 @@ impl Topics {
         topic.holes.fetch_or(config.compacts, Ordering::Relaxed);
         let definition = topic.definition(&topic.partitions(), &values);
         let end = self.definitions.change(vec![(key("topic", &[&topic.name]), Some(definition))])?;
-        let log = self.place(&config, topic.holes.load(Ordering::Relaxed)).config;
+        let log = topic.log_config(&config);
         topic.partitions().iter().for_each(|partition| partition.configure(log));
         *topic.settings.write().unwrap_or_else(PoisonError::into_inner) = (values, config);
         Ok(end)
