@@ -1,8 +1,11 @@
 //! Answers: ready, or still to be waited for, and where the bytes of records come from.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+use super::definitions::Definitions;
 use crate::log::wire::{self, ErrorCode, Request, encode_response};
 use crate::storage::Chunk;
 
@@ -39,6 +42,24 @@ impl Pending {
     /// An answer that is ready.
     pub(super) fn ready<R: Request>(head: Head, response: &R::Response) -> Self {
         encode::<R>(head, response).map_or(Self::Close, Self::Ready)
+    }
+
+    /// An answer that goes out when the definitions are safe up to `end`; at once if nothing was defined.
+    pub(super) fn when_defined<R: Request>(
+        definitions: &Arc<Definitions>,
+        end: Option<i64>,
+        head: Head,
+        response: R::Response,
+    ) -> Self
+    where
+        R::Response: Send + Sync + 'static,
+    {
+        let Some(end) = end else { return Self::ready::<R>(head, &response) };
+        let definitions = Arc::clone(definitions);
+        Self::Later(Box::pin(async move {
+            definitions.safe(end).await.ok()?;
+            encode::<R>(head, &response)
+        }))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::answer::{Head, Pending, encode};
+use super::answer::{Head, Pending};
 use super::config::{self, Kind, SETTINGS, Setting, Values, value_of};
 use super::session::Session;
 use super::topics::{Failed, Topic};
@@ -313,12 +313,7 @@ pub(super) fn alter_some(
         responses: responses.collect(),
         ..IncrementalAlterConfigsResponse::default()
     };
-    let Some(end) = end else { return Pending::ready::<IncrementalAlterConfigsRequest>(head, &response) };
-    let definitions = Arc::clone(&session.broker.definitions);
-    Pending::Later(Box::pin(async move {
-        definitions.safe(end).await.ok()?;
-        encode::<IncrementalAlterConfigsRequest>(head, &response)
-    }))
+    Pending::when_defined::<IncrementalAlterConfigsRequest>(&session.broker.definitions, end, head, response)
 }
 
 fn edit(asked: incremental::AlterableConfig) -> Result<Edit, Failed> {
@@ -361,12 +356,7 @@ pub(super) fn alter_all(session: &Arc<Session>, head: Head, request: AlterConfig
         }
     });
     let response = AlterConfigsResponse { responses: responses.collect(), ..AlterConfigsResponse::default() };
-    let Some(end) = end else { return Pending::ready::<AlterConfigsRequest>(head, &response) };
-    let definitions = Arc::clone(&session.broker.definitions);
-    Pending::Later(Box::pin(async move {
-        definitions.safe(end).await.ok()?;
-        encode::<AlterConfigsRequest>(head, &response)
-    }))
+    Pending::when_defined::<AlterConfigsRequest>(&session.broker.definitions, end, head, response)
 }
 
 fn outcome(done: Result<Option<i64>, Failed>, end: &mut Option<i64>) -> (ErrorCode, Option<String>) {

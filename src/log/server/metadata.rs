@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::NODE_ID;
 use super::admin;
-use super::answer::{Head, Pending, encode};
+use super::answer::{Head, Pending};
 use super::guard::authorized;
 use super::session::Session;
 use super::topics::{Topic, check_name, is_internal};
@@ -50,13 +50,8 @@ pub(super) fn metadata(session: &Arc<Session>, head: Head, request: MetadataRequ
         created = created.max(end);
     }
     let response = response(session, topics, operations);
-    let Some(end) = created else { return Pending::ready::<MetadataRequest>(head, &response) };
-    let definitions = Arc::clone(&session.broker.definitions);
-    Pending::Later(Box::pin(async move {
-        // A topic that someone was told of is still there after a crash.
-        definitions.safe(end).await.ok()?;
-        encode::<MetadataRequest>(head, &response)
-    }))
+    // A topic that someone was told of is still there after a crash.
+    Pending::when_defined::<MetadataRequest>(&session.broker.definitions, created, head, response)
 }
 
 /// One topic, and until where the definitions have to be safe if it was made now.

@@ -177,12 +177,7 @@ pub(super) fn create_partitions(
     });
     let response =
         CreatePartitionsResponse { results: results.collect(), ..CreatePartitionsResponse::default() };
-    let Some(end) = end else { return Pending::ready::<CreatePartitionsRequest>(head, &response) };
-    let definitions = Arc::clone(&session.broker.definitions);
-    Pending::Later(Box::pin(async move {
-        definitions.safe(end).await.ok()?;
-        encode::<CreatePartitionsRequest>(head, &response)
-    }))
+    Pending::when_defined::<CreatePartitionsRequest>(&session.broker.definitions, end, head, response)
 }
 
 fn grow(broker: &Broker, asked: &CreatePartitionsTopic, validate_only: bool) -> Result<Option<i64>, Failed> {
