@@ -58,9 +58,9 @@ use config::Values;
 use coordinator::Coordinator;
 use definitions::{Definitions, key};
 use guard::Guard;
-use login::Users;
 use producers::ProducerIds;
 use topics::{Topic, Topics};
+use users::Users;
 use vault::Vault;
 
 /// This broker's number. There is one.

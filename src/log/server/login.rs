@@ -1,23 +1,18 @@
 //! Who is there: SASL PLAIN and SCRAM, before anything else is done for a connection.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde_json::{Value as Json, json};
 
 use super::answer::{Head, Outgoing, Pending, encode};
-use super::definitions::{Change, Definitions, key};
-use super::scram::{Credential, Exchange, First, Hash, ITERATIONS, same};
+use super::scram::{Exchange, First, Hash};
 use super::session::Session;
+use super::users::Users;
 use crate::log::wire::api::sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 use crate::log::wire::api::sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
 use crate::log::wire::{self, ApiKey, ErrorCode};
-use crate::secret::Secret;
-use crate::storage::{self, LogId};
+use crate::storage::LogId;
 use crate::transport::sasl::Plain;
 
 /// What a client hears who is not let in, whether the name or the password is wrong.
@@ -33,131 +28,9 @@ enum Mechanism {
 impl Mechanism {
     const ALL: [(&'static str, Self); 3] = [
         (Plain::NAME, Self::Plain),
-        ("SCRAM-SHA-256", Self::Scram(Hash::Sha256)),
-        ("SCRAM-SHA-512", Self::Scram(Hash::Sha512)),
+        (Hash::Sha256.mechanism(), Self::Scram(Hash::Sha256)),
+        (Hash::Sha512.mechanism(), Self::Scram(Hash::Sha512)),
     ];
-}
-
-/// Who may come in, if not everybody.
-#[derive(Debug)]
-pub(super) struct Users {
-    /// Of the file that was given at the start.
-    passwords: BTreeMap<String, Secret>,
-    /// Made through the API.
-    made: RwLock<BTreeMap<String, BTreeMap<Hash, Credential>>>,
-    salt: [u8; 16],
-}
-
-impl Users {
-    /// Without any in the file, everybody may come in.
-    pub(super) fn new(
-        passwords: BTreeMap<String, Secret>,
-        definitions: &Definitions,
-    ) -> std::io::Result<Self> {
-        let mut made: BTreeMap<String, BTreeMap<Hash, Credential>> = BTreeMap::new();
-        for (names, value) in definitions.of_kind("scram") {
-            match read_credential(&names, &value) {
-                Some((user, hash, credential)) => {
-                    drop(made.entry(user).or_default().insert(hash, credential))
-                }
-                None => tracing::error!(?names, "a credential that this version cannot read is left alone"),
-            }
-        }
-        Ok(Self { passwords, made: RwLock::new(made), salt: LogId::random()?.to_bytes() })
-    }
-
-    fn are_asked(&self) -> bool {
-        !self.passwords.is_empty()
-    }
-
-    /// One of the file.
-    pub(super) fn is_of_file(&self, user: &str) -> bool {
-        self.passwords.contains_key(user)
-    }
-
-    /// What everyone logs in with: mechanisms and their rounds of hashing.
-    pub(super) fn known(&self) -> BTreeMap<String, BTreeMap<Hash, u32>> {
-        let of_file = [(Hash::Sha256, ITERATIONS), (Hash::Sha512, ITERATIONS)];
-        let mut known: BTreeMap<String, BTreeMap<Hash, u32>> = BTreeMap::new();
-        for (user, credentials) in self.made.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            let rounds = credentials.iter().map(|(hash, credential)| (*hash, credential.iterations));
-            known.insert(user.clone(), rounds.collect());
-        }
-        known.extend(self.passwords.keys().map(|user| (user.clone(), of_file.into())));
-        known
-    }
-
-    /// Changes what a user logs in with; up to where the definitions have to be safe for it.
-    ///
-    /// # Errors
-    /// It cannot be written down; nothing has changed.
-    pub(super) fn change(
-        &self,
-        definitions: &Definitions,
-        user: &str,
-        changes: Vec<(Hash, Option<Credential>)>,
-    ) -> Result<i64, storage::Error> {
-        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
-        let written = |(hash, credential): &(Hash, Option<Credential>)| -> Change {
-            (key("scram", &[user, name_of(*hash)]), credential.as_ref().map(written))
-        };
-        let end = definitions.change(changes.iter().map(written).collect())?;
-        let own = made.entry(user.to_owned()).or_default();
-        for (hash, credential) in changes {
-            match credential {
-                Some(credential) => drop(own.insert(hash, credential)),
-                None => drop(own.remove(&hash)),
-            }
-        }
-        if own.is_empty() {
-            made.remove(user);
-        }
-        Ok(end)
-    }
-
-    /// What is kept of a password. A user that is not there gets one too, with which nobody comes in: names are not to
-    /// be found out by asking.
-    fn credential(&self, hash: Hash, user: &str) -> (Credential, bool) {
-        let password = self.passwords.get(user);
-        if password.is_none() {
-            let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(credential) = made.get(user).and_then(|own| own.get(&hash)) {
-                return (credential.clone(), true);
-            }
-        }
-        let text = password.map_or("", |password| password.expose());
-        let salt = [&self.salt[..], user.as_bytes()].concat();
-        let salt = ring::digest::digest(&ring::digest::SHA256, &salt);
-        (Credential::new(hash, text, &salt.as_ref()[..16]), password.is_some())
-    }
-}
-
-fn name_of(hash: Hash) -> &'static str {
-    let is_it = |(_, mechanism): &&(&'static str, Mechanism)| *mechanism == Mechanism::Scram(hash);
-    Mechanism::ALL.iter().find(is_it).map_or("", |(name, _)| name)
-}
-
-fn written(credential: &Credential) -> Json {
-    json!({
-        "salt": STANDARD.encode(&credential.salt),
-        "stored": STANDARD.encode(&credential.stored_key),
-        "server": STANDARD.encode(&credential.server_key),
-        "iterations": credential.iterations,
-    })
-}
-
-fn read_credential(names: &[String], value: &Json) -> Option<(String, Hash, Credential)> {
-    let [user, mechanism] = names else { return None };
-    let found = Mechanism::ALL.iter().find(|(name, _)| name == mechanism).map(|(_, mechanism)| *mechanism);
-    let Mechanism::Scram(hash) = found? else { return None };
-    let bytes = |name: &str| STANDARD.decode(value[name].as_str()?).ok();
-    let credential = Credential {
-        salt: bytes("salt")?,
-        stored_key: bytes("stored")?,
-        server_key: bytes("server")?,
-        iterations: u32::try_from(value["iterations"].as_u64()?).ok()?,
-    };
-    Some((user.clone(), hash, credential))
 }
 
 /// How far a connection is.
@@ -248,12 +121,8 @@ impl Login {
 
 fn plain(users: &Users, message: &[u8]) -> Step {
     let Ok(Plain { authorize_as, user, password }) = Plain::parse(message) else { return Step::Refused };
-    let fits = users
-        .passwords
-        .get(&user)
-        .is_some_and(|known| same(known.expose().as_bytes(), password.expose().as_bytes()));
     // Nobody has rights of another user.
-    if fits && (authorize_as.is_empty() || authorize_as == user) {
+    if users.has_password(&user, &password) && (authorize_as.is_empty() || authorize_as == user) {
         Step::Done(Vec::new(), user)
     } else {
         Step::Refused

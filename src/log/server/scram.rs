@@ -17,6 +17,16 @@ pub(super) enum Hash {
 }
 
 impl Hash {
+    pub(super) const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+
+    /// The mechanism with it, by its registered name.
+    pub(super) const fn mechanism(self) -> &'static str {
+        match self {
+            Self::Sha256 => "SCRAM-SHA-256",
+            Self::Sha512 => "SCRAM-SHA-512",
+        }
+    }
+
     /// Bytes of what it makes.
     pub(super) fn len(self) -> usize {
         self.digest().output_len()

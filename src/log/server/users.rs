@@ -1,12 +1,18 @@
-//! Users that are made through the API: what they log in with, kept so that nobody can read their passwords from it.
+//! Users: those of a file, and those that are made through the API, whose credentials are kept so that nobody can read a
+//! password from them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use super::answer::{Head, Pending, encode};
-use super::login::Users;
-use super::scram::{Credential, Hash, ITERATIONS};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value as Json, json};
+
+use super::answer::{Head, Pending};
+use super::definitions::{Change, Definitions, key};
+use super::scram::{Credential, Hash, ITERATIONS, same};
 use super::session::Session;
+use super::topics::Failed;
 use crate::log::wire::ErrorCode;
 use crate::log::wire::api::AclOperation;
 use crate::log::wire::api::alter_user_scram_credentials::{
@@ -20,11 +26,146 @@ use crate::log::wire::api::describe_user_scram_credentials::{
     CredentialInfo, DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse,
     DescribeUserScramCredentialsResult,
 };
+use crate::secret::Secret;
+use crate::storage::LogId;
 
 /// Rounds of hashing that are taken: fewer are guessed too soon, more make a login a burden for the broker. Kafka's.
 const ITERATIONS_MAX: u32 = 16_384;
 /// Longest name of a user, in bytes.
 const NAME_BYTES_MAX: usize = 1024;
+
+/// Most bytes of a salt; tools make 16 to 32.
+const SALT_BYTES_MAX: usize = 256;
+/// Most users that are made through the API.
+const USERS_MAX: usize = 10_000;
+
+/// Who may come in, if not everybody.
+#[derive(Debug)]
+pub(super) struct Users {
+    /// Of the file that was given at the start.
+    passwords: BTreeMap<String, Secret>,
+    /// Made through the API.
+    made: RwLock<BTreeMap<String, BTreeMap<Hash, Credential>>>,
+    salt: [u8; 16],
+}
+
+impl Users {
+    /// Without any in the file, everybody may come in.
+    pub(super) fn new(
+        passwords: BTreeMap<String, Secret>,
+        definitions: &Definitions,
+    ) -> std::io::Result<Self> {
+        let mut made: BTreeMap<String, BTreeMap<Hash, Credential>> = BTreeMap::new();
+        for (names, value) in definitions.of_kind("scram") {
+            match read_credential(&names, &value) {
+                Some((user, hash, credential)) => {
+                    drop(made.entry(user).or_default().insert(hash, credential))
+                }
+                None => tracing::error!(?names, "a credential that this version cannot read is left alone"),
+            }
+        }
+        Ok(Self { passwords, made: RwLock::new(made), salt: LogId::random()?.to_bytes() })
+    }
+
+    pub(super) fn are_asked(&self) -> bool {
+        !self.passwords.is_empty()
+    }
+
+    /// One of the file.
+    fn is_of_file(&self, user: &str) -> bool {
+        self.passwords.contains_key(user)
+    }
+
+    /// What everyone logs in with: mechanisms and their rounds of hashing.
+    fn known(&self) -> BTreeMap<String, BTreeMap<Hash, u32>> {
+        let of_file = [(Hash::Sha256, ITERATIONS), (Hash::Sha512, ITERATIONS)];
+        let mut known: BTreeMap<String, BTreeMap<Hash, u32>> = BTreeMap::new();
+        for (user, credentials) in self.made.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            let rounds = credentials.iter().map(|(hash, credential)| (*hash, credential.iterations));
+            known.insert(user.clone(), rounds.collect());
+        }
+        known.extend(self.passwords.keys().map(|user| (user.clone(), of_file.into())));
+        known
+    }
+
+    /// Whether one of the file has that password.
+    pub(super) fn has_password(&self, user: &str, password: &Secret) -> bool {
+        let is_it = |known: &Secret| same(known.expose().as_bytes(), password.expose().as_bytes());
+        self.passwords.get(user).is_some_and(is_it)
+    }
+
+    /// Whether a user logs in with a mechanism.
+    fn has(&self, user: &str, hash: Hash) -> bool {
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        self.is_of_file(user) || made.get(user).is_some_and(|own| own.contains_key(&hash))
+    }
+
+    /// Changes what a user logs in with; up to where the definitions have to be safe for it.
+    ///
+    /// # Errors
+    /// There are too many users, or it cannot be written down; nothing has changed.
+    fn change(&self, definitions: &Definitions, user: &str, changes: Changes) -> Result<i64, Failed> {
+        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        if made.len() >= USERS_MAX && !made.contains_key(user) {
+            let message =
+                format!("there are {USERS_MAX} users beside those of --user-file, the most there can be");
+            return Err(Failed::new(ErrorCode::UNACCEPTABLE_CREDENTIAL, message));
+        }
+        let written = |(hash, credential): &(Hash, Option<Credential>)| -> Change {
+            (key("scram", &[user, hash.mechanism()]), credential.as_ref().map(written))
+        };
+        let end = definitions.change(changes.iter().map(written).collect())?;
+        let own = made.entry(user.to_owned()).or_default();
+        for (hash, credential) in changes {
+            match credential {
+                Some(credential) => drop(own.insert(hash, credential)),
+                None => drop(own.remove(&hash)),
+            }
+        }
+        if own.is_empty() {
+            made.remove(user);
+        }
+        Ok(end)
+    }
+
+    /// What is kept of a password. A user that is not there gets one too, with which nobody comes in: names are not to
+    /// be found out by asking.
+    pub(super) fn credential(&self, hash: Hash, user: &str) -> (Credential, bool) {
+        let password = self.passwords.get(user);
+        if password.is_none() {
+            let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(credential) = made.get(user).and_then(|own| own.get(&hash)) {
+                return (credential.clone(), true);
+            }
+        }
+        let text = password.map_or("", |password| password.expose());
+        let salt = [&self.salt[..], user.as_bytes()].concat();
+        let salt = ring::digest::digest(&ring::digest::SHA256, &salt);
+        (Credential::new(hash, text, &salt.as_ref()[..16]), password.is_some())
+    }
+}
+
+fn written(credential: &Credential) -> Json {
+    json!({
+        "salt": STANDARD.encode(&credential.salt),
+        "stored": STANDARD.encode(&credential.stored_key),
+        "server": STANDARD.encode(&credential.server_key),
+        "iterations": credential.iterations,
+    })
+}
+
+fn read_credential(names: &[String], value: &Json) -> Option<(String, Hash, Credential)> {
+    let [user, mechanism] = names else { return None };
+    let hash = Hash::ALL.into_iter().find(|hash| hash.mechanism() == mechanism)?;
+    let bytes = |name: &str| STANDARD.decode(value[name].as_str()?).ok();
+    let credential = Credential {
+        salt: bytes("salt")?,
+        stored_key: bytes("stored")?,
+        server_key: bytes("server")?,
+        iterations: u32::try_from(value["iterations"].as_u64()?).ok()?,
+    };
+    Some((user.clone(), hash, credential))
+}
 
 type Refusal = (ErrorCode, String);
 
@@ -76,17 +217,18 @@ pub(super) fn describe(
         return Pending::ready::<DescribeUserScramCredentialsRequest>(head, &response);
     }
     let known = session.broker.users.known();
-    let asked: Vec<String> = request.users.unwrap_or_default().into_iter().map(|user| user.name).collect();
-    let names = if asked.is_empty() { known.keys().cloned().collect() } else { asked.clone() };
-    let mut seen = BTreeSet::new();
-    let mut results = Vec::new();
-    for user in names {
-        if !seen.insert(user.clone()) {
-            continue;
-        }
-        let twice = asked.iter().filter(|name| **name == user).count() > 1;
+    // How often each is asked for.
+    let mut asked: BTreeMap<String, usize> = BTreeMap::new();
+    for user in request.users.unwrap_or_default() {
+        *asked.entry(user.name).or_default() += 1;
+    }
+    if asked.is_empty() {
+        asked.extend(known.keys().map(|user| (user.clone(), 1)));
+    }
+    let mut results = Vec::with_capacity(asked.len());
+    for (user, times) in asked {
         let found = match known.get(&user) {
-            _ if twice => refuse(
+            _ if times > 1 => refuse(
                 ErrorCode::DUPLICATE_RESOURCE,
                 format!(
                     "Cannot describe SCRAM credentials for the same user twice in a single request: {user}"
@@ -151,7 +293,7 @@ pub(super) fn alter(
     let results = by_user.into_iter().map(|(user, changes)| {
         let changed = changes.and_then(|changes| {
             let safe = broker.users.change(&broker.definitions, &user, changes);
-            safe.map_err(|error| (ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()))
+            safe.map_err(|failed| (failed.error, failed.message))
         });
         let (error_code, error_message) = match changed {
             Ok(safe) => {
@@ -164,12 +306,7 @@ pub(super) fn alter(
     });
     let results = results.collect();
     let response = AlterUserScramCredentialsResponse { throttle_time_ms: 0, results };
-    let Some(end) = end else { return Pending::ready::<AlterUserScramCredentialsRequest>(head, &response) };
-    let definitions = Arc::clone(&broker.definitions);
-    Pending::Later(Box::pin(async move {
-        definitions.safe(end).await.ok()?;
-        encode::<AlterUserScramCredentialsRequest>(head, &response)
-    }))
+    Pending::when_defined::<AlterUserScramCredentialsRequest>(&broker.definitions, end, head, response)
 }
 
 /// All of a user's changes are done or none.
@@ -208,8 +345,7 @@ fn check_name(users: &Users, name: &str) -> Result<(), Refusal> {
 fn deleted(users: &Users, asked: &ScramCredentialDeletion) -> Result<(Hash, Option<Credential>), Refusal> {
     let hash = hash_of(asked.mechanism)?;
     check_name(users, &asked.name)?;
-    let is_there = users.known().get(&asked.name).is_some_and(|known| known.contains_key(&hash));
-    if !is_there {
+    if !users.has(&asked.name, hash) {
         let message = "Attempt to delete a user credential that does not exist";
         return refuse(ErrorCode::RESOURCE_NOT_FOUND, message);
     }
@@ -226,6 +362,10 @@ fn upserted(users: &Users, asked: &ScramCredentialUpsertion) -> Result<(Hash, Op
     if rounds > ITERATIONS_MAX {
         return refuse(ErrorCode::UNACCEPTABLE_CREDENTIAL, "Too many iterations");
     }
+    if asked.salt.len() > SALT_BYTES_MAX {
+        let message = format!("a salt has up to {SALT_BYTES_MAX} bytes, this one has {}", asked.salt.len());
+        return refuse(ErrorCode::UNACCEPTABLE_CREDENTIAL, message);
+    }
     if asked.salt.is_empty() || asked.salted_password.len() != hash.len() {
         return refuse(
             ErrorCode::UNACCEPTABLE_CREDENTIAL,
@@ -233,4 +373,32 @@ fn upserted(users: &Users, asked: &ScramCredentialUpsertion) -> Result<(Hash, Op
         );
     }
     Ok((hash, Some(Credential::of_salted(hash, &asked.salted_password, &asked.salt, rounds))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Options, Store};
+
+    #[test]
+    fn so_many_users_are_made_and_no_more() {
+        let store = Store::memory(Options::default()).unwrap();
+        let definitions = Definitions::open(&store).unwrap();
+        let users = Users::new(BTreeMap::new(), &definitions).unwrap();
+        let credential = Credential::of_salted(Hash::Sha256, &[7; 32], b"salt", ITERATIONS);
+        let change = |name: &str, credential: Option<&Credential>| {
+            users.change(&definitions, name, vec![(Hash::Sha256, credential.cloned())])
+        };
+        for number in 0..USERS_MAX {
+            change(&number.to_string(), Some(&credential)).unwrap();
+        }
+        assert_eq!(
+            change("one more", Some(&credential)).unwrap_err().error,
+            ErrorCode::UNACCEPTABLE_CREDENTIAL
+        );
+        change("7", Some(&credential)).unwrap();
+        change("8", None).unwrap();
+        change("one more", Some(&credential)).unwrap();
+        assert!(users.has("one more", Hash::Sha256) && !users.has("8", Hash::Sha256));
+    }
 }
