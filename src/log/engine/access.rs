@@ -4,7 +4,6 @@
 //! `User:*` and for the host `*`. Where there is no rule for a thing at all, the policy decides.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 use crate::log::wire::api::{AclOperation, AclPermission, PatternType, ResourceType};
 
@@ -117,6 +116,11 @@ impl Access {
         }
     }
 
+    /// Whether there is such a rule.
+    pub fn has(&self, pattern: &Pattern, entry: &Entry) -> bool {
+        self.rules.get(pattern).is_some_and(|entries| entries.contains(entry))
+    }
+
     /// There are none.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
@@ -143,14 +147,32 @@ impl Access {
         let exactly = |name: &str, pattern| self.rules.get(&Pattern { kind, name: name.to_owned(), pattern });
         let itself = exactly(name, PatternType::Literal);
         let any = if name == ANY { None } else { exactly(ANY, PatternType::Literal) };
-        let from = Pattern { kind, name: String::new(), pattern: PatternType::Unknown };
-        let to = Pattern { kind, name: name.to_owned(), pattern: PatternType::Prefixed };
-        // A beginning of a name stands before it.
-        let beginnings =
-            self.rules.range((Bound::Included(from), Bound::Included(to))).filter(|(pattern, _)| {
-                pattern.pattern == PatternType::Prefixed && name.starts_with(&pattern.name)
-            });
-        itself.into_iter().chain(any).chain(beginnings.map(|(_, entries)| entries)).flatten()
+        itself.into_iter().chain(any).chain(self.beginnings(kind, name)).flatten()
+    }
+
+    /// Rules for names that begin as this one does, longest beginning first.
+    fn beginnings<'a>(
+        &'a self,
+        kind: ResourceType,
+        name: &'a str,
+    ) -> impl Iterator<Item = &'a BTreeSet<Entry>> + 'a {
+        let prefixed =
+            move |name: &str| Pattern { kind, name: name.to_owned(), pattern: PatternType::Prefixed };
+        let first = Pattern { kind, name: String::new(), pattern: PatternType::Unknown };
+        let mut left = Some(name);
+        std::iter::from_fn(move || {
+            while let Some(beginning) = left {
+                // What stands last before it shares the longest beginning with it: all longer ones have no rule.
+                let (pattern, entries) = self.rules.range(&first..=&prefixed(beginning)).next_back()?;
+                let shared = shared(beginning, &pattern.name);
+                let is_whole = shared == pattern.name;
+                left = if is_whole { shorter(shared) } else { Some(shared) };
+                if is_whole && pattern.pattern == PatternType::Prefixed {
+                    return Some(entries);
+                }
+            }
+            None
+        })
     }
 
     /// Whether somebody may do something to a thing.
@@ -171,30 +193,31 @@ impl Access {
         is_allowed || !is_about && self.is_open
     }
 
-    /// Whether somebody may do something to any thing of a kind, whatever its name.
+    /// Whether somebody may do something to any thing of a kind, whatever its name. What a denial for all names takes away is
+    /// not given by others.
     pub fn allows_any(&self, who: &Who, operation: AclOperation, kind: ResourceType) -> bool {
-        let mut is_about = false;
-        for (pattern, entries) in self.rules.iter().filter(|(pattern, _)| pattern.kind == kind) {
-            is_about = true;
-            let means = |entry: &&Entry| {
-                entry.permission == AclPermission::Allow
+        let says = |entries: &BTreeSet<Entry>, permission| {
+            let is_it = |entry: &Entry| {
+                entry.permission == permission
                     && entry.is_for(who)
-                    && (matches!(entry.operation, AclOperation::All) || entry.operation == operation)
+                    && (entry.operation == AclOperation::All || entry.operation == operation)
             };
-            // What a rule for all names takes away is not given by others.
-            let is_denied = |name: &str| {
-                let deny = |entry: &Entry| {
-                    entry.permission == AclPermission::Deny
-                        && entry.is_for(who)
-                        && (entry.operation == AclOperation::All || entry.operation == operation)
-                };
-                self.about(kind, name).any(deny)
-            };
-            if entries.iter().any(|entry| means(&entry)) && !is_denied(&pattern.name) {
-                return true;
-            }
+            entries.iter().any(is_it)
+        };
+        let all = Pattern { kind, name: ANY.to_owned(), pattern: PatternType::Literal };
+        if self.rules.get(&all).is_some_and(|entries| says(entries, AclPermission::Deny)) {
+            return false;
         }
-        !is_about && self.is_open
+        let is_given = |(pattern, entries): (&Pattern, &BTreeSet<Entry>)| {
+            let is_literal = pattern.pattern == PatternType::Literal;
+            let is_all = is_literal && pattern.name == ANY;
+            let mut beginnings = self.beginnings(kind, &pattern.name);
+            // A single name that is denied takes nothing from those that begin with it.
+            says(entries, AclPermission::Allow)
+                && !(is_literal && says(entries, AclPermission::Deny))
+                && (is_all || !beginnings.any(|entries| says(entries, AclPermission::Deny)))
+        };
+        self.is_open || self.rules.iter().filter(|(pattern, _)| pattern.kind == kind).any(is_given)
     }
 }
 
@@ -202,6 +225,37 @@ impl Entry {
     fn is_for(&self, who: &Who) -> bool {
         (self.principal == who.principal || self.principal == EVERYONE)
             && (self.host == who.host || self.host == ANY)
+    }
+}
+
+/// The beginning that two names share.
+fn shared<'a>(one: &'a str, other: &str) -> &'a str {
+    let same = one.chars().zip(other.chars()).take_while(|(one, other)| one == other);
+    one.get(..same.map(|(char, _)| char.len_utf8()).sum()).unwrap_or_default()
+}
+
+/// Without its last character; none if there is none.
+fn shorter(name: &str) -> Option<&str> {
+    let mut chars = name.chars();
+    chars.next_back().map(|_| chars.as_str())
+}
+
+/// What can be done to things of a kind.
+pub fn operations(kind: ResourceType) -> &'static [AclOperation] {
+    use AclOperation::{
+        Alter, AlterConfigs, ClusterAction, Create, CreateTokens, Delete, Describe, DescribeConfigs,
+        DescribeTokens, IdempotentWrite, Read, TwoPhaseCommit, Write,
+    };
+    match kind {
+        ResourceType::Topic => &[Read, Write, Create, Describe, Delete, Alter, DescribeConfigs, AlterConfigs],
+        ResourceType::Group => &[Read, Describe, Delete, DescribeConfigs, AlterConfigs],
+        ResourceType::Cluster => {
+            &[Create, ClusterAction, DescribeConfigs, AlterConfigs, IdempotentWrite, Alter, Describe]
+        }
+        ResourceType::TransactionalId => &[Describe, Write, TwoPhaseCommit],
+        ResourceType::DelegationToken => &[Describe],
+        ResourceType::User => &[CreateTokens, DescribeTokens],
+        ResourceType::Unknown | ResourceType::Any => &[],
     }
 }
 
@@ -291,6 +345,54 @@ mod tests {
         let may = |name: &str| access.allows_any(&who(name), AclOperation::Write, ResourceType::Topic);
         assert_eq!((may("a"), may("b"), may("c")), (true, false, false));
         assert!(!access.allows_any(&who("a"), AclOperation::Write, ResourceType::Group));
+    }
+
+    #[test]
+    fn an_open_policy_lets_do_something_to_any_thing_unless_all_names_are_denied() {
+        let allow = (topic("t", PatternType::Literal), entry("a", AclOperation::Write, AclPermission::Allow));
+        let deny = (topic("*", PatternType::Literal), entry("b", AclOperation::All, AclPermission::Deny));
+        let access = access(&[allow, deny], true);
+        let may = |name: &str| access.allows_any(&who(name), AclOperation::Write, ResourceType::Topic);
+        assert_eq!((may("a"), may("b"), may("c")), (true, false, true));
+    }
+
+    #[test]
+    fn names_with_a_beginning_are_denied_by_beginnings_of_it_only() {
+        let rule = |name: &str, pattern, user: &str, permission| {
+            (topic(name, pattern), entry(user, AclOperation::Write, permission))
+        };
+        use {AclPermission::*, PatternType::*};
+        let may = |rules: &[(Pattern, Entry)]| {
+            access(rules, false).allows_any(&who("a"), AclOperation::Write, ResourceType::Topic)
+        };
+        let allowed = rule("ab", Prefixed, "a", Allow);
+        assert!(may(&[allowed.clone(), rule("ab", Literal, "a", Deny), rule("abc", Prefixed, "a", Deny)]));
+        assert!(!may(&[allowed.clone(), rule("a", Prefixed, "a", Deny)]));
+        assert!(!may(&[allowed, rule("ab", Prefixed, "a", Deny)]));
+        let named = rule("ab", Literal, "a", Allow);
+        assert!(!may(&[named.clone(), rule("a", Prefixed, "a", Deny)]));
+        assert!(may(&[named, rule("b", Prefixed, "a", Deny), rule("a", Literal, "a", Deny)]));
+        assert!(may(&[rule("*", Literal, "a", Allow), rule("a", Prefixed, "a", Deny)]));
+    }
+
+    #[test]
+    fn all_beginnings_that_have_rules_are_found_among_many_others() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut name =
+            || -> String { (0..rng.usize(0..6)).map(|_| *rng.choice(&['a', 'b', 'é']).unwrap()).collect() };
+        let mut access = Access::new(false);
+        for at in 0..300 {
+            let pattern = if at % 3 == 0 { PatternType::Literal } else { PatternType::Prefixed };
+            access.add(topic(&name(), pattern), entry("a", AclOperation::Read, AclPermission::Allow));
+        }
+        for _ in 0..300 {
+            let name = name();
+            let is_beginning = |pattern: &&Pattern| {
+                pattern.pattern == PatternType::Prefixed && name.starts_with(&pattern.name)
+            };
+            let wanted = access.rules.keys().filter(is_beginning).count();
+            assert_eq!(access.beginnings(ResourceType::Topic, &name).count(), wanted, "{name}");
+        }
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::answer::{Head, Pending, encode};
+use super::answer::{Head, Pending};
 use super::guard::Rule;
 use super::session::Session;
-use crate::log::engine::access::{CLUSTER, Entry, Filter, Pattern};
+use crate::log::engine::access::{CLUSTER, Entry, Filter, Pattern, operations};
 use crate::log::wire::ErrorCode;
 use crate::log::wire::api::create_acls::{
     AclCreation, AclCreationResult, CreateAclsRequest, CreateAclsResponse,
@@ -55,7 +55,8 @@ impl Asked {
         let (Some(kind), Some(pattern), Some(operation), Some(permission)) = known else {
             return invalid("The AclBindingFilter must not contain UNKNOWN elements.");
         };
-        let (name, principal, host) = (self.name, self.principal, self.host);
+        let (name, principal) = (self.name, self.principal);
+        let host = self.host.map(|host| canonical(&host).unwrap_or(host));
         Ok(Filter { kind, name, pattern, principal, host, operation, permission })
     }
 }
@@ -124,23 +125,14 @@ pub(super) fn create(session: &Arc<Session>, head: Head, request: CreateAclsRequ
     let read = |creation: &AclCreation| if may { rule(creation) } else { Err(refused(AclOperation::Alter)) };
     let rules: Vec<Result<Rule, Refusal>> = request.creations.iter().map(read).collect();
     let new: Vec<Rule> = rules.iter().filter_map(|rule| rule.as_ref().ok()).cloned().collect();
-    let end = if broker.guard.has_room(new.len()) {
-        broker.guard.change(&new, &[]).map_err(|error| (ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()))
-    } else {
-        invalid("there are too many access rules")
-    };
+    let end = broker.guard.add(&new).map_err(|failed| (failed.error, failed.message));
     let result = |rule: Result<Rule, Refusal>| match rule.map(|_| ()).and(end.clone().map(|_| ())) {
         Ok(()) => AclCreationResult { error_code: ErrorCode::NONE, error_message: None },
         Err((error_code, message)) => AclCreationResult { error_code, error_message: Some(message) },
     };
     let response =
         CreateAclsResponse { results: rules.into_iter().map(result).collect(), ..Default::default() };
-    let Ok(end) = end else { return Pending::ready::<CreateAclsRequest>(head, &response) };
-    let definitions = Arc::clone(&broker.definitions);
-    Pending::Later(Box::pin(async move {
-        definitions.safe(end).await.ok()?;
-        encode::<CreateAclsRequest>(head, &response)
-    }))
+    Pending::when_defined::<CreateAclsRequest>(&broker.definitions, end.ok(), head, response)
 }
 
 /// A rule as it can be: of a known kind, and about operations that the kind has.
@@ -162,39 +154,7 @@ fn rule(asked: &AclCreation) -> Result<Rule, Refusal> {
         Some(permission @ (AclPermission::Allow | AclPermission::Deny)) => permission,
         _ => return invalid("Invalid permission type"),
     };
-    let fits = match kind {
-        ResourceType::Topic => matches!(
-            operation,
-            Op::Read
-                | Op::Write
-                | Op::Create
-                | Op::Describe
-                | Op::Delete
-                | Op::Alter
-                | Op::DescribeConfigs
-                | Op::AlterConfigs
-        ),
-        ResourceType::Group => {
-            matches!(operation, Op::Read | Op::Describe | Op::Delete | Op::DescribeConfigs | Op::AlterConfigs)
-        }
-        ResourceType::Cluster => matches!(
-            operation,
-            Op::Create
-                | Op::ClusterAction
-                | Op::DescribeConfigs
-                | Op::AlterConfigs
-                | Op::IdempotentWrite
-                | Op::Alter
-                | Op::Describe
-        ),
-        ResourceType::TransactionalId => {
-            matches!(operation, Op::Describe | Op::Write | Op::TwoPhaseCommit)
-        }
-        ResourceType::DelegationToken => operation == Op::Describe,
-        ResourceType::User => matches!(operation, Op::CreateTokens | Op::DescribeTokens),
-        ResourceType::Unknown | ResourceType::Any => false,
-    };
-    if !fits && operation != Op::All {
+    if operation != Op::All && !operations(kind).contains(&operation) {
         return invalid(format!("'{operation}' cannot be done to a {kind}"));
     }
     if kind == ResourceType::Cluster && asked.resource_name != CLUSTER {
@@ -206,15 +166,22 @@ fn rule(asked: &AclCreation) -> Result<Rule, Refusal> {
     if !asked.principal.split_once(':').is_some_and(|(kind, name)| !kind.is_empty() && !name.is_empty()) {
         return invalid(format!("a principal is TYPE:NAME, as User:alice; got '{}'", asked.principal));
     }
-    if asked.host != "*" && asked.host.parse::<IpAddr>().is_err() {
+    let Some(host) = canonical(&asked.host) else {
         return invalid(format!("a host is an address, or * for all; got '{}'", asked.host));
-    }
+    };
     if [&asked.resource_name, &asked.principal].into_iter().any(|word| word.len() > WORD_BYTES_MAX) {
         return invalid(format!("names in rules have up to {WORD_BYTES_MAX} bytes"));
     }
     let pattern = Pattern { kind, name: asked.resource_name.clone(), pattern };
-    let (principal, host) = (asked.principal.clone(), asked.host.clone());
-    Ok((pattern, Entry { principal, host, operation, permission }))
+    Ok((pattern, Entry { principal: asked.principal.clone(), host, operation, permission }))
+}
+
+/// A host as a peer's address is written; none if it is neither an address nor `*`.
+fn canonical(host: &str) -> Option<String> {
+    match host {
+        "*" => Some(host.to_owned()),
+        _ => host.parse::<IpAddr>().ok().map(|address| address.to_canonical().to_string()),
+    }
 }
 
 /// `DeleteAcls`.
@@ -235,9 +202,8 @@ pub(super) fn delete(session: &Arc<Session>, head: Head, request: DeleteAclsRequ
         let removed = match may {
             false => Err(refused(AclOperation::Alter)),
             true => asked.filter().and_then(|filter| {
-                let gone = broker.guard.find(&filter);
-                let safe = broker.guard.change(&[], &gone);
-                let safe = safe.map_err(|error| (ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()))?;
+                let removed = broker.guard.remove(&filter);
+                let (gone, safe) = removed.map_err(|failed| (failed.error, failed.message))?;
                 end = end.max(Some(safe));
                 Ok(gone)
             }),
@@ -255,12 +221,7 @@ pub(super) fn delete(session: &Arc<Session>, head: Head, request: DeleteAclsRequ
     });
     let response =
         DeleteAclsResponse { filter_results: filter_results.collect(), ..DeleteAclsResponse::default() };
-    let Some(end) = end else { return Pending::ready::<DeleteAclsRequest>(head, &response) };
-    let definitions = Arc::clone(&broker.definitions);
-    Pending::Later(Box::pin(async move {
-        definitions.safe(end).await.ok()?;
-        encode::<DeleteAclsRequest>(head, &response)
-    }))
+    Pending::when_defined::<DeleteAclsRequest>(&broker.definitions, end, head, response)
 }
 
 fn matching((pattern, entry): Rule) -> DeleteAclsMatchingAcl {

@@ -81,6 +81,8 @@ pub(super) fn fetch(session: &Arc<Session>, head: Head, request: FetchRequest) -
         let may_read = session.may_topic(AclOperation::Read, name);
         let partitions = asked.partitions.into_iter().map(|asked| {
             let partition = match &topic {
+                // That no topic has an id is no secret.
+                None if missing == ErrorCode::UNKNOWN_TOPIC_ID => Err(missing),
                 _ if !may_read => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
                 None => Err(missing),
                 Some(topic) => topic.partition(asked.partition).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),

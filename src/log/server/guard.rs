@@ -7,9 +7,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use serde_json::json;
 
 use super::definitions::{Change, Definitions, key};
-use crate::log::engine::access::{Access, Entry, Filter, Pattern, Who};
+use super::topics::Failed;
+use crate::log::engine::access::{Access, Entry, Filter, Pattern, Who, operations};
+use crate::log::wire::ErrorCode;
 use crate::log::wire::api::{AclOperation, AclPermission, PatternType, ResourceType};
-use crate::storage;
 
 /// Most rules: each is looked at when there is any doubt.
 const RULES_MAX: usize = 100_000;
@@ -78,30 +79,46 @@ impl Guard {
         self.access().find(filter)
     }
 
-    /// Adds rules and takes others out; up to where the definitions have to be safe for it.
+    /// Adds rules that are not there yet; up to where the definitions have to be safe for it.
     ///
     /// # Errors
-    /// They cannot be written down; nothing has changed.
-    pub(super) fn change(&self, new: &[Rule], gone: &[Rule]) -> Result<i64, storage::Error> {
+    /// They are too many, or cannot be written down; nothing has changed.
+    pub(super) fn add(&self, rules: &[Rule]) -> Result<i64, Failed> {
         let mut access = self.access.write().unwrap_or_else(PoisonError::into_inner);
-        let changes: Vec<Change> = gone
-            .iter()
-            .map(|rule| (written(rule), None))
-            .chain(new.iter().map(|rule| (written(rule), Some(json!({})))))
-            .collect();
-        let end = self.definitions.change(changes)?;
-        gone.iter().for_each(|(pattern, entry)| access.remove(pattern, entry));
+        let is_new = |(pattern, entry): &&Rule| !access.has(pattern, entry);
+        let new: BTreeSet<&Rule> = rules.iter().filter(is_new).collect();
+        if access.len() + new.len() > RULES_MAX {
+            let message = format!("there are {} access rules; up to {RULES_MAX} are kept", access.len());
+            return Err(Failed::new(ErrorCode::INVALID_REQUEST, message));
+        }
+        let end = self.write(new.iter().map(|rule| (written(rule), Some(json!({})))))?;
         for (pattern, entry) in new {
             access.add(pattern.clone(), entry.clone());
         }
-        self.lets_all.store(access.is_open && access.is_empty(), Ordering::Release);
-        self.changes.fetch_add(1, Ordering::Release);
+        self.changed(&access);
         Ok(end)
     }
 
-    /// Whether so many more rules can be kept.
-    pub(super) fn has_room(&self, more: usize) -> bool {
-        self.access().len() + more <= RULES_MAX
+    /// Takes out the rules that a filter means; those, and up to where the definitions have to be safe for it.
+    ///
+    /// # Errors
+    /// It cannot be written down; nothing has changed.
+    pub(super) fn remove(&self, filter: &Filter) -> Result<(Vec<Rule>, i64), Failed> {
+        let mut access = self.access.write().unwrap_or_else(PoisonError::into_inner);
+        let gone = access.find(filter);
+        let end = self.write(gone.iter().map(|rule| (written(rule), None)))?;
+        gone.iter().for_each(|(pattern, entry)| access.remove(pattern, entry));
+        self.changed(&access);
+        Ok((gone, end))
+    }
+
+    fn write(&self, changes: impl Iterator<Item = Change>) -> Result<i64, Failed> {
+        Ok(self.definitions.change(changes.collect())?)
+    }
+
+    fn changed(&self, access: &Access) {
+        self.lets_all.store(access.is_open && access.is_empty(), Ordering::Release);
+        self.changes.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -136,20 +153,35 @@ fn read(names: &[String]) -> Option<Rule> {
 
 /// Bits of what somebody may do to a thing, as descriptions tell them.
 pub(super) fn authorized(kind: ResourceType, may: impl Fn(AclOperation) -> bool) -> i32 {
-    use AclOperation::{
-        Alter, AlterConfigs, ClusterAction, Create, Delete, Describe, DescribeConfigs, IdempotentWrite, Read,
-        Write,
-    };
-    let operations: &[AclOperation] = match kind {
-        ResourceType::Topic => &[Read, Write, Create, Describe, Delete, Alter, DescribeConfigs, AlterConfigs],
-        ResourceType::Group => &[Read, Describe, Delete, DescribeConfigs, AlterConfigs],
-        ResourceType::Cluster => {
-            &[Create, ClusterAction, DescribeConfigs, AlterConfigs, IdempotentWrite, Alter, Describe]
-        }
-        _ => &[],
-    };
-    operations
+    operations(kind)
         .iter()
         .filter(|operation| may(**operation))
         .fold(0, |bits, operation| bits | 1 << *operation as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Options, Store};
+
+    #[test]
+    fn a_rule_that_is_there_already_is_not_written_again() {
+        let store = Store::memory(Options::default()).unwrap();
+        let definitions = Arc::new(Definitions::open(&store).unwrap());
+        let guard = Guard::open(&definitions, &BTreeSet::new(), true);
+        let pattern =
+            Pattern { kind: ResourceType::Topic, name: "t".to_owned(), pattern: PatternType::Literal };
+        let rule = |name: &str| {
+            let entry = Entry {
+                principal: format!("User:{name}"),
+                host: "*".to_owned(),
+                operation: AclOperation::Read,
+                permission: AclPermission::Allow,
+            };
+            (pattern.clone(), entry)
+        };
+        let end = guard.add(&[rule("a"), rule("a")]).unwrap();
+        assert_eq!(guard.add(&[rule("a")]), Ok(end));
+        assert_eq!(guard.add(&[rule("a"), rule("b")]), Ok(end + 1));
+    }
 }

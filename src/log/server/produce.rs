@@ -108,18 +108,20 @@ pub(super) fn produce(session: &Arc<Session>, head: Head, request: ProduceReques
 /// The topic that is meant: by name, since version 13 by id.
 fn topic(session: &Session, version: i16, name: &str, id: Uuid) -> Result<Arc<Topic>, ErrorCode> {
     let topics = &session.broker.topics;
-    let found = if version >= 13 {
-        topics.by_id(id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
-    } else {
-        topics.get(name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+    let found = match version >= 13 {
+        // That no topic has an id is no secret.
+        true => Some(topics.by_id(id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?),
+        false => topics.get(name),
     };
     if !session.may_topic(AclOperation::Write, found.as_ref().map_or(name, |topic| &topic.name)) {
         return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
     }
-    // What groups and transactions write is the broker's business.
-    found.and_then(
-        |topic| if topic.is_internal() { Err(ErrorCode::INVALID_TOPIC_EXCEPTION) } else { Ok(topic) },
-    )
+    match found {
+        None => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        // What groups and transactions write is the broker's business.
+        Some(topic) if topic.is_internal() => Err(ErrorCode::INVALID_TOPIC_EXCEPTION),
+        Some(topic) => Ok(topic),
+    }
 }
 
 fn append(

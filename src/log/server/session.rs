@@ -29,11 +29,16 @@ pub(super) struct Session {
     pub(super) call: Arc<Notify>,
 }
 
+/// As Kafka writes it. Who came to an IPv6 socket by IPv4 has the address that access rules name.
+fn host(address: SocketAddr) -> String {
+    format!("/{}", address.ip().to_canonical())
+}
+
 impl Session {
     pub(super) fn new(broker: &Arc<Broker>, stream: &Stream) -> Arc<Self> {
         Arc::new(Self {
             broker: Arc::clone(broker),
-            peer: stream.peer_address().map_or_else(|| stream.peer(), |address| format!("/{}", address.ip())),
+            peer: stream.peer_address().map_or_else(|| stream.peer(), host),
             local: stream.local_address(),
             login: Login::new(&broker.users, stream.local_address().is_none()),
             who: OnceLock::new(),
@@ -105,5 +110,20 @@ impl Session {
             }
             self.call.notified().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_ipv4_is_written_as_one_whatever_socket_it_came_to() {
+        let host = |address: &str| host(address.parse().unwrap());
+        assert_eq!(host("[::ffff:10.0.0.1]:9092"), "/10.0.0.1");
+        assert_eq!(
+            (host("10.0.0.1:1"), host("[2001:db8::1]:1")),
+            ("/10.0.0.1".into(), "/2001:db8::1".into())
+        );
     }
 }

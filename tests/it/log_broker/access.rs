@@ -1,9 +1,10 @@
 //! Access rules and users that are made through the API, as clients meet them.
 
-use bandy::log::wire::ErrorCode;
 use bandy::log::wire::api::alter_user_scram_credentials::{
     AlterUserScramCredentialsRequest, ScramCredentialDeletion, ScramCredentialUpsertion,
 };
+use bandy::log::wire::api::consumer_group_describe::ConsumerGroupDescribeRequest;
+use bandy::log::wire::api::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use bandy::log::wire::api::create_acls::{AclCreation, CreateAclsRequest};
 use bandy::log::wire::api::delete_acls::{DeleteAclsFilter, DeleteAclsRequest};
 use bandy::log::wire::api::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
@@ -19,6 +20,7 @@ use bandy::log::wire::api::offset_commit::{
 use bandy::log::wire::api::sasl_authenticate::SaslAuthenticateRequest;
 use bandy::log::wire::api::sasl_handshake::SaslHandshakeRequest;
 use bandy::log::wire::api::{AclOperation, AclPermission, PatternType, ResourceType};
+use bandy::log::wire::{ErrorCode, Uuid};
 use bytes::Bytes;
 use rustix::process::Signal;
 
@@ -167,6 +169,91 @@ fn by_default_denied_a_user_may_do_what_a_rule_allows_and_the_rest_says_what_is_
 }
 
 #[test]
+fn topics_that_a_user_may_not_know_of_are_not_seen_through_a_group() {
+    let home = Home::new();
+    let server = broker(&home, "--deny-by-default");
+    let mut root = login(&server, "root", "r").unwrap();
+    root.create("mine", &[]);
+    root.create("theirs", &[]);
+    add(
+        &mut root,
+        vec![
+            allow(AclOperation::Read, ResourceType::Topic, "mine"),
+            allow(AclOperation::Read, ResourceType::Group, "g"),
+            allow(AclOperation::Read, ResourceType::Group, "h"),
+        ],
+    );
+    let joining = |group: &str| ConsumerGroupHeartbeatRequest {
+        group_id: group.to_owned(),
+        member_id: "m".to_owned(),
+        rebalance_timeout_ms: 10_000,
+        subscribed_topic_regex: Some(".*".to_owned()),
+        topic_partitions: Some(Vec::new()),
+        ..ConsumerGroupHeartbeatRequest::default()
+    };
+    let staying = ConsumerGroupHeartbeatRequest {
+        group_id: "g".to_owned(),
+        member_id: "m".to_owned(),
+        member_epoch: 1,
+        ..ConsumerGroupHeartbeatRequest::default()
+    };
+    let mut alice = login(&server, "alice", "a").unwrap();
+    let joined = alice.ask(1, &joining("g"));
+    assert_eq!((joined.error_code, joined.assignment.unwrap().topic_partitions.len()), (ErrorCode::NONE, 1));
+    // What another member has of topics that it may not know of hides the whole group from it.
+    assert_eq!(root.ask(1, &joining("h")).assignment.unwrap().topic_partitions.len(), 2);
+    let asked = ConsumerGroupDescribeRequest {
+        group_ids: vec!["g".to_owned(), "h".to_owned()],
+        ..ConsumerGroupDescribeRequest::default()
+    };
+    let described = alice.ask(0, &asked).groups;
+    let errors: Vec<ErrorCode> = described.iter().map(|group| group.error_code).collect();
+    assert_eq!(errors, [ErrorCode::NONE, ErrorCode::TOPIC_AUTHORIZATION_FAILED]);
+    assert_eq!((described[0].members.len(), described[1].members.len()), (1, 0));
+    // A rule that is new shows more, without any change of topics.
+    assert_eq!(alice.ask(1, &staying).assignment, None);
+    add(&mut root, vec![allow(AclOperation::Describe, ResourceType::Topic, "theirs")]);
+    assert_eq!(alice.ask(1, &staying).assignment.unwrap().topic_partitions.len(), 2);
+}
+
+#[test]
+fn an_id_that_no_topic_has_is_unknown_whatever_a_user_may_do() {
+    let home = Home::new();
+    let server = broker(&home, "--deny-by-default");
+    let mut root = login(&server, "root", "r").unwrap();
+    root.create("theirs", &[]);
+    let theirs = root.metadata(12, Some(&["theirs"])).topics[0].topic_id;
+    let mut alice = login(&server, "alice", "a").unwrap();
+    let wanted =
+        [(Uuid([7; 16]), ErrorCode::UNKNOWN_TOPIC_ID), (theirs, ErrorCode::TOPIC_AUTHORIZATION_FAILED)];
+    for (id, error) in wanted {
+        let mut fetch = fetching("", 0);
+        fetch.topics[0].topic_id = id;
+        assert_eq!(alice.ask(13, &fetch).responses[0].partitions[0].error_code, error);
+    }
+}
+
+#[test]
+fn addresses_in_rules_are_the_same_however_they_are_written() {
+    let home = Home::new();
+    let server = broker(&home, "");
+    let mut root = login(&server, "root", "r").unwrap();
+    let from = |host: &str| AclCreation {
+        host: host.to_owned(),
+        ..allow(AclOperation::Read, ResourceType::Topic, "t")
+    };
+    add(&mut root, vec![from("2001:DB8:0:0::1"), from("2001:db8::1"), from("::ffff:10.0.0.1")]);
+    let hosts = |client: &mut Client, host: Option<&str>| -> Vec<String> {
+        let filter = DescribeAclsRequest { host_filter: host.map(str::to_owned), ..all_rules() };
+        let found = client.ask(3, &filter).resources.into_iter().flat_map(|resource| resource.acls);
+        found.map(|acl| acl.host).collect()
+    };
+    assert_eq!(hosts(&mut root, None), ["10.0.0.1", "2001:db8::1"]);
+    assert_eq!(hosts(&mut root, Some("2001:0db8::0001")), ["2001:db8::1"]);
+    assert_eq!(hosts(&mut root, Some("10.0.0.1")), ["10.0.0.1"]);
+}
+
+#[test]
 fn rules_survive_a_restart_and_are_found_and_removed_by_filters() {
     let home = Home::new();
     let server = broker(&home, "");
@@ -249,6 +336,10 @@ fn users_are_made_and_removed_through_the_api_and_their_passwords_are_not_kept()
             ErrorCode::UNACCEPTABLE_CREDENTIAL,
         ),
     ];
+    let wrong = wrong.into_iter().chain([(
+        ScramCredentialUpsertion { salt: vec![0; 257].into(), ..carol.clone() },
+        ErrorCode::UNACCEPTABLE_CREDENTIAL,
+    )]);
     for (upsertion, error) in wrong {
         let refused = root.ask(0, &alter(vec![upsertion]));
         assert_eq!(refused.results[0].error_code, error, "{refused:?}");
