@@ -231,6 +231,12 @@ impl Talk<'_> {
     /// The method that is due; `take` knows it.
     async fn next<R>(&mut self, mut take: impl FnMut(Method<'_>) -> Option<R>) -> Result<R, Refused> {
         loop {
+            // By its header: of a content the assembler would keep all that comes, for as long as the handshake lasts.
+            if self.buffer.get(1..3).is_some_and(|channel| *channel != [0, 0]) {
+                let code = ReplyCode::UnexpectedFrame;
+                let text = code.reply_text("frame of a channel before connection.open");
+                return Err(Refused::With { code, text, method: (0, 0) });
+            }
             let mut input = &self.buffer[..];
             let event = self.assembler.next(&mut input);
             let taken = match event {
@@ -247,12 +253,10 @@ impl Talk<'_> {
                         return Err(Refused::With { code, text, method: method.id() });
                     }
                 },
-                Ok(Some(_)) => {
-                    let code = ReplyCode::UnexpectedFrame;
-                    let text = code.reply_text("frame of a channel before connection.open");
-                    return Err(Refused::With { code, text, method: (0, 0) });
+                // Of another channel nothing gets here.
+                Ok(Some(Event::Method { .. } | Event::Content { .. } | Event::Oversized { .. }) | None) => {
+                    None
                 }
-                Ok(None) => None,
                 Err(error) => {
                     let (text, method) = (error.reply_text(), error.failing_method());
                     return Err(Refused::With { code: error.code(), text, method });
