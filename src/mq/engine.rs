@@ -11,6 +11,7 @@
 //! | [`Engine::connect`] | `connection.open` was granted: gives the [`ConnectionId`] |
 //! | [`Engine::handle`] | a method on a channel, publishes with their [`Content`]; class `connection` stays with the driver |
 //! | [`Engine::oversized`] | the body of a publish was not kept: larger than [`Config::message_size_max`] |
+//! | [`Engine::begun`] | a content whose end has not come: whether there is such a channel |
 //! | [`Engine::finish`] | at the end of each batch: answers publishers, grouped |
 //! | [`Engine::written`] | deliveries went to the socket: gives credit back ([`OutLane::cost`]) |
 //! | [`Engine::disconnect`] | `connection.close`, or the socket closed |

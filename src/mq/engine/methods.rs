@@ -63,10 +63,7 @@ impl Engine {
                     },
                     // Of a channel that was closed a moment ago.
                     Method::ChannelCloseOk(_) => {}
-                    _ => {
-                        let fault = Fault::channel_error("expected 'channel.open'");
-                        self.fail(at, fault, method.id(), out);
-                    }
+                    _ => self.fail(at, not_open(), method.id(), out),
                 }
                 return Taken::Now;
             }
@@ -84,12 +81,20 @@ impl Engine {
 
     /// A content whose body was so large that the driver did not keep it.
     pub fn oversized(&mut self, at: At, size: u64, out: &mut Outputs) {
+        self.begun(at, out);
         if self.channel(at).is_some_and(|channel| channel.state == State::Open) {
             let max = self.config.message_size_max;
             let fault = Fault::precondition_failed(format_args!(
                 "message size {size} is larger than configured max size {max}"
             ));
-            self.fail(at, fault, (60, 40), out);
+            self.fail(at, fault, BASIC_PUBLISH, out);
+        }
+    }
+
+    /// A content has begun that has not all come: only a channel that is there may go on with it.
+    pub fn begun(&mut self, at: At, out: &mut Outputs) {
+        if self.connections.get(at.connection).is_some_and(|held| held.channel(at.channel).is_none()) {
+            self.fail(at, not_open(), BASIC_PUBLISH, out);
         }
     }
 
@@ -248,6 +253,13 @@ impl Engine {
             _ => Err(Fault::command_invalid("unimplemented method")),
         }
     }
+}
+
+/// Class and number of `basic.publish`.
+const BASIC_PUBLISH: (u16, u16) = (60, 40);
+
+fn not_open() -> Fault {
+    Fault::channel_error("expected 'channel.open'")
 }
 
 /// Whether a method is answered, so that it must not overtake one that is not answered yet.

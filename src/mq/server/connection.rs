@@ -15,7 +15,7 @@ use super::outbox::{Last, Outbox};
 use super::writer::{Writer, Written};
 use crate::mq::engine::{At, ConnectionId, Content, Peer, Taken};
 use crate::mq::wire::method::connection;
-use crate::mq::wire::{self, Assembler, BODY_SIZE_MAX, Event, Method, ReplyCode, frame};
+use crate::mq::wire::{self, Assembler, Event, Method, ReplyCode, frame};
 use crate::shutdown::Shutdown;
 use crate::transport::Stream;
 
@@ -88,6 +88,7 @@ pub(super) async fn serve(broker: &Broker, mut stream: Stream) {
         traffic: &traffic,
         shutdown: &broker.shutdown,
         frame_max,
+        message_size_max: broker.config.message_size_max,
         silence_max: heartbeat.map(|interval| interval * 2),
     };
     let writer =
@@ -179,6 +180,25 @@ enum Step {
     Close,
 }
 
+/// Bytes of contents of a connection that have not all come, as its host counts them.
+struct Partial<'a> {
+    host: &'a Host,
+    bytes: u64,
+}
+
+impl Partial<'_> {
+    fn set(&mut self, bytes: u64) {
+        self.host.count_partial(self.bytes, bytes);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Partial<'_> {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 struct Reader<'a> {
     host: &'a Host,
     id: ConnectionId,
@@ -186,12 +206,15 @@ struct Reader<'a> {
     traffic: &'a Traffic,
     shutdown: &'a Shutdown,
     frame_max: u32,
+    /// Of its body, in bytes.
+    message_size_max: u64,
     silence_max: Option<Duration>,
 }
 
 impl Reader<'_> {
     async fn run(&self, socket: &mut (impl AsyncRead + Unpin), mut buffer: BytesMut) -> End {
-        let mut assembler = Assembler::new(self.frame_max, BODY_SIZE_MAX);
+        let mut assembler = Assembler::new(self.frame_max, self.message_size_max);
+        let mut partial = Partial { host: self.host, bytes: 0 };
         let mut room = READ_SIZE_MIN;
         let mut draining = std::pin::pin!(self.shutdown.draining());
         loop {
@@ -239,7 +262,7 @@ impl Reader<'_> {
                 }
             };
             match read {
-                Some(Ok(count)) if count > 0 => {
+                Ok(count) if count > 0 => {
                     Traffic::count(&self.traffic.received, &self.traffic.reads, count);
                     // As much at a time as comes at a time.
                     room = if count >= room { (room * 2).min(READ_SIZE_MAX) } else { room };
@@ -283,7 +306,7 @@ impl Reader<'_> {
     }
 
     /// Gives the engine what a chunk of whole frames holds.
-    async fn feed(&self, chunk: &Bytes, assembler: &mut Assembler) -> Fed {
+    async fn feed(&self, chunk: &Bytes, assembler: &mut Assembler, partial: &mut Partial<'_>) -> Fed {
         let (mut events, mut contents, mut broken) = (Vec::new(), Vec::new(), None);
         let mut input = &chunk[..];
         loop {
@@ -304,6 +327,7 @@ impl Reader<'_> {
                 }
             }
         }
+        partial.set(assembler.pending_bytes() as u64);
         let published = !contents.is_empty();
         let (mut next, mut contents) = (0, contents.into_iter().peekable());
         let mut ahead = None;
@@ -343,10 +367,35 @@ impl Reader<'_> {
                 }
             }
         }
-        let Some(error) = broken else { return if published { Fed::Published { ahead } } else { Fed::On } };
+        self.begun(assembler);
+        if let Some(error) = broken {
+            return self.refuse(error.code(), error.reply_text(), error.failing_method());
+        }
+        if partial.bytes > self.message_size_max && self.host.is_short_now() {
+            // One content may be so large, and would be blocked when it is whole; several need never become it.
+            let code = ReplyCode::ResourceError;
+            let text = code.reply_text("contents that have not all come take too much memory");
+            return self.refuse(code, text, (0, 0));
+        }
+        if published { Fed::Published { ahead } } else { Fed::On }
+    }
+
+    /// Lets the engine refuse contents on channels that are not there, before more of them comes.
+    fn begun(&self, assembler: &mut Assembler) {
+        let begun = assembler.begun();
+        if !begun.is_empty() {
+            self.host.run(|engine, out, now| {
+                for channel in begun {
+                    engine.begun(At { now, connection: self.id, channel }, out);
+                }
+            });
+        }
+    }
+
+    /// Ends the connection with an error of its own.
+    fn refuse(&self, code: ReplyCode, text: String, method: (u16, u16)) -> Fed {
         self.host.disconnect(self.id);
-        let (code, text) = (error.code().number(), error.reply_text());
-        self.outbox.finish(Last::Close { code, text, method: error.failing_method() });
+        self.outbox.finish(Last::Close { code: code.number(), text, method });
         Fed::Closing
     }
 

@@ -1,5 +1,6 @@
 //! One virtual host: the engine behind its lock, the outboxes of its connections, its clock.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -160,6 +161,19 @@ impl Host {
         self.state().memory_short
     }
 
+    /// The same, with what has changed since the last batch.
+    pub fn is_short_now(&self) -> bool {
+        self.run(|_, _, _| ());
+        self.is_short()
+    }
+
+    /// A connection that held `old` bytes of contents that have not all come holds `new` now.
+    pub fn count_partial(&self, old: u64, new: u64) {
+        if old != new {
+            self.partial.fetch_add(new.wrapping_sub(old), Ordering::Relaxed);
+        }
+    }
+
     /// Takes in a connection.
     pub fn connect(&self, peer: Peer, outbox: Arc<Outbox>) -> ConnectionId {
         let mut state = self.state();
@@ -191,7 +205,7 @@ impl Host {
         *now = (*now).max(wall_clock());
         let result = work(engine, out, *now);
         engine.finish(out);
-        let resident = engine.resident();
+        let resident = engine.resident() + self.partial.load(Ordering::Relaxed);
         let is_short = resident > self.memory_max;
         if *memory_short != is_short && (!*memory_short || resident < self.memory_max / 10 * 9) {
             *memory_short = is_short;

@@ -115,6 +115,8 @@ pub enum Event<'a> {
 struct Pending {
     method: Bytes,
     id: (u16, u16),
+    /// Whether [`Assembler::begun`] has told of it.
+    told: bool,
     /// None until the content header comes.
     body: Option<PendingBody>,
 }
@@ -135,12 +137,13 @@ pub struct Assembler {
     frame_max: u32,
     body_size_max: u64,
     pending: HashMap<u16, Pending>,
+    pending_bytes: usize,
 }
 
 impl Assembler {
     /// Frames of at most `frame_max` bytes, 0 for no limit. Bodies over `body_size_max` bytes are read but not kept.
     pub fn new(frame_max: u32, body_size_max: u64) -> Self {
-        Self { frame_max, body_size_max, pending: HashMap::new() }
+        Self { frame_max, body_size_max, pending: HashMap::new(), pending_bytes: 0 }
     }
 
     /// The limit from now on: it is negotiated.
@@ -150,7 +153,14 @@ impl Assembler {
 
     /// Bytes of bodies that have not all come.
     pub fn pending_bytes(&self) -> usize {
-        self.pending.values().filter_map(|pending| pending.body.as_ref()).map(|body| body.bytes.len()).sum()
+        self.pending_bytes
+    }
+
+    /// Channels on which a content has begun since the last call that has not all come: time to say that there is no
+    /// such channel, before more of it is kept.
+    pub fn begun(&mut self) -> Vec<u16> {
+        let new = |pending: &mut Pending| !std::mem::replace(&mut pending.told, true);
+        self.pending.iter_mut().filter_map(|(channel, pending)| new(pending).then_some(*channel)).collect()
     }
 
     /// Bytes of memory that are held for them.
@@ -211,7 +221,12 @@ impl Assembler {
             let content = Content { method: Held::Here(method), properties, body };
             return Ok(Some(Event::Content { channel, content }));
         }
-        let pending = Pending { method: Bytes::copy_from_slice(frame.payload), id: method.id(), body: None };
+        let pending = Pending {
+            method: Bytes::copy_from_slice(frame.payload),
+            id: method.id(),
+            told: false,
+            body: None,
+        };
         self.pending.insert(channel, pending);
         Ok(None)
     }
@@ -277,6 +292,7 @@ impl Assembler {
                         body.bytes.reserve(part.len() + more);
                     }
                     body.bytes.extend_from_slice(part);
+                    self.pending_bytes += part.len();
                 }
             }
         }
@@ -286,6 +302,7 @@ impl Assembler {
         let Some(Pending { method, body: Some(body), .. }) = self.pending.remove(&channel) else {
             return Ok(None);
         };
+        self.pending_bytes -= body.bytes.len();
         if !body.keep {
             return Ok(Some(Event::Oversized { channel, body_size: body.size }));
         }

@@ -113,6 +113,84 @@ fn a_body_that_is_announced_takes_no_memory_before_it_comes() {
     serves(&mut bystander, "after-headers");
 }
 
+/// A publish whose body is to have `size` bytes, and the first `sent` of them.
+fn begins(channel: u16, size: u64, sent: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let publish = basic::Publish { routing_key: b"q", ..basic::Publish::default() };
+    wire::method(&mut bytes, channel, &publish.into());
+    let header = [&[0, 60, 0, 0], &size.to_be_bytes()[..], &[0, 0]].concat();
+    bytes.extend_from_slice(&framed(Kind::Header, channel, &header));
+    let part = framed(Kind::Body, channel, &[7; 64 << 10]);
+    (0..sent / (64 << 10)).for_each(|_| bytes.extend_from_slice(&part));
+    bytes
+}
+
+#[test]
+fn contents_before_the_login_are_refused_by_their_first_frame() {
+    let server = broker("--memory");
+    let started = Instant::now();
+    let mut client = Client::to(&server);
+    client.socket.write_all(&begins(1, 500 << 20, 0)).unwrap();
+    assert_eq!(client.next(), "end");
+    let mut client = Client::to(&server);
+    client.say(
+        0,
+        connection::StartOk {
+            client_properties: Table::default(),
+            mechanism: "PLAIN",
+            response: Long(b"\0guest\0guest"),
+            locale: "en_US",
+        },
+    );
+    assert_eq!(client.next(), "connection.tune");
+    client.socket.write_all(&begins(1, 500 << 20, 0)).unwrap();
+    assert_eq!(
+        client.next(),
+        "connection.close UNEXPECTED_FRAME - frame of a channel before connection.open"
+    );
+    assert!(started.elapsed() < HANDSHAKE_WAIT);
+}
+
+#[test]
+fn a_content_on_a_channel_that_is_not_there_is_refused_before_it_has_come() {
+    let server = broker("--memory");
+    let mut client = Client::ready(&server);
+    client.socket.write_all(&begins(7, 100 << 20, 0)).unwrap();
+    assert_eq!(client.next(), "connection.close CHANNEL_ERROR - expected 'channel.open'");
+}
+
+#[test]
+fn a_body_that_is_too_large_is_not_kept() {
+    let server = broker("--memory");
+    let mut client = Client::ready(&server);
+    let before = resident(&server);
+    client.socket.write_all(&begins(1, (128 << 20) + 1, 96 << 20)).unwrap();
+    client.say(2, channel::Open { out_of_band: "" });
+    assert_eq!(client.next(), "channel.open-ok");
+    let grown = resident(&server).saturating_sub(before);
+    assert!(grown < 50_000, "{grown} kB more");
+}
+
+#[test]
+fn contents_that_never_end_count_as_memory_and_have_a_bound() {
+    let server = broker("--memory --memory-max 8M");
+    let mut hoarder = Client::ready(&server);
+    hoarder.socket.write_all(&begins(1, 100 << 20, 10 << 20)).unwrap();
+    hoarder.say(2, channel::Open { out_of_band: "" });
+    assert_eq!(hoarder.next(), "channel.open-ok");
+    let mut giver = Client::ready(&server);
+    giver.publish("q", b"x");
+    assert_eq!(giver.next(), "connection.blocked low on memory");
+    // One may become as large as a message may be; it is whole then, and waits.
+    hoarder.socket.write_all(&begins(2, 128 << 20, 120 << 20)).unwrap();
+    assert_eq!(
+        hoarder.next(),
+        "connection.close RESOURCE_ERROR - contents that have not all come take too much memory"
+    );
+    drop(hoarder);
+    assert_eq!(giver.next(), "connection.unblocked");
+}
+
 #[test]
 fn a_body_that_cannot_be_ends_the_connection_and_nothing_else() {
     let server = broker("");
