@@ -125,9 +125,7 @@ impl Engine {
         let id = self.begin_transfer(queue, entry.place, reason);
         for target in targets {
             let pushed = self.push(*target, message, Some(Waiter::Transfer(id)), now, out);
-            if pushed == Pushed::Storing {
-                self.extend_transfer(id);
-            }
+            self.extend_transfer(id, pushed);
         }
         self.transferred(id, now, out);
     }
@@ -137,9 +135,16 @@ impl Engine {
         self.transfers.insert(Transfer { queue, place, reason, waits: 1 })
     }
 
-    pub(crate) fn extend_transfer(&mut self, id: TransferId) {
-        if let Some(transfer) = self.transfers.get_mut(id) {
-            transfer.waits += 1;
+    /// Notes what became of it in one of the queues. For one that cannot store it, it waits until the next start, which
+    /// finds it in its old queue.
+    pub(crate) fn extend_transfer(&mut self, id: TransferId, pushed: Pushed) {
+        match pushed {
+            Pushed::Taken | Pushed::Refused => {}
+            Pushed::Storing | Pushed::Failed => {
+                if let Some(transfer) = self.transfers.get_mut(id) {
+                    transfer.waits += 1;
+                }
+            }
         }
     }
 

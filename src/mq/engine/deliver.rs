@@ -53,7 +53,7 @@ impl Engine {
         }
         let failed = queue.log.as_ref().is_some_and(|log| log.failed);
         if queue.is_damaged() || failed && message.is_persistent() {
-            return Pushed::Refused;
+            return Pushed::Failed;
         }
         queue.counts.published += 1;
         self.pushed += 1;

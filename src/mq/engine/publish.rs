@@ -297,12 +297,12 @@ impl Engine {
         } else if let Some((exchange, due)) = targets.delay {
             let seq = self.open_publish(at);
             let waiter = seq.map(|(seq, opened)| self.waiter(at, seq, opened));
-            if self.hold_back(exchange, due, Arc::new(message), waiter, out)
-                && let Some((seq, _)) = seq
-            {
-                self.add_waiter(at, seq);
+            let seq = seq.map(|(seq, _)| seq);
+            let held = self.hold_back(exchange, due, Arc::new(message), waiter, out);
+            if let Some(seq) = seq {
+                self.note_pushed(at, seq, held);
             }
-            self.close_publish(at, seq.map(|(seq, _)| seq));
+            self.close_publish(at, seq);
         } else {
             self.deliver_to(at, message, &targets.queues, mandatory, out);
         }
@@ -328,6 +328,15 @@ impl Engine {
             Mode::Transaction(transaction) => &mut transaction.confirms,
         };
         Some((confirms.open(), opened))
+    }
+
+    /// Notes what became of a publish in one of the places that it went to.
+    fn note_pushed(&mut self, at: At, seq: u64, pushed: Pushed) {
+        match pushed {
+            Pushed::Taken => {}
+            Pushed::Storing => self.add_waiter(at, seq),
+            Pushed::Refused | Pushed::Failed => self.refuse_publish(at, seq),
+        }
     }
 
     fn add_waiter(&mut self, at: At, seq: u64) {
@@ -394,11 +403,8 @@ impl Engine {
         } else if let Some((seq, opened)) = seq {
             for queue in queues {
                 let waiter = self.waiter(at, seq, opened);
-                match self.push(*queue, &message, Some(waiter), at.now, out) {
-                    Pushed::Taken => {}
-                    Pushed::Storing => self.add_waiter(at, seq),
-                    Pushed::Refused => self.refuse_publish(at, seq),
-                }
+                let pushed = self.push(*queue, &message, Some(waiter), at.now, out);
+                self.note_pushed(at, seq, pushed);
             }
         } else if let [queue] = queues {
             self.push_owned(*queue, message, None, at.now, out);
@@ -428,7 +434,7 @@ impl Engine {
         out.deliver(to, Delivery { channel: number, redelivered: false, tag, consumer, message }, cost);
     }
 
-    /// Keeps a message in a delayed exchange. True if its publisher has to wait for the disk.
+    /// Keeps a message in a delayed exchange; not if it is to be stored and cannot be.
     fn hold_back(
         &mut self,
         id: ExchangeId,
@@ -436,14 +442,17 @@ impl Engine {
         message: Arc<Message>,
         waiter: Option<Waiter>,
         out: &mut Outputs,
-    ) -> bool {
-        let Some(exchange) = self.exchanges.get_mut(id) else { return false };
+    ) -> Pushed {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return Pushed::Taken };
         let mut place = Place::NOWHERE;
-        let mut waits = false;
+        let mut pushed = Pushed::Taken;
         let queue = exchange.delay_queue.and_then(|queue| self.queues.get_mut(queue));
         if let Some(queue) = queue.filter(|_| message.is_persistent())
-            && let Some(log) = queue.log.as_mut().filter(|log| !log.failed)
+            && let Some(log) = &mut queue.log
         {
+            if log.failed {
+                return Pushed::Failed;
+            }
             let offset = log.offset();
             place = Place::log(offset);
             out.journal.push(Journal::Append {
@@ -454,7 +463,7 @@ impl Engine {
             });
             if let Some(waiter) = waiter {
                 log.waiters.push_back((offset, waiter));
-                waits = true;
+                pushed = Pushed::Storing;
             }
         }
         self.resident += message.cost();
@@ -464,7 +473,7 @@ impl Engine {
             exchange.delay_timer = due;
             self.timers.set(due, Timer::Delayed(id));
         }
-        waits
+        pushed
     }
 }
 
@@ -477,6 +486,8 @@ pub(crate) enum Pushed {
     Storing,
     /// The queue is full.
     Refused,
+    /// It was to be stored and cannot be.
+    Failed,
 }
 
 fn check_expiration(text: &[u8]) -> Result<(), Fault> {

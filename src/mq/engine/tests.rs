@@ -1,5 +1,6 @@
 //! Tests of the engine as a whole.
 
+mod failing;
 mod golden;
 mod model;
 mod pace;

@@ -71,10 +71,8 @@ impl Engine {
             let transfer = stored.map(|queue| self.begin_transfer(queue, held.place, Gone::Acked));
             for target in &targets {
                 let pushed = self.push(*target, &message, transfer.map(Waiter::Transfer), now, out);
-                if pushed == Pushed::Storing
-                    && let Some(transfer) = transfer
-                {
-                    self.extend_transfer(transfer);
+                if let Some(transfer) = transfer {
+                    self.extend_transfer(transfer, pushed);
                 }
             }
             if let Some(transfer) = transfer {
@@ -171,7 +169,8 @@ impl Engine {
         let message = std::sync::Arc::new(message);
         let mut taken = 0;
         for queue in &targets.queues {
-            taken += usize::from(self.push(*queue, &message, None, now, out) != Pushed::Refused);
+            let pushed = self.push(*queue, &message, None, now, out);
+            taken += usize::from(matches!(pushed, Pushed::Taken | Pushed::Storing));
         }
         self.bury(now, out);
         Ok(taken)
