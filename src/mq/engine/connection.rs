@@ -39,8 +39,8 @@ pub(crate) struct Connection {
     pub exclusive: Vec<QueueId>,
     /// Bytes of deliveries that it may still be given.
     pub credit: i64,
-    /// Consumers that wait for credit.
-    pub starved: Vec<ConsumerId>,
+    /// Consumers that wait for credit, the one that waits longest first.
+    pub starved: VecDeque<ConsumerId>,
     /// Whether it published while memory or disk was short, and must not be read.
     pub blocked: bool,
     /// A command was refused for now; what it waited for has happened.

@@ -162,7 +162,7 @@ impl Engine {
             };
             if connection.credit <= 0 {
                 consumer.turn = Turn::Starved;
-                connection.starved.push(consumer_id);
+                connection.starved.push_back(consumer_id);
                 queue.consumers.park();
                 continue;
             }

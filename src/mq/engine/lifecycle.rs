@@ -1,5 +1,6 @@
 //! Connections and channels come and go: opening, closing, faults, credit, alarms, answers to publishers.
 
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::confirm::Answer;
@@ -19,7 +20,7 @@ impl Engine {
             channel_count: 0,
             exclusive: Vec::new(),
             credit,
-            starved: Vec::new(),
+            starved: VecDeque::new(),
             blocked: false,
             held: false,
         })
@@ -93,8 +94,10 @@ impl Engine {
         if connection.starved.is_empty() || connection.credit < i64::from(self.config.credit / 2) {
             return;
         }
-        let starved: Vec<ConsumerId> = std::mem::take(&mut connection.starved);
-        for consumer in starved {
+        // Each of them once, as far as the credit goes: what takes all of it is last in line the next time.
+        for _ in 0..connection.starved.len() {
+            let Some(connection) = self.connections.get_mut(id).filter(|held| held.credit > 0) else { break };
+            let Some(consumer) = connection.starved.pop_front() else { break };
             if let Some(queue) = self.rejoin(consumer) {
                 self.serve(queue, now, out);
             }

@@ -60,6 +60,31 @@ fn queues_that_share_the_limit_of_a_channel_take_turns() {
 }
 
 #[test]
+fn queues_that_share_the_credit_of_a_connection_take_turns() {
+    let mut world = World::with(Config { credit: 1000, ..Config::default() });
+    let me = world.open();
+    let body = "x".repeat(100);
+    for name in ["busy", "also", "third"] {
+        world.tell(me, 1, declare(name));
+        world.fill(me, name, &[body.as_str(); 30]);
+    }
+    for name in ["busy", "also", "third"] {
+        world.tell(me, 1, basic::Consume { no_ack: true, ..consume(name, name) });
+    }
+    // The first took all the credit there was, and stood in line first.
+    assert_eq!((world.counts("also").0, world.counts("third").0), (30, 30));
+    let mut turns = Vec::new();
+    for _ in 0..4 {
+        world.out.clear();
+        world.engine.written(world.now, me, 1000, &mut world.out);
+        let mut served = takers(world.out.to(me));
+        served.dedup();
+        turns.push(served.join(" "));
+    }
+    assert_eq!(turns, ["busy", "also", "third", "busy"]);
+}
+
+#[test]
 fn the_limit_of_a_channel_holds_up_consumers_that_acknowledge_nothing() {
     let mut world = World::new();
     let me = world.open();
