@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::outbox::{Last, Outbox};
 use crate::mq::durable::{Durable, Link, Owner};
@@ -28,6 +28,7 @@ pub(super) struct Host {
     state: Mutex<State>,
     /// The engine's deadline has come nearer.
     sooner: Notify,
+    clock: Clock,
     /// How many changes of definitions are on disk.
     stored: watch::Sender<u64>,
     memory_max: u64,
@@ -91,6 +92,7 @@ impl Host {
                 changes: 0,
             }),
             sooner: Notify::new(),
+            clock: Clock::start(),
             stored: watch::Sender::new(0),
             memory_max,
             caught_up: Notify::new(),
@@ -202,7 +204,7 @@ impl Host {
         let mut state = self.state();
         let State { engine, out, outboxes, now, armed, memory_short, disk_short, alarm, changes } =
             &mut *state;
-        *now = (*now).max(wall_clock());
+        *now = (*now).max(self.clock.now());
         let result = work(engine, out, *now);
         engine.finish(out);
         let resident = engine.resident() + self.partial.load(Ordering::Relaxed);
@@ -260,7 +262,7 @@ impl Host {
                 let mut state = self.state();
                 state.armed = state.engine.deadline().unwrap_or(Millis::MAX);
                 let armed = state.armed;
-                (armed != Millis::MAX).then(|| Duration::from_millis(armed.saturating_sub(wall_clock())))
+                (armed != Millis::MAX).then(|| Duration::from_millis(armed.saturating_sub(self.clock.now())))
             };
             match wait {
                 None => self.sooner.notified().await,
@@ -309,8 +311,40 @@ impl Owner for Host {
     }
 }
 
+/// The time of the engine: that of the wall at the start, and from there on a clock that nobody sets. What expires would
+/// otherwise wait for as long as the wall clock was set back.
+#[derive(Debug)]
+struct Clock {
+    start: Millis,
+    since: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { start: wall_clock(), since: Instant::now() }
+    }
+
+    fn now(&self) -> Millis {
+        let since = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(Millis::MAX);
+        self.start.saturating_add(since)
+    }
+}
+
 /// Milliseconds since 1970.
 pub(super) fn wall_clock() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_engine_follows_a_clock_that_nobody_sets() {
+        let host = Host::new("/", Config::default(), u64::MAX, None);
+        let before = host.run(|_, _, now| now);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(host.run(|_, _, now| now) - before, 10_000);
+    }
 }
