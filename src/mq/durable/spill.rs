@@ -116,6 +116,18 @@ impl Spills {
         (Some(spilled.log.clone()), offsets.collect())
     }
 
+    /// What has numbers below this one is needed no more: its part of the file can go.
+    pub fn forget_below(&mut self, at: (usize, QueueId), below: u64) {
+        let Some(spilled) = self.files.get(&at) else { return };
+        let below = below.saturating_sub(spilled.base);
+        if below >= spilled.log.end() as u64 + spilled.batch.count() as u64 {
+            return self.forget(at);
+        }
+        if let Err(error) = spilled.log.trim((below as i64).min(spilled.log.end() - 1)) {
+            tracing::warn!(%error, "the start of a file of spilled messages stays where it is");
+        }
+    }
+
     /// Nothing of a queue is needed any more.
     pub fn forget(&mut self, at: (usize, QueueId)) {
         if let (Some(spilled), Some(store)) = (self.files.remove(&at), &self.store) {
@@ -135,5 +147,36 @@ impl Drop for Spills {
             // The next start does it otherwise.
             let _ = std::fs::remove_dir_all(&self.dir);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::mq::engine::Id as _;
+
+    #[test]
+    fn files_of_what_was_read_go_while_others_wait() {
+        let home = tempfile::tempdir().unwrap();
+        let mut spills = Spills::new(home.path());
+        let at = (0, QueueId::from_raw(1));
+        let body = Bytes::from(vec![7; 1 << 20]);
+        let message = Message::new("".into(), b"q"[..].into(), Bytes::from_static(&[0, 0]), body).unwrap();
+        (100..140).for_each(|number| spills.put(at, number, &message, 0, 0).unwrap());
+        let bytes = |spills: &mut Spills| {
+            spills.load(at, [(139, 1)].into_iter());
+            spills.store.as_ref().unwrap().flush().unwrap();
+            let log = spills.files[&at].log.id();
+            let files = std::fs::read_dir(home.path().join("spill/logs").join(log.to_string())).unwrap();
+            files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>()
+        };
+        assert!(bytes(&mut spills) > 40 << 20);
+        spills.forget_below(at, 135);
+        assert!(bytes(&mut spills) < 24 << 20, "{}", bytes(&mut spills));
+        assert_eq!(spills.load(at, [(135, 5)].into_iter()).1, [(35, 5)]);
+        spills.forget_below(at, 140);
+        assert!(spills.files.is_empty());
     }
 }

@@ -382,7 +382,7 @@ impl Writer {
                     }
                 }
             }
-            Journal::Unspill { queue } => self.spills.forget((host, queue)),
+            Journal::Unspill { queue, below } => self.spills.forget_below((host, queue), below),
             Journal::Load { queue, number, runs } => self.load((host, queue), number, &runs),
         }
     }

@@ -329,10 +329,15 @@ impl Engine {
         });
         self.resident = self.resident.saturating_sub(freed);
         let mut gathers = false;
+        let spilled: u64 = stored
+            .iter()
+            .filter(|(place, _)| place.as_spill().is_some())
+            .map(|(_, count)| u64::from(*count))
+            .sum();
+        if spilled > 0 {
+            queue.forget_spilled(spilled, &mut out.journal);
+        }
         for (place, count) in stored {
-            if place.as_spill().is_some() {
-                queue.forget_spilled(count.into(), &mut out.journal);
-            }
             gathers |= queue.release(place, count.into(), Gone::Purged, &mut out.journal);
         }
         if gathers {

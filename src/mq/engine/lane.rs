@@ -335,6 +335,16 @@ impl Lane {
         self.asked.clear();
     }
 
+    /// The number of the first entry that is in the spill file, or less: it is looked for nearby only.
+    pub fn first_spilled(&self) -> u64 {
+        let mut all = self.coming.iter().chain(&self.later);
+        let found = all.by_ref().take(LOAD_COUNT_MAX).find_map(|later| match later {
+            Later::Run(run) => run.place.as_spill(),
+            Later::One(_) => None,
+        });
+        found.unwrap_or(if all.next().is_some() { 0 } else { u64::MAX })
+    }
+
     /// Empties the lane, telling where what was in it is stored: `(first, count)`.
     pub fn clear(&mut self, gone: &mut impl FnMut(Option<&Entry>, Place, u32)) {
         self.recall();

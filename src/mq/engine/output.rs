@@ -269,10 +269,12 @@ pub enum Journal {
         /// When it expires, in milliseconds since 1970; 0 for never.
         expires: u64,
     },
-    /// Nothing in the spill file of the queue is needed any more.
+    /// What was spilled of the queue under numbers below this one is needed no more.
     Unspill {
         /// The queue.
         queue: QueueId,
+        /// The lowest number that may be needed.
+        below: u64,
     },
     /// Read messages and give them to [`super::Engine::loaded`].
     Load {

@@ -201,8 +201,9 @@ impl Queue {
     /// So many messages of the spill file are in memory again or gone.
     pub fn forget_spilled(&mut self, count: u64, out: &mut Vec<Journal>) {
         self.spill_left = self.spill_left.saturating_sub(count);
-        if self.spill_left == 0 {
-            out.push(Journal::Unspill { queue: self.id });
+        let below = if self.spill_left == 0 { self.spilled } else { self.ready.first_spilled() };
+        if below > 0 {
+            out.push(Journal::Unspill { queue: self.id, below });
         }
     }
 

@@ -238,6 +238,11 @@ impl Ready {
         Came::Unasked
     }
 
+    /// The lowest number in the spill file that may be needed.
+    pub fn first_spilled(&self) -> u64 {
+        self.lanes.iter().map(Lane::first_spilled).min().unwrap_or(0)
+    }
+
     pub fn clear(&mut self, gone: &mut impl FnMut(Option<&Entry>, Place, u32)) -> usize {
         self.lanes.iter_mut().for_each(|lane| lane.clear(gone));
         self.occupied = [0; 4];
