@@ -1,6 +1,6 @@
 //! A data directory: its logs by UUID, the flusher, the checkpoint, and what is shared by all logs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -18,6 +18,9 @@ use super::lock::{self, NodeInfo, Reserve};
 use super::log::{Log, LogConfig, LogInner};
 use super::salvage::{self, Salvage, Salvaged};
 use super::segment::Paths;
+
+/// Characters of a log's name.
+const ID_LEN: usize = 36;
 
 /// What an acknowledgement means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -398,28 +401,45 @@ impl Store {
     /// # Errors
     /// The system's; the log is offline then.
     pub fn discard(&self, id: LogId) -> Result<()> {
-        let open = self.logs().remove(&id).and_then(|log| log.upgrade());
-        if let Some(log) = open {
-            log.retire();
-        }
+        self.discard_all(&[id])
+    }
+
+    /// The same of many logs, at the price of one checkpoint.
+    ///
+    /// # Errors
+    /// The system's; some may be moved then.
+    pub fn discard_all(&self, ids: &[LogId]) -> Result<()> {
+        let open: Vec<_> = {
+            let mut logs = self.logs();
+            ids.iter().filter_map(|id| logs.remove(id)?.upgrade()).collect()
+        };
+        open.iter().for_each(|log| log.retire());
+        let set: HashSet<&LogId> = ids.iter().collect();
         {
             let mut known = self.shared.known();
-            known.logs.remove(&id);
+            for id in ids {
+                known.logs.remove(id);
+            }
             known.changed = true;
-            known.doomed.retain(|(doomed, _)| *doomed != id);
+            known.doomed.retain(|(doomed, _)| !set.contains(doomed));
         }
-        self.shared.epochs_due().remove(&id);
+        self.shared.epochs_due().retain(|id, _| !set.contains(id));
         // First the checkpoint: one that knows a log without files would call it damaged.
         self.shared.write_checkpoint()?;
-        let from = self.shared.paths.log(id);
-        let to = self.shared.paths.trash().join(format!("{id}-{}", self.shared.disk.now_ms()));
-        match self.shared.disk.rename(&from, &to) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(Error::io("move", &from)(error)),
+        let mut moved = false;
+        for id in ids {
+            let from = self.shared.paths.log(*id);
+            let to = self.shared.paths.trash().join(format!("{id}-{}", self.shared.disk.now_ms()));
+            match self.shared.disk.rename(&from, &to) {
+                Ok(()) => moved = true,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io("move", &from)(error)),
+            }
         }
-        for dir in [self.shared.paths.trash(), self.shared.paths.logs()] {
-            self.shared.disk.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
+        if moved {
+            for dir in [self.shared.paths.trash(), self.shared.paths.logs()] {
+                self.shared.disk.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
+            }
         }
         Ok(())
     }
@@ -429,11 +449,23 @@ impl Store {
     /// # Errors
     /// The system's.
     pub fn remove(&self, id: LogId) -> Result<()> {
-        self.discard(id)?;
+        self.remove_all(&[id])
+    }
+
+    /// The same of many logs, at the price of one checkpoint.
+    ///
+    /// # Errors
+    /// The system's; some may be gone then.
+    pub fn remove_all(&self, ids: &[LogId]) -> Result<()> {
+        self.discard_all(ids)?;
         let trash = self.shared.paths.trash();
+        let set: HashSet<&LogId> = ids.iter().collect();
         let names = list_or_none(&*self.shared.disk, &trash).map_err(Error::io("list", &trash))?;
-        let prefix = format!("{id}-");
-        for name in names.iter().filter(|name| name.starts_with(&prefix)) {
+        let is_of_them = |name: &str| match name.split_at_checked(ID_LEN) {
+            Some((id, rest)) => rest.starts_with('-') && id.parse().is_ok_and(|id: LogId| set.contains(&id)),
+            None => false,
+        };
+        for name in names.iter().filter(|name| is_of_them(name)) {
             let dir = trash.join(name);
             self.shared.disk.remove_dir(&dir).map_err(Error::io("remove", &dir))?;
         }

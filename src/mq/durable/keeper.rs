@@ -4,10 +4,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Shared;
-use crate::storage::{Log, LogId};
+use crate::storage::{Error, Log, LogId};
 
 /// How often a disk that is short of space is looked at.
 const SHORT_PATIENCE: Duration = Duration::from_millis(100);
+/// How often any other is: other programs fill it, too.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What was cut or is of no known queue is kept for so long: a week.
 const TRASH_AGE_MS: u64 = 7 * 24 * 3600 * 1000;
 
@@ -26,35 +28,46 @@ pub(super) fn run(shared: &Shared) {
     let mut chores = vec![Chore::Look];
     let _ = shared.with_store(|store| store.empty_trash(TRASH_AGE_MS));
     loop {
-        for chore in chores.drain(..) {
-            work(shared, chore);
-        }
+        work(shared, &mut chores);
         look(shared);
-        let patience = shared.short.load(Ordering::Acquire).then_some(SHORT_PATIENCE);
-        if !shared.chores.take(&mut chores, patience) {
+        let patience = if shared.short.load(Ordering::Acquire) { SHORT_PATIENCE } else { LOOK_EVERY };
+        if !shared.chores.take(&mut chores, Some(patience)) {
             return;
         }
     }
 }
 
-pub(super) fn work(shared: &Shared, chore: Chore) {
-    let done = match chore {
-        Chore::Look => Ok(()),
-        Chore::Discard(log) => {
-            tracing::warn!(%log, "no queue has this log: it is in trash/ for a week");
-            shared.with_store(|store| store.discard(log))
-        }
-        Chore::Remove { log, after, end } => {
-            after.wait(end).and_then(|()| shared.with_store(|store| store.remove(log)))
-        }
-    };
+/// Does all there is to do, and removes what is to be removed together: what that costs is mostly the checkpoint.
+pub(super) fn work(shared: &Shared, chores: &mut Vec<Chore>) {
+    let (mut doomed, mut unknown) = (Vec::new(), Vec::new());
+    for chore in chores.drain(..) {
+        let done = match chore {
+            Chore::Look => Ok(()),
+            Chore::Discard(log) => {
+                tracing::warn!(%log, "no queue has this log: it is in trash/ for a week");
+                unknown.push(log);
+                Ok(())
+            }
+            Chore::Remove { log, after, end } => after.wait(end).map(|()| doomed.push(log)),
+        };
+        tell(shared, done);
+    }
+    if !unknown.is_empty() {
+        tell(shared, shared.with_store(|store| store.discard_all(&unknown)));
+    }
+    if !doomed.is_empty() {
+        tell(shared, shared.with_store(|store| store.remove_all(&doomed)));
+    }
+    // What was not synced of it need not be.
+    shared.look_behind();
+}
+
+fn tell(shared: &Shared, done: Result<(), Error>) {
     if let Err(error) = done
         && !shared.is_closing()
     {
         tracing::warn!(%error, "a log that nobody needs is not removed");
     }
-    // What was not synced of it need not be.
-    shared.look_behind();
 }
 
 /// Compares the space with what there has to be.

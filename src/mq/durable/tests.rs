@@ -205,7 +205,7 @@ impl World {
                 // To wait for a sync here would be to wait for ever.
                 let _ = shared.with_store(Store::flush);
             }
-            chores.into_iter().for_each(|chore| keeper::work(&shared, chore));
+            keeper::work(&shared, &mut chores);
         }
     }
 

@@ -198,3 +198,21 @@ fn a_power_cut_at_any_operation_loses_nothing_acknowledged_by_each() {
 fn a_kill_at_any_operation_loses_nothing_acknowledged() {
     everywhere(20..24, Durability::Group, false);
 }
+
+#[test]
+fn many_logs_are_removed_at_the_price_of_one_checkpoint() {
+    let disk = SimDisk::default();
+    let store = open(&disk, Durability::Group).unwrap();
+    let ids: Vec<LogId> = (0..100).map(id).collect();
+    for id in &ids {
+        store.log(*id, config(0)).unwrap().append_built(&mut batch(&["v"]), 0).unwrap();
+    }
+    store.flush().unwrap();
+    // To move and to remove each takes two operations.
+    disk.stop_after(220);
+    store.remove_all(&ids).unwrap();
+    assert_eq!(store.list().unwrap(), []);
+    drop(store);
+    disk.kill();
+    assert_eq!(open(&disk, Durability::Group).unwrap().list().unwrap(), []);
+}
