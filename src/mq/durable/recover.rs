@@ -49,21 +49,14 @@ impl Found {
     }
 }
 
-/// Gives an engine definitions, one by one if one of them makes no sense.
+/// Gives an engine definitions, but for those that make no sense.
 fn define(engine: &mut Engine, now: Millis, definitions: &Definitions, out: &mut Outputs) {
-    if engine.define(now, definitions, out).is_ok() {
-        return;
-    }
-    let Definitions { exchanges, queues, bindings, .. } = definitions.clone();
-    let exchanges =
-        exchanges.into_iter().map(|one| Definitions { exchanges: vec![one], ..Definitions::default() });
-    let queues = queues.into_iter().map(|one| Definitions { queues: vec![one], ..Definitions::default() });
-    let bindings =
-        bindings.into_iter().map(|one| Definitions { bindings: vec![one], ..Definitions::default() });
-    for one in exchanges.chain(queues).chain(bindings) {
-        if let Err(error) = engine.define(now, &one, out) {
-            tracing::error!(%error, "a definition is left alone");
-        }
+    let mut leave = |error| {
+        tracing::error!(%error, "a definition is left alone");
+        Ok(())
+    };
+    if let Err(error) = engine.define_unless(now, definitions, out, &mut leave) {
+        tracing::error!(%error, "definitions are left alone");
     }
 }
 

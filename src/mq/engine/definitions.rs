@@ -330,6 +330,20 @@ impl Engine {
         definitions: &Definitions,
         out: &mut Outputs,
     ) -> Result<(), DefinitionError> {
+        self.define_unless(now, definitions, out, &mut Err)
+    }
+
+    /// The same, asking `refused` about each definition of an object that makes no sense: whether it is left alone.
+    ///
+    /// # Errors
+    /// That of `refused`; or a policy that makes no sense.
+    pub fn define_unless(
+        &mut self,
+        now: u64,
+        definitions: &Definitions,
+        out: &mut Outputs,
+        refused: &mut dyn FnMut(DefinitionError) -> Result<(), DefinitionError>,
+    ) -> Result<(), DefinitionError> {
         for policy in &definitions.policies {
             self.policies.set(policy.policy()?);
         }
@@ -337,13 +351,13 @@ impl Engine {
             self.operator_policies.set(policy.policy()?);
         }
         for exchange in &definitions.exchanges {
-            self.define_exchange(exchange, out)?;
+            self.define_exchange(exchange, out).or_else(&mut *refused)?;
         }
         for queue in &definitions.queues {
-            self.define_queue(now, queue, out)?;
+            self.define_queue(now, queue, out).map(drop).or_else(&mut *refused)?;
         }
         for binding in &definitions.bindings {
-            self.define_binding(now, binding, out)?;
+            self.define_binding(now, binding, out).or_else(&mut *refused)?;
         }
         self.apply_policies(now, out);
         Ok(())
