@@ -210,8 +210,7 @@ impl Engine {
                 channel.counts.delivered_no_ack += 1;
                 *resident = resident.saturating_sub(entry.message.cost());
                 if queue.release(entry.place, 1, Gone::Acked, &mut out.journal) {
-                    timers.set(now + ACKS_EVERY_MS, Timer::Acks);
-                    acks_due.push(id);
+                    tell_acks(acks_due, timers, id, now);
                 }
             } else {
                 queue.counts.delivered += 1;
@@ -303,10 +302,17 @@ impl Engine {
         if let Some(queue) = self.queues.get_mut(id)
             && queue.release(place, 1, reason, &mut out.journal)
         {
-            self.acks_due.push(id);
-            self.timers.set(now + ACKS_EVERY_MS, Timer::Acks);
+            tell_acks(&mut self.acks_due, &mut self.timers, id, now);
         }
     }
+}
+
+/// Has the log of a queue told of acknowledgements soon: with those of other queues, for which the timer is set.
+fn tell_acks(due: &mut Vec<QueueId>, timers: &mut Timers, id: QueueId, now: Millis) {
+    if due.is_empty() {
+        timers.set(now + ACKS_EVERY_MS, Timer::Acks);
+    }
+    due.push(id);
 }
 
 /// Asks for what will be needed from disk: for consumers, for who waits for the front, for what has to be dropped, and to

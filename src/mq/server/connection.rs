@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Broker;
 use super::handshake::{Client, handshake};
@@ -80,7 +80,7 @@ pub(super) async fn serve(broker: &Broker, mut stream: Stream) {
     if !broker.may_stay(&host, listed.user()) {
         listed.close("user or vhost is gone");
     }
-    let (mut read, mut write) = tokio::io::split(stream);
+    let (mut read, mut write) = stream.into_split();
     let reader = Reader {
         host: &host,
         id,
@@ -253,14 +253,27 @@ impl Reader<'_> {
                 continue;
             }
             buffer.reserve(room);
+            let since = *asked_at.get_or_insert_with(Instant::now);
             let read = tokio::select! {
-                read = silent(self.silence_max, socket.read_buf(&mut buffer)) => read,
-                () = self.outbox.reader.notified() => continue,
+                read = socket.read_buf(&mut buffer) => read,
+                () = self.outbox.reader.notified() => {
+                    asked_at = None;
+                    continue;
+                }
+                () = &mut silence, if self.silence_max.is_some() => {
+                    let until = since + self.silence_max.unwrap_or_default();
+                    if until <= Instant::now() {
+                        return End::Silent;
+                    }
+                    silence.as_mut().reset(until);
+                    continue;
+                }
                 () = &mut draining => {
                     self.shut_down();
                     break;
                 }
             };
+            asked_at = None;
             match read {
                 Ok(count) if count > 0 => {
                     Traffic::count(&self.traffic.received, &self.traffic.reads, count);
@@ -270,8 +283,7 @@ impl Reader<'_> {
                         room = (room / 2).max(READ_SIZE_MIN);
                     }
                 }
-                Some(_) => return End::Gone,
-                None => return End::Silent,
+                Ok(_) | Err(_) => return End::Gone,
             }
         }
         discard(socket, &mut buffer).await
@@ -484,14 +496,6 @@ async fn within(limit: Option<Duration>, event: impl Future<Output = ()>) {
     match limit {
         Some(limit) => timeout(limit, event).await.unwrap_or(()),
         None => event.await,
-    }
-}
-
-/// None if nothing came for so long.
-async fn silent<T>(limit: Option<Duration>, read: impl Future<Output = T>) -> Option<T> {
-    match limit {
-        Some(limit) => timeout(limit, read).await.ok(),
-        None => Some(read.await),
     }
 }
 

@@ -32,6 +32,10 @@ pub(super) struct Host {
     /// How many changes of definitions are on disk.
     stored: watch::Sender<u64>,
     memory_max: u64,
+    /// Bytes of deliveries that a connection is given before it has written any.
+    pub credit: u32,
+    /// Bytes of contents that have not all come, of all its connections.
+    partial: AtomicU64,
     /// Where durable queues are kept, if anywhere.
     link: Option<Link>,
     /// The publisher whose turn it is to wait for consumers may go on.
@@ -77,6 +81,7 @@ impl Host {
             u64::from_ne_bytes(bytes)
         });
         let link = durable.map(|durable| durable.link(name));
+        let credit = config.credit;
         let host = Arc::new(Self {
             link: link.clone(),
             name: name.to_owned(),
@@ -95,6 +100,8 @@ impl Host {
             clock: Clock::start(),
             stored: watch::Sender::new(0),
             memory_max,
+            credit,
+            partial: AtomicU64::new(0),
             caught_up: Notify::new(),
             turn: tokio::sync::Mutex::default(),
             closed: watch::Sender::new(false),

@@ -28,7 +28,7 @@ pub(super) enum Last {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub sends: Vec<Out>,
-    /// Credit of its deliveries.
+    /// Credit of its deliveries and of those before that was not given back.
     pub cost: u64,
     /// How many new secrets were taken.
     pub secrets: u32,

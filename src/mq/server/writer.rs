@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::encode;
 use super::host::Host;
@@ -56,6 +56,9 @@ impl Writer<'_> {
         let (mut batch, mut buffer) = (Batch::default(), Vec::new());
         // Twice in an interval, so that one that is late is not too late.
         let beat = self.heartbeat.map_or(Duration::MAX, |interval| interval / 2);
+        // Set again when it goes off, not at each write.
+        let mut idle = std::pin::pin!(tokio::time::sleep(beat));
+        let mut written_at = Instant::now();
         loop {
             let now_stored = *stored.borrow_and_update();
             self.outbox.take(now_stored, &mut batch);
@@ -64,17 +67,21 @@ impl Writer<'_> {
                 tokio::select! {
                     () = self.outbox.filled.notified() => {}
                     changed = stored.changed(), if waits => if changed.is_err() { return Written::Gone },
-                    () = tokio::time::sleep(beat), if beat != Duration::MAX => {
-                        wire::heartbeat(&mut buffer);
-                        if !self.write(socket, &mut buffer).await {
-                            return Written::Gone;
+                    () = &mut idle, if beat != Duration::MAX => {
+                        if written_at.elapsed() >= beat {
+                            wire::heartbeat(&mut buffer);
+                            if !self.write(socket, &mut buffer).await {
+                                return Written::Gone;
+                            }
+                            written_at = Instant::now();
                         }
+                        idle.as_mut().reset(written_at + beat);
                     }
                 }
                 continue;
             }
             match self.write_batch(socket, &mut buffer, &mut batch).await {
-                Ok(()) => {}
+                Ok(()) => written_at = Instant::now(),
                 Err(end) => return end,
             }
             if buffer.capacity() > IDLE_SIZE && self.outbox.waits_for().is_none() {
@@ -134,8 +141,10 @@ impl Writer<'_> {
         if !self.write(socket, buffer).await {
             return Err(Written::Gone);
         }
-        let cost = std::mem::take(&mut batch.cost);
-        if cost > 0 && end.is_none() {
+        // In large parts: the host's lock is dear. No consumer waits for the last part, for the rest of the credit is more
+        // than what it takes to serve again.
+        if batch.cost >= u64::from(self.host.credit / 4) && end.is_none() {
+            let cost = std::mem::take(&mut batch.cost);
             self.host.run(|engine, out, now| engine.written(now, self.id, cost, out));
         }
         end.map_or(Ok(()), Err)
