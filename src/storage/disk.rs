@@ -13,6 +13,17 @@ pub mod memory;
 #[cfg(test)]
 pub mod sim;
 
+/// Files that a store keeps open between uses: a quarter of what the process may have, for others need some too. With one
+/// file fewer than there are logs in use, each append would open its own.
+pub(crate) fn open_files_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    files_of(limit.unwrap_or(u64::MAX))
+}
+
+fn files_of(limit: u64) -> usize {
+    (limit / 4).clamp(512, 65_536) as usize
+}
+
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -376,5 +387,10 @@ mod tests {
         let dir = root.path().join("a/b");
         OsDisk::new(&dir).create_dir(&dir).unwrap();
         assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn more_files_stay_open_where_more_may_be() {
+        assert_eq!([1024, 4096, u64::MAX].map(files_of), [512, 1024, 65_536]);
     }
 }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use super::cache::Cache;
 use super::checkpoint::{self, Checkpoint, Flushed};
 use super::disk::memory::MemoryDisk;
-use super::disk::{Disk, DiskFile, Mode, OsDisk, list_or_none, put_file, read_file, replace_file};
+use super::disk::{self, Disk, DiskFile, Mode, OsDisk, list_or_none, put_file, read_file, replace_file};
 use super::error::{Error, Result};
 use super::flush::{self, Flusher};
 use super::id::LogId;
@@ -70,7 +70,7 @@ impl Default for Options {
         Self {
             durability: Durability::Group,
             sync_each_max: 4,
-            open_files_max: 512,
+            open_files_max: disk::open_files_max(),
             index_bytes_max: 64 << 20,
             // On ext4, reserved space made synced appends no faster on a quiet disk and slower on a busy one.
             allocate_max: 0,
