@@ -140,13 +140,6 @@ impl Metadata {
         gone.into_iter().for_each(|key| self.set(key, None));
     }
 
-    /// Lets go of what `is_gone` says of a kind on a virtual host.
-    pub fn remove_if(&mut self, kind: &str, vhost: &str, is_gone: impl Fn(&Json) -> bool) {
-        let found = self.under(kind, &[vhost]).filter(|(_, value)| is_gone(value));
-        let gone: Vec<String> = found.map(|(key, _)| key.clone()).collect();
-        gone.into_iter().for_each(|key| self.set(key, None));
-    }
-
     /// Whether there is something to append.
     pub fn is_changed(&self) -> bool {
         !self.changes.is_empty()

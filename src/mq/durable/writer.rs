@@ -251,8 +251,8 @@ impl Writer {
                     Some(id) => self.end(host, id, &key),
                     None => self.metadata.set(key, None),
                 }
+                // Those from it were named one by one.
                 self.metadata.remove_under("binding", &[&vhost, "exchange", &name]);
-                self.metadata.remove_if("binding", &vhost, |held| held["source"] == *name);
             }
             Change::Bound(binding) => {
                 let value = definition::of_binding(&binding);

@@ -238,18 +238,21 @@ impl Engine {
         let Some(exchange) = self.exchanges.remove(id) else { return };
         self.exchange_names.remove(&exchange.name);
         self.generation += 1;
-        for (to, _, _) in exchange.bindings.iter() {
-            match to {
-                Destination::Queue(queue) => {
-                    if let Some(queue) = self.queues.get_mut(queue) {
-                        queue.bound.retain(|held| *held != id);
-                    }
-                }
-                Destination::Exchange(other) => {
-                    if let Some(other) = self.exchanges.get_mut(other) {
-                        other.bound.retain(|held| *held != id);
-                    }
-                }
+        for (to, key, arguments) in exchange.bindings.iter() {
+            let (target, durable, bound) = match to {
+                Destination::Queue(queue) => match self.queues.get_mut(queue) {
+                    Some(queue) => (&queue.name, queue.durable, &mut queue.bound),
+                    None => continue,
+                },
+                Destination::Exchange(other) => match self.exchanges.get_mut(other) {
+                    Some(other) => (&other.name, other.durable, &mut other.bound),
+                    None => continue,
+                },
+            };
+            bound.retain(|held| *held != id);
+            if exchange.durable && durable {
+                let binding = BindingDefinition::new(&exchange.name, target, to, key, arguments.as_table());
+                out.changes.push(Change::Unbound(binding));
             }
         }
         for held in exchange.delayed.values() {

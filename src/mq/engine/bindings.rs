@@ -257,7 +257,7 @@ impl Bindings {
             Routes::Topic(topics) => topics.remove(key, destination),
             Routes::Headers(all) => {
                 let asked = Match::new(held.as_table());
-                if let Some(at) = all.iter().position(|held| *held == (asked.clone(), destination)) {
+                if let Some(at) = all.iter().position(|(held, to)| *to == destination && *held == asked) {
                     all.remove(at);
                 }
             }

@@ -148,7 +148,17 @@ impl Engine {
     }
 
     /// Takes a consumer off its queue, which may go with it.
-    pub(crate) fn remove_consumer(&mut self, id: ConsumerId, at: At, out: &mut Outputs) {
+    fn remove_consumer(&mut self, id: ConsumerId, at: At, out: &mut Outputs) {
+        if let Some(consumer) = self.consumers.get(id)
+            && let Some(queue) = self.queues.get_mut(consumer.queue)
+        {
+            queue.consumers.remove(id, consumer.priority);
+        }
+        self.forget_consumer(id, at, out);
+    }
+
+    /// What there is to do for a consumer that was taken off its queue.
+    pub(crate) fn forget_consumer(&mut self, id: ConsumerId, at: At, out: &mut Outputs) {
         let Some(consumer) = self.consumers.remove(id) else { return };
         if consumer.turn == Turn::Limited
             && let Some(channel) =
@@ -157,7 +167,6 @@ impl Engine {
             channel.limited.retain(|held| *held != id);
         }
         let Some(queue) = self.queues.get_mut(consumer.queue) else { return };
-        queue.consumers.remove(id, consumer.priority);
         if queue.consumers.active == Some(id) {
             queue.consumers.active = None;
         }

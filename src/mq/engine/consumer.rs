@@ -1,6 +1,6 @@
 //! Consumers of a queue: whose turn it is, by priority and then round.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::mq::wire::TableBuf;
@@ -35,7 +35,7 @@ pub(crate) enum Turn {
     Limited,
     /// Its connection has not written what it was given.
     Starved,
-    /// Another is the single active consumer.
+    /// Another is the single active consumer, or it is about to go.
     Waiting,
 }
 
@@ -74,6 +74,14 @@ impl Consumers {
         if self.exclusive == Some(id) {
             self.exclusive = None;
         }
+    }
+
+    /// The same of many: one by one, each would cost a look at all.
+    pub fn remove_all(&mut self, gone: &HashSet<ConsumerId>) {
+        self.all.retain(|held| !gone.contains(held));
+        self.round.iter_mut().for_each(|(_, level)| level.retain(|held| !gone.contains(held)));
+        self.round.retain(|(_, level)| !level.is_empty());
+        self.exclusive.take_if(|held| gone.contains(held));
     }
 
     /// Lets a consumer take part, as the last of its priority.
@@ -150,5 +158,20 @@ mod tests {
         assert_eq!(consumers.next(), Some(id(2)));
         consumers.remove(id(2), 10);
         assert_eq!((consumers.next(), consumers.len()), (Some(id(4)), 3));
+    }
+
+    #[test]
+    fn those_of_a_connection_go_together() {
+        let mut consumers = Consumers::default();
+        for (number, priority) in [(1, 0), (2, 10), (3, 10), (4, 0)] {
+            consumers.add(id(number));
+            consumers.join(id(number), priority);
+        }
+        consumers.exclusive = Some(id(2));
+        consumers.remove_all(&HashSet::from([id(2), id(3), id(4)]));
+        assert_eq!(
+            (consumers.all(), consumers.next(), consumers.exclusive),
+            (&[id(1)][..], Some(id(1)), None)
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::confirm::Answer;
 use super::connection::{Channel, Connection, Mode, Peer, State};
+use super::consumer::Turn;
 use super::fault::Fault;
 use super::id::{ConnectionId, ConsumerId, QueueId};
 use super::output::{Outputs, Reply, Send};
@@ -35,16 +36,13 @@ impl Engine {
             .filter(|number| connection.channel(*number).is_some())
             .collect();
         // Consumers first, or what one channel gives back would go out to the next one that is about to close.
-        let mut consumers = Vec::new();
-        for number in &numbers {
-            consumers.extend(self.take_consumers(At { now, connection: id, channel: *number }));
-        }
+        let consumers = self.take_consumers(id, &numbers);
         let mut stirred = Vec::new();
         for number in numbers {
             stirred.extend(self.drop_channel(At { now, connection: id, channel: number }, out));
         }
         let at = At { now, connection: id, channel: 0 };
-        consumers.into_iter().for_each(|consumer| self.remove_consumer(consumer, at, out));
+        consumers.into_iter().for_each(|consumer| self.forget_consumer(consumer, at, out));
         let exclusive =
             self.connections.remove(id).map(|connection| connection.exclusive).unwrap_or_default();
         for queue in exclusive {
@@ -170,28 +168,37 @@ impl Engine {
     /// The client closes a channel, or has answered that the broker did.
     pub(crate) fn close_channel(&mut self, at: At, out: &mut Outputs) {
         self.answer_one(at, out);
-        let consumers = self.take_consumers(at);
+        let consumers = self.take_consumers(at.connection, &[at.channel]);
         let stirred = self.drop_channel(at, out);
-        consumers.into_iter().for_each(|consumer| self.remove_consumer(consumer, at, out));
+        consumers.into_iter().for_each(|consumer| self.forget_consumer(consumer, at, out));
         stirred.into_iter().for_each(|queue| self.serve(queue, at.now, out));
     }
 
-    /// Stops the consumers of a channel, so that nothing more goes to it; they are still to be removed.
-    fn take_consumers(&mut self, at: At) -> Vec<ConsumerId> {
-        let Some(channel) = self.channel_mut(at) else { return Vec::new() };
-        let reply_to = channel.reply_to.take();
-        let ids: Vec<ConsumerId> = std::mem::take(&mut channel.consumers).into_values().collect();
-        if let Some(reply_to) = reply_to {
-            self.reply_tokens.remove(&reply_to.token);
+    /// Takes the consumers of channels off their queues, so that nothing more goes to them; they are still to be forgotten.
+    fn take_consumers(&mut self, id: ConnectionId, channels: &[u16]) -> Vec<ConsumerId> {
+        let Some(connection) = self.connections.get_mut(id) else { return Vec::new() };
+        let mut taken: Vec<ConsumerId> = Vec::new();
+        for number in channels {
+            let Some(channel) = connection.channel_mut(*number) else { continue };
+            if let Some(reply_to) = channel.reply_to.take() {
+                self.reply_tokens.remove(&reply_to.token);
+            }
+            taken.extend(std::mem::take(&mut channel.consumers).into_values());
         }
-        for id in &ids {
-            if let Some(consumer) = self.consumers.get(*id)
-                && let Some(queue) = self.queues.get_mut(consumer.queue)
-            {
-                queue.consumers.leave(*id, consumer.priority);
+        let mut by_queue: HashMap<QueueId, HashSet<ConsumerId>> = HashMap::new();
+        for id in &taken {
+            if let Some(consumer) = self.consumers.get_mut(*id) {
+                // What it gives back makes no room for more.
+                consumer.turn = Turn::Waiting;
+                by_queue.entry(consumer.queue).or_default().insert(*id);
             }
         }
-        ids
+        for (queue, gone) in by_queue {
+            if let Some(queue) = self.queues.get_mut(queue) {
+                queue.consumers.remove_all(&gone);
+            }
+        }
+        taken
     }
 
     fn drop_channel(&mut self, at: At, out: &mut Outputs) -> Vec<QueueId> {

@@ -95,13 +95,15 @@ pub(crate) struct Ready {
     next_seq: u64,
     /// The number of what was last asked for.
     next_load: u64,
+    /// Entries that are on disk only.
+    absent: usize,
 }
 
 impl Ready {
     /// With priorities from 0 to `priority_max`.
     pub fn new(priority_max: u8) -> Self {
         let lanes = (0..=usize::from(priority_max)).map(|_| Lane::default()).collect();
-        Self { lanes, occupied: [0; 4], len: 0, bytes: 0, next_seq: 0, next_load: 0 }
+        Self { lanes, occupied: [0; 4], len: 0, bytes: 0, next_seq: 0, next_load: 0, absent: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -143,6 +145,7 @@ impl Ready {
 
     pub fn push_absent(&mut self, lane: usize, seq: u64, place: Place, size: u64) {
         self.count_in(lane, size);
+        self.absent += 1;
         self.lanes[lane].push_absent(seq, place);
     }
 
@@ -151,6 +154,7 @@ impl Ready {
         let first = self.next_seq + 1;
         self.next_seq += u64::from(count);
         self.len += count as usize;
+        self.absent += count as usize;
         self.bytes += size * u64::from(count);
         self.occupied[lane / 64] |= 1 << (lane % 64);
         self.lanes[lane].push_run(first, place, count);
@@ -203,10 +207,10 @@ impl Ready {
         })
     }
 
-    /// Whether something is on disk that was not asked for.
+    /// Whether something is on disk only.
     #[inline]
     pub fn has_absent(&self) -> bool {
-        self.len > 0 && self.lanes.iter().any(Lane::has_later)
+        self.absent > 0
     }
 
     /// What to read from disk now: of the lane that is served first of those with something there. `all` asks for the
@@ -229,8 +233,13 @@ impl Ready {
         messages: &mut Vec<Loaded>,
         taken: &mut impl FnMut(&Entry, Place),
     ) -> Came {
+        let absent = &mut self.absent;
         for lane in &mut self.lanes {
-            match lane.loaded(number, messages, taken) {
+            let came = lane.loaded(number, messages, &mut |entry, place| {
+                *absent -= 1;
+                taken(entry, place);
+            });
+            match came {
                 Came::Unasked => {}
                 came => return came,
             }
@@ -246,7 +255,7 @@ impl Ready {
     pub fn clear(&mut self, gone: &mut impl FnMut(Option<&Entry>, Place, u32)) -> usize {
         self.lanes.iter_mut().for_each(|lane| lane.clear(gone));
         self.occupied = [0; 4];
-        self.bytes = 0;
+        (self.bytes, self.absent) = (0, 0);
         std::mem::take(&mut self.len)
     }
 

@@ -1,5 +1,7 @@
 //! What consumers say of deliveries: ack, nack, reject, recover; and transactions, which gather that.
 
+use std::collections::HashSet;
+
 use super::Engine;
 use super::connection::{Channel, Mode, Settled, Transaction, Verdict};
 use super::consumer::Turn;
@@ -286,11 +288,12 @@ fn unknown_tag(tag: u64) -> Fault {
 #[derive(Debug, Default)]
 pub(crate) struct Stirred {
     pub list: Vec<QueueId>,
+    seen: HashSet<QueueId>,
 }
 
 impl Stirred {
     pub fn add(&mut self, queue: QueueId) {
-        if self.list.last() != Some(&queue) && !self.list.contains(&queue) {
+        if self.list.last() != Some(&queue) && self.seen.insert(queue) {
             self.list.push(queue);
         }
     }

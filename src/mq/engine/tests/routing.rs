@@ -1,7 +1,7 @@
 //! The rules of routing one by one: exchanges of every kind, what they bind, and copies.
 
 use super::support::*;
-use crate::mq::engine::{Reply, Send};
+use crate::mq::engine::{Change, DefinitionError, Reply, Send};
 use crate::mq::wire::{Fields, Table, Value};
 
 fn exchange_with(
@@ -209,4 +209,45 @@ fn a_delayed_exchange_lets_messages_go_in_time() {
     assert_eq!(world.take(me, "q"), ["c"]);
     let none = declare_x("bad", "x-delayed-message");
     assert_eq!(refusal(&world.call(me, 1, none)).0, 406);
+}
+
+#[test]
+fn the_bindings_of_an_exchange_that_goes_are_named_one_by_one() {
+    let mut world = World::new();
+    let me = world.open();
+    world.tell(me, 1, exchange::Declare { durable: true, ..declare_x("x", "topic") });
+    world.tell(me, 1, queue::Declare { durable: true, ..declare("q") });
+    world.tell(me, 1, declare("transient"));
+    for (queue, key) in [("q", "a"), ("q", "b"), ("transient", "c")] {
+        world.tell(me, 1, bind(queue, "x", key));
+    }
+    world.changes.clear();
+    world.tell(me, 1, exchange::Delete { ticket: 0, exchange: "x", if_unused: false, nowait: false });
+    let named = world.changes.iter().map(|change| match change {
+        Change::Unbound(binding) => {
+            format!("{} -> {} by {}", binding.source, binding.destination, binding.routing_key)
+        }
+        Change::ExchangeDeleted(name) => name.to_string(),
+        other => format!("{other:?}"),
+    });
+    assert_eq!(named.collect::<Vec<_>>(), ["x -> q by a", "x -> q by b", "x"]);
+}
+
+#[test]
+fn a_definition_that_makes_no_sense_may_be_left_alone() {
+    let mut world = World::new();
+    let text = r#"{"queues": [
+        {"name": "bad", "durable": true, "auto_delete": false, "arguments": {"x-max-length": -1}},
+        {"name": "good", "durable": true, "auto_delete": false, "arguments": {}}
+    ], "exchanges": [], "bindings": [], "policies": []}"#;
+    let definitions = serde_json::from_str(text).unwrap();
+    let mut refused = Vec::new();
+    let mut leave = |error: DefinitionError| {
+        refused.push(error.name);
+        Ok(())
+    };
+    world.engine.define_unless(world.now, &definitions, &mut world.out, &mut leave).unwrap();
+    assert_eq!(refused, ["bad"]);
+    assert!(world.engine.queue("good").is_some());
+    assert!(world.engine.define(world.now, &definitions, &mut world.out).is_err());
 }
