@@ -4,6 +4,7 @@ mod admin;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cli::app::App;
 use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
@@ -15,7 +16,7 @@ use crate::mq::durable::{self, Durable};
 use crate::mq::engine::{Compat, Config, Totals};
 use crate::mq::server::{Broker, By, Limits, Management, Process, Users};
 use crate::storage;
-use crate::units::parse_size;
+use crate::units::{parse_duration, parse_size};
 use admin::Admin;
 
 /// Waiting messages in memory, in bytes, above which stored ones are kept on disk only: enough for a fast queue.
@@ -60,6 +61,10 @@ pub struct Args {
     /// Waiting messages in memory above which publishers are blocked [default: 40% of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Data")]
     pub memory_max: Option<u64>,
+    /// How long a delivery may stay unacknowledged before its channel is closed, unless its queue says otherwise
+    /// (x-consumer-timeout, policy consumer-timeout); 0 for any time
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = parse_duration, help_heading = "Access")]
+    pub consumer_timeout: Duration,
     /// Users, virtual hosts and permissions: JSON as rabbitmqctl export_definitions writes it
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     pub user_file: Option<PathBuf>,
@@ -104,6 +109,7 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
         compat,
         page_above: PAGE_ABOVE.min(limits.memory_max / 4),
         spill_above: SPILL_ABOVE.min(limits.memory_max / 2),
+        consumer_timeout_ms: timeout_ms(args.consumer_timeout),
         ..Config::default()
     };
     let keeping = dir.map(|dir| durable::Options {
@@ -138,6 +144,11 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
             Some(durable) => service.with_end(move || end(&durable)),
         })
     })
+}
+
+/// In milliseconds; none for any time.
+fn timeout_ms(timeout: Duration) -> Option<u64> {
+    (!timeout.is_zero()).then(|| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Where durable queues are kept; none for nowhere.

@@ -25,7 +25,7 @@ pub struct Config {
     pub spills: bool,
     /// Bytes of a body.
     pub message_size_max: u64,
-    /// How long a delivery may stay unacknowledged, in milliseconds.
+    /// How long a delivery may stay unacknowledged, in milliseconds, unless its queue says otherwise; for ever without.
     pub consumer_timeout_ms: Option<Millis>,
     /// Bytes of waiting messages in memory above which stored ones are kept on disk only.
     pub page_above: u64,

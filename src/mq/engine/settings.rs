@@ -83,6 +83,8 @@ pub struct Settings {
     pub dead_letter_key: Option<Arc<[u8]>>,
     /// How often a message may come back.
     pub delivery_limit: Option<u32>,
+    /// How long a delivery may stay unacknowledged, in milliseconds; that of the broker if there is none.
+    pub consumer_timeout: Option<u64>,
 }
 
 /// The default delivery limit of quorum queues since RabbitMQ 4.0.
@@ -123,6 +125,7 @@ impl Settings {
             delivery_limit: number("delivery-limit")
                 .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX))
                 .or(default_limit),
+            consumer_timeout: number("consumer-timeout"),
         }
     }
 

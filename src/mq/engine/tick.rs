@@ -1,7 +1,7 @@
 //! Time passes: expiry, queues nobody uses, delayed messages, records that were gathered, deliveries never answered.
 
 use super::clock::{Millis, Timer};
-use super::connection::Targets;
+use super::connection::{Channel, Targets};
 use super::fault::Fault;
 use super::id::{ExchangeId, QueueId};
 use super::output::{Gone, Journal, Outputs};
@@ -117,27 +117,21 @@ impl Engine {
 
     /// Sets the timer for deliveries that are never acknowledged, when there is the first channel.
     pub(crate) fn watch_unanswered(&mut self, now: Millis) {
-        if self.config.consumer_timeout_ms.is_some() && !self.watching {
+        if !self.watching {
             self.watching = true;
             self.timers.set(now + UNANSWERED_EVERY_MS, Timer::Unanswered);
         }
     }
 
     fn close_unanswered(&mut self, now: Millis, out: &mut Outputs) {
-        let Some(timeout) = self.config.consumer_timeout_ms else { return };
         self.watching = false;
         for connection in self.connections.ids() {
             let Some(held) = self.connections.get(connection) else { continue };
-            let numbers: Vec<u16> = (0..held.channels.len() as u32)
-                .map(|number| number as u16)
-                .filter(|number| {
-                    let oldest = held.channel(*number).and_then(|channel| {
-                        channel.unacked.iter().find(|unacked| unacked.consumer.is_some())
-                    });
-                    oldest.is_some_and(|oldest| oldest.since.saturating_add(timeout) < now)
-                })
+            let channels = (0..=u16::MAX).zip(&held.channels);
+            let late: Vec<(u16, Millis)> = channels
+                .filter_map(|(number, channel)| Some((number, self.overdue(channel.as_deref()?, now)?)))
                 .collect();
-            for channel in numbers {
+            for (channel, timeout) in late {
                 let fault = Fault::precondition_failed(format_args!(
                     "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout} ms. \
                      This timeout value can be configured, see consumers doc guide to learn more"
@@ -148,6 +142,15 @@ impl Engine {
         if self.connections.len() > 0 {
             self.watch_unanswered(now);
         }
+    }
+
+    /// The timeout of a queue that a delivery of a channel has exceeded.
+    fn overdue(&self, channel: &Channel, now: Millis) -> Option<Millis> {
+        channel.unacked.iter().filter(|unacked| unacked.consumer.is_some()).find_map(|unacked| {
+            let own = self.queues.get(unacked.queue).and_then(|queue| queue.settings.consumer_timeout);
+            let timeout = own.or(self.config.consumer_timeout_ms)?;
+            (unacked.since.saturating_add(timeout) < now).then_some(timeout)
+        })
     }
 
     /// Publishes a message that comes from no connection: from the management API or a federated peer. Tells how many

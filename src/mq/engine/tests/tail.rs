@@ -134,6 +134,22 @@ fn who_never_acknowledges_loses_the_channel() {
     assert_eq!(world.counts("q"), (1, 0));
 }
 
+#[test]
+fn a_queue_may_have_a_timeout_of_its_own() {
+    let timeout = |name, ms| queue_with(name, &[("x-consumer-timeout", Value::I32(ms))]);
+    for (own, default, closed) in [(120_000, None, true), (600_000, Some(120_000), false)] {
+        let mut world = World::with(Config { consumer_timeout_ms: default, ..Config::default() });
+        let me = world.open();
+        world.tell(me, 1, timeout("q", own));
+        world.tell(me, 1, consume("q", "t"));
+        world.fill(me, "q", &["1"]);
+        world.pass(120_000);
+        assert_eq!(world.out.to(me), []);
+        world.pass(60_000);
+        assert_eq!(world.counts("q"), if closed { (1, 0) } else { (0, 1) });
+    }
+}
+
 // Dead letters
 
 #[test]

@@ -30,6 +30,7 @@ const SETTINGS: &[(&str, Shape, bool)] = &[
     ("max-in-memory-length", Shape::Number("maximum memory in bytes"), true),
     ("max-in-memory-bytes", Shape::Number("maximum memory in bytes"), true),
     ("delivery-limit", Shape::Number("delivery limit"), true),
+    ("consumer-timeout", Shape::Number("consumer timeout"), true),
     (
         "overflow",
         Shape::OneOf(&["drop-head", "reject-publish", "reject-publish-dlx"], "overflow value"),
