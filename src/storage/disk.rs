@@ -203,9 +203,14 @@ pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::
 
 /// The same, but for a sync of the directory: without it a power cut may bring the old one back.
 pub(crate) fn put_file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+    put_parts(disk, path, &mut [IoSlice::new(content)])
+}
+
+/// The same of what stands in several places.
+pub(crate) fn put_parts(disk: &dyn Disk, path: &Path, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
     let new = path.with_extension("tmp");
     let file = disk.open(&new, Mode::Truncate)?;
-    write_all(&*file, &mut [IoSlice::new(content)], 0)?;
+    write_all(&*file, parts, 0)?;
     file.sync()?;
     disk.rename(&new, path)
 }

@@ -8,10 +8,12 @@
 //! It can always be made again, and is believed only if it is whole and of the log as it is: the batch that ended there
 //! still does, with the same epoch, time and checksum. After a cut of the log's end and other appends it does not.
 
+use std::io::IoSlice;
+
 use bytes::Bytes;
 
 use super::batch::HEADER_LEN;
-use super::disk::{put_file, read_file};
+use super::disk::{put_parts, read_file};
 use super::error::{Error, Result};
 use super::log::Log;
 
@@ -59,13 +61,10 @@ impl Log {
             return Err(outside);
         }
         let head = head(self, end)?.ok_or(outside)?;
-        let mut bytes = Vec::with_capacity(HEAD_LEN + content.len() + 4);
-        bytes.extend_from_slice(&head);
-        bytes.extend_from_slice(content);
-        let crc = crc32c::crc32c(&bytes);
-        bytes.extend_from_slice(&crc.to_be_bytes());
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&head), content).to_be_bytes();
         let path = self.0.dir().join(SNAPSHOT);
-        put_file(self.0.disk(), &path, &bytes).map_err(Error::io("write", &path))
+        let mut parts = [&head[..], content, &crc].map(IoSlice::new);
+        put_parts(self.0.disk(), &path, &mut parts).map_err(Error::io("write", &path))
     }
 
     /// What was kept last, if it can be believed.

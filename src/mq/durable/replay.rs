@@ -44,20 +44,20 @@ pub(crate) struct Replayed {
 pub(crate) fn replay(log: &Log) -> Result<Replayed, Error> {
     let state = log.state();
     let mut replayed = snapshot::load(log, &state).unwrap_or_else(|| Replayed::new(unsigned(state.start)));
-    replayed.read_on(log, &state, state.end)?;
+    replayed.read_on(log, &state, state.end, &|| false)?;
     #[cfg(test)]
     replayed.check_against_the_whole_log(log, &state);
     Ok(replayed)
 }
 
-/// Reads a log as far as it is on disk, and keeps what it says there as a snapshot.
-pub(crate) fn keep_snapshot(log: &Log) -> Result<(), Error> {
+/// Reads a log as far as it is on disk, and keeps what it says there as a snapshot, unless told to stop on the way.
+pub(crate) fn keep_snapshot(log: &Log, stops: &dyn Fn() -> bool) -> Result<(), Error> {
     let state = log.state();
     if state.flushed_end <= state.start {
         return Ok(());
     }
     let mut replayed = snapshot::load(log, &state).unwrap_or_else(|| Replayed::new(unsigned(state.start)));
-    replayed.read_on(log, &state, state.flushed_end)?;
+    replayed.read_on(log, &state, state.flushed_end, stops)?;
     if replayed.read == 0 {
         return Ok(());
     }
@@ -81,12 +81,21 @@ fn recovered(offset: u64, count: u32, fact: Fact, priority: u8) -> Recovered {
 
 impl Replayed {
     /// Goes on where it ends.
-    fn read_on(&mut self, log: &Log, state: &LogState, bound: i64) -> Result<(), Error> {
+    fn read_on(
+        &mut self,
+        log: &Log,
+        state: &LogState,
+        bound: i64,
+        stops: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
         let from = state.start.max(i64::try_from(self.end).unwrap_or(i64::MAX));
         let mut reader = log.reader(from, bound);
         while reader.offset() < bound
             && let Some(batch) = reader.next_batch()?
         {
+            if stops() {
+                return Err(Error::Closed);
+            }
             self.read += batch.bytes.len() as u64;
             for record in batch.records()? {
                 let record = record?;
@@ -253,7 +262,7 @@ impl Replayed {
     #[cfg(test)]
     fn check_against_the_whole_log(&self, log: &Log, state: &LogState) {
         let mut whole = Self::new(self.start);
-        if whole.read_on(log, state, state.end).is_err() {
+        if whole.read_on(log, state, state.end, &|| false).is_err() {
             // The power is off, or the log is damaged where the snapshot makes it unnecessary to look.
             return;
         }

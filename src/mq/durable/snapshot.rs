@@ -12,6 +12,7 @@
 //! All are zigzag varints. The storage says whether the bytes are whole and of this log; they are believed no further than the
 //! log goes all the same.
 
+use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
 use super::Shared;
@@ -48,13 +49,18 @@ fn take_pairs(bytes: &mut &[u8], mut found: impl FnMut(u64, u64)) -> Option<()> 
     Some(())
 }
 
-/// Facts and how often each stands in a row.
-fn runs(replayed: &Replayed) -> Vec<(u64, Fact)> {
-    let mut runs: Vec<(u64, Fact)> = Vec::new();
-    let mut add = |count: u64, fact: Fact| match runs.last_mut() {
-        Some((held, last)) if *last == fact => *held += count,
-        _ if count > 0 => runs.push((count, fact)),
-        _ => {}
+/// Facts and how often each stands in a row. They are gone through twice instead of gathered: there can be one for each
+/// message.
+fn each_run(replayed: &Replayed, mut found: impl FnMut(u64, Fact)) {
+    let (mut held, mut last) = (0, 0);
+    let mut add = |count: u64, fact: Fact| {
+        if fact != last && count > 0 {
+            if held > 0 {
+                found(held, last);
+            }
+            (held, last) = (0, fact);
+        }
+        held += count;
     };
     for chunk in &replayed.facts {
         for same in chunk.chunk_by(|one, other| one == other) {
@@ -62,7 +68,9 @@ fn runs(replayed: &Replayed) -> Vec<(u64, Fact)> {
         }
         add((CHUNK - chunk.len()) as u64, 0);
     }
-    runs
+    if held > 0 {
+        found(held, last);
+    }
 }
 
 /// What is to be kept.
@@ -78,12 +86,13 @@ pub(super) fn to_bytes(replayed: &Replayed) -> Vec<u8> {
         put(&mut out, messages.into());
         put(&mut out, bytes);
     }
-    let runs = runs(replayed);
-    put(&mut out, runs.len() as u64);
-    for (count, fact) in runs {
+    let mut runs = 0;
+    each_run(replayed, |_, _| runs += 1);
+    put(&mut out, runs);
+    each_run(replayed, |count, fact| {
         put(&mut out, count);
         put(&mut out, fact.into());
-    }
+    });
     let pairs = |number: (&u64, &u8)| (*number.0, u64::from(*number.1));
     put_pairs(&mut out, replayed.priorities.iter().map(pairs).collect());
     let moved = replayed.moved.iter().filter(|(_, offset)| replayed.fact(**offset).is_some());
@@ -155,20 +164,21 @@ pub(super) fn load(log: &Log, state: &LogState) -> Option<Replayed> {
 
 /// The thread: makes the snapshots that are wanted; at an orderly stop as many as there is time for.
 pub(super) fn run(shared: &Shared) {
-    let (mut logs, mut stop) = (Vec::new(), None);
+    let (mut logs, stop) = (Vec::new(), OnceCell::new());
+    let stops = || shared.is_closing() && stop.get_or_init(Instant::now).elapsed() > STOP_PATIENCE;
     while shared.snapshots.take(&mut logs, None) {
         for log in logs.drain(..) {
-            if shared.is_closing() && stop.get_or_insert_with(Instant::now).elapsed() > STOP_PATIENCE {
+            if stops() {
                 return;
             }
-            keep(shared, &log);
+            keep(shared, &log, &stops);
         }
     }
 }
 
 /// Makes one. When that fails, a start reads more.
-pub(super) fn keep(shared: &Shared, log: &Log) {
-    if let Err(error) = replay::keep_snapshot(log)
+pub(super) fn keep(shared: &Shared, log: &Log, stops: &dyn Fn() -> bool) {
+    if let Err(error) = replay::keep_snapshot(log, stops)
         && !shared.is_closing()
     {
         // The log was trimmed meanwhile, or its queue deleted, or it is damaged, which whoever reads it says.
