@@ -15,6 +15,8 @@ use super::store::{Durability, Flushing, Shared};
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long what was written may stay in memory under `os`; about the kernel's own time.
 const OS_SYNC_INTERVAL: Duration = Duration::from_secs(30);
+/// How long what nobody waits for may wait for something that is, under `group`.
+const PATIENT_INTERVAL: Duration = Duration::from_millis(200);
 /// A sync of the whole file system that takes longer is worth a word: it waits for other programs too.
 const SLOW_SYNC: Duration = Duration::from_millis(100);
 
@@ -58,6 +60,14 @@ struct Notes {
     stop: bool,
 }
 
+/// Whether a log is in line to be synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Queued {
+    No,
+    Later,
+    Now,
+}
+
 /// What one log has to sync.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -94,12 +104,15 @@ impl Flusher {
     }
 
     /// Puts a log in line; its owner sees to it that it is there once.
-    pub(crate) fn push(&self, log: Arc<LogInner>) {
+    pub(crate) fn push(&self, log: Arc<LogInner>, when: Queued) {
         let mut queue = self.queue();
         let first = queue.dirty.is_empty();
         queue.dirty.push(log);
         if first {
             queue.since = Some(Instant::now());
+        }
+        let hurries = when == Queued::Now && !std::mem::replace(&mut queue.hurry, true);
+        if first || hurries {
             self.wake.notify_one();
         }
     }
@@ -141,7 +154,8 @@ impl Flusher {
         let flusher = &shared.flusher;
         let patience = match shared.options.durability {
             Durability::Os => OS_SYNC_INTERVAL,
-            Durability::Memory | Durability::Group | Durability::Each => Duration::ZERO,
+            Durability::Group => PATIENT_INTERVAL,
+            Durability::Memory | Durability::Each => Duration::ZERO,
         };
         let mut queue = flusher.queue();
         while !queue.stop {

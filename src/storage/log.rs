@@ -10,7 +10,7 @@ use super::checkpoint::Flushed;
 use super::disk::{DiskFile, put_file, read_file};
 use super::epochs::Epochs;
 use super::error::{Error, Result};
-use super::flush::{self, Job, Observer, Synced};
+use super::flush::{self, Job, Observer, Queued, Synced};
 use super::id::LogId;
 use super::index::Index;
 use super::recovery::{self, Recovery};
@@ -54,6 +54,8 @@ pub enum Importance {
     Normal,
     /// Leads to space being freed, or is small and must not fail: acknowledgements, offsets.
     Essential,
+    /// The same, and nobody waits until it is on disk: it goes there with what somebody waits for, or a little later.
+    Patient,
 }
 
 /// Where an append went.
@@ -125,7 +127,7 @@ struct State {
     unsynced_bytes: u64,
     log_dir_new: bool,
     files_new: bool,
-    queued: bool,
+    queued: Queued,
     poison: Option<Poison>,
     waiters: Vec<(i64, Thread)>,
     generation: u32,
@@ -189,7 +191,7 @@ impl LogInner {
             log_dir_new: found.segments.is_empty() || !shared.found_clean,
             files_new: !shared.found_clean,
             segments: found.segments,
-            queued: false,
+            queued: Queued::No,
             poison: None,
             waiters: Vec::new(),
             generation,
@@ -266,7 +268,7 @@ impl LogInner {
     /// What has to be synced so that everything up to now is safe; `None` when there is nothing or the log is offline.
     pub(crate) fn begin_flush(&self) -> Option<Job> {
         let mut state = self.state();
-        state.queued = false;
+        state.queued = Queued::No;
         if state.poison.is_some() || self.retired.load(Ordering::Relaxed) {
             return None;
         }

@@ -16,7 +16,7 @@ use super::reader::{Load, Past};
 use super::spill::Spills;
 use super::teller::{DefinitionsTold, QueueTold, Told};
 use super::{Batch, Edit, Shared, Waiting, cost, record};
-use crate::mq::engine::{Change, Journal, Place, QueueId};
+use crate::mq::engine::{Change, Gone, Journal, Place, QueueId};
 use crate::storage::{Appended, BatchBuilder, Durability, Error, Importance, Log, LogConfig, LogId};
 
 /// A batch is appended when it is so large, in bytes: what reading one message costs at most.
@@ -56,6 +56,8 @@ pub(super) struct Kept {
     /// Messages before this offset are being written anew.
     moving: Option<u64>,
     batch: Option<BatchBuilder>,
+    /// Whether somebody waits for something in it.
+    awaited: bool,
     /// Bytes that a start would read, the last snapshot notwithstanding.
     unread: u64,
     failed: bool,
@@ -74,6 +76,7 @@ impl Kept {
             trim: None,
             moving: None,
             batch: None,
+            awaited: false,
             unread,
             failed: false,
             log,
@@ -359,6 +362,9 @@ impl Writer {
                     }
                 }
                 self.put((host, queue), offset, key, &Bytes::new(), false);
+                if let Some(kept) = self.queues.get_mut(&(host, queue)) {
+                    kept.awaited |= reason == Gone::Purged;
+                }
             }
             Journal::Requeue { queue, offset, message, returns } => {
                 self.head.clear();
@@ -423,6 +429,7 @@ impl Writer {
             return;
         }
         kept.next += 1;
+        kept.awaited |= is_message;
         kept.live.written(offset, (self.head.len() + body.len() + 10) as u64, is_message);
         let alone = self.shared.options.durability == Durability::Each && is_message;
         if batch.len() >= BATCH_BYTES_MAX || alone {
@@ -436,8 +443,12 @@ impl Writer {
         let size = batch.len() as u64;
         let appended = loop {
             let Some(kept) = self.queues.get_mut(&at) else { return };
-            match kept.log.append_built_as(&mut batch, kept.epoch, Importance::Essential) {
-                Ok(appended) => break Some(appended),
+            let importance = if kept.awaited { Importance::Essential } else { Importance::Patient };
+            match kept.log.append_built_as(&mut batch, kept.epoch, importance) {
+                Ok(appended) => {
+                    kept.awaited = false;
+                    break Some(appended);
+                }
                 Err(Error::Full { .. }) if self.waits_for_space() => {}
                 Err(error) => {
                     if !self.shared.is_closing() {

@@ -8,7 +8,7 @@ use super::{Appended, Importance, Log, LogInner, PINNED_MAX, State, Unsynced};
 use crate::storage::batch::{BATCH_BYTES_MAX, BatchError, Checked, Header, PATCHED_LEN};
 use crate::storage::disk::{DiskFile, Mode, write_all};
 use crate::storage::error::{Error, Result, is_full};
-use crate::storage::flush;
+use crate::storage::flush::{self, Queued};
 use crate::storage::index::Index;
 use crate::storage::record::BatchBuilder;
 use crate::storage::recovery::write_index;
@@ -182,7 +182,7 @@ impl Log {
         let mut parts: Vec<IoSlice<'_>> = pairs.collect();
         run_fits(&headers)?;
         self.0.write_run(&mut state, &headers, &mut parts)?;
-        self.published(state, base)
+        self.published(state, base, importance)
     }
 
     /// Appends what a builder holds, without copying large bodies, and empties it when that worked.
@@ -213,7 +213,7 @@ impl Log {
         let mut parts = batch.tail();
         parts.insert(0, IoSlice::new(&head));
         self.0.write_run(&mut state, &[header], &mut parts)?;
-        let appended = self.published(state, header.base_offset)?;
+        let appended = self.published(state, header.base_offset, importance)?;
         batch.clear();
         Ok(appended)
     }
@@ -240,7 +240,7 @@ impl Log {
         }
         let base = headers.first().map_or(state.end, |header| header.base_offset);
         self.0.write_run(&mut state, &headers, &mut [IoSlice::new(batches.bytes())])?;
-        self.published(state, base)
+        self.published(state, base, Importance::Normal)
     }
 
     fn ready(&self, leader_epoch: i32, importance: Importance) -> Result<MutexGuard<'_, State>> {
@@ -254,7 +254,12 @@ impl Log {
     }
 
     /// What was appended is in the file: does what the store's durability asks for.
-    fn published(&self, mut state: MutexGuard<'_, State>, base: i64) -> Result<Appended> {
+    fn published(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        base: i64,
+        importance: Importance,
+    ) -> Result<Appended> {
         let inner = &self.0;
         let end = state.end;
         let appended = |safe| Ok(Appended { base, end, safe });
@@ -265,13 +270,23 @@ impl Log {
             inner.raise_safe(&mut state, end);
             return appended(true);
         }
-        let queue = durability != Durability::Each && !std::mem::replace(&mut state.queued, true);
+        let when = match (durability, importance) {
+            (Durability::Each, _) => Queued::No,
+            (Durability::Group, Importance::Normal | Importance::Essential) => Queued::Now,
+            (Durability::Group, Importance::Patient) | (Durability::Os | Durability::Memory, _) => {
+                Queued::Later
+            }
+        };
+        let before = state.queued;
+        state.queued = before.max(when);
         if durability == Durability::Os {
             inner.raise_safe(&mut state, end);
         }
         drop(state);
-        if queue {
-            inner.shared.flusher.push(Arc::clone(inner));
+        match before {
+            Queued::No if when > Queued::No => inner.shared.flusher.push(Arc::clone(inner), when),
+            Queued::Later if when > Queued::Later => inner.shared.flusher.hurry(),
+            Queued::No | Queued::Later | Queued::Now => {}
         }
         match durability {
             Durability::Each => {

@@ -184,3 +184,17 @@ fn produced_batches_are_kept_verbatim_but_for_offset_and_epoch() {
     *damaged.last_mut().unwrap() ^= 1;
     assert!(matches!(Checked::new(&damaged), Err(BatchError::Checksum { .. })));
 }
+
+#[test]
+fn what_nobody_waits_for_is_synced_with_what_somebody_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), Options { reserve_bytes: 0, ..Options::default() }).unwrap();
+    let log = store.log(id(1), small()).unwrap();
+    let started = std::time::Instant::now();
+    log.append_built_as(&mut batch(&["patient"]), 0, Importance::Patient).unwrap();
+    log.wait(1).unwrap();
+    assert!(started.elapsed() > std::time::Duration::from_millis(150), "it can wait");
+    log.append_built_as(&mut batch(&["patient"]), 0, Importance::Patient).unwrap();
+    log.append_built_as(&mut batch(&["urgent"]), 0, Importance::Essential).unwrap();
+    log.wait(3).unwrap();
+}
