@@ -293,7 +293,7 @@ impl Engine {
     ) {
         if let Some((connection, channel)) = targets.reply {
             self.deliver_reply_to(connection, channel, Arc::new(message), out);
-            self.settle_at_once(at, out);
+            self.settle_at_once(at);
         } else if let Some((exchange, due)) = targets.delay {
             let seq = self.open_publish(at);
             let waiter = seq.map(|(seq, opened)| self.waiter(at, seq, opened));
@@ -308,7 +308,7 @@ impl Engine {
         }
     }
 
-    fn settle_at_once(&mut self, at: At, _out: &mut Outputs) {
+    fn settle_at_once(&mut self, at: At) {
         let seq = self.open_publish(at);
         self.close_publish(at, seq.map(|(seq, _)| seq));
     }

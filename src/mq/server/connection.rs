@@ -217,9 +217,12 @@ impl Reader<'_> {
         let mut partial = Partial { host: self.host, bytes: 0 };
         let mut room = READ_SIZE_MIN;
         let mut draining = std::pin::pin!(self.shutdown.draining());
-        loop {
-            if let Some(chunk) = whole_frames(&mut buffer, self.frame_max) {
-                match self.feed(&chunk, &mut assembler).await {
+        // Set again when it goes off, not at each read.
+        let mut silence = std::pin::pin!(tokio::time::sleep(self.silence_max.unwrap_or(Duration::MAX)));
+        let mut asked_at = None;
+        'reading: loop {
+            while let Some(chunk) = whole_frames(&mut buffer, self.frame_max) {
+                match self.feed(&chunk, &mut assembler, &mut partial).await {
                     Fed::On => {}
                     Fed::Published { ahead } => {
                         // Whoever takes messages has its turn before more of them come.
@@ -229,7 +232,7 @@ impl Reader<'_> {
                         }
                         self.wait_for_the_disk().await;
                     }
-                    Fed::Closing => break,
+                    Fed::Closing => break 'reading,
                     Fed::End(end) => return end,
                 }
             }
@@ -476,19 +479,9 @@ fn kept(part: &wire::Part<'_>, chunk: &Bytes) -> Bytes {
     }
 }
 
-/// Takes what stands in whole frames at the front. A frame that cannot be one counts as whole: it is to be refused.
+/// Takes what stands in whole frames at the front, or a frame that cannot be one: it is to be refused.
 fn whole_frames(buffer: &mut BytesMut, frame_max: u32) -> Option<Bytes> {
-    let mut end = 0;
-    loop {
-        match frame::decode(&buffer[end..], frame_max) {
-            Ok(Some(frame)) => end += frame.size(),
-            Ok(None) => break,
-            Err(_) => {
-                end = buffer.len();
-                break;
-            }
-        }
-    }
+    let end = frame::whole(buffer, frame_max);
     (end > 0).then(|| buffer.split_to(end).freeze())
 }
 
