@@ -7,6 +7,7 @@ mod pace;
 mod peers;
 mod routing;
 mod rules;
+mod spill;
 mod support;
 mod tail;
 mod trace;

@@ -209,3 +209,22 @@ fn an_unknown_type_of_exchange_ends_the_channel_since_version_4() {
     let sends = world.call(me, 1, declare_x("x", "nonsense"));
     assert_eq!(refusal(&sends).1, "PRECONDITION_FAILED - unknown exchange type 'nonsense'");
 }
+
+#[test]
+fn a_queue_may_have_a_timeout_of_its_own() {
+    let timeout = |name, ms| queue::Declare {
+        arguments: table(&[("x-consumer-timeout", Value::I32(ms))]),
+        ..declare(name)
+    };
+    for (own, default, closed) in [(120_000, None, true), (600_000, Some(120_000), false)] {
+        let mut world = World::with(Config { consumer_timeout_ms: default, ..Config::default() });
+        let me = world.open();
+        world.tell(me, 1, timeout("q", own));
+        world.tell(me, 1, consume("q", "t"));
+        world.fill(me, "q", &["1"]);
+        world.pass(120_000);
+        assert_eq!(world.out.to(me), []);
+        world.pass(60_000);
+        assert_eq!(world.counts("q"), if closed { (1, 0) } else { (0, 1) });
+    }
+}

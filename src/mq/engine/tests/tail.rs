@@ -134,22 +134,6 @@ fn who_never_acknowledges_loses_the_channel() {
     assert_eq!(world.counts("q"), (1, 0));
 }
 
-#[test]
-fn a_queue_may_have_a_timeout_of_its_own() {
-    let timeout = |name, ms| queue_with(name, &[("x-consumer-timeout", Value::I32(ms))]);
-    for (own, default, closed) in [(120_000, None, true), (600_000, Some(120_000), false)] {
-        let mut world = World::with(Config { consumer_timeout_ms: default, ..Config::default() });
-        let me = world.open();
-        world.tell(me, 1, timeout("q", own));
-        world.tell(me, 1, consume("q", "t"));
-        world.fill(me, "q", &["1"]);
-        world.pass(120_000);
-        assert_eq!(world.out.to(me), []);
-        world.pass(60_000);
-        assert_eq!(world.counts("q"), if closed { (1, 0) } else { (0, 1) });
-    }
-}
-
 // Dead letters
 
 #[test]
@@ -295,35 +279,6 @@ fn a_long_queue_is_kept_on_disk_and_comes_back_in_order() {
         let spilled = world.journal.iter().any(|op| matches!(op, Journal::Unspill { .. }));
         assert_eq!(spilled, fields.delivery_mode.is_none(), "the spill file goes when it is read");
     }
-}
-
-#[test]
-fn the_spill_file_begins_later_as_its_messages_are_read() {
-    let mut world = short_of_memory();
-    let me = world.open();
-    world.tell(me, 1, queue_with("q", &[("x-max-priority", Value::U8(1))]));
-    for number in 0..5000 {
-        let fields = Fields { priority: Some(u8::from(number % 2 == 1)), ..Fields::default() };
-        world.publish(me, "", "q", fields, "m");
-    }
-    let below = |world: &World| {
-        let told = world.journal.iter().filter_map(|op| match op {
-            Journal::Unspill { below, .. } => Some(*below),
-            _ => None,
-        });
-        told.max()
-    };
-    let no_ack = basic::Get { ticket: 0, queue: "q", no_ack: true };
-    while below(&world).is_none_or(|below| below < 2000) {
-        world.call(me, 1, no_ack);
-        world.read_back(me);
-    }
-    // Not before all of the higher priority was read, which stood between what has the lower.
-    assert!(world.counts("q").0 < 2500);
-    let spilled = world.journal.iter().filter(|op| matches!(op, Journal::Spill { .. })).count() as u64;
-    assert!(below(&world).unwrap() < spilled, "{:?} of {spilled}", below(&world));
-    world.tell(me, 1, queue::Purge { ticket: 0, queue: "q", nowait: false });
-    assert!(below(&world).unwrap() >= spilled);
 }
 
 #[test]
