@@ -165,7 +165,11 @@ fn a_torn_tail_is_cut_and_nothing_else_is_lost() {
     assert_eq!((&torn["state"], &torn["end"]), (&"torn".into(), &row_before["end"]));
     let server = broker_at(&home, "");
     let mut client = Client::ready(&server);
-    for number in 11..=50 {
+    // The last acknowledgements may not have been written when it was killed: those messages come again.
+    let first = get(&mut client, "jobs");
+    let first = first.strip_prefix("basic.get-ok: job ").unwrap().parse::<u32>().unwrap();
+    assert!(first <= 11, "{first}");
+    for number in first + 1..=50 {
         assert_eq!(get(&mut client, "jobs"), format!("basic.get-ok: job {number}"));
     }
     assert_eq!(get(&mut client, "jobs"), "empty");
