@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use rustix::process::Signal;
 
 use crate::log_groups::{Log, lines};
-use crate::support::{Home, bandy};
+use crate::support::{Home, bandy, until};
 
 #[test]
 fn a_group_is_moved_to_where_it_is_told() {
@@ -116,6 +116,30 @@ fn a_transaction_is_everything_or_nothing() {
     log.log("produce t --transaction x -K : -z zstd").stdin("a:1\nb:2\nc:3\n").runs().exits(0);
     assert_eq!(log.log("consume t").runs().exits(0).out().lines().count(), 53);
     log.log("produce t --transaction x --acks leader").stdin("a").runs().exits(2);
+}
+
+#[test]
+fn a_transaction_that_is_interrupted_does_not_hold_readers_up() {
+    let log = Log::starts();
+    log.log("create t").runs().exits(0);
+    let mut begun = log.log("produce t --transaction x --json").spawns();
+    begun.writes("{\"value\":\"1\"}\n");
+    until("it has sent something", || log.log("consume t --uncommitted").runs().exits(0).out() == "1\n");
+    begun.signal(Signal::INT);
+    begun.ends().dies_by(Signal::INT).silently();
+    // Behind an open transaction nobody would read this.
+    log.log("produce t 2").runs().exits(0);
+    log.log("consume t").runs().exits(0).prints("2\n");
+}
+
+#[test]
+fn what_is_not_there_is_told_and_is_no_success() {
+    let log = Log::starts();
+    log.log("create t").runs().exits(0);
+    log.log("ls nodes 1 -o %{node}").runs().exits(0).prints("1\n");
+    log.log("ls nodes 1 7").runs().exits(5).complains("no node '7' among 1");
+    log.log("seek -g g t --by 1 -y").runs().exits(5).complains("has stored nothing there");
+    log.log("consume -e dir:/ t --registry http://127.0.0.1:1").runs().exits(2).complains("--schema FILE");
 }
 
 #[test]

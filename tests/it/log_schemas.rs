@@ -20,7 +20,8 @@ struct Registry {
 impl Registry {
     fn starts() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://bob:secret@{}", listener.local_addr().unwrap());
+        // As in every URL, letters may be written by their codes.
+        let url = format!("http://b%6fb:secr%65t@{}", listener.local_addr().unwrap());
         let schemas: Arc<Mutex<Vec<(String, Json)>>> = Arc::default();
         let known = Arc::clone(&schemas);
         std::thread::spawn(move || {
@@ -124,7 +125,7 @@ fn avro_of_a_registry_goes_round() {
         .runs()
         .exits(3)
         .complains("cannot reach the schema registry");
-    let wrong = registry.url.replace("secret", "wrong");
+    let wrong = registry.url.replace("secr%65t", "wrong");
     log.log(&format!("consume orders --registry {wrong}")).runs().exits(4);
     let bad =
         home.file("bad.avsc", "{\"type\":\"record\",\"name\":\"A\",\"fields\":[],\"doc\":\"refuse me\"}");
@@ -201,6 +202,8 @@ fn a_context_is_made_of_the_file_of_another_client() {
     let secret = std::fs::read_to_string(shown["password_file"].as_str().unwrap()).unwrap();
     assert_eq!(secret, "x\n");
     at("log ls --context k").runs().exits(3).complains("cannot reach");
+    at("context rm k").runs().exits(0);
+    assert!(!std::path::Path::new(shown["password_file"].as_str().unwrap()).exists());
     let bad = home.file("bad.conf", "a=b\n");
     at(&format!("context add b --kafka-config {}", bad.display()))
         .runs()

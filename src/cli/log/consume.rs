@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::complete;
 use super::connect::Log;
 use super::deliver::Delivery;
@@ -260,7 +258,8 @@ pub fn tail(args: &TailArgs, app: &App) -> anyhow::Result<Exit> {
 }
 
 async fn run(wanted: Wanted<'_>, app: &App) -> anyhow::Result<Exit> {
-    let until = wanted.read.duration.and_then(|duration| Instant::now().checked_add(duration));
+    // --timeout ends this from outside.
+    let mut limits = Limits::new(wanted.read.duration, wanted.read.idle, None);
     let log = Log::resolve(wanted.connect, app, wanted.verb)?;
     let shutdown = Shutdown::new();
     let cluster = log.open(&shutdown).await?;
@@ -271,9 +270,7 @@ async fn run(wanted: Wanted<'_>, app: &App) -> anyhow::Result<Exit> {
     let options = ConsumeOptions { committed, ..ConsumeOptions::default() };
     let mut consumer = Consumer::new(cluster, options, assignments);
     let mut writing = Writing::new(wanted.read, wanted.count, app)?;
-    let end = writing.run(&mut consumer, wanted.read, until, &log).await?;
-    // Signals and --timeout end this from outside.
-    let limits = Limits::new(wanted.read.duration, wanted.read.idle, None);
+    let end = writing.run(&mut consumer, &mut limits, &log).await?;
     Ok(limits.exit(end, writing.left().is_some_and(|left| left > 0))?)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::MissedTickBehavior;
@@ -22,6 +23,8 @@ use crate::output::Column;
 use crate::shutdown::Shutdown;
 use crate::units::parse_duration;
 
+/// Partitions that are asked for at the same time, where not all can be asked for at once.
+const PLACES_AT_ONCE: usize = 16;
 /// Between two looks with `--watch`.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(2);
 
@@ -233,11 +236,7 @@ async fn ends(cluster: &Cluster, places: &[(String, i32)]) -> HashMap<(String, i
     if let Ok(all) = admin::offsets(cluster, places, admin::At::End).await {
         return all;
     }
-    let mut found = HashMap::new();
-    for place in places {
-        found.extend(
-            admin::offsets(cluster, std::slice::from_ref(place), admin::At::End).await.unwrap_or_default(),
-        );
-    }
-    found
+    let one = |place| admin::offsets(cluster, std::slice::from_ref(place), admin::At::End);
+    let asked = futures_util::stream::iter(places.iter().map(one)).buffer_unordered(PLACES_AT_ONCE);
+    asked.map(Result::unwrap_or_default).concat().await
 }

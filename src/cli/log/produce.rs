@@ -192,7 +192,10 @@ async fn transact(args: &Args, app: &App) -> anyhow::Result<Exit> {
         Ok(prepared) => prepared?,
         Err(end) => return Ok(limits.exit(end, false)?),
     };
-    let sent = match limits.hurry(outgoing.all(source)).await {
+    // Ctrl-C ends what feeds us, too: where it stopped is not the end of the records.
+    let sent =
+        limits.hurry(outgoing.all(source)).await.and_then(|sent| limits.passed().map_or(Ok(sent), Err));
+    let sent = match sent {
         Ok(sent) => sent,
         Err(end) => {
             outgoing.abort(LAST_WORDS_MAX).await;
@@ -201,7 +204,11 @@ async fn transact(args: &Args, app: &App) -> anyhow::Result<Exit> {
     };
     match limits.hurry(outgoing.conclude(sent)).await {
         Ok(concluded) => concluded,
-        Err(end) => Ok(limits.exit(end, false)?),
+        Err(end) => {
+            app.printer
+                .warn("whether the transaction has ended is not known: the broker has not answered yet");
+            Ok(limits.exit(end, false)?)
+        }
     }
 }
 

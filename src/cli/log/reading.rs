@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 use super::codec::{Decoder, SchemaArgs};
 use super::connect::Log;
 use crate::cli::app::App;
 use crate::cli::exit::Failure;
 use crate::cli::filter::{Filter, FilterArgs};
-use crate::cli::limits::End;
+use crate::cli::limits::{End, Limits};
 use crate::cli::pipe::Reader;
 use crate::cli::records::{Delimiter, delimiter, separators};
 use crate::log::client::{Consumer, Fetched};
@@ -18,7 +17,6 @@ use crate::output::{Format, Records, Separators, WriteError};
 use crate::record::{Embed, Record};
 use crate::storage::Record as Stored;
 use crate::units::parse_duration;
-use crate::wait;
 
 /// How long, and how it is printed.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -224,43 +222,33 @@ impl<'a> Writing<'a> {
     pub async fn run(
         &mut self,
         consumer: &mut Consumer,
-        args: &ReadArgs,
-        until: Option<Instant>,
+        limits: &mut Limits,
         log: &Log,
     ) -> anyhow::Result<End> {
-        match self.read(consumer, args, until, log).await {
+        match self.read(consumer, limits, log).await {
             Err(error) if matches!(error.downcast_ref(), Some(WriteError::ReaderGone)) => Ok(End::ReaderGone),
             result => result,
         }
     }
 
-    async fn read(
-        &mut self,
-        consumer: &mut Consumer,
-        args: &ReadArgs,
-        until: Option<Instant>,
-        log: &Log,
-    ) -> anyhow::Result<End> {
+    async fn read(&mut self, consumer: &mut Consumer, limits: &mut Limits, log: &Log) -> anyhow::Result<End> {
         if self.left == Some(0) {
             return Ok(End::Count);
         }
         let reader = Reader::of_stdout();
         let gone = Reader::any_gone(reader.as_ref());
         tokio::pin!(gone);
-        let mut active = Instant::now();
         loop {
             if !consumer.has_ready() {
                 self.flush()?;
             }
-            let idle = args.idle.and_then(|idle| active.checked_add(idle));
-            let end = [until, idle].into_iter().flatten().min();
             let fetched = tokio::select! {
                 biased;
                 fetched = consumer.next() => fetched.map_err(|error| log.failure(&error))?,
                 () = &mut gone => return Ok(End::ReaderGone),
-                () = wait::until(end) => {
+                end = limits.end() => {
                     self.flush()?;
-                    return Ok(End::Passed);
+                    return Ok(end);
                 }
             };
             for gap in consumer.gaps() {
@@ -273,15 +261,15 @@ impl<'a> Writing<'a> {
                 self.flush()?;
                 return Ok(End::Everything);
             };
-            active = Instant::now();
             self.prepare(&fetched).await?;
             if !self.batch(&fetched, log)? {
                 self.flush()?;
                 return Ok(End::Count);
             }
-            if until.is_some_and(|until| active >= until) {
+            limits.is_active();
+            if let Some(end) = limits.passed() {
                 self.flush()?;
-                return Ok(End::Passed);
+                return Ok(end);
             }
         }
     }

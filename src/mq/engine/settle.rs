@@ -288,12 +288,24 @@ fn unknown_tag(tag: u64) -> Fault {
 #[derive(Debug, Default)]
 pub(crate) struct Stirred {
     pub list: Vec<QueueId>,
+    /// The same, once there are more than [`FEW`].
     seen: HashSet<QueueId>,
 }
 
+/// So many queues are looked at one by one: most acknowledgements are of one queue, and nothing is made for them.
+const FEW: usize = 16;
+
 impl Stirred {
     pub fn add(&mut self, queue: QueueId) {
-        if self.list.last() != Some(&queue) && self.seen.insert(queue) {
+        let is_new = match self.list.len() {
+            0..FEW => !self.list.contains(&queue),
+            FEW => {
+                self.seen.extend(&self.list);
+                self.seen.insert(queue)
+            }
+            _ => self.list.last() != Some(&queue) && self.seen.insert(queue),
+        };
+        if is_new {
             self.list.push(queue);
         }
     }
