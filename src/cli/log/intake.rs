@@ -204,6 +204,12 @@ impl<'a> Intake<'a> {
     /// Reads these no more; they are this reader's until [`Self::forget`], for the last commit.
     pub fn stop(&mut self, places: &[Place]) {
         self.consumer.remove(places);
+        if let Some(part) = &self.part {
+            let (group, count) = (part.member.group(), places.len());
+            self.app
+                .printer
+                .detail(&format!("group {group}: it is divided anew, {count} partitions are given up"));
+        }
     }
 
     /// Reads these no more, and they are another's.
