@@ -18,6 +18,7 @@ pub mod gossip;
 pub mod help;
 pub mod journal;
 mod limits;
+pub mod local;
 pub mod lines;
 pub mod log;
 pub mod logging;
@@ -79,6 +80,12 @@ pub enum Command {
     Log(log::LogArgs),
     /// Spread news and see who is alive
     Gossip(gossip::GossipArgs),
+    /// Start servers of your own in the background
+    Up(local::up::Args),
+    /// Stop your own servers
+    Down(local::down::Args),
+    /// Show which of your own servers run
+    Status(local::status::Args),
     /// Run a command with temporary servers
     With(with::WithArgs),
     /// Wait until servers answer
@@ -161,6 +168,9 @@ fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
         Command::Mq(args) => mq::run(args, app),
         Command::Log(args) => log::run(args, app),
         Command::Gossip(args) => gossip::run(args, app),
+        Command::Up(args) => local::up::run(&args, app),
+        Command::Down(args) => local::down::run(&args, app),
+        Command::Status(args) => local::status::run(&args, app),
         Command::With(args) => with::run(&args, app),
         Command::Wait(args) => wait::run(&args, app),
         Command::Context(args) => context::run(args, app),

@@ -61,7 +61,7 @@ pub use error::{Error, Result};
 pub use flush::{Observer, Synced};
 pub use id::{IdError, LogId};
 pub use inspect::{Bad, Examined, Inspection};
-pub use lock::NodeInfo;
+pub use lock::{NodeInfo, RESERVE};
 pub use log::{Appended, Chunk, Importance, Log, LogConfig, LogState, Reader, StoredBatch, StoredRecord};
 pub use record::{BatchBuilder, Headers, Record, Records};
 pub use recovery::{Cut, Recovery};

@@ -37,6 +37,7 @@ pub use stream::Stream;
 pub use tcp::addresses;
 pub use tls::{TlsClient, TlsServer};
 pub use udp::Datagrams;
+pub use unix::answers;
 
 /// Why a connection or a listener could not be had.
 #[derive(Debug, thiserror::Error)]

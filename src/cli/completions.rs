@@ -223,6 +223,14 @@ pub fn endpoints() -> ArgValueCompleter {
     })
 }
 
+/// Completes the name of a pillar.
+pub fn pillars() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let word = |pillar: Pillar| Candidate { word: pillar.name().to_owned(), about: String::new() };
+        matching(current, Pillar::ALL.into_iter().map(word).collect())
+    })
+}
+
 /// Completes the name of a context.
 pub fn contexts() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {

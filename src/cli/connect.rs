@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use super::app::App;
 use super::endpoint::{Endpoint, Pillar, Place};
 use super::exit::{Exit, Failure};
+use super::local;
 use super::settings::{Config, Context};
 use crate::secret::Secret;
 use crate::transport::TlsClient;
@@ -165,6 +166,18 @@ impl ConnectArgs {
         let user = self.user.clone().or(context.user);
         let credentials = credentials(&endpoint, user, password_file, token_file, app.asks)?;
         Ok(Connect { endpoint, source, credentials, tls, timeout: self.timeout })
+    }
+
+    /// The same for a command that needs a server: where nothing said which, this user's own is started if it can be.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve); a server that does not start.
+    pub fn resolve_or_start(&self, app: &App, pillar: Pillar) -> anyhow::Result<Connect> {
+        let connect = self.resolve(app, pillar)?;
+        if connect.source == Source::Default {
+            local::ensure(app, pillar)?;
+        }
+        Ok(connect)
     }
 
     /// The data directory that is to be read without its server, if the endpoint is one.

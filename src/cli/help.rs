@@ -110,7 +110,10 @@ Talk:      rpc          call a function somewhere else     serve, call, ls, benc
            mq           hand out messages                 broker, pub, sub, send, recv
            log          keep records in order             broker, produce, consume, tail
            gossip       spread news and see who is alive  join, ls, event, query, watch
-Local:     with         run a command with temporary servers
+Local:     up           start servers of your own in the background
+           down         stop them
+           status       show which run
+           with         run a command with temporary servers
            wait         until an endpoint answers
            context      keep named sets of endpoints
 Learn:     demo         a tour in two minutes, nothing to set up

@@ -8,8 +8,8 @@
 mod announce;
 mod background;
 mod listen;
+mod idle;
 mod metrics;
-mod owner;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -22,6 +22,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::app::App;
 use super::endpoint::{LOCAL_DEFAULT, Pillar};
 use super::exit::{Exit, Failure};
+use super::local::{Mode, Registration};
 use crate::metrics::Registry;
 use crate::shutdown::Shutdown;
 use crate::transport::tls::{
@@ -30,7 +31,7 @@ use crate::transport::tls::{
 use crate::transport::{Acceptor, Address, Datagrams, Listener, Stream, accept};
 use announce::{Notice, ReadyFd};
 pub use listen::Listen;
-use listen::Sockets;
+use listen::{Port, Sockets};
 pub use metrics::{open_descriptors, resident_bytes};
 
 /// After a stop that took longer than the grace, what still runs gets this long to fall.
@@ -49,6 +50,12 @@ pub struct ServerArgs {
     /// The child of --background
     #[arg(long, hide = true)]
     pub detached: bool,
+    /// The child of up: in the background, and yet at the port that all look at, or else at any
+    #[arg(long, hide = true)]
+    pub up: bool,
+    /// Stop when no client has been connected for this long and nothing would be lost
+    #[arg(long, value_name = "DURATION", value_parser = crate::units::parse_duration)]
+    pub idle_exit: Option<Duration>,
     /// Stop when this parent process ends, however it ends
     #[arg(long, value_name = "PID", hide = true)]
     pub die_with: Option<i32>,
@@ -210,6 +217,10 @@ pub struct Service {
     top: Option<Top>,
     end: Option<Box<dyn FnOnce() -> anyhow::Result<()>>>,
     ready: Option<Box<dyn FnOnce()>>,
+    /// Says whether a stop now would lose something.
+    holds: Option<Box<dyn Fn() -> bool>>,
+    /// Where it keeps its data.
+    data: Option<PathBuf>,
     /// Of listeners beside those of the protocol.
     urls: Vec<String>,
 }
@@ -239,6 +250,18 @@ impl Service {
     #[must_use]
     pub fn with_ready(self, ready: impl FnOnce() + 'static) -> Self {
         Self { ready: Some(Box::new(ready)), ..self }
+    }
+
+    /// With a data directory, which a start finds again.
+    #[must_use]
+    pub fn with_data(self, data: Option<PathBuf>) -> Self {
+        Self { data, ..self }
+    }
+
+    /// With something that a stop would lose, while this says so: then it does not stop by itself.
+    #[must_use]
+    pub fn with_holds(self, holds: impl Fn() -> bool + 'static) -> Self {
+        Self { holds: Some(Box::new(holds)), ..self }
     }
 
     /// With something to do when everything else has stopped, such as closing files.
@@ -321,17 +344,42 @@ async fn serve(
         _ = signals.stop() => return Ok(Exit::Done),
     };
     urls.append(&mut service.urls);
-    let notices = announce_ready(args, app, role.pillar, ready_fd, &urls)?;
+    let registration = Registration {
+        pid: std::process::id(),
+        urls: urls.clone(),
+        started_ms: jiff::Timestamp::now().as_millisecond(),
+        mode: match (args.idle_exit, args.background) {
+            (Some(_), _) => Mode::Idle,
+            (None, true) => Mode::Background,
+            (None, false) => Mode::Foreground,
+        },
+        data: service.data.take(),
+    };
+    let notices = announce_ready(args, app, role.pillar, ready_fd, &registration)?;
     if let Some(ready) = service.ready.take() {
         ready();
     }
 
+    let holds = service.holds.take().unwrap_or_else(|| Box::new(|| false));
+    let socket = names(&urls).next().map(|name| app.home.socket(role.pillar, name));
+    let idle = async {
+        match args.idle_exit {
+            Some(limit) => idle::wait(limit, &acceptor, &*holds, socket.as_deref()).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut idle = std::pin::pin!(idle);
+    let mut turn = None;
     let mut top = service.top.take().map(|open| open());
     let mut result = Ok(Exit::Done);
     loop {
         tokio::select! {
             // The pillar has ended itself.
             () = shutdown.draining() => break,
+            held = &mut idle => {
+                turn = held;
+                break;
+            }
             asked = signals.next() => match asked {
                 Asked::Stop => break,
                 // It is on the screen already.
@@ -357,7 +405,16 @@ async fn serve(
         result = end().and(result);
     }
     drop(notices);
+    if let Some(turn) = turn {
+        turn.until_exit();
+    }
     result
+}
+
+/// The names among the URLs that are `local:NAME`.
+fn names(urls: &[String]) -> impl Iterator<Item = &str> {
+    let names = urls.iter().filter_map(|url| url.strip_prefix("local:"));
+    names.map(|name| if name.is_empty() { LOCAL_DEFAULT } else { name })
 }
 
 async fn open(args: &ServerArgs, app: &App, role: &Role, acceptor: &Acceptor) -> anyhow::Result<Sockets> {
@@ -365,8 +422,12 @@ async fn open(args: &ServerArgs, app: &App, role: &Role, acceptor: &Acceptor) ->
     let scheme = if acceptor.speaks_tls() { format!("{}s", role.scheme) } else { role.scheme.to_owned() };
     if args.listen.is_empty() {
         let name = args.name.as_deref().unwrap_or(LOCAL_DEFAULT);
-        // A server in the background is this user's own; it does not take the port that all look at.
-        let port = if args.background { None } else { pillar.plain_scheme().port() };
+        let port = pillar.plain_scheme().port().map_or(Port::None, |port| match (args.up, args.background) {
+            (true, _) => Port::OrAny(port),
+            // A server in the background is this user's own; it does not take the port that all look at.
+            (false, true) => Port::None,
+            (false, false) => Port::IfFree(port),
+        });
         return Sockets::open_default(name, port, &scheme, pillar, app).await;
     }
     let named = args.name.clone().map(Listen::Local);
@@ -388,10 +449,14 @@ fn announce_ready(
     app: &App,
     pillar: Pillar,
     ready_fd: Option<ReadyFd>,
-    urls: &[String],
+    registration: &Registration,
 ) -> anyhow::Result<Vec<Notice>> {
-    let text: String = urls.iter().map(|url| format!("{url}\n")).collect();
+    let text: String = registration.urls.iter().map(|url| format!("{url}\n")).collect();
     let mut notices = Vec::new();
+    for name in names(&registration.urls) {
+        let path = Registration::path(&app.home, pillar, name);
+        notices.push(Notice::post(&path, serde_json::to_string(registration)?)?);
+    }
     if let Some(path) = &args.pidfile {
         notices.push(Notice::pid(path)?);
     }

@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::app::App;
 use super::endpoint::Pillar;
 use super::exit::{Exit, Failure};
+use super::local;
 
 /// A server is ready within milliseconds; a schema may take longer to compile.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -217,33 +218,15 @@ impl Servers {
         let mut lines = BufReader::new(stdout).lines();
         // Its own error is on stderr already.
         let url = lines.next_line().await.map_err(failed)?;
-        let url = url.ok_or_else(|| set_up(format!("the {name} server did not start")))?;
-        match server.pillar {
-            Pillar::Rpc => {
-                let address = url.split_once("://").map_or(url.as_str(), |(_, address)| address);
-                self.variables.push(("GRPC_ADDR", address.to_owned()));
-            }
-            // What clients in other languages look for.
-            Pillar::Mq => self.variables.push(("AMQP_URL", url.clone())),
-            Pillar::Log => {
-                let address = url.split_once("://").map_or(url.as_str(), |(_, address)| address);
-                self.variables.push(("KAFKA_BROKERS", address.to_owned()));
-                self.variables.push(("BOOTSTRAP_SERVERS", address.to_owned()));
-            }
-            Pillar::Gossip => {
-                // Behind where it listens and its name: where commands ask it.
-                let mut url = url;
-                while !url.starts_with("serf://") {
-                    let next = lines.next_line().await.map_err(failed)?;
-                    url = next.ok_or_else(|| set_up(format!("the {name} server did not start")))?;
-                }
-                let address = url.trim_start_matches("serf://").to_owned();
-                self.variables.push(("SERF_RPC_ADDR", address));
-                self.variables.push((server.pillar.variable(), url));
-                return Ok(());
+        let mut url = url.ok_or_else(|| set_up(format!("the {name} server did not start")))?;
+        if server.pillar == Pillar::Gossip {
+            // Behind where it listens and its name: where commands ask it.
+            while !url.starts_with("serf://") {
+                let next = lines.next_line().await.map_err(failed)?;
+                url = next.ok_or_else(|| set_up(format!("the {name} server did not start")))?;
             }
         }
-        self.variables.push((server.pillar.variable(), url));
+        self.variables.extend(local::variables(server.pillar, &url));
         Ok(())
     }
 

@@ -261,6 +261,11 @@ impl Broker {
         }
     }
 
+    /// Whether something waits anywhere that a restart would not find.
+    pub fn would_lose(&self) -> bool {
+        self.hosts().iter().any(|host| host.would_lose())
+    }
+
     /// Sums over all virtual hosts.
     pub fn totals(&self) -> Totals {
         let mut sum = Totals { connections: self.live.count(|_| true), ..Totals::default() };

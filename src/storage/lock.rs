@@ -118,6 +118,8 @@ pub(crate) fn mark_clean(disk: &dyn Disk, root: &Path) -> Result<()> {
 
 /// The reserve is at most such a part of the disk.
 const RESERVED_PART: u64 = 64;
+/// The name of a data directory's file that only keeps room.
+pub const RESERVE: &str = "reserve";
 
 /// A file that only takes space, so that there is some to give back when the disk is full.
 #[derive(Debug)]
@@ -130,7 +132,7 @@ impl Reserve {
     /// `max` bytes, less on a small disk: a rule for large ones must not keep a small one from ever being used.
     pub(crate) fn new(disk: &dyn Disk, root: &Path, max: u64) -> Self {
         let part = disk.total_bytes().map_or(max, |total| total / RESERVED_PART);
-        Self { path: root.join("reserve"), len: max.min(part) }
+        Self { path: root.join(RESERVE), len: max.min(part) }
     }
 
     /// Takes the space; `false` when there is too little.

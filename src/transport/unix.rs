@@ -59,6 +59,11 @@ impl Drop for SocketFile {
     }
 }
 
+/// Whether somebody accepts at this socket file now. Whoever it is notes one more connection.
+pub fn answers(path: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(path).is_ok()
+}
+
 fn directory_turn(path: &Path) -> Option<std::fs::File> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = std::fs::File::open(directory).ok()?;

@@ -11,6 +11,7 @@ mod generated;
 mod gossip;
 mod harness;
 mod interop;
+mod local;
 mod log_broker;
 mod log_commands;
 mod log_groups;

@@ -163,6 +163,8 @@ impl Cmd {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.home.0.path())
             .env("BANDY_HOME", self.home.0.path())
+            // What a test needs it starts itself, and stops.
+            .env("BANDY_AUTOSTART", "0")
             .env("TZ", "UTC")
             .env("LC_ALL", "C.UTF-8")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))

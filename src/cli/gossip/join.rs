@@ -130,6 +130,9 @@ pub fn run(mut args: Args, app: &App) -> anyhow::Result<Exit> {
             .tip("bandy gossip keygen > key && bandy gossip join --key-file key")
             .into());
     }
+    if args.server.idle_exit.is_some() {
+        return Err(Failure::new(Exit::Usage, "a node is there for others, so it has no --idle-exit").into());
+    }
     args.well_known = args.server.listen.is_empty();
     // The parent of one in the background takes no name: its child does.
     let lock = match args.server.background && !args.server.detached {

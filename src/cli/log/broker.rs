@@ -172,7 +172,12 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
         let broker = Broker::open(store, options, harness.shutdown.clone())
             .map_err(|error| cannot_open(dir.as_deref(), &error))?;
         let ending = Arc::clone(&broker);
-        Ok(start(&broker, harness).with_end(move || Ok(ending.close()?)))
+        let in_memory = Arc::clone(&broker);
+        let service = start(&broker, harness).with_end(move || Ok(ending.close()?));
+        Ok(match &dir {
+            None => service.with_holds(move || in_memory.totals().topics > 0),
+            Some(_) => service.with_data(dir),
+        })
     })
 }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::cli::app::App;
-use crate::cli::connect::{ConnectArgs, Credentials as Given, Tls};
-use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place, Scheme};
+use crate::cli::connect::{Connect, ConnectArgs, Credentials as Given, Tls};
+use crate::cli::endpoint::{Endpoint, Pillar, Place, Scheme};
 use crate::cli::errors::{near_miss, why, word};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::local;
 use crate::log::client::{Cluster, Config, Credentials, Error, ErrorKind, Mechanism};
 use crate::log::wire::ErrorCode;
 use crate::shutdown::Shutdown;
@@ -33,9 +34,21 @@ impl Log {
     /// Resolves endpoint, credentials and TLS. `verb` is what the broker lists the client as.
     ///
     /// # Errors
-    /// No endpoint of log, words that contradict each other, files that cannot be read.
+    /// No endpoint of log, words that contradict each other, files that cannot be read, a local broker that does not
+    /// start.
     pub fn resolve(args: &ConnectArgs, app: &App, verb: &str) -> anyhow::Result<Self> {
-        let connect = args.resolve(app, Pillar::Log)?;
+        Self::of(args.resolve_or_start(app, Pillar::Log)?, app, verb)
+    }
+
+    /// The same for a command that asks whether there is one: none is started.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn resolve_as_it_is(args: &ConnectArgs, app: &App, verb: &str) -> anyhow::Result<Self> {
+        Self::of(args.resolve(app, Pillar::Log)?, app, verb)
+    }
+
+    fn of(connect: Connect, app: &App, verb: &str) -> anyhow::Result<Self> {
         let endpoint = connect.endpoint;
         let url = endpoint.to_string();
         let bootstrap = match &endpoint.place {
@@ -150,11 +163,7 @@ impl Log {
     fn unreachable(&self, error: &transport::Error) -> Failure {
         let why = why(error);
         if let Place::Local(name) = &self.endpoint.place {
-            let flag = if name == LOCAL_DEFAULT { String::new() } else { format!(" --name {name}") };
-            let here = format!("bandy log broker{flag}");
-            return Failure::new(Exit::Unreachable, format!("nothing listens at {} (log)", self.url))
-                .tip(format!("{here:<24}  start one in this terminal"))
-                .tip(format!("{:<24}  …or in the background", format!("{here} -b")));
+            return local::nobody(Pillar::Log, name);
         }
         let failure =
             Failure::new(Exit::Unreachable, format!("cannot reach the log at {} — {why}", self.url));

@@ -36,7 +36,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 }
 
 async fn ping(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let log = Log::resolve(&args.connect, app, "ping")?;
+    let log = Log::resolve_as_it_is(&args.connect, app, "ping")?;
     let shutdown = Shutdown::new();
     let mut line: Option<Cluster> = None;
     ping::round_trips(&args.often, &log.url, app, async |seq| {

@@ -50,7 +50,7 @@ const PAUSE: Backoff = Backoff { first: Duration::from_millis(10), max: Duration
 pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let why = std::cell::RefCell::new(String::new());
     let waiting = async {
-        let mut log = Log::resolve(&args.connect, app, "wait")?;
+        let mut log = Log::resolve_as_it_is(&args.connect, app, "wait")?;
         // The pauses are here: no question is asked twice.
         log.config.retry_for = Duration::ZERO;
         let shutdown = Shutdown::new();

@@ -110,7 +110,7 @@ impl Api {
         verb: &str,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
-        let connect = args.resolve(app, Pillar::Mq)?;
+        let connect = args.resolve_or_start(app, Pillar::Mq)?;
         let endpoint = connect.endpoint.clone();
         let is_http = matches!(endpoint.scheme, Scheme::Http | Scheme::Https);
         let broker = if is_http { None } else { Some(Broker::of(connect.clone(), app, verb)?) };

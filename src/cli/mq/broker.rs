@@ -139,9 +139,12 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
         }
         let management = admin::serve(opened, &broker, &harness);
         let service = start(&broker, management, harness).with_urls(urls);
+        let service = service.with_holds(move || broker.would_lose());
         Ok(match durable {
             None => service,
-            Some(durable) => service.with_end(move || end(&durable)),
+            Some(durable) => {
+                service.with_data(Some(durable.dir().to_owned())).with_end(move || end(&durable))
+            }
         })
     })
 }

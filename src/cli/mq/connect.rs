@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::objects::Kind;
 use crate::cli::app::App;
 use crate::cli::connect::{Connect, ConnectArgs, Credentials as Given, Tls};
-use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place, Scheme};
+use crate::cli::endpoint::{Endpoint, Pillar, Place, Scheme};
 use crate::cli::errors::{why, word};
 use crate::cli::exit::{Ask, Exit, Failure};
+use crate::cli::local;
 use crate::mq::client::{Config, Connection, Credentials, Error, ErrorKind};
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
@@ -34,8 +35,17 @@ impl Broker {
     /// Resolves endpoint, virtual host, credentials and TLS. `verb` is what the broker lists the connection as.
     ///
     /// # Errors
-    /// No endpoint of mq, words that contradict each other, files that cannot be read.
+    /// No endpoint of mq, words that contradict each other, files that cannot be read, a local broker that does not
+    /// start.
     pub fn resolve(args: &ConnectArgs, app: &App, verb: &str) -> anyhow::Result<Self> {
+        Self::of(args.resolve_or_start(app, Pillar::Mq)?, app, verb)
+    }
+
+    /// The same for a command that asks whether there is one: none is started.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn resolve_as_it_is(args: &ConnectArgs, app: &App, verb: &str) -> anyhow::Result<Self> {
         Self::of(args.resolve(app, Pillar::Mq)?, app, verb)
     }
 
@@ -143,12 +153,7 @@ impl Broker {
     fn unreachable(&self, error: &transport::Error) -> Failure {
         let why = why(error);
         if let Place::Local(name) = &self.endpoint.place {
-            let flag = if name == LOCAL_DEFAULT { String::new() } else { format!(" --name {name}") };
-            let here = format!("bandy mq broker{flag}");
-            return Failure::new(Exit::Unreachable, format!("nothing listens at {} (mq)", self.url))
-                .tip(format!("{here:<24}  start one in this terminal"))
-                .tip(format!("{:<24}  …or in the background", format!("{here} -b")))
-                .tip(format!("{:<24}  …or only for one command", "bandy with mq -- CMD"));
+            return local::nobody(Pillar::Mq, name);
         }
         let failure =
             Failure::new(Exit::Unreachable, format!("cannot reach the broker at {} — {why}", self.url));
@@ -310,8 +315,8 @@ mod tests {
         assert_eq!(
             failure.tips,
             [
-                "bandy mq broker           start one in this terminal",
-                "bandy mq broker -b        …or in the background",
+                "bandy up mq               start one in the background",
+                "bandy mq broker           …or in this terminal",
                 "bandy with mq -- CMD      …or only for one command",
             ]
         );

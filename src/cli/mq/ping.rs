@@ -39,7 +39,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 }
 
 async fn ping(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let broker = Broker::resolve(&args.connect, app, "ping")?;
+    let broker = Broker::resolve_as_it_is(&args.connect, app, "ping")?;
     let shutdown = Shutdown::new();
     let mut line = None;
     let exit = ping::round_trips(&args.often, &broker.url, app, async |seq| {

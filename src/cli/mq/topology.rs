@@ -493,7 +493,7 @@ const PAUSE: Backoff = Backoff { first: Duration::from_millis(10), max: Duration
 pub fn wait(args: &WaitArgs, app: &App) -> anyhow::Result<Exit> {
     let why = std::cell::RefCell::new(String::new());
     let waiting = async {
-        let broker = Broker::resolve(&args.connect, app, "wait")?;
+        let broker = Broker::resolve_as_it_is(&args.connect, app, "wait")?;
         let mut pauses = PAUSE.delays(0);
         let mut line = None;
         loop {

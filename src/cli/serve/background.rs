@@ -1,47 +1,29 @@
 //! `--background`: the same command once more in a session of its own, until it says that it is ready.
-//!
-//! A fork of a process with threads is not safe, so the parent starts the program anew, with `--detached` added,
-//! and reads the URLs from its stdout; an empty line ends them. Up to then the child's errors go to our stderr.
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
-
-use anyhow::Context;
 
 use crate::cli::app::App;
 use crate::cli::exit::Exit;
+use crate::cli::local;
 
 /// Added to the child's words.
 pub const DETACHED: &str = "--detached";
 
 /// Starts the child, waits until it serves, prints its URLs. Without success it exits as the child did.
 pub fn start(app: &App) -> anyhow::Result<Exit> {
-    let program = std::env::current_exe().context("cannot find this program")?;
-    let mut child = Command::new(program)
-        .args(with_detached(std::env::args_os().skip(1)))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start in the background")?;
-    let stdout = child.stdout.take().context("the child has no stdout")?;
-    let mut urls: Vec<String> = Vec::new();
-    for line in BufReader::new(stdout).lines() {
-        let line = line.context("cannot hear from the server in the background")?;
-        if line.is_empty() {
-            for url in urls {
+    let starting = local::spawn(with_detached(std::env::args_os().skip(1)))?;
+    match starting.ready()? {
+        Ok(started) => {
+            for url in started.urls {
                 app.printer.line(&url)?;
             }
-            return Ok(Exit::Done);
+            Ok(Exit::Done)
         }
-        urls.push(line);
+        // It has said why on our stderr.
+        Err(code) => Ok(Exit::Command(code)),
     }
-    let status = child.wait().context("cannot wait for the server in the background")?;
-    // It has said why on our stderr.
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0);
-    Ok(Exit::Command(code.unwrap_or(1)))
 }
 
 /// The words with the flag before the first `--`: what follows that is somebody else's command.

@@ -1,9 +1,9 @@
 //! Where a server listens: the words of `-l`, the sockets behind them, and the URLs that lead there.
 
-use super::owner;
 use crate::cli::app::App;
 use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::local::{local_url, owner};
 use crate::cli::settings::Home;
 use crate::transport::{Address, Datagrams, Error, Listener};
 
@@ -46,6 +46,17 @@ pub fn local_name(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
+/// Which port a server takes beside its local socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// None.
+    None,
+    /// This one, if it is free.
+    IfFree(u16),
+    /// This one, or else any that is free.
+    OrAny(u16),
+}
+
 /// What a server listens at.
 #[derive(Debug, Default)]
 pub struct Sockets {
@@ -72,10 +83,10 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// Opens the well-known port on loopback, if it is free, and the local socket.
+    /// Opens a port on loopback and the local socket.
     pub async fn open_default(
         name: &str,
-        port: Option<u16>,
+        port_wanted: Port,
         scheme: &str,
         pillar: Pillar,
         app: &App,
@@ -84,12 +95,16 @@ impl Sockets {
         // First of all, because two servers of one name are a mistake, and two ports are not.
         sockets.local(name, pillar, app).await?;
         let local = sockets.urls.pop();
-        if let Some(port) = port
+        if let Port::IfFree(port) | Port::OrAny(port) = port_wanted
             && let Err(error) = sockets.at(&Address::tcp("127.0.0.1", port), scheme).await
         {
-            let owner = owner::of_port(port);
-            let owner = owner.map_or_else(|| error.to_string(), |owner| format!("{owner} has it"));
-            app.printer.note(&format!("port {port} is not free: {owner}; use '-l :0' for any that is"));
+            if let Port::OrAny(_) = port_wanted {
+                sockets.at(&Address::tcp("127.0.0.1", 0), scheme).await.map_err(explain)?;
+            } else {
+                let owner = owner::of_port(port);
+                let owner = owner.map_or_else(|| error.to_string(), |owner| format!("{owner} has it"));
+                app.printer.note(&format!("port {port} is not free: {owner}; use '-l :0' for any that is"));
+            }
         }
         sockets.urls.extend(local);
         Ok(sockets)
@@ -102,7 +117,7 @@ impl Sockets {
                 Failure::new(Exit::Failed, format!("cannot keep a socket in {}: {error}", folder.display()))
             })?;
         }
-        let url = if name == LOCAL_DEFAULT { "local:".to_owned() } else { format!("local:{name}") };
+        let url = local_url(name);
         let listener = Listener::bind(&Address::Unix(path.clone())).await.map_err(|error| match error {
             Error::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
                 let owner = owner::of_socket(&path).map_or_else(String::new, |owner| format!(": {owner}"));

@@ -113,6 +113,16 @@ impl Lane {
         self.head.len() + self.returned.len() + self.coming_count + self.later_count
     }
 
+    /// Whether something in it is not in the log of the queue.
+    pub fn holds_unlogged(&self) -> bool {
+        let entries = self.head.iter().chain(self.returned.values()).map(|entry| entry.place);
+        let later = self.coming.iter().chain(&self.later).map(|later| match later {
+            Later::One(entry) => entry.place,
+            Later::Run(run) => run.place,
+        });
+        entries.chain(later).any(|place| place.as_log().is_none())
+    }
+
     /// Whether there is something that may be on disk and was not asked for.
     #[inline]
     pub fn has_later(&self) -> bool {

@@ -106,6 +106,11 @@ impl Ready {
         Self { lanes, occupied: [0; 4], len: 0, bytes: 0, next_seq: 0, next_load: 0, absent: 0 }
     }
 
+    /// Whether something in it is not in the log of the queue.
+    pub fn holds_unlogged(&self) -> bool {
+        self.lanes.iter().any(Lane::holds_unlogged)
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }

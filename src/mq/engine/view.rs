@@ -380,6 +380,12 @@ impl Engine {
         })
     }
 
+    /// Whether something waits here that a restart would not find: a queue that is not durable, or a message that is not
+    /// in the log of its queue.
+    pub fn would_lose(&self) -> bool {
+        self.queues.iter().any(|(_, queue)| queue.log.is_none() || queue.ready.holds_unlogged())
+    }
+
     /// Sums over everything.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals {

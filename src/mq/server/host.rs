@@ -138,6 +138,11 @@ impl Host {
         self.state().engine.totals()
     }
 
+    /// Whether something waits here that a restart would not find.
+    pub fn would_lose(&self) -> bool {
+        self.state().engine.would_lose()
+    }
+
     /// Ends it with everything on it: it was deleted.
     pub fn close(&self) {
         self.run(|engine, out, now| engine.delete_all(now, out));

@@ -1,5 +1,6 @@
-//! Which process has taken a port or a socket file, as far as /proc shows it.
+//! Which process has taken a port or a socket file, and who is connected to it, as far as /proc shows it.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 /// A process.
@@ -17,7 +18,8 @@ impl std::fmt::Display for Owner {
     }
 }
 
-/// State "listening" in /proc/net/tcp: TCP_LISTEN in the kernel's net/tcp_states.h.
+/// States in /proc/net/tcp: TCP_ESTABLISHED and TCP_LISTEN in the kernel's net/tcp_states.h.
+const ESTABLISHED: &str = "01";
 const LISTENING: &str = "0A";
 
 /// Who listens at this TCP port.
@@ -59,17 +61,54 @@ fn socket_inode<'a>(table: &'a str, path: &str) -> Option<&'a str> {
 
 /// The process that holds the socket. Only our own user's processes show theirs.
 fn of_inode(inode: &str) -> Option<Owner> {
-    let link = format!("socket:[{inode}]");
     let processes = std::fs::read_dir("/proc").ok()?;
     processes.flatten().find_map(|process| {
         let pid: u32 = process.file_name().to_str()?.parse().ok()?;
-        let descriptors = std::fs::read_dir(process.path().join("fd")).ok()?;
-        let holds = |path: &Path| std::fs::read_link(path).is_ok_and(|to| to.as_os_str() == link.as_str());
-        descriptors.flatten().any(|descriptor| holds(&descriptor.path())).then(|| {
+        sockets_of(pid).any(|held| held == inode).then(|| {
             let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             Owner { pid, name: name.trim_end().to_owned() }
         })
     })
+}
+
+/// The inodes of the sockets that a process of ours holds.
+fn sockets_of(pid: u32) -> impl Iterator<Item = String> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    descriptors.filter_map(|descriptor| {
+        let link = std::fs::read_link(descriptor.path()).ok()?;
+        Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+    })
+}
+
+/// How many connections of others a process serves at this socket file and at these TCP ports.
+pub fn connections(pid: u32, socket: &Path, ports: &[u16]) -> usize {
+    let held: HashSet<String> = sockets_of(pid).collect();
+    let read = |table: &str| std::fs::read_to_string(table).unwrap_or_default();
+    let unix = read("/proc/net/unix");
+    let mut count = accepted(&unix, socket.to_str().unwrap_or_default(), &held);
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        count += established(&read(table), ports, &held);
+    }
+    count
+}
+
+fn accepted(table: &str, path: &str, held: &HashSet<String>) -> usize {
+    let of_path = table.lines().filter_map(|line| line.strip_suffix(path)?.strip_suffix(' '));
+    let inodes = of_path.filter_map(|rest| {
+        let mut fields = rest.split_ascii_whitespace().skip(3);
+        if fields.next()? == ACCEPTING { None } else { fields.nth(2) }
+    });
+    inodes.filter(|inode| held.contains(*inode)).count()
+}
+
+fn established(table: &str, ports: &[u16], held: &HashSet<String>) -> usize {
+    let of_ports = table.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let (local, state) = (fields.next()?, fields.nth(1)?);
+        let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
+        if state == ESTABLISHED && ports.contains(&port) { fields.nth(5) } else { None }
+    });
+    of_ports.filter(|inode| held.contains(*inode)).count()
 }
 
 #[cfg(test)]
@@ -90,6 +129,11 @@ mod tests {
              0000: 00000002 00000000 00010000 0001 01 444 /run/a b.sock\n";
         assert_eq!(socket_inode(unix, "/run/a b.sock"), Some("444"));
         assert_eq!(socket_inode(unix, "/run/b"), None);
+        let held = |inodes: &[&str]| inodes.iter().map(|inode| (*inode).to_owned()).collect();
+        assert_eq!(accepted(unix, "/run/a b.sock", &held(&["444", "555"])), 1);
+        assert_eq!(accepted(unix, "/run/a b.sock", &held(&["444"])), 0);
+        assert_eq!(established(tcp, &[0xC383], &held(&["111", "222"])), 1);
+        assert_eq!(established(tcp, &[0x1F90], &held(&["111", "222"])), 0);
     }
 
     #[test]
@@ -97,5 +141,26 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let owner = of_port(listener.local_addr().unwrap().port()).unwrap();
         assert_eq!(owner.pid, std::process::id());
+    }
+
+    #[test]
+    fn whoever_has_connected_is_counted_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a b.sock");
+        let (tcp, unix) = (
+            std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
+            std::os::unix::net::UnixListener::bind(&path).unwrap(),
+        );
+        let port = tcp.local_addr().unwrap().port();
+        let count = || connections(std::process::id(), &path, &[port]);
+        assert_eq!(count(), 0);
+        let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let served = tcp.accept().unwrap();
+        assert_eq!(count(), 1);
+        let other = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let served_too = unix.accept().unwrap();
+        assert_eq!(count(), 2);
+        drop((client, served, other, served_too));
+        assert_eq!(count(), 0);
     }
 }
