@@ -16,7 +16,8 @@ pub use crate::spelling::near_miss;
 
 /// An error in one line: its own words, and those of its causes that it does not quote itself.
 pub fn one_line(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
+    // What is said about a place follows behind a colon, and this place has one of its own.
+    let mut text = error.to_string().replace("local:: ", "local: ");
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !text.contains(&cause) {
             text = format!("{text}: {cause}");

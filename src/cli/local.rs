@@ -195,7 +195,12 @@ fn pillars(words: &[String]) -> Result<Vec<Pillar>, Failure> {
     };
     let mut named = words.iter().map(pillar).collect::<Result<Vec<_>, _>>()?;
     let mut seen = Vec::new();
-    named.retain(|pillar| !seen.contains(pillar) && { seen.push(*pillar); true });
+    named.retain(|pillar| {
+        !seen.contains(pillar) && {
+            seen.push(*pillar);
+            true
+        }
+    });
     Ok(named)
 }
 
@@ -221,8 +226,10 @@ fn what(pillar: Pillar) -> &'static str {
 /// Nobody listens at `local:NAME`, and how that can be changed.
 pub fn nobody(pillar: Pillar, name: &str) -> Failure {
     let server = words(pillar).join(" ");
-    let failure =
-        Failure::new(Exit::Unreachable, format!("nothing listens at {} ({})", local_url(name), pillar.name()));
+    let failure = Failure::new(
+        Exit::Unreachable,
+        format!("nothing listens at {} ({})", local_url(name), pillar.name()),
+    );
     if name != LOCAL_DEFAULT {
         let here = format!("bandy {server} --name {name}");
         return failure
@@ -241,9 +248,13 @@ mod tests {
 
     #[test]
     fn variables_are_those_that_programs_look_for() {
-        let names = |pillar, url| variables(pillar, url).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let names =
+            |pillar, url| variables(pillar, url).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(variables(Pillar::Log, "kafka://h:1")[0].1, "h:1");
-        assert_eq!(names(Pillar::Log, "kafka://h:1"), ["KAFKA_BROKERS", "BOOTSTRAP_SERVERS", "BANDY_LOG_URL"]);
+        assert_eq!(
+            names(Pillar::Log, "kafka://h:1"),
+            ["KAFKA_BROKERS", "BOOTSTRAP_SERVERS", "BANDY_LOG_URL"]
+        );
         assert_eq!(names(Pillar::Mq, "amqp://h:1"), ["AMQP_URL", "BANDY_MQ_URL"]);
         // Nobody else knows what that is.
         assert_eq!(names(Pillar::Mq, "local:"), ["BANDY_MQ_URL"]);

@@ -7,8 +7,8 @@
 
 mod announce;
 mod background;
-mod listen;
 mod idle;
+mod listen;
 mod metrics;
 
 use std::future::Future;
@@ -377,6 +377,7 @@ async fn serve(
             // The pillar has ended itself.
             () = shutdown.draining() => break,
             held = &mut idle => {
+                app.printer.note("no client for a while: stopping");
                 turn = held;
                 break;
             }

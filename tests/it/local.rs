@@ -50,7 +50,8 @@ fn the_first_command_starts_a_broker_and_the_next_ones_find_it() {
     let user = User::new();
     let first = user.bandy("mq send jobs hello").runs().exits(0);
     let pid = user.pid();
-    let said = format!("started a local broker (pid {pid}); it stops when idle — 'bandy status', 'bandy down'\n");
+    let said =
+        format!("started a local broker (pid {pid}); it stops when idle — 'bandy status', 'bandy down'\n");
     assert_eq!(first.err(), said);
     user.bandy("mq recv jobs").runs().prints("hello\n").silently();
     user.bandy("log create t").runs().exits(0).complains("started a local broker");
@@ -61,7 +62,11 @@ fn the_first_command_starts_a_broker_and_the_next_ones_find_it() {
     assert!(status.iter().all(|row| row["mode"] == "idle" && row["url"] == "local:" && row["clients"] == 0));
     // Stopped in order, nothing is lost.
     user.bandy("mq send jobs kept").runs().exits(0);
-    user.bandy("down").runs().prints("").complains("stopped mq local: (pid ").complains("stopped log local: (pid ");
+    user.bandy("down")
+        .runs()
+        .prints("")
+        .complains("stopped mq local: (pid ")
+        .complains("stopped log local: (pid ");
     user.bandy("status").runs().prints("").complains("no server of yours is running");
     user.bandy("mq recv jobs").runs().exits(0).prints("kept\n").complains("started a local broker");
     user.bandy("log consume t").runs().exits(0).prints("a\n");
@@ -76,7 +81,9 @@ fn the_first_command_starts_a_broker_and_the_next_ones_find_it() {
 #[test]
 fn who_says_where_or_only_asks_starts_nothing() {
     let user = User::new();
-    for words in ["mq send q x -e local:", "mq ping -n 1", "log ping -n 1", "log ls -e local:", "mq ls -e local:"] {
+    for words in
+        ["mq send q x -e local:", "mq ping -n 1", "log ping -n 1", "log ls -e local:", "mq ls -e local:"]
+    {
         user.bandy(words).runs().exits(3).complains("nothing listens at local:");
     }
     user.bandy("mq send q x").env("BANDY_MQ_URL", "local:").runs().exits(3);
@@ -85,7 +92,8 @@ fn who_says_where_or_only_asks_starts_nothing() {
     user.bandy("wait mq --timeout 100ms").runs().exits(124);
     user.bandy("rpc ls").runs().exits(3);
     user.bandy("gossip ls").runs().exits(3);
-    let completion = user.bandy("-- bandy mq recv ''").env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "3");
+    let completion =
+        user.bandy("-- bandy mq recv ''").env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "3");
     completion.runs().exits(0).silently();
     assert_eq!(user.status(), Vec::<Value>::new());
 }

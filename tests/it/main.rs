@@ -21,6 +21,7 @@ mod mq_broker;
 mod mq_commands;
 mod mq_durable;
 mod mq_look;
+mod pipes;
 mod rpc_bench;
 mod rpc_cache;
 mod rpc_client;

@@ -72,7 +72,8 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     for (server, stop) in stopping {
         if !stop.finish(args.timeout)? {
             let pid = server.pid;
-            let text = format!("{} {} (pid {pid}) does not stop", server.pillar.name(), local_url(&server.name));
+            let text =
+                format!("{} {} (pid {pid}) does not stop", server.pillar.name(), local_url(&server.name));
             return Err(Failure::new(Exit::Failed, text).tip(format!("kill -9 {pid}")).into());
         }
         let url = local_url(&server.name);

@@ -85,7 +85,8 @@ pub fn ensure(app: &App, pillar: Pillar) -> Result<(), Failure> {
     }
     let socket = app.home.socket(pillar, LOCAL_DEFAULT);
     let failed = |why: String| {
-        let failure = Failure::new(Exit::Unreachable, format!("cannot start a local {}: {why}", what(pillar)));
+        let failure =
+            Failure::new(Exit::Unreachable, format!("cannot start a local {}: {why}", what(pillar)));
         Failure { tips: nobody(pillar, LOCAL_DEFAULT).tips, ..failure }
     };
     let _turn = Turn::take(&socket).map_err(|error| failed(error.to_string()))?;

@@ -59,7 +59,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
             .tip(format!("bandy up {}", args.servers.join(" ")))
             .into());
     }
-    Table::new(app).show(&running)?;
+    show(app, &running)?;
     if running.is_empty() {
         app.printer.note("no server of yours is running; 'bandy up' starts them");
     }
@@ -72,7 +72,7 @@ async fn watch(args: &Args, app: &App, look: impl Fn() -> Vec<Running>) -> anyho
     for number in 0.. {
         tick.tick().await;
         top::begin_table(app, number)?;
-        Table::new(app).show(&look())?;
+        show(app, &look())?;
         app.printer.flush()?;
     }
     Ok(Exit::Done)
@@ -106,37 +106,27 @@ const COLUMNS: &[Column] = &[
     Column::right("stored").shown(|value| value.as_f64().map_or_else(String::new, figures::bytes)),
 ];
 
-/// Servers as rows.
-pub struct Table<'a>(&'a App);
-
-impl<'a> Table<'a> {
-    /// On the output of this command.
-    pub fn new(app: &'a App) -> Self {
-        Self(app)
+/// Prints a row for each.
+///
+/// # Errors
+/// Output that cannot be written.
+pub fn show(app: &App, running: &[Running]) -> anyhow::Result<()> {
+    let mut list = app.printer.list(COLUMNS);
+    for server in running {
+        let said = server.registration.as_ref();
+        list.row(&View {
+            service: server.pillar.name(),
+            name: &server.name,
+            pid: server.pid,
+            url: server.url(),
+            uptime: server.uptime().map(|uptime| uptime.as_secs_f64()),
+            clients: server.clients(),
+            stored: server.stored(),
+            mode: server.mode(),
+            urls: said.map_or(&[], |said| &said.urls),
+            data: said.and_then(|said| said.data.as_deref()),
+        })?;
     }
-
-    /// Prints one row each.
-    ///
-    /// # Errors
-    /// Output that cannot be written.
-    pub fn show(&self, running: &[Running]) -> anyhow::Result<()> {
-        let mut list = self.0.printer.list(COLUMNS);
-        for server in running {
-            let said = server.registration.as_ref();
-            list.row(&View {
-                service: server.pillar.name(),
-                name: &server.name,
-                pid: server.pid,
-                url: server.url(),
-                uptime: server.uptime().map(|uptime| uptime.as_secs_f64()),
-                clients: server.clients(),
-                stored: server.stored(),
-                mode: server.mode(),
-                urls: said.map_or(&[], |said| &said.urls),
-                data: said.and_then(|said| said.data.as_deref()),
-            })?;
-        }
-        list.finish()?;
-        Ok(())
-    }
+    list.finish()?;
+    Ok(())
 }

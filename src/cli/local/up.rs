@@ -2,8 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::status::Table;
-use super::{Mode, Running, Turn, down, local_url, pillars, spawn, variables, words};
+use super::{Mode, Running, Turn, down, local_url, pillars, spawn, status, variables, words};
 use crate::cli::app::App;
 use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
 use crate::cli::errors::word;
@@ -78,7 +77,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
             }
         }
     } else {
-        Table::new(app).show(&running)?;
+        status::show(app, &running)?;
     }
     match missing.as_slice() {
         [] => Ok(Exit::Done),

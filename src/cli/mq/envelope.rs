@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! routing key   the key in topic mode; in queue mode, the header `bandy-key` is
+//! no value      an empty body with the header `bandy-null`: AMQP knows no message without a body
 //! timestamp     milliseconds here, seconds in AMQP; the rest of it stands in RabbitMQ's header `timestamp_in_ms`
 //! properties    by AMQP's names; the types of headers that are not text in `header_types`
 //! ```
@@ -20,6 +21,9 @@ use crate::record::Record;
 
 /// The header that holds the key of a message in a queue: its routing key is the queue's name.
 pub const KEY_HEADER: &str = "bandy-key";
+
+/// The header, true, of a message whose record has no value, such as one that deletes a key of a compacted log.
+const NULL_HEADER: &str = "bandy-null";
 
 /// Where RabbitMQ's own interceptor puts the milliseconds that the property has no room for.
 const MILLISECONDS_HEADER: &str = "timestamp_in_ms";
@@ -97,6 +101,10 @@ pub fn record(delivery: &Delivery, queue: &str, mode: Mode) -> Result<Record, Er
                 if mode == Mode::Queue && is(KEY_HEADER) && record.key.is_none() =>
             {
                 record.key = Some(Bytes::copy_from_slice(key));
+                continue;
+            }
+            Value::Bool(true) if is(NULL_HEADER) && delivery.body.is_empty() => {
+                record.value = None;
                 continue;
             }
             // It is written again with the time that it is part of.
@@ -230,9 +238,10 @@ impl Shape {
         })
     }
 
-    /// True if every record without key, headers, time and properties has the same properties.
+    /// True if every record with a value, without key, headers, time and properties has the same properties.
     pub fn is_plain(record: &Record) -> bool {
         record.key.is_none()
+            && record.value.is_some()
             && record.headers.is_empty()
             && record.timestamp.is_none()
             && record.provenance.is_empty()
@@ -305,6 +314,9 @@ impl Shape {
         }
         if let Some(key) = key.filter(|_| !has_key) {
             header::push(&mut table, KEY_HEADER, Some(key), None)?;
+        }
+        if record.value.is_none() {
+            table.set(NULL_HEADER, Value::Bool(true));
         }
         for (name, value, kind) in &self.headers {
             header::push(&mut table, name, value.as_deref(), kind.as_ref())?;

@@ -37,7 +37,8 @@ pub async fn wait(
         if since.elapsed() < limit || holds() {
             continue;
         }
-        let Some(socket) = socket else { return None };
+        // Without a socket there is nobody who would start another one.
+        let socket = socket?;
         // Somebody is starting to use it.
         let Some(turn) = Turn::try_take(socket) else { continue };
         // And who found it just before that is at the door by now.
