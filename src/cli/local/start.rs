@@ -94,7 +94,8 @@ pub fn ensure(app: &App, pillar: Pillar) -> Result<(), Failure> {
         return Ok(());
     }
     let idle = app.environment.get("BANDY_IDLE_EXIT").unwrap_or_else(|| IDLE.to_owned());
-    let server = words(pillar).into_iter().chain(["--background", "--detached", "--idle-exit", &idle]);
+    let server =
+        words(pillar).into_iter().chain(["--background", "--detached", "--quiet", "--idle-exit", &idle]);
     let starting = spawn(server.map(OsString::from)).map_err(|error| failed(format!("{error:#}")))?;
     match starting.ready().map_err(|error| failed(format!("{error:#}")))? {
         Ok(started) => {

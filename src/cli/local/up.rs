@@ -55,7 +55,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
             continue;
         }
         let mut server: Vec<OsString> = words(pillar).map(OsString::from).to_vec();
-        server.extend(["--background", "--detached", "--up"].map(OsString::from));
+        server.extend(["--background", "--detached", "--up", "--quiet"].map(OsString::from));
         if args.memory && matches!(pillar, Pillar::Mq | Pillar::Log) {
             server.push("--memory".into());
         }

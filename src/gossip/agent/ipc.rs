@@ -1,6 +1,7 @@
 //! Serf's agent protocol, served: commands ask this node, and the real `serf` command drives it.
 
 mod answer;
+mod monitor;
 mod records;
 
 use std::collections::HashMap;
@@ -9,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
@@ -18,7 +21,7 @@ pub use records::{Kinds, record, word};
 use super::Agent;
 use super::core::Lately;
 use crate::gossip::engine::QueryId;
-use crate::gossip::wire::ipc::{REQUEST_BYTES_MAX, Request, StreamRecord, write_header};
+use crate::gossip::wire::ipc::{REQUEST_BYTES_MAX, Request, write_header, write_log};
 use crate::gossip::wire::msgpack::{Fault, Reader};
 use crate::shutdown::Shutdown;
 use crate::transport::Stream;
@@ -161,8 +164,7 @@ impl Session {
         };
         match request {
             Request::Stream { kinds } => self.start_stream(sequence, &kinds).await,
-            // There is no log to be told: what is wrong is on the node's stderr.
-            Request::Monitor { .. } => self.reply(sequence, ""),
+            Request::Monitor { level } => self.start_monitor(sequence, &level).await,
             Request::Stop { stop } => {
                 if let Some(stream) = self.streams.remove(&stop) {
                     let _ = stream.send(true);
@@ -211,15 +213,57 @@ impl Session {
         self.reply(sequence, &error);
     }
 
-    /// Tells what happens until the connection ends or stops it.
+    /// Tells the kinds of events that are wanted.
     async fn start_stream(&mut self, sequence: u64, kinds: &str) {
+        let kinds = Kinds::parse(kinds);
+        let (queries, count) = (self.queries.clone(), self.query_count.clone());
+        self.tell(sequence, kinds.replay(), move |event, age, to| {
+            let Some(mut record) = records::record(event, &kinds) else { return };
+            record.age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            if let (crate::gossip::engine::Event::Query { query, .. }, true) = (&**event, age.is_zero()) {
+                record.id = count.fetch_add(1, Ordering::Relaxed);
+                let mut queries = queries.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if queries.len() >= QUERIES_MAX {
+                    queries.clear();
+                }
+                queries.insert(record.id, *query);
+            }
+            write_header(to, sequence, "");
+            record.write(to);
+        })
+        .await;
+    }
+
+    /// Tells the log from a level on, beginning with what happened lately.
+    async fn start_monitor(&mut self, sequence: u64, level: &str) {
+        let Some(from) = monitor::Level::from_name(level) else {
+            return self.reply(sequence, &format!("Unknown log level: {level}"));
+        };
+        self.tell(sequence, true, move |event, age, to| {
+            let now = Timestamp::now();
+            let at = now.checked_sub(age).unwrap_or(now);
+            for line in monitor::lines(event, from, at, TimeZone::system()) {
+                write_header(to, sequence, "");
+                write_log(to, &line);
+            }
+        })
+        .await;
+    }
+
+    /// Tells what happens until the connection ends or stops it. `write` gets each event with its age, which is nothing
+    /// for what happens now, and writes what is to be told of it.
+    async fn tell(
+        &mut self,
+        sequence: u64,
+        from_lately: bool,
+        mut write: impl FnMut(&Arc<crate::gossip::engine::Event>, Duration, &mut Vec<u8>) + Send + 'static,
+    ) {
         if self.streams.contains_key(&sequence) {
             return self.reply(sequence, "Stream with given sequence exists");
         }
         let Some(permit) = self.permit() else { return self.reply(sequence, TOO_MANY) };
-        let kinds = Kinds::parse(kinds);
         // From now on: what happens while the answer is on its way is told as well.
-        let (lately, mut events) = match kinds.replay() {
+        let (lately, mut events) = match from_lately {
             false => (Vec::new(), self.agent.watch()),
             true => match self.agent.with(|core| core.watch_again()).await {
                 Ok(both) => both,
@@ -230,13 +274,12 @@ impl Session {
         let (stop, mut stopped) = watch::channel(false);
         self.streams.insert(sequence, stop);
         let (records, agent) = (self.records.clone(), self.agent.clone());
-        let (queries, count) = (self.queries.clone(), self.query_count.clone());
         self.shutdown.spawn(async move {
             let _permit = permit;
+            let mut told = Vec::new();
             for Lately { age, event } in lately {
-                let Some(mut record) = records::record(&event, &kinds) else { continue };
-                record.age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-                if records.send(told(sequence, &record)).await.is_err() {
+                write(&event, age.max(Duration::from_nanos(1)), &mut told);
+                if !told.is_empty() && records.send(std::mem::take(&mut told)).await.is_err() {
                     return;
                 }
             }
@@ -256,16 +299,8 @@ impl Session {
                     }
                     Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
                 };
-                let Some(mut record) = records::record(&event, &kinds) else { continue };
-                if let crate::gossip::engine::Event::Query { query, .. } = &*event {
-                    record.id = count.fetch_add(1, Ordering::Relaxed);
-                    let mut queries = queries.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    if queries.len() >= QUERIES_MAX {
-                        queries.clear();
-                    }
-                    queries.insert(record.id, *query);
-                }
-                if records.send(told(sequence, &record)).await.is_err() {
+                write(&event, Duration::ZERO, &mut told);
+                if !told.is_empty() && records.send(std::mem::take(&mut told)).await.is_err() {
                     return;
                 }
             }
@@ -294,12 +329,4 @@ impl Session {
             }
         });
     }
-}
-
-/// A record of a stream as it is written.
-fn told(sequence: u64, record: &StreamRecord) -> Vec<u8> {
-    let mut reply = Vec::new();
-    write_header(&mut reply, sequence, "");
-    record.write(&mut reply);
-    reply
 }

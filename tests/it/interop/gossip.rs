@@ -164,6 +164,9 @@ fn members_tags_and_events(home: &Home, agents: &[Agent], rpc: &str) {
             program,
         ]));
         assert!(event.contains("dispatched"), "{event}");
+        // And what happened lately is in our log.
+        let mut monitor = command(program, &format!("monitor -rpc-addr={rpc} -log-level=info")).spawns();
+        while !monitor.line().ends_with("[INFO] agent: Received event: user-event: from-serf") {}
         // A query: like every piece of news it may miss a node, see `queries`.
         until("all are reached", || {
             let asked = Command::new(program).args(["reachability", &format!("-rpc-addr={rpc}")]).output();

@@ -21,6 +21,13 @@ pub fn write_header(to: &mut Vec<u8>, sequence: u64, error: &str) {
     write_unsigned(to, sequence);
 }
 
+/// Writes a line of the log, which is the body of an answer to [`Request::Monitor`](super::Request::Monitor).
+pub fn write_log(to: &mut Vec<u8>, line: &str) {
+    write_map(to, 1);
+    write_key(to, "Log");
+    write_raw(to, line.as_bytes());
+}
+
 /// Reads the header of a reply.
 ///
 /// # Errors
