@@ -20,7 +20,7 @@ pub fn confirm(question: &str) -> Result<bool, Failure> {
     let (stdin, mut stderr) = (std::io::stdin(), std::io::stderr());
     if !stdin.is_terminal() || !stderr.is_terminal() {
         return Err(Failure::new(Exit::Usage, format!("{question} — nobody is here to be asked"))
-            .tip("add -y to do it, or --dry-run to see what it would do"));
+            .tip("add -y to do it"));
     }
     let mut answer = String::new();
     write!(stderr, "{question} [y/N] ")
@@ -59,6 +59,11 @@ fn wait_for_answer() -> io::Result<()> {
     result
 }
 
+/// The failure of a question whose command has `--dry-run`.
+pub fn can_be_tried(failure: Failure) -> Failure {
+    Failure { tips: vec!["add -y to do it, or --dry-run to see what it would do".to_owned()], ..failure }
+}
+
 /// What is asked before something is gone.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SureArgs {
@@ -80,6 +85,7 @@ impl SureArgs {
             app.printer.note(&format!("would {what}"));
             return Ok(false);
         }
-        Ok(self.yes || confirm(&format!("{what}?"))?)
+        let asked = || confirm(&format!("{what}?")).map_err(can_be_tried);
+        Ok(self.yes || asked()?)
     }
 }

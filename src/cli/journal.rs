@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::app::App;
-use super::confirm::confirm;
+use super::confirm::{can_be_tried, confirm};
 use super::endpoint::{LOCAL_DEFAULT, Pillar};
 use super::exit::{Exit, Failure};
 use crate::output::Column;
@@ -295,7 +295,7 @@ pub fn salvage(
     }
     let count = damaged.len();
     let question = format!("salvage {count} damaged log{}?", if count == 1 { "" } else { "s" });
-    if !args.yes && !confirm(&question)? {
+    if !args.yes && !confirm(&question).map_err(can_be_tried)? {
         return Ok(Exit::Failed);
     }
     let store = Store::open(dir, Options { reserve_bytes: 0, ..Options::default() }).map_err(|error| {

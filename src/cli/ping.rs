@@ -87,13 +87,15 @@ impl Tally<'_> {
     }
 
     fn show(&self, status: &str, time_ms: Option<f64>) -> anyhow::Result<()> {
-        let (printer, url, seq) = (&self.app.printer, self.url, self.sent);
+        let (printer, seq) = (&self.app.printer, self.sent);
+        // A colon follows, and this one has its own.
+        let place = self.url.strip_suffix(':').unwrap_or(self.url);
         if printer.look().format == Format::Json {
             printer.json(&Row { seq, status, time_ms })?;
         } else if let Some(time_ms) = time_ms {
-            printer.line(&format!("{status} from {url}: seq={seq} time={time_ms:.3} ms"))?;
+            printer.line(&format!("{status} from {place}: seq={seq} time={time_ms:.3} ms"))?;
         } else {
-            printer.line(&format!("no answer from {url}: seq={seq}"))?;
+            printer.line(&format!("no answer from {place}: seq={seq}"))?;
         }
         Ok(printer.flush()?)
     }

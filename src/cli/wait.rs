@@ -82,6 +82,13 @@ fn endpoint(text: &str, app: &App) -> anyhow::Result<Server> {
         let endpoint = ConnectArgs::default().resolve(app, pillar)?.endpoint;
         return Ok(Server { pillar, endpoint });
     }
+    // A host of that name would be rare.
+    let is_word = text.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let near = super::errors::near_miss(text, Pillar::ALL.iter().map(|pillar| pillar.name()));
+    if let (true, Some(near)) = (is_word, near) {
+        let failure = Failure::new(Exit::Usage, format!("'{text}' is neither a URL nor a pillar"));
+        return Err(failure.tip(format!("did you mean '{near}'?  (a host: grpc://{text})")).into());
+    }
     // Without a scheme it is rpc's: the words of all pillars look alike there.
     let Some(pillar) = Pillar::ALL.into_iter().find(|pillar| Endpoint::parse(*pillar, text).is_ok()) else {
         return Err(Failure::from(Endpoint::parse(Pillar::Rpc, text).expect_err("no pillar takes it")).into());

@@ -32,6 +32,11 @@ pub struct Unpacked {
 }
 
 impl Unpacked {
+    /// Whether [`first`](Self::first) would find a batch, or something wrong, at the front of `bytes`.
+    pub fn is_whole(bytes: &[u8]) -> bool {
+        !matches!(Batch::parse(bytes), Err(BatchError::Incomplete { .. }))
+    }
+
     /// Checks and unpacks the batch at the front of `bytes`; `None` if only a part of it is there, as at the end of a fetch.
     ///
     /// # Errors

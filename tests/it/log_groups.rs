@@ -77,7 +77,7 @@ fn a_group_goes_on_where_it_was() {
     assert_eq!(log.stored("g").iter().map(|it| it.1).collect::<Vec<_>>(), [Some(2), Some(2)]);
     log.log("consume t --no-commit").runs().exits(2);
     log.log("consume t -g g -p 1").runs().exits(2);
-    log.log("consume t --from stored").runs().exits(2).complains("give -g");
+    log.log("consume t --from stored").runs().exits(2).complains("-g GROUP");
 }
 
 #[test]

@@ -92,6 +92,25 @@ fn members_of_a_cluster_into_a_log() {
 }
 
 #[test]
+fn who_follows_passes_on_each_record_at_once() {
+    let servers = Servers::start();
+    servers.sh("bandy log create t -q; seq 3 | bandy log produce t").runs().exits(0);
+    for words in ["log consume t -f", "log tail t", "log tail t -K :", "log tail t --json"] {
+        let mut following = servers.bandy(words).spawns();
+        for _ in 0..3 {
+            following.line();
+        }
+        // And what comes while it waits.
+        servers.bandy("log produce t more").runs().exits(0);
+        while !following.line().contains("more") {}
+    }
+    // What was read is written, whatever ends it.
+    let some = servers.bandy("log tail t --timeout 300ms").runs().exits(124).out();
+    assert!(some.lines().count() >= 6, "{some}");
+    servers.sh("bandy log consume t -f | head -n 2").runs().prints("1\n2\n");
+}
+
+#[test]
 fn keys_stand_before_values_for_other_tools() {
     Servers::each(
         r"bandy log create orders -q

@@ -119,7 +119,7 @@ pub fn show(app: &App, running: &[Running]) -> anyhow::Result<()> {
             name: &server.name,
             pid: server.pid,
             url: server.url(),
-            uptime: server.uptime().map(|uptime| uptime.as_secs_f64()),
+            uptime: server.uptime().map(|uptime| uptime.as_millis() as f64 / 1000.0),
             clients: server.clients(),
             stored: server.stored(),
             mode: server.mode(),

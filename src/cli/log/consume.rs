@@ -9,7 +9,7 @@ use super::connect::Log;
 use super::deliver::Delivery;
 use super::intake::Intake;
 use super::offline;
-use super::position::{self, Ends, Position};
+use super::position::{self, Begin, Ends, Position};
 use super::reading::{ReadArgs, Writing};
 use super::work::{Work, WorkArgs};
 use crate::cli::app::App;
@@ -17,7 +17,7 @@ use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::endpoint::Pillar;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::limits::Limits;
+use crate::cli::limits::{End, Limits};
 use crate::log::client::group::{Assignor, Member, MemberOptions};
 use crate::log::client::{Assignment, Cluster, ConsumeOptions, Consumer, Error};
 use crate::shutdown::Shutdown;
@@ -51,8 +51,11 @@ pub struct ConsumeArgs {
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
     /// Where to begin [default: start]; with -g, where the group has stored nothing
-    #[arg(long, value_name = "POS", value_parser = position::parse, allow_hyphen_values = true, help_heading = "Reading")]
-    pub from: Option<Position>,
+    #[arg(long, value_name = "POS", value_parser = position::parse_from, allow_hyphen_values = true, alias = "offset", help_heading = "Reading")]
+    pub from: Option<Begin>,
+    /// Hidden, for fingers that know Kafka's own console consumer
+    #[arg(long, hide = true, conflicts_with = "from")]
+    pub from_beginning: bool,
     /// Where to end [default: the end as it is now]
     #[arg(long, value_name = "POS", value_parser = position::parse, allow_hyphen_values = true, conflicts_with = "follow", help_heading = "Reading")]
     pub to: Option<Position>,
@@ -163,7 +166,15 @@ pub fn consume(args: &ConsumeArgs, app: &App) -> anyhow::Result<Exit> {
     let wanted = Wanted {
         topics: &args.topics,
         partitions: &args.partition,
-        from: args.from.unwrap_or(Position::Start),
+        from: match args.from {
+            Some(Begin::At(position)) => position,
+            Some(Begin::Stored) if args.sharing.group.is_none() => {
+                let failure =
+                    Failure::new(Exit::Usage, "--from stored is where a group goes on, and there is none");
+                return Err(failure.tip("-g GROUP").into());
+            }
+            Some(Begin::Stored) | None => Position::Start,
+        },
         to,
         count: args.count,
         read: &args.read,
@@ -271,6 +282,13 @@ async fn run(wanted: Wanted<'_>, app: &App) -> anyhow::Result<Exit> {
     let mut consumer = Consumer::new(cluster, options, assignments);
     let mut writing = Writing::new(wanted.read, wanted.count, app)?;
     let end = writing.run(&mut consumer, &mut limits, &log).await?;
+    if matches!(end, End::Everything) {
+        let of = match places.len() {
+            1 => "1 partition".to_owned(),
+            count => format!("{count} partitions"),
+        };
+        app.printer.status(&format!("end of {} ({of}); -f to follow", wanted.topics.join(", ")));
+    }
     Ok(limits.exit(end, writing.left().is_some_and(|left| left > 0))?)
 }
 

@@ -51,7 +51,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "group")]
     pub configs: bool,
     /// Show the group again and again
-    #[arg(short, long, requires = "group")]
+    #[arg(short, long, requires = "group", conflicts_with = "topic")]
     pub watch: bool,
     /// Time between two looks [default: 2s]
     #[arg(short, long, value_name = "DURATION", value_parser = parse_duration, requires = "watch")]

@@ -25,6 +25,23 @@ pub enum Position {
     Time(i64),
 }
 
+/// Where a group begins, or a reader without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// There.
+    At(Position),
+    /// Where the group goes on, which is where it begins anyway.
+    Stored,
+}
+
+/// Parses where to begin: a position, or `stored`.
+///
+/// # Errors
+/// Text that is neither.
+pub fn parse_from(text: &str) -> Result<Begin, String> {
+    if text.eq_ignore_ascii_case("stored") { Ok(Begin::Stored) } else { parse(text).map(Begin::At) }
+}
+
 /// Parses a position; times of day are local.
 ///
 /// # Errors
@@ -36,7 +53,7 @@ pub fn parse(text: &str) -> Result<Position, String> {
         "start" | "earliest" | "oldest" | "beginning" => return Ok(Position::Start),
         "end" | "latest" | "newest" => return Ok(Position::End),
         "stored" => {
-            return Err("stored is where a group goes on by itself: give -g, and leave this out".to_owned());
+            return Err("stored is where a group goes on: 'log consume -g GROUP' begins there".to_owned());
         }
         _ => {}
     }

@@ -280,6 +280,14 @@ impl<'a> Writing<'a> {
     }
 }
 
+/// What was read is written, even when `--timeout` ends it in the middle of a batch.
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        // Who reads it is gone, or there is an error already.
+        let _ = self.pass_on();
+    }
+}
+
 /// Does the filter let a record through?
 pub fn wants(filter: &Filter, record: &Stored<'_>) -> bool {
     filter.wants(record.key, record.value, || record.headers.iter())

@@ -21,14 +21,15 @@ Examples:
   bandy log wait orders                   until the topic is there, each partition with a leader
   bandy log wait orders --offset 1000     until its partitions end at 1000 or more, together
   bandy log wait -g billing --lag 0 --timeout 1m
+  bandy log wait orders -g billing --lag 0        only what it reads of this topic
 
 Exit: 0 it is so · 4 denied · 124 --timeout passed · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Topic to wait for
-    #[arg(conflicts_with = "group", add = completions::remote(complete::topics))]
+    #[arg(add = completions::remote(complete::topics))]
     pub topic: Option<String>,
     /// Until the ends of its partitions add up to N
-    #[arg(long, value_name = "N", requires = "topic", value_parser = parse_count)]
+    #[arg(long, value_name = "N", requires = "topic", conflicts_with = "group", value_parser = parse_count)]
     pub offset: Option<u64>,
     /// Group to wait for
     #[arg(short, long, value_name = "NAME", requires = "lag", add = completions::remote(complete::groups))]
@@ -90,9 +91,13 @@ async fn look(
     };
     let failed = |error| log.failure(&error);
     if let (Some(group), Some(most)) = (&args.group, args.lag) {
-        let offsets = admin::group_offsets(cluster, group).await.map_err(failed)?;
+        let mut offsets = admin::group_offsets(cluster, group).await.map_err(failed)?;
+        if let Some(topic) = &args.topic {
+            offsets.retain(|(of, _), _| of == topic);
+        }
         if offsets.is_empty() {
-            return Ok(Some(format!("group {group} has stored no offsets")));
+            let of = args.topic.as_ref().map_or(String::new(), |topic| format!(" of {topic}"));
+            return Ok(Some(format!("group {group} has stored no offsets{of}")));
         }
         let places: Vec<_> = offsets.keys().cloned().collect();
         let ends = admin::offsets(cluster, &places, admin::At::End).await.map_err(failed)?;

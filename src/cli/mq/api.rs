@@ -272,7 +272,10 @@ async fn is_own(broker: &Broker, shutdown: &Shutdown) -> Result<bool, Failure> {
             let _ = connection.close().await;
             Ok(is_own)
         }
-        Err(error) if error.kind() == ErrorKind::Denied => Err(broker.failure(&error)),
+        // Without an API and without a broker it is the broker that is missing.
+        Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unreachable) => {
+            Err(broker.failure(&error))
+        }
         Err(_) => Ok(false),
     }
 }

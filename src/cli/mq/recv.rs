@@ -11,7 +11,7 @@ use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
-use crate::mq::client::{ConsumeOptions, Consumer, Topology};
+use crate::mq::client::{ConsumeOptions, Consumer, PublishOptions, Publisher, Topology};
 use crate::shutdown::Shutdown;
 
 /// Arguments of `mq recv`.
@@ -99,6 +99,12 @@ async fn recv(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let broker = Broker::resolve(&args.connect, app, "recv")?;
     let count = args.count();
     let mut bounds = Bounds::new(&args.read, count, broker.timeout);
+    if args.no_wait && args.create {
+        match bounds.hurry(made(args, app, &broker)).await {
+            Ok(made) => made?,
+            Err(end) => return bounds.exit(end, None),
+        }
+    }
     if args.no_wait && work.is_none() {
         return get::now(args, count, (app, &broker), bounds).await;
     }
@@ -141,6 +147,23 @@ async fn start(args: &Args, app: &App, broker: &Broker, shutdown: &Shutdown) -> 
         }
         Err(error) if queue::is_missing(&error) => {
             Err(broker.no_queue(&args.queue).tip("add --create to make it now"))
+        }
+        Err(error) => Err(broker.failure(&error)),
+    }
+}
+
+/// Makes the queue if it is not there.
+async fn made(args: &Args, app: &App, broker: &Broker) -> Result<(), Failure> {
+    let shutdown = Shutdown::new();
+    let steps = |step| {
+        Publisher::start(broker.config.clone(), Topology(vec![step]), PublishOptions::default(), &shutdown)
+    };
+    match steps(queue::there(&args.queue)).await {
+        Ok(_) => Ok(()),
+        Err(error) if queue::is_missing(&error) => {
+            steps(queue::durable(&args.queue)).await.map_err(|error| broker.failure(&error))?;
+            app.printer.status(&format!("created the queue {}", args.queue));
+            Ok(())
         }
         Err(error) => Err(broker.failure(&error)),
     }

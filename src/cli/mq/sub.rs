@@ -121,7 +121,7 @@ fn topology(args: &Args) -> Topology {
 }
 
 /// AMQP's form of a pattern: `+` is `*`, and a dot at the end is `.#`.
-fn binding_key(pattern: &str) -> String {
+pub(super) fn binding_key(pattern: &str) -> String {
     let words: Vec<&str> = pattern.split('.').map(|word| if word == "+" { "*" } else { word }).collect();
     let key = words.join(".");
     if key.len() > 1 && key.ends_with('.') { format!("{key}#") } else { key }

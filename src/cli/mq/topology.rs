@@ -302,6 +302,13 @@ pub fn bind(args: &BindArgs, binds: bool, app: &App) -> anyhow::Result<Exit> {
             }
         }
         bound(args, binds, &table, &line).await.map_err(|error| broker.failure(&error))?;
+        if binds && super::sub::binding_key(&args.key) != args.key {
+            let meant = super::sub::binding_key(&args.key);
+            let key = &args.key;
+            app.printer.note(&format!(
+                "the key is '{key}' as it stands; at a topic exchange '{meant}' is the pattern"
+            ));
+        }
         line.close().await?;
         let what = if binds { "→" } else { "no longer →" };
         app.printer.status(&format!("{} {what} {} ({})", args.exchange, args.queue, args.key));

@@ -139,7 +139,7 @@ async fn load(args: &Args, app: &App) -> anyhow::Result<Loaded> {
             None => Loaded::Document(Document::fetch(client, &remote).await?),
         });
     }
-    let mut fetched = lookup::everything(&remote).await?.schema;
+    let mut fetched = lookup::unless_described(lookup::everything(&remote).await, files.is_some())?.schema;
     if let Some(symbol) = &args.symbol
         && find(&fetched, symbol).is_err()
         && let Some(more) = lookup::unlisted(&remote, symbol).await

@@ -101,6 +101,21 @@ pub fn reflect_options(options: &CallOptions) -> CallOptions {
     CallOptions { message_size_max: 16 << 20, get: false, ..options.clone() }
 }
 
+/// What a server said of itself; nothing at all if it says nothing and there are files that do.
+///
+/// # Errors
+/// Anything else that went wrong.
+pub fn unless_described(fetched: anyhow::Result<Fetched>, has_files: bool) -> anyhow::Result<Fetched> {
+    match fetched {
+        Err(error)
+            if has_files && error.downcast_ref::<Failure>().is_some_and(|it| it.exit == Exit::NotFound) =>
+        {
+            Ok(Fetched { services: Vec::new(), schema: Schema::default(), missing: Vec::new(), lesson: None })
+        }
+        other => other,
+    }
+}
+
 /// Everything the server says about itself.
 ///
 /// # Errors

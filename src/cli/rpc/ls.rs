@@ -102,7 +102,7 @@ async fn list(args: &Args, app: &App) -> anyhow::Result<Exit> {
             {
                 return discovered(args, client, &remote, app).await;
             }
-            let fetched = lookup::everything(&remote).await?;
+            let fetched = lookup::unless_described(lookup::everything(&remote).await, local.is_some())?;
             // What the server offers, as its own schema or the files describe it.
             let schema = match local {
                 Some(files) => super::schema::merge(&[files, fetched.schema], app)?,

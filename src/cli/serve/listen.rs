@@ -122,9 +122,9 @@ impl Sockets {
             Error::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
                 let owner = owner::of_socket(&path).map_or_else(String::new, |owner| format!(": {owner}"));
                 Failure::new(Exit::Failed, format!("a server of yours is already at {url}{owner}"))
-                    .tip(format!("{:<15}stop that one", format!("bandy down {}", pillar.name())))
-                    .tip("-l :0          listen at a free port instead")
-                    .tip("--name NAME    be local:NAME")
+                    .tip(format!("{:<20}stop that one", format!("bandy down {}", pillar.name())))
+                    .tip("-l :0               listen at a free port instead")
+                    .tip("--name NAME         be local:NAME")
             }
             other => Failure::new(Exit::Failed, other.to_string()),
         })?;

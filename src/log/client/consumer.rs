@@ -257,9 +257,9 @@ impl Consumer {
         std::mem::take(&mut self.gaps)
     }
 
-    /// Is something here that need not be waited for?
+    /// Is something here that need not be waited for? What is left of an answer may be no whole batch.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        self.ready.iter().any(|ready| Unpacked::is_whole(&ready.bytes))
     }
 
     /// The next batch that has something to hand out; `None` when all partitions are read to their ends. May be dropped.

@@ -333,6 +333,10 @@ impl Writer {
             }
             let done = std::mem::take(&mut self.done);
             waiting.push_back(Waiting { end, host: usize::MAX, changes: 0, done });
+            // Or it has failed, and told so when nobody waited yet.
+            if self.shared.failure.borrow().is_some() {
+                waiting.clear();
+            }
         }
         // The flusher may have been quicker, and told of a sync that nobody waited for yet.
         if log.safe_end() >= end {

@@ -66,6 +66,11 @@ impl Offering {
         Ok(notes)
     }
 
+    /// What the user was told of what is offered now.
+    fn notes(&self) -> Vec<String> {
+        self.offer.build(&self.host).map(|offered| offered.notes).unwrap_or_default()
+    }
+
     /// Serving, unless the services depend on workers and none is running.
     fn report_health(&self) {
         let dead = matches!(&self.offer.rest, Rest::Workers(workers) if *workers.running().borrow() == 0);
@@ -89,6 +94,8 @@ impl Offering {
         let stop = shutdown.clone();
         shutdown.spawn(async move {
             let (mut workers, _watcher) = (workers, watcher);
+            // What was said at the start, or after an earlier change, is not said again.
+            let mut known: BTreeSet<String> = self.notes().into_iter().collect();
             loop {
                 let change = async {
                     match changes.recv().await {
@@ -113,9 +120,10 @@ impl Offering {
                         match self.renew() {
                             Ok(notes) => {
                                 tracing::info!(target: "bandy::handler", "handlers and schemas were read again");
-                                for note in notes {
+                                for note in notes.iter().filter(|note| !known.contains(*note)) {
                                     tracing::warn!(target: "bandy::handler", "{note}");
                                 }
+                                known = notes.into_iter().collect();
                                 if let Err(error) = listed.tell(&self.catalog.load()).await {
                                     tracing::warn!(target: "bandy::registry", "{error}");
                                 }
@@ -131,11 +139,25 @@ impl Offering {
     }
 }
 
+/// Whether an event is about one of the paths: a file of that name, or anything in a directory that is one. What has no
+/// name may be about anything.
+fn concerns(event: &notify::Event, paths: &[PathBuf]) -> bool {
+    let is_meant = |changed: &PathBuf| {
+        paths.iter().any(|path| match path.is_dir() {
+            true => true,
+            false => changed.file_name() == path.file_name(),
+        })
+    };
+    event.paths.is_empty() || event.paths.iter().any(is_meant)
+}
+
 /// Sends a word for every change at or under the paths, for as long as the result lives.
 fn watch_all(paths: Vec<PathBuf>, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    let watched = paths.clone();
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading a file to compile it must not count as a change of it.
-        if !matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_))) {
+        // Reading a file to compile it must not count as a change of it, nor does another file beside it.
+        if !matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_)) || !concerns(event, &watched))
+        {
             // Full is as good: the change will be seen with the one that waits.
             let _ = changed.try_send(());
         }

@@ -1,6 +1,7 @@
 //! What an answer promises, and what costs the disk nothing.
 
 use super::*;
+use crate::mq::durable::{Batch, Edit, metadata};
 use crate::mq::wire::method::exchange;
 use crate::storage::disk::sim::Faults;
 
@@ -185,6 +186,29 @@ fn a_sync_that_is_over_before_the_writer_looks_again_is_heard_of() {
     world.work();
     let inner = world.owner.0.lock().unwrap();
     assert_eq!((inner.stored, inner.changes), (stored + 1, stored + 1), "queue.delete-ok may go out");
+}
+
+#[test]
+fn a_sync_that_has_failed_before_the_writer_looks_again_is_heard_of() {
+    let disk = SimDisk::default();
+    let mut world = World::start(&disk, START).unwrap();
+    world.sync();
+    let shared = Arc::clone(&world.link.shared);
+    let (done, stored) = tokio::sync::oneshot::channel();
+    let edit = Edit::Keep { key: metadata::key("kind", &["name"]), value: Some(1.into()), done };
+    let mut batches = vec![Batch { host: usize::MAX, edits: vec![edit], ..Batch::default() }];
+    let mut told = vec![];
+    let mut writer = shared.lock(&world.durable.writer);
+    let writer = writer.as_mut().unwrap();
+    writer.gather(&mut batches);
+    assert!(writer.append_definitions());
+    disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
+    let _ = shared.with_store(Store::flush);
+    shared.told.take_now(&mut told);
+    teller::tell(&shared, &mut told);
+    assert!(shared.failure.borrow().is_some());
+    writer.await_definitions();
+    assert!(stored.blocking_recv().is_err(), "whoever waits is told that it is not kept");
 }
 
 #[test]
