@@ -13,7 +13,7 @@ use crate::cli::exit::{Exit, Failure};
 #[command(after_help = "\
 Examples:
   bandy up                     rpc, mq, log and gossip
-  bandy up mq log              these two; commands find them at local:, other programs at their ports
+  bandy up mq log              commands find them at local:, other programs at their ports
   bandy up mq --memory         nothing on disk
   eval \"$(bandy up mq --export)\"   …and AMQP_URL, BANDY_MQ_URL for what this shell starts
   bandy status                 which run, and where
