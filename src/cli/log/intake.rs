@@ -117,11 +117,13 @@ impl<'a> Intake<'a> {
                 self.warn_of_gaps();
                 return Ok(fetched.map_or(Next::Everything, Next::Batch));
             };
+            // What is to be given up is not read any more, though it is this one's until that is done.
+            let is_reading = self.consumer.is_reading();
             let happened = tokio::select! {
                 biased;
                 event = part.member.event() => Err(event),
-                fetched = self.consumer.next(), if takes && !part.own.is_empty() => Ok(fetched),
-                () = sleep(LOOK_EVERY), if takes && part.is_in && part.own.is_empty() => Ok(Ok(None)),
+                fetched = self.consumer.next(), if takes && is_reading => Ok(fetched),
+                () = sleep(LOOK_EVERY), if takes && part.is_in && !is_reading => Ok(Ok(None)),
             };
             match happened {
                 Ok(fetched) => match fetched.map_err(|error| self.log.failure(&error))? {
@@ -179,7 +181,7 @@ impl<'a> Intake<'a> {
     /// Those who have partitions are through when those are; who has none waits for the group to be.
     async fn is_all_read(&self) -> Result<bool, Failure> {
         let Some(part) = &self.part else { return Ok(true) };
-        if !part.own.is_empty() {
+        if self.consumer.is_reading() {
             return Ok(true);
         }
         if self.plan.values().any(|it| it.to.is_none()) {

@@ -246,6 +246,11 @@ impl Consumer {
         self.bytes = self.ready.iter().map(|ready| ready.bytes.len()).sum();
     }
 
+    /// Is anything read? Not before the first was added, and not when all were removed.
+    pub fn is_reading(&self) -> bool {
+        self.parts.iter().any(|part| !part.is_left)
+    }
+
     /// The next offset of each partition: what comes after all that was handed out.
     pub fn positions(&self) -> impl Iterator<Item = (&Arc<str>, i32, i64)> {
         let read = self.parts.iter().filter(|part| !part.is_left);
