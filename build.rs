@@ -1,33 +1,57 @@
 //! Asks the linker of release builds to leave out what costs room on disk and time at each start.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
-/// Flags of linkers, each taken if this machine's linker knows it and what it makes runs here.
-const WANTED: [&str; 2] = [
-    // Functions of the same machine code are kept once. rust-lld and mold know it, GNU ld does not.
-    "-Wl,--icf=all",
-    // Relative relocations as a bitmap: 20 KB in place of 500 KB to be worked off at each start. Needs glibc 2.36.
-    "-Wl,-z,pack-relative-relocs",
-];
+/// Functions that short commands and idle servers run; benches/startup-order.sh writes it.
+const ORDER: &str = "src/startup.order";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={ORDER}");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|it| it == value);
     let native = env::var("HOST") == env::var("TARGET");
+    let Some(directory) = env::var_os("OUT_DIR").map(PathBuf::from) else { return };
     if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") && native {
-        for flag in WANTED.into_iter().filter(|flag| works(flag).unwrap_or(false)) {
+        for flag in wanted(&directory).into_iter().filter(|flag| works(flag, &directory).unwrap_or(false)) {
             println!("cargo::rustc-link-arg-bins={flag}");
         }
     }
 }
 
-/// Links a program with that flag, and runs it.
-fn works(flag: &str) -> Option<bool> {
-    let directory = env::var_os("OUT_DIR")?;
-    let (source, program) = (Path::new(&directory).join("probe.rs"), Path::new(&directory).join("probe"));
-    fs::write(&source, "fn main() { println!(\"{:?}\", std::env::args()); }").ok()?;
+/// Flags of linkers, each taken if this machine's linker knows it and what it makes runs here.
+fn wanted(directory: &Path) -> Vec<String> {
+    let mut flags = vec![
+        // Functions of the same machine code are kept once. rust-lld and mold know it, GNU ld does not.
+        "-Wl,--icf=all".to_owned(),
+        // At a fixed address, as Go's programs are: nothing is relocated at each start, and processes share the pages of
+        // constants. Stack, heap and libraries stay where chance puts them.
+        "-no-pie".to_owned(),
+    ];
+    // Side by side, those functions fill few pages; in the order of the source they are on half of all. rust-lld knows it.
+    if let Some(tree) = env::var_os("CARGO_MANIFEST_DIR") {
+        let order = Path::new(&tree).join(ORDER);
+        flags.push(format!("-Wl,--no-warn-symbol-ordering,--symbol-ordering-file={}", order.display()));
+    }
+    // Unwinding from the compiler's archive in place of its shared library, which would have to be loaded.
+    let archive = directory.join("unwind");
+    let script =
+        fs::create_dir_all(&archive).and_then(|()| fs::write(archive.join("libgcc_s.so"), "INPUT(-lgcc_eh)"));
+    if let (Ok(()), Some(archive)) = (script, archive.to_str()) {
+        flags.push(format!("-L{archive}"));
+    }
+    flags
+}
+
+/// Links a program with that flag, and runs it: it unwinds.
+fn works(flag: &str, directory: &Path) -> Option<bool> {
+    let (source, program) = (directory.join("probe.rs"), directory.join("probe"));
+    fs::write(
+        &source,
+        "fn main() { assert!(std::panic::catch_unwind(|| panic!(\"{:?}\", std::env::args())).is_err()) }",
+    )
+    .ok()?;
     let mut compiler = Command::new(env::var_os("RUSTC")?);
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     compiler.args(flags.split('\x1f').filter(|flag| !flag.is_empty()));

@@ -129,37 +129,63 @@ pub fn main() -> ExitCode {
 /// Understands the words. To put the flags of all commands together takes longer than to parse, so it is first tried
 /// with those of the one that is named; what cannot be understood so is explained by the whole.
 fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
-    let narrow = narrow(words).map(|command| command.try_get_matches_from(words));
-    match narrow {
-        Some(Ok(matches)) => Cli::from_arg_matches(&matches).or_else(|_| Cli::try_parse_from(words)),
-        Some(Err(error)) if error.kind() == ErrorKind::DisplayVersion => Err(error),
-        Some(Err(_)) | None => Cli::try_parse_from(words),
+    if matches!(words.get(1).and_then(|word| word.to_str()), Some("--version" | "-V")) {
+        let version = clap::Command::new("bandy").version(env!("CARGO_PKG_VERSION"));
+        if let Err(error) = version.try_get_matches_from(words)
+            && error.kind() == ErrorKind::DisplayVersion
+        {
+            return Err(error);
+        }
+    }
+    match narrow(words).and_then(|command| command.try_get_matches_from(words).ok()) {
+        Some(matches) => understood(&matches).or_else(|_| Cli::try_parse_from(words)),
+        None => Cli::try_parse_from(words),
     }
 }
 
-/// The command line as far as these words need it; `None` if all of it may be needed.
+/// The command line as far as these words need it: a pillar and its verb, or a verb of its own, which has the flags that
+/// every command takes to itself. `None` if more of it may be needed.
 fn narrow(words: &[OsString]) -> Option<clap::Command> {
-    let root = app::GlobalArgs::augment_args(clap::Command::new("bandy").version(env!("CARGO_PKG_VERSION")));
-    match words.get(1)?.to_str()? {
-        "--version" | "-V" => Some(root),
-        "rpc" => {
-            let verb = rpc::verb(words.get(2)?.to_str()?)?;
-            Some(root.subcommand(clap::Command::new("rpc").subcommand(verb)))
-        }
-        "mq" => {
-            let verb = mq::verb(words.get(2)?.to_str()?)?;
-            Some(root.subcommand(clap::Command::new("mq").subcommand(verb)))
-        }
-        "log" => {
-            let verb = log::verb(words.get(2)?.to_str()?)?;
-            Some(root.subcommand(clap::Command::new("log").subcommand(verb)))
-        }
-        "gossip" => {
-            let verb = gossip::verb(words.get(2)?.to_str()?)?;
-            Some(root.subcommand(clap::Command::new("gossip").subcommand(verb)))
-        }
+    let first = words.get(1)?.to_str()?;
+    let of_pillar = match first {
+        "rpc" => Some(rpc::verb as fn(&str) -> Option<clap::Command>),
+        "mq" => Some(mq::verb as _),
+        "log" => Some(log::verb as _),
+        "gossip" => Some(gossip::verb as _),
         _ => None,
-    }
+    };
+    let verb = match of_pillar {
+        Some(verb) => verb(words.get(2)?.to_str()?)?,
+        None => verb(first)?,
+    };
+    let verb = app::GlobalArgs::augment_args(verb).mut_args(|flag| flag.global(false));
+    Some(clap::Command::new("bandy").subcommand(match of_pillar {
+        Some(_) => clap::Command::new(first.to_owned()).subcommand(verb),
+        None => verb,
+    }))
+}
+
+/// A command of no pillar without the others; `None` for one that is not called often.
+fn verb(name: &str) -> Option<clap::Command> {
+    let augment = match name {
+        "up" => local::up::Args::augment_args,
+        "down" => local::down::Args::augment_args,
+        "status" => local::status::Args::augment_args,
+        "with" => with::WithArgs::augment_args,
+        "wait" => wait::WaitArgs::augment_args,
+        _ => return None,
+    };
+    Some(augment(clap::Command::new(name.to_owned())))
+}
+
+/// What a narrow command line matched.
+fn understood(matches: &clap::ArgMatches) -> Result<Cli, clap::Error> {
+    let (_, first) = matches.subcommand().ok_or_else(|| clap::Error::new(ErrorKind::MissingSubcommand))?;
+    let flags = first.subcommand().map_or(first, |(_, verb)| verb);
+    Ok(Cli {
+        global: app::GlobalArgs::from_arg_matches(flags)?,
+        command: Command::from_arg_matches(matches)?,
+    })
 }
 
 fn run(command: Command, app: &App) -> anyhow::Result<Exit> {

@@ -92,10 +92,10 @@ impl Running {
     /// The server of that name, if there is one.
     pub fn find(home: &Home, pillar: Pillar, name: &str) -> Option<Self> {
         let socket = home.socket(pillar, name);
-        let owner = owner::of_socket(&socket)?;
         let text = std::fs::read(Registration::path(home, pillar, name)).unwrap_or_default();
-        let registration = serde_json::from_slice(&text).ok();
-        let registration = registration.filter(|said: &Registration| said.pid == owner.pid);
+        let registration: Option<Registration> = serde_json::from_slice(&text).ok();
+        let owner = owner::of_socket(&socket, registration.as_ref().map(|said| said.pid))?;
+        let registration = registration.filter(|said| said.pid == owner.pid);
         Some(Self { pillar, name: name.to_owned(), pid: owner.pid, socket, registration })
     }
 

@@ -18,8 +18,8 @@ mod standard;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use buffa_descriptor::generated::descriptor::FileDescriptorProto;
 use buffa_descriptor::generated::descriptor::method_options::IdempotencyLevel;
+use buffa_descriptor::generated::descriptor::{FileDescriptorProto, FileDescriptorSet};
 use buffa_descriptor::{
     DescriptorPool, MessageDescriptor, MessageIndex, MethodDescriptor, ServiceDescriptor,
 };
@@ -38,7 +38,8 @@ pub use standard::{is_well_known_file, well_known_file};
 #[derive(Clone, Default)]
 pub struct Schema {
     pool: Arc<DescriptorPool>,
-    files: Arc<[RawFile]>,
+    /// The files of the pool as they came, by name, in order.
+    files: Arc<[(String, Bytes)]>,
     conflicts: Arc<[String]>,
 }
 
@@ -57,11 +58,11 @@ impl Schema {
     /// # Errors
     /// References that lead nowhere after that.
     pub fn merge(sources: &[Self]) -> Result<Self, SchemaError> {
-        let files: Vec<&[RawFile]> = sources.iter().map(|source| &*source.files).collect();
+        let files: Vec<Vec<RawFile>> = sources.iter().map(Self::raw_files).collect();
         let mut conflicts: Vec<String> =
             sources.iter().flat_map(|source| source.conflicts.iter().cloned()).collect();
         conflicts.extend(conflict::conflicts(&files));
-        let merged = Self::link(merge::merge(files.into_iter().map(<[RawFile]>::to_vec).collect()));
+        let merged = Self::link(merge::merge(files));
         match (merged, conflicts.first()) {
             (Ok(schema), _) => Ok(Self { conflicts: conflicts.into(), ..schema }),
             (Err(error), Some(conflict)) => {
@@ -86,24 +87,28 @@ impl Schema {
         absent: &[(String, String)],
     ) -> Result<Self, SchemaError> {
         let files = repair::add_well_known(files);
-        match Self::pool_of(&files) {
-            Ok(pool) => Ok(Self::new(pool, files)),
-            Err(error) => {
-                Self::link(repair::repair(files.clone())).map_err(|_| explained(error, &files, absent))
-            }
-        }
+        let came: Vec<Bytes> = files.iter().map(|file| file.bytes.clone()).collect();
+        Self::link(files).or_else(|error| {
+            let files = came.into_iter().map(RawFile::decode).collect::<Result<Vec<_>, _>>()?;
+            Self::link(repair::repair(files.clone())).map_err(|_| explained(error, &files, absent))
+        })
     }
 
     fn link(files: Vec<RawFile>) -> Result<Self, SchemaError> {
-        Ok(Self::new(Self::pool_of(&files)?, files))
+        let came = files.iter().map(|file| (file.name().to_owned(), file.bytes.clone())).collect();
+        let file = files.into_iter().map(|file| file.file).collect();
+        let pool = DescriptorPool::new(FileDescriptorSet { file, ..FileDescriptorSet::default() })
+            .map_err(|error| SchemaError::Link(error.to_string()))?;
+        Ok(Self { pool: Arc::new(pool), files: came, conflicts: Arc::default() })
     }
 
-    fn pool_of(files: &[RawFile]) -> Result<DescriptorPool, SchemaError> {
-        DescriptorPool::new(merge::to_set(files)).map_err(|error| SchemaError::Link(error.to_string()))
-    }
-
-    fn new(pool: DescriptorPool, files: Vec<RawFile>) -> Self {
-        Self { pool: Arc::new(pool), files: files.into(), conflicts: Arc::default() }
+    /// Its files as they were before they were linked.
+    fn raw_files(&self) -> Vec<RawFile> {
+        let raw = |(name, bytes): &(String, Bytes)| {
+            let file = self.pool.file_by_name(name)?.clone();
+            Some(RawFile { bytes: bytes.clone(), file })
+        };
+        self.files.iter().filter_map(raw).collect()
     }
 
     /// Compiles `.proto` files or directories of them.
@@ -130,12 +135,12 @@ impl Schema {
 
     /// The descriptors as a serialized FileDescriptorSet, custom options included.
     pub fn descriptor_set(&self) -> Vec<u8> {
-        merge::join(&self.files)
+        merge::join(self.files.iter().map(|(_, bytes)| bytes))
     }
 
     /// The encoded FileDescriptorProto of the file with that name, as it came.
     pub fn file(&self, name: &str) -> Option<&Bytes> {
-        self.files.iter().find(|file| file.name() == name).map(|file| &file.bytes)
+        self.files.iter().find(|(known, _)| known == name).map(|(_, bytes)| bytes)
     }
 
     /// Name of the file that declares a fully qualified name: of a message, field, oneof, enum, enum value,

@@ -30,10 +30,11 @@ pub fn of_port(port: u16) -> Option<Owner> {
     })
 }
 
-/// Who listens at this socket file.
-pub fn of_socket(path: &Path) -> Option<Owner> {
+/// Who listens at this socket file; the one that `likely` names is looked at before all others.
+pub fn of_socket(path: &Path, likely: Option<u32>) -> Option<Owner> {
     let table = std::fs::read_to_string("/proc/net/unix").ok()?;
-    of_inode(socket_inode(&table, path.to_str()?)?)
+    let inode = socket_inode(&table, path.to_str()?)?;
+    likely.and_then(|pid| holds(pid, inode)).or_else(|| of_inode(inode))
 }
 
 /// `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …`: proc(5).
@@ -62,12 +63,14 @@ fn socket_inode<'a>(table: &'a str, path: &str) -> Option<&'a str> {
 /// The process that holds the socket. Only our own user's processes show theirs.
 fn of_inode(inode: &str) -> Option<Owner> {
     let processes = std::fs::read_dir("/proc").ok()?;
-    processes.flatten().find_map(|process| {
-        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
-        sockets_of(pid).any(|held| held == inode).then(|| {
-            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            Owner { pid, name: name.trim_end().to_owned() }
-        })
+    processes.flatten().find_map(|process| holds(process.file_name().to_str()?.parse().ok()?, inode))
+}
+
+/// The process, if it holds the socket.
+fn holds(pid: u32, inode: &str) -> Option<Owner> {
+    sockets_of(pid).any(|held| held == inode).then(|| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Owner { pid, name: name.trim_end().to_owned() }
     })
 }
 

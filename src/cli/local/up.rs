@@ -43,7 +43,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let wanted = pillars(&args.servers)?;
     let mut turns = Vec::new();
     let mut starting = Vec::new();
-    // All at once, and then wait for each.
+    let mut to_start = Vec::new();
     for &pillar in &wanted {
         if pillar != Pillar::Gossip {
             let socket = app.home.socket(pillar, LOCAL_DEFAULT);
@@ -51,9 +51,12 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
                 Failure::new(Exit::Failed, format!("cannot use {}: {error}", socket.display()))
             })?);
         }
-        if is_up(pillar, app)? {
-            continue;
+        if !is_up(pillar, app)? {
+            to_start.push(pillar);
         }
+    }
+    // All at once, and then wait for each.
+    for pillar in to_start {
         let mut server: Vec<OsString> = words(pillar).map(OsString::from).to_vec();
         server.extend(["--background", "--detached", "--up", "--quiet"].map(OsString::from));
         if args.memory && matches!(pillar, Pillar::Mq | Pillar::Log) {

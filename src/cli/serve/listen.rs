@@ -120,7 +120,8 @@ impl Sockets {
         let url = local_url(name);
         let listener = Listener::bind(&Address::Unix(path.clone())).await.map_err(|error| match error {
             Error::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
-                let owner = owner::of_socket(&path).map_or_else(String::new, |owner| format!(": {owner}"));
+                let owner =
+                    owner::of_socket(&path, None).map_or_else(String::new, |owner| format!(": {owner}"));
                 Failure::new(Exit::Failed, format!("a server of yours is already at {url}{owner}"))
                     .tip(format!("{:<20}stop that one", format!("bandy down {}", pillar.name())))
                     .tip("-l :0               listen at a free port instead")
@@ -170,7 +171,7 @@ fn explain(error: Error) -> Failure {
     };
     let owner = match address {
         Address::Tcp { port, .. } => owner::of_port(*port),
-        Address::Unix(path) => owner::of_socket(path),
+        Address::Unix(path) => owner::of_socket(path, None),
         Address::Udp { .. } | Address::Mem(_) => None,
     };
     match source.kind() {

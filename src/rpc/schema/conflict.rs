@@ -41,7 +41,7 @@ fn definitions(file: &FileDescriptorProto) -> impl Iterator<Item = (String, Defi
 }
 
 /// What sources, the most trusted first, say differently about the same name.
-pub fn conflicts(sources: &[&[RawFile]]) -> Vec<String> {
+pub fn conflicts(sources: &[Vec<RawFile>]) -> Vec<String> {
     let mut known: HashMap<String, (usize, Definition<'_>)> = HashMap::new();
     let mut conflicts = Vec::new();
     for (source, files) in sources.iter().enumerate() {

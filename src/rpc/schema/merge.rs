@@ -6,10 +6,11 @@
 use std::collections::HashSet;
 
 use buffa::Message as _;
-use buffa_descriptor::generated::descriptor::{FileDescriptorProto, FileDescriptorSet};
+use buffa_descriptor::generated::descriptor::{FileDescriptorProto, SourceCodeInfo};
 use bytes::Bytes;
 
 use super::error::SchemaError;
+use super::raw;
 
 /// Decoded, real descriptors take about ten times their bytes. Many empty messages would take hundreds of
 /// times theirs: what takes more than this is refused.
@@ -17,12 +18,15 @@ const DECODED_SIZE_FACTOR: usize = 32;
 const DECODED_SIZE_FLOOR: usize = 64 << 10;
 const DECODED_SIZE_MAX: usize = 512 << 20;
 
+/// `source_code_info` of FileDescriptorProto: comments and places.
+const COMMENTS: u32 = 9;
+
 /// One file with the bytes it came in: they keep custom options that nobody here knows.
 #[derive(Clone, Debug)]
 pub struct RawFile {
     /// The encoded FileDescriptorProto.
     pub bytes: Bytes,
-    /// The same, decoded.
+    /// The same, decoded, without comments and places: most of the bytes, and only who prints it wants them.
     pub file: FileDescriptorProto,
 }
 
@@ -32,24 +36,60 @@ impl RawFile {
     /// # Errors
     /// Bytes that are not one.
     pub fn decode(bytes: Bytes) -> Result<Self, SchemaError> {
-        let memory_max =
-            (DECODED_SIZE_FLOOR + bytes.len().saturating_mul(DECODED_SIZE_FACTOR)).min(DECODED_SIZE_MAX);
-        let options = buffa::DecodeOptions::new().with_element_memory_limit(memory_max);
-        let file = options
-            .decode_from_slice::<FileDescriptorProto>(&bytes)
-            .map_err(|error| SchemaError::NotADescriptorSet(error.to_string()))?;
+        let file = match fields(&bytes, |number| number != COMMENTS) {
+            Some(without) => decode(&without)?,
+            None => decode(&bytes)?,
+        };
         Ok(Self { bytes, file })
     }
 
-    /// Encodes a changed file.
+    /// Encodes a file that was made here.
     pub fn encode(file: FileDescriptorProto) -> Self {
         Self { bytes: file.encode_to_vec().into(), file }
+    }
+
+    /// Encodes a changed file, whose comments are where they were.
+    pub fn change(&mut self, change: impl FnOnce(&mut FileDescriptorProto)) {
+        change(&mut self.file);
+        let mut bytes = self.file.encode_to_vec();
+        bytes.extend(fields(&self.bytes, |number| number == COMMENTS).unwrap_or_default());
+        self.bytes = bytes.into();
     }
 
     /// The name by which it is imported.
     pub fn name(&self) -> &str {
         self.file.name.as_deref().unwrap_or("")
     }
+}
+
+/// Comments and places of an encoded FileDescriptorProto; none if they cannot be read.
+pub fn comments(file: &[u8]) -> SourceCodeInfo {
+    let theirs = fields(file, |number| number == COMMENTS).unwrap_or_default();
+    let file = decode(&theirs).unwrap_or_default();
+    file.source_code_info.into_option().unwrap_or_default()
+}
+
+fn decode(bytes: &[u8]) -> Result<FileDescriptorProto, SchemaError> {
+    let memory_max =
+        (DECODED_SIZE_FLOOR + bytes.len().saturating_mul(DECODED_SIZE_FACTOR)).min(DECODED_SIZE_MAX);
+    let options = buffa::DecodeOptions::new().with_element_memory_limit(memory_max);
+    options.decode_from_slice(bytes).map_err(|error| SchemaError::NotADescriptorSet(error.to_string()))
+}
+
+/// The fields of a message that are wanted, encoded; `None` if it has only such, or is none.
+fn fields(message: &[u8], wanted: impl Fn(u32) -> bool) -> Option<Vec<u8>> {
+    let fields = raw::fields(message).ok()?;
+    if fields.iter().all(|(number, _)| wanted(*number)) {
+        return None;
+    }
+    Some(
+        fields
+            .into_iter()
+            .filter(|(number, _)| wanted(*number))
+            .flat_map(|(_, field)| field)
+            .copied()
+            .collect(),
+    )
 }
 
 /// The files of an encoded FileDescriptorSet.
@@ -96,13 +136,13 @@ fn pieces_of(set: &Bytes, mut take: impl FnMut(Bytes) -> Result<(), SchemaError>
     Ok(())
 }
 
-/// The encoded FileDescriptorSet of these files.
-pub fn join(files: &[RawFile]) -> Vec<u8> {
-    let mut set = Vec::with_capacity(files.iter().map(|file| file.bytes.len() + 6).sum());
+/// The encoded FileDescriptorSet of these encoded files.
+pub fn join<'a>(files: impl Iterator<Item = &'a Bytes>) -> Vec<u8> {
+    let mut set = Vec::new();
     for file in files {
         set.push(0x0a);
-        prost::encoding::encode_varint(file.bytes.len() as u64, &mut set);
-        set.extend_from_slice(&file.bytes);
+        prost::encoding::encode_varint(file.len() as u64, &mut set);
+        set.extend_from_slice(file);
     }
     set
 }
@@ -166,17 +206,8 @@ fn without(raw: RawFile, there: &HashSet<String>) -> Option<RawFile> {
     file.enum_type.retain(|item| is_new(&item.name));
     file.service.retain(|item| is_new(&item.name));
     file.extension.retain(|item| is_new(&item.name));
-    // Its paths are indexes into the lists that shrank.
-    file.source_code_info = buffa::MessageField::none();
+    // Its comments are left out: their paths are indexes into the lists that shrank.
     Some(RawFile::encode(file))
-}
-
-/// Decodes a set for the pool.
-pub fn to_set(files: &[RawFile]) -> FileDescriptorSet {
-    FileDescriptorSet {
-        file: files.iter().map(|raw| raw.file.clone()).collect(),
-        ..FileDescriptorSet::default()
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use buffa_descriptor::generated::descriptor::{
     MethodDescriptorProto, ServiceDescriptorProto, SymbolVisibility,
 };
 
-use super::Schema;
+use super::{Schema, merge};
 use options::quoted;
 
 /// Nesting over which text is cut off; names cannot nest deeper than they are long.
@@ -67,7 +67,7 @@ fn visible_packages(pool: &DescriptorPool, file: &FileDescriptorProto) -> HashSe
 struct Printer<'a> {
     pool: &'a DescriptorPool,
     file: &'a FileDescriptorProto,
-    comments: HashMap<&'a [i32], &'a Location>,
+    comments: HashMap<Vec<i32>, Location>,
     /// Packages that names in this file can lead into, and those around them.
     packages: HashSet<String>,
     path: Vec<i32>,
@@ -81,8 +81,9 @@ fn index(position: usize) -> i32 {
 
 impl<'a> Printer<'a> {
     fn new(schema: &'a Schema, file: &'a FileDescriptorProto) -> Self {
-        let locations = file.source_code_info.as_option().map_or(&[][..], |info| &info.location);
-        let comments = locations.iter().map(|location| (location.path.as_slice(), location)).collect();
+        let info = schema.file(file.name.as_deref().unwrap_or("")).map(|file| merge::comments(file));
+        let locations = info.into_iter().flat_map(|info| info.location);
+        let comments = locations.map(|mut location| (std::mem::take(&mut location.path), location)).collect();
         let pool = schema.pool();
         let packages = visible_packages(pool, file);
         Self { pool, file, comments, packages, path: Vec::new(), indent: 0, out: String::new() }
@@ -99,8 +100,8 @@ impl<'a> Printer<'a> {
     /// Runs `print` for the element at `steps` below this one, its comments before it.
     fn at(&mut self, steps: [i32; 2], print: impl FnOnce(&mut Self)) {
         self.path.extend(steps);
-        let location = self.comments.get(self.path.as_slice()).copied();
-        if let Some(location) = location {
+        let location = self.comments.remove(&self.path);
+        if let Some(location) = &location {
             for comment in &location.leading_detached_comments {
                 self.comment(comment);
                 self.line("");
@@ -108,8 +109,8 @@ impl<'a> Printer<'a> {
             self.comment(location.leading_comments.as_deref().unwrap_or(""));
         }
         print(self);
-        if let Some(trailing) = location.and_then(|location| location.trailing_comments.as_deref()) {
-            self.trailing(trailing);
+        if let Some(trailing) = location.and_then(|location| location.trailing_comments) {
+            self.trailing(&trailing);
         }
         self.path.truncate(self.path.len() - 2);
     }

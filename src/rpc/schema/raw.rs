@@ -63,6 +63,22 @@ pub fn take_array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], String> {
     Ok(*array)
 }
 
+/// The fields of a message in the order of the wire, each with its number, its tag among its bytes.
+///
+/// # Errors
+/// What is no protobuf message.
+pub fn fields(bytes: &[u8]) -> Result<Vec<(u32, &[u8])>, String> {
+    let mut rest = bytes;
+    let mut fields = Vec::new();
+    while !rest.is_empty() {
+        let start = rest;
+        let (number, wire_type) = take_tag(&mut rest)?;
+        take_value(&mut rest, number, wire_type, 0)?;
+        fields.push((number, &start[..start.len() - rest.len()]));
+    }
+    Ok(fields)
+}
+
 /// The fields of a message in the order of the wire.
 ///
 /// # Errors

@@ -65,9 +65,9 @@ pub fn repair(files: Vec<RawFile>) -> Vec<RawFile> {
     let declaring: HashSet<&str> = symbols.values().map(|symbol| symbol.file.as_str()).collect();
     for raw in &mut files {
         if raw.file.package.as_deref() != Some("google.protobuf") {
-            let mut file = std::mem::take(&mut raw.file);
-            Repair { symbols: &symbols, declaring: &declaring, used: HashSet::new() }.file(&mut file);
-            *raw = RawFile::encode(file);
+            raw.change(|file| {
+                Repair { symbols: &symbols, declaring: &declaring, used: HashSet::new() }.file(file)
+            });
         }
     }
     drop_unused(files)

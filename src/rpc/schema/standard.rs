@@ -94,10 +94,9 @@ mod tests {
         files.retain(|file| file.name() != "well-known");
         for file in &mut files {
             // Comments are for readers of the files; the binary is smaller without.
-            file.file.source_code_info = buffa::MessageField::none();
             *file = RawFile::encode(std::mem::take(&mut file.file));
         }
-        let fresh = super::super::merge::join(&files);
+        let fresh = super::super::merge::join(files.iter().map(|file| &file.bytes));
         let path: PathBuf = root.join("standard.binpb");
         if std::env::var("SNAPSHOTS").is_ok_and(|value| value == "overwrite") {
             std::fs::write(&path, &fresh).unwrap();
