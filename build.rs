@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
-/// Functions that short commands and idle servers run; benches/startup-order.sh writes it.
-const ORDER: &str = "src/startup.order";
+/// A linker script that puts the functions first that short commands and idle servers run; benches/startup-order.sh writes it.
+const ORDER: &str = "src/startup.ld";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -29,10 +29,9 @@ fn wanted(directory: &Path) -> Vec<String> {
         // constants. Stack, heap and libraries stay where chance puts them.
         "-no-pie".to_owned(),
     ];
-    // Side by side, those functions fill few pages; in the order of the source they are on half of all. rust-lld knows it.
+    // Side by side, they fill few pages; in the order of the source, a page has one here and there.
     if let Some(tree) = env::var_os("CARGO_MANIFEST_DIR") {
-        let order = Path::new(&tree).join(ORDER);
-        flags.push(format!("-Wl,--no-warn-symbol-ordering,--symbol-ordering-file={}", order.display()));
+        flags.push(format!("-Wl,-T,{}", Path::new(&tree).join(ORDER).display()));
     }
     // Unwinding from the compiler's archive in place of its shared library, which would have to be loaded.
     let archive = directory.join("unwind");

@@ -1,11 +1,12 @@
 #!/bin/bash
-# Writes src/startup.order: the functions that short commands and idle servers run, those first that most of them run.
+# Writes src/startup.ld: a linker script with the functions that short commands and idle servers run, those first that most of
+# them run.
 #
 #   benches/startup-order.sh
 #
-# The linker puts them side by side, so that a process touches few pages: a release build takes the list where the linker is
-# rust-lld (build.rs). Names carry a hash of the compiler's version, so this has to be run again for a new compiler; names that
-# are no more do no harm. Needs valgrind. Set BANDY to a release build with its symbols (profile.release.strip=false).
+# A release build uses it (build.rs), so that a process touches few pages. The names are without their hashes, which change with
+# every compiler and library; a name that is no more does no harm. What has many instances, of which few run, is left out: it
+# would bring all of them. Needs valgrind. Set BANDY to a release build with its symbols (profile.release.strip=false).
 [ -n "${BANDY:-}" ] || {
     export BANDY=target/order/release/bandy
     CARGO_TARGET_DIR=target/order cargo build --release --config profile.release.strip=false
@@ -52,15 +53,30 @@ stop
 client up
 "$bandy" down --all > /dev/null
 
-python3 - "$work" "$tree/src/startup.order" << 'PYTHON'
-import collections, glob, re, sys
-runs = collections.defaultdict(list)
-for path in sorted(glob.glob(sys.argv[1] + '/run*.*')):
+python3 - "$work" "$bandy" "$tree/src/startup.ld" << 'PYTHON'
+import collections, glob, re, subprocess, sys
+work, program, script = sys.argv[1:]
+without_hash = lambda name: re.sub(r'17h[0-9a-f]{16}E(\.llvm\.\d+)?$', '17h', name)
+runs = collections.defaultdict(set)
+for path in sorted(glob.glob(work + '/run*.*')):
     with open(path) as lines:
         for name in {line.split()[1].split("'")[0] for line in lines if re.match(r'c?fn=\(\d+\) _ZN', line)}:
-            runs[name].append(path)
-order = sorted(runs, key=lambda name: (-len(runs[name]), runs[name], name))
-with open(sys.argv[2], 'w') as file:
-    file.writelines(name + '\n' for name in order)
-print(len(order), 'functions')
+            runs[name].add(path)
+# Bytes of all instances of a name, and of those that ran.
+every, ran, used = collections.Counter(), collections.Counter(), collections.defaultdict(set)
+for line in subprocess.run(['nm', '-S', program], capture_output=True, text=True).stdout.splitlines():
+    fields = line.split()
+    if len(fields) == 4:
+        name = without_hash(fields[3])
+        every[name] += int(fields[1], 16)
+        if fields[3] in runs:
+            ran[name] += int(fields[1], 16)
+            used[name] |= runs[fields[3]]
+wanted = [name for name in used if every[name] <= max(2 * ran[name], 2000)]
+wanted.sort(key=lambda name: (-len(used[name]), sorted(used[name]), name))
+with open(script, 'w') as file:
+    file.write('/* Written by benches/startup-order.sh. */\nSECTIONS {\n  .text.startup_order : {\n')
+    file.writelines(f'    *(.text.{name}*)\n' for name in wanted)
+    file.write('  }\n}\nINSERT BEFORE .text;\n')
+print(len(wanted), 'functions,', sum(every[name] for name in wanted), 'bytes')
 PYTHON

@@ -24,7 +24,7 @@ use clap::Args as _;
 
 use super::app::App;
 use super::exit::Exit;
-pub use connect::greet;
+pub use connect::{greet, newest};
 
 /// Arguments of `bandy gossip`.
 #[derive(Debug, clap::Args)]

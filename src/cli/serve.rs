@@ -293,6 +293,7 @@ fn run_any(args: ServerArgs, app: &App, role: Role, start: Start<'_>) -> anyhow:
     // Before anything is opened, so that the number cannot be one of ours.
     let ready_fd = args.ready_fd.map(ReadyFd::take).transpose()?;
     if args.detached {
+        announce::close_inherited();
         background::detach();
     }
     if let Some(parent) = args.die_with

@@ -49,16 +49,20 @@ pub struct Home {
 }
 
 impl Home {
+    /// All of them below one directory.
+    pub fn below(home: &Path) -> Self {
+        Self {
+            config: home.join("config.toml"),
+            state: home.join("state"),
+            cache: home.join("cache"),
+            runtime: home.join("run"),
+        }
+    }
+
     /// Where they are; nothing is created.
     pub fn new(environment: &Environment) -> Self {
         if let Some(home) = environment.get("BANDY_HOME") {
-            let home = PathBuf::from(home);
-            return Self {
-                config: home.join("config.toml"),
-                state: home.join("state"),
-                cache: home.join("cache"),
-                runtime: home.join("run"),
-            };
+            return Self::below(Path::new(&home));
         }
         let user = PathBuf::from(environment.get("HOME").unwrap_or_else(|| "/".to_owned()));
         // XDG base directory specification: a relative path is to be ignored.

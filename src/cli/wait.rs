@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::app::App;
 use super::connect::ConnectArgs;
-use super::endpoint::{Endpoint, Pillar, Place, Scheme};
+use super::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place, Scheme};
 use super::exit::{Exit, Failure};
 use crate::backoff::{Backoff, Delays};
 use crate::log::client::{Config as LogConfig, Connection as LogConnection};
@@ -73,6 +73,42 @@ pub fn run(args: &WaitArgs, app: &App) -> anyhow::Result<Exit> {
             }
         }
         Ok(Exit::Done)
+    })
+}
+
+/// Looks again and again, soon at first, until `look` finds nothing missing: what a pillar's own `wait` does. `look` says
+/// what is missing, or why it cannot see; who is not there yet may come.
+///
+/// # Errors
+/// `look`'s, unless somebody is only not there yet (3, 5); after `timeout`, what was missing last (124).
+pub(super) fn until(
+    app: &App,
+    timeout: Option<Duration>,
+    mut look: impl AsyncFnMut() -> anyhow::Result<Option<String>>,
+) -> anyhow::Result<Exit> {
+    let missing = std::cell::RefCell::new("nobody has answered yet".to_owned());
+    let waiting = async {
+        let mut pauses = PAUSE.delays(0);
+        loop {
+            match look().await {
+                Ok(None) => return Ok(Exit::Done),
+                Ok(Some(state)) => *missing.borrow_mut() = state,
+                Err(error) => match error.downcast::<Failure>()? {
+                    failure if matches!(failure.exit, Exit::Unreachable | Exit::NotFound) => {
+                        *missing.borrow_mut() = failure.message;
+                    }
+                    failure => return Err(failure.into()),
+                },
+            }
+            sleep(pauses.next().unwrap_or(PAUSE.max)).await;
+        }
+    };
+    app.client(timeout, waiting).map_err(|error| match error.downcast::<Failure>() {
+        Ok(failure) if failure.exit == Exit::Timeout => {
+            Failure { message: format!("{}: {}", failure.message, missing.borrow()), ..failure }.into()
+        }
+        Ok(failure) => failure.into(),
+        Err(error) => error,
     })
 }
 
@@ -142,14 +178,18 @@ async fn pause(pauses: &mut Delays, deadline: Instant) -> bool {
 /// Returns when the server answers in its protocol.
 async fn answers(server: &Server, app: &App, deadline: Instant) -> Result<(), Late> {
     let Server { pillar, endpoint } = server;
-    let addresses = match &endpoint.place {
-        Place::Local(name) => vec![Address::Unix(app.home.socket(*pillar, name))],
-        Place::Unix(_) | Place::Dir(_) | Place::Hosts(_) => endpoint.addresses(),
-    };
     let mut pauses = PAUSE.delays(0);
     loop {
         let attempt = async {
-            let mut result = Err("it has no address".to_owned());
+            let addresses = match &endpoint.place {
+                // Nodes have names of their own: it is the newest that counts, once there is one.
+                Place::Local(name) if *pillar == Pillar::Gossip && name == LOCAL_DEFAULT => {
+                    super::gossip::newest(app).await.into_iter().collect()
+                }
+                Place::Local(name) => vec![Address::Unix(app.home.socket(*pillar, name))],
+                Place::Unix(_) | Place::Dir(_) | Place::Hosts(_) => endpoint.addresses(),
+            };
+            let mut result = Err("there is none".to_owned());
             for address in &addresses {
                 result = match pillar {
                     Pillar::Mq => greet_broker(address, endpoint.scheme).await,

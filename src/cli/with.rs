@@ -60,6 +60,8 @@ pub struct WithArgs {
 pub fn run(args: &WithArgs, app: &App) -> anyhow::Result<Exit> {
     let wanted = args.servers.iter().map(|text| Wanted::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let home = Home::new(args).map_err(|error| set_up(format!("cannot make a directory: {error}")))?;
+    let own = super::settings::Home::below(home.path());
+    let before: Vec<u32> = local::Running::all(&own).into_iter().map(|server| server.pid).collect();
     let runtime = app.client_runtime()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
@@ -75,6 +77,13 @@ pub fn run(args: &WithArgs, app: &App) -> anyhow::Result<Exit> {
         servers.stop().await;
         result
     });
+    // What the command has started in the background there, and left.
+    let left = local::Running::all(&own).into_iter().filter(|server| !before.contains(&server.pid));
+    for server in left {
+        if let Err(error) = local::down::stop(&server) {
+            app.printer.note(&format!("{error:#}"));
+        }
+    }
     if args.keep {
         app.printer.note(&format!("kept {}", home.path().display()));
     }

@@ -98,15 +98,11 @@ async fn place(connect: &Connect, app: &App, verb: &str) -> Result<(Address, Str
     let endpoint = &connect.endpoint;
     let url = endpoint.to_string();
     match &endpoint.place {
-        Place::Local(name) if connect.source == Source::Default => match discover::newest(app).await {
+        Place::Local(_) if connect.source == Source::Default => match discover::newest(app).await {
             Some(found) => Ok((Address::Unix(found.path), format!("local:{}", found.name))),
-            None => {
-                let path = app.home.socket(Pillar::Gossip, name);
-                let _ = path;
-                Err(Failure::new(Exit::Unreachable, "no node of yours is running here (gossip)")
-                    .tip("bandy gossip join            be one, in another terminal")
-                    .tip(format!("bandy gossip {verb} -e serf://HOST    ask a Serf agent")))
-            }
+            None => Err(Failure::new(Exit::Unreachable, "no node of yours is running here (gossip)")
+                .tip("bandy gossip join            be one, in another terminal")
+                .tip(format!("bandy gossip {verb} -e serf://HOST    ask a Serf agent"))),
         },
         Place::Local(name) => Ok((Address::Unix(app.home.socket(Pillar::Gossip, name)), url)),
         Place::Unix(path) => Ok((Address::Unix(path.clone()), url)),
@@ -125,6 +121,11 @@ async fn place(connect: &Connect, app: &App, verb: &str) -> Result<(Address, Str
             .tip(format!("bandy gossip join {host}    be a node of that cluster, then ask this one")))
         }
     }
+}
+
+/// This user's newest node that is there.
+pub async fn newest(app: &App) -> Option<Address> {
+    discover::newest(app).await.map(|found| Address::Unix(found.path))
 }
 
 /// Whether a node answers at an endpoint: what `bandy wait` asks.

@@ -1,17 +1,12 @@
 //! `bandy gossip wait`: until a cluster has so many members.
 
-use std::time::Duration;
-
 use super::connect::Node;
 use super::ls::{members, status};
 use super::tag::pair;
-use crate::backoff::Backoff;
 use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
-use crate::cli::exit::{Exit, Failure};
-
-/// Between two looks.
-const PAUSE: Backoff = Backoff { first: Duration::from_millis(20), max: Duration::from_millis(250) };
+use crate::cli::exit::Exit;
+use crate::cli::wait;
 
 /// Arguments of `gossip wait`.
 #[derive(Debug, clap::Args)]
@@ -43,39 +38,24 @@ pub struct Args {
 /// # Errors
 /// No endpoint of a node; the timeout.
 pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let why = std::cell::RefCell::new(String::new());
-    let waiting = async {
-        let mut pauses = PAUSE.delays(0);
-        let mut node = None;
-        loop {
-            let looked = async {
-                let node = match &mut node {
-                    Some(node) => node,
-                    none => none.insert(Node::open(&args.connect, app, "wait").await?),
-                };
-                let rows = members(node, &args.tag).await?;
-                anyhow::Ok(rows.iter().filter(|row| status(row) == args.status).count())
-            };
-            match looked.await {
-                Ok(count) if count >= args.members => return Ok(Exit::Done),
-                Ok(count) => *why.borrow_mut() = format!("{count} of {} are {}", args.members, args.status),
-                Err(error) => match error.downcast::<Failure>() {
-                    Ok(failure) if failure.exit == Exit::Unreachable => {
-                        *why.borrow_mut() = failure.message;
-                        node = None;
-                    }
-                    Ok(failure) => return Err(failure.into()),
-                    Err(error) => return Err(error),
-                },
-            }
-            tokio::time::sleep(pauses.next().unwrap_or(PAUSE.max)).await;
+    let mut node = None;
+    wait::until(app, args.connect.timeout, async || {
+        let looked = look(args, app, &mut node).await;
+        if looked.is_err() {
+            node = None;
         }
-    };
-    app.client(args.connect.timeout, waiting).map_err(|error| match error.downcast::<Failure>() {
-        Ok(failure) if failure.exit == Exit::Timeout => {
-            Failure { message: format!("{}: {}", failure.message, why.borrow()), ..failure }.into()
-        }
-        Ok(failure) => failure.into(),
-        Err(error) => error,
+        looked
     })
+}
+
+/// What is missing; nothing if it is so.
+async fn look(args: &Args, app: &App, node: &mut Option<Node>) -> anyhow::Result<Option<String>> {
+    let node = match node {
+        Some(node) => node,
+        none => none.insert(Node::open(&args.connect, app, "wait").await?),
+    };
+    let rows = members(node, &args.tag).await?;
+    let count = rows.iter().filter(|row| status(row) == args.status).count();
+    let is_so = count >= args.members;
+    Ok((!is_so).then(|| format!("{count} of {} are {}", args.members, args.status)))
 }

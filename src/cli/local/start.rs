@@ -106,6 +106,10 @@ pub fn ensure(app: &App, pillar: Pillar) -> Result<(), Failure> {
             ));
             Ok(())
         }
-        Err(_) => Err(failed(format!("it did not listen at {}", local_url(LOCAL_DEFAULT)))),
+        // It has said why on stderr, and what helps.
+        Err(_) => Err(Failure::new(
+            Exit::Unreachable,
+            format!("nothing listens at {} ({})", local_url(LOCAL_DEFAULT), pillar.name()),
+        )),
     }
 }

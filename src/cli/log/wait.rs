@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::complete;
 use super::connect::Log;
-use crate::backoff::Backoff;
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::wait;
 use crate::log::client::{Cluster, admin};
 use crate::shutdown::Shutdown;
 use crate::units::parse_count;
@@ -41,41 +41,17 @@ pub struct Args {
     connect: ConnectArgs,
 }
 
-/// Between two looks: soon at first.
-const PAUSE: Backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_millis(250) };
-
 /// Runs the command.
 ///
 /// # Errors
 /// The endpoint's; denied; `--timeout`.
 pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let why = std::cell::RefCell::new(String::new());
-    let waiting = async {
-        let mut log = Log::resolve_as_it_is(&args.connect, app, "wait")?;
-        // The pauses are here: no question is asked twice.
-        log.config.retry_for = Duration::ZERO;
-        let shutdown = Shutdown::new();
-        let mut pauses = PAUSE.delays(0);
-        let mut cluster = None;
-        loop {
-            match look(args, &log, &mut cluster, &shutdown).await {
-                Ok(None) => return Ok(Exit::Done),
-                Ok(Some(state)) => *why.borrow_mut() = state,
-                Err(failure) if matches!(failure.exit, Exit::Unreachable | Exit::NotFound) => {
-                    *why.borrow_mut() = failure.message;
-                }
-                Err(failure) => return Err(failure.into()),
-            }
-            tokio::time::sleep(pauses.next().unwrap_or(PAUSE.max)).await;
-        }
-    };
-    app.client(args.connect.timeout, waiting).map_err(|error| match error.downcast::<Failure>() {
-        Ok(failure) if failure.exit == Exit::Timeout => {
-            Failure { message: format!("{}: {}", failure.message, why.borrow()), ..failure }.into()
-        }
-        Ok(failure) => failure.into(),
-        Err(error) => error,
-    })
+    let mut log = Log::resolve_as_it_is(&args.connect, app, "wait")?;
+    // The pauses are elsewhere: no question is asked twice.
+    log.config.retry_for = Duration::ZERO;
+    let shutdown = Shutdown::new();
+    let mut cluster = None;
+    wait::until(app, args.connect.timeout, async || Ok(look(args, &log, &mut cluster, &shutdown).await?))
 }
 
 /// What is missing; nothing if it is so.

@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::complete;
 use super::connect::Broker;
 use super::header;
-use crate::backoff::Backoff;
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::confirm::SureArgs;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::errors::word;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::wait;
 use crate::mq::client::{Channel, Connection, Declared, Error};
 use crate::mq::wire::method::{exchange, queue};
 use crate::mq::wire::{TableBuf, Value};
@@ -490,38 +490,19 @@ pub struct WaitArgs {
     connect: ConnectArgs,
 }
 
-/// Between two looks: soon at first.
-const PAUSE: Backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_millis(250) };
-
 /// Runs `mq wait`.
 ///
 /// # Errors
 /// The endpoint's; denied; `--timeout`.
 pub fn wait(args: &WaitArgs, app: &App) -> anyhow::Result<Exit> {
-    let why = std::cell::RefCell::new(String::new());
-    let waiting = async {
-        let broker = Broker::resolve_as_it_is(&args.connect, app, "wait")?;
-        let mut pauses = PAUSE.delays(0);
-        let mut line = None;
-        loop {
-            match look(args, &broker, &mut line).await {
-                Ok(None) => return Ok(Exit::Done),
-                Ok(Some(state)) => *why.borrow_mut() = state,
-                Err(failure) if matches!(failure.exit, Exit::Unreachable | Exit::NotFound) => {
-                    line = None;
-                    *why.borrow_mut() = failure.message;
-                }
-                Err(failure) => return Err(failure.into()),
-            }
-            tokio::time::sleep(pauses.next().unwrap_or(PAUSE.max)).await;
+    let broker = Broker::resolve_as_it_is(&args.connect, app, "wait")?;
+    let mut line = None;
+    wait::until(app, args.connect.timeout, async || {
+        let looked = look(args, &broker, &mut line).await;
+        if looked.is_err() {
+            line = None;
         }
-    };
-    app.client(args.connect.timeout, waiting).map_err(|error| match error.downcast::<Failure>() {
-        Ok(failure) if failure.exit == Exit::Timeout => {
-            Failure { message: format!("{}: {}", failure.message, why.borrow()), ..failure }.into()
-        }
-        Ok(failure) => failure.into(),
-        Err(error) => error,
+        Ok(looked?)
     })
 }
 

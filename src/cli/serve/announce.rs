@@ -87,6 +87,21 @@ impl ReadyFd {
     }
 }
 
+/// Closes what came with the process beside the standard three, before the program opens any of its own: a server that
+/// stays would hold its caller's locks and pipes for as long.
+pub fn close_inherited() {
+    let numbers: Vec<i32> = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for number in numbers.into_iter().filter(|number| *number > 2 && inherited(*number)) {
+        // The directory itself was among them, and is closed by now.
+        let _ = nix::unistd::close(number);
+    }
+}
+
 /// True if the descriptor came with the process: our own are all closed on exec.
 fn inherited(number: i32) -> bool {
     const CLOEXEC: u32 = 0o2_000_000;

@@ -40,9 +40,13 @@ pub(super) async fn login(
     greeter.stream.write_all(&PROTOCOL_HEADER).await?;
     greeter.stream.flush().await?;
     greeter.check_protocol().await?;
+    let mut says_why = false;
     let (server, response) = greeter
         .ask(&[], |method| match method {
-            Method::ConnectionStart(start) => Some(answer(&start, config)),
+            Method::ConnectionStart(start) => {
+                says_why = tells_of_refusals(start.server_properties);
+                Some(answer(&start, config))
+            }
             _ => None,
         })
         .await??;
@@ -51,8 +55,8 @@ pub(super) async fn login(
         Credentials::External => "the certificate's user".to_owned(),
     };
     let refused = |error| match error {
-        // RabbitMQ tells clients that can understand it; older brokers just leave.
-        Error::Ended | Error::Lost(_) => Error::LoginRefused { user: user.clone() },
+        // RabbitMQ tells clients that can understand it; other brokers just leave.
+        Error::Ended | Error::Lost(_) if !says_why => Error::LoginRefused { user: user.clone() },
         error => error,
     };
     let tune = greeter
@@ -110,7 +114,11 @@ impl Greeter<'_> {
     }
 
     /// Sends, and takes the method that comes; a close is an error.
-    async fn ask<T>(&mut self, sent: &[u8], take: impl Fn(Method<'_>) -> Option<T>) -> Result<T, Error> {
+    async fn ask<T>(
+        &mut self,
+        sent: &[u8],
+        mut take: impl FnMut(Method<'_>) -> Option<T>,
+    ) -> Result<T, Error> {
         self.stream.write_all(sent).await?;
         self.stream.flush().await?;
         loop {
@@ -143,6 +151,16 @@ impl Greeter<'_> {
             }
             let _ = self.input.split_to(size);
         }
+    }
+}
+
+/// Whether the server says so when it does not let a client in.
+fn tells_of_refusals(properties: Table<'_>) -> bool {
+    match properties.get("capabilities") {
+        Some(Value::Table(capabilities)) => {
+            matches!(capabilities.get("authentication_failure_close"), Some(Value::Bool(true)))
+        }
+        _ => false,
     }
 }
 
