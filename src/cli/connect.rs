@@ -145,6 +145,9 @@ impl ConnectArgs {
     /// No endpoint of the pillar, no such context, an unreadable file.
     pub fn resolve(&self, app: &App, pillar: Pillar) -> anyhow::Result<Connect> {
         let (endpoint, source, context) = self.endpoint(app, pillar)?;
+        if let Place::Local(name) = &endpoint.place {
+            app.home.trust(pillar, name)?;
+        }
         if let (Source::Context(name), false) = (&source, endpoint == Endpoint::local()) {
             app.printer.status(&format!("context {name}: {endpoint}"));
         }

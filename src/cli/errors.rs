@@ -1,6 +1,7 @@
 //! The words of errors and their tips: clap's and ours look alike.
 
 pub mod foreign;
+mod verbs;
 
 use std::ffi::OsString;
 
@@ -98,6 +99,9 @@ fn explained(error: &clap::Error, command: &Command, words: &[OsString]) -> Opti
                 command.get_subcommands().find(|pillar| pillar.find_subcommand(given).is_some())
             {
                 return Some(failure.tip(format!("did you mean '{name} {} {given}'?", pillar.get_name())));
+            }
+            if let Some(ours) = verbs::ours(command.get_name(), given) {
+                return Some(failure.tip(ours));
             }
             let known: Vec<_> = command.get_subcommands().filter(|command| !command.is_hide_set()).collect();
             let names = known

@@ -20,7 +20,7 @@ use super::exit::{Exit, Failure};
 use super::settings::Home;
 use crate::storage::RESERVE;
 pub use start::{ensure, spawn};
-pub use turn::Turn;
+pub use turn::{Turn, fits};
 
 /// How a server came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +92,10 @@ impl Running {
     /// The server of that name, if there is one.
     pub fn find(home: &Home, pillar: Pillar, name: &str) -> Option<Self> {
         let socket = home.socket(pillar, name);
+        // A server whose file is gone is found by nobody, although it listens.
+        if !socket.exists() {
+            return None;
+        }
         let text = std::fs::read(Registration::path(home, pillar, name)).unwrap_or_default();
         let registration: Option<Registration> = serde_json::from_slice(&text).ok();
         let owner = owner::of_socket(&socket, registration.as_ref().map(|said| said.pid))?;

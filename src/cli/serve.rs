@@ -25,6 +25,7 @@ use super::exit::{Exit, Failure};
 use super::local::{Mode, Registration};
 use crate::metrics::Registry;
 use crate::shutdown::Shutdown;
+use crate::storage;
 use crate::transport::tls::{
     ALPN_H2, ALPN_HTTP11, ClientAuth, Identity, IdentityFiles, TlsServer, TlsServerOptions,
 };
@@ -36,6 +37,10 @@ pub use metrics::{open_descriptors, resident_bytes};
 
 /// After a stop that took longer than the grace, what still runs gets this long to fall.
 const FALL_TIME: Duration = Duration::from_millis(200);
+
+/// How long a server in the background waits for the one before it, which has to write what it has, and how often it looks.
+const HANDOVER: Duration = Duration::from_secs(5);
+const HANDOVER_LOOK: Duration = Duration::from_millis(5);
 
 /// Arguments of every server.
 #[derive(Debug, Clone, clap::Args)]
@@ -141,6 +146,8 @@ pub struct Role {
     pub alpn: &'static [&'static [u8]],
     /// True if it lets in only those who know a secret, so that it may listen to other machines.
     pub guarded: bool,
+    /// True if it uses the data of `local:`: then it is what is found there, whatever `-l` says.
+    pub at_home: bool,
 }
 
 impl From<Pillar> for Role {
@@ -149,7 +156,7 @@ impl From<Pillar> for Role {
             Pillar::Rpc => &[ALPN_H2, ALPN_HTTP11],
             Pillar::Mq | Pillar::Log | Pillar::Gossip => &[],
         };
-        Self { pillar, scheme: pillar.plain_scheme().name(), alpn, guarded: false }
+        Self { pillar, scheme: pillar.plain_scheme().name(), alpn, guarded: false, at_home: false }
     }
 }
 
@@ -345,9 +352,9 @@ async fn serve(
         _ = signals.stop() => return Ok(Exit::Done),
     };
     urls.append(&mut service.urls);
-    let registration = Registration {
+    let mut registration = Registration {
         pid: std::process::id(),
-        urls: urls.clone(),
+        urls: urls.iter().cloned().chain(sockets.unasked).collect(),
         started_ms: jiff::Timestamp::now().as_millisecond(),
         mode: match (args.idle_exit, args.background) {
             (Some(_), _) => Mode::Idle,
@@ -356,13 +363,13 @@ async fn serve(
         },
         data: service.data.take(),
     };
-    let notices = announce_ready(args, app, role.pillar, ready_fd, &registration)?;
+    let mut notices = announce_ready(args, app, role.pillar, ready_fd, &urls, &registration)?;
     if let Some(ready) = service.ready.take() {
         ready();
     }
 
     let holds = service.holds.take().unwrap_or_else(|| Box::new(|| false));
-    let socket = names(&urls).next().map(|name| app.home.socket(role.pillar, name));
+    let socket = names(&registration.urls).next().map(|name| app.home.socket(role.pillar, name));
     let idle = async {
         match args.idle_exit {
             Some(limit) => idle::wait(limit, &acceptor, &*holds, socket.as_deref()).await,
@@ -370,6 +377,7 @@ async fn serve(
         }
     };
     let mut idle = std::pin::pin!(idle);
+    let mut may_be_idle = true;
     let mut turn = None;
     let mut top = service.top.take().map(|open| open());
     let mut result = Ok(Exit::Done);
@@ -377,13 +385,23 @@ async fn serve(
         tokio::select! {
             // The pillar has ended itself.
             () = shutdown.draining() => break,
-            held = &mut idle => {
+            held = &mut idle, if may_be_idle => {
                 app.printer.note("no client for a while: stopping");
                 turn = held;
                 break;
             }
             asked = signals.next() => match asked {
                 Asked::Stop => break,
+                Asked::GiveWay => {
+                    // A client that has just ended is at the door for a moment more.
+                    tokio::time::sleep(if acceptor.door().open > 0 { idle::AT_THE_DOOR } else { Duration::ZERO }).await;
+                    if registration.mode == Mode::Idle && acceptor.door().open == 0 && !holds() {
+                        break;
+                    }
+                    may_be_idle = false;
+                    registration.mode = Mode::Background;
+                    notices.extend(register(app, role.pillar, &registration)?);
+                }
                 // It is on the screen already.
                 Asked::Status if top.is_some() => {}
                 Asked::Status => {
@@ -433,8 +451,16 @@ async fn open(args: &ServerArgs, app: &App, role: &Role, acceptor: &Acceptor) ->
         return Sockets::open_default(name, port, &scheme, pillar, app).await;
     }
     let named = args.name.clone().map(Listen::Local);
-    let wanted: Vec<_> = args.listen.iter().cloned().chain(named).collect();
-    Sockets::open(&wanted, &scheme, pillar, app).await
+    let mut wanted: Vec<_> = args.listen.iter().cloned().chain(named).collect();
+    let unasked = role.at_home && !wanted.iter().any(|listen| matches!(listen, Listen::Local(_)));
+    if unasked {
+        wanted.push(Listen::Local(LOCAL_DEFAULT.to_owned()));
+    }
+    let mut sockets = Sockets::open(&wanted, &scheme, pillar, app).await?;
+    if unasked {
+        sockets.unasked = sockets.urls.pop();
+    }
+    Ok(sockets)
 }
 
 fn warn_if_exposed(args: &ServerArgs, app: &App, role: &Role, sockets: &Sockets) {
@@ -445,20 +471,24 @@ fn warn_if_exposed(args: &ServerArgs, app: &App, role: &Role, sockets: &Sockets)
     }
 }
 
+/// Leaves word beside the sockets of `local:`.
+fn register(app: &App, pillar: Pillar, registration: &Registration) -> anyhow::Result<Vec<Notice>> {
+    let text = serde_json::to_string(registration)?;
+    let paths = names(&registration.urls).map(|name| Registration::path(&app.home, pillar, name));
+    paths.map(|path| Notice::post(&path, text.clone())).collect()
+}
+
 /// Tells everybody who wants to know. stdout comes last: who reads it may look into the files at once.
 fn announce_ready(
     args: &ServerArgs,
     app: &App,
     pillar: Pillar,
     ready_fd: Option<ReadyFd>,
+    urls: &[String],
     registration: &Registration,
 ) -> anyhow::Result<Vec<Notice>> {
-    let text: String = registration.urls.iter().map(|url| format!("{url}\n")).collect();
-    let mut notices = Vec::new();
-    for name in names(&registration.urls) {
-        let path = Registration::path(&app.home, pillar, name);
-        notices.push(Notice::post(&path, serde_json::to_string(registration)?)?);
-    }
+    let text: String = urls.iter().map(|url| format!("{url}\n")).collect();
+    let mut notices = register(app, pillar, registration)?;
     if let Some(path) = &args.pidfile {
         notices.push(Notice::pid(path)?);
     }
@@ -527,6 +557,7 @@ struct Signals {
     terminate: Signal,
     hangup: Signal,
     status: Signal,
+    give_way: Signal,
     /// In the background there is no terminal whose end could matter.
     ignore_hangup: bool,
 }
@@ -538,6 +569,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
             status: signal(SignalKind::user_defined1())?,
+            give_way: signal(SignalKind::user_defined2())?,
             ignore_hangup,
         })
     }
@@ -550,6 +582,7 @@ impl Signals {
                 _ = self.terminate.recv() => return Asked::Stop,
                 _ = self.hangup.recv() => if !self.ignore_hangup { return Asked::Stop },
                 _ = self.status.recv() => return Asked::Status,
+                _ = self.give_way.recv() => return Asked::GiveWay,
             }
         }
     }
@@ -565,6 +598,30 @@ impl Signals {
 enum Asked {
     Stop,
     Status,
+    /// Of `bandy up`, to a server that would stop when idle: to end if nothing is lost by that, else to stay.
+    GiveWay,
+}
+
+/// Opens a data directory. A server that is started in the background waits for the one before it to end.
+///
+/// # Errors
+/// What `open` says; of a directory in use after that time.
+pub fn open_data<T>(waits: bool, open: impl Fn() -> Result<T, storage::Error>) -> Result<T, storage::Error> {
+    let deadline = Instant::now() + HANDOVER;
+    loop {
+        match open() {
+            Err(storage::Error::Locked { .. }) if waits && Instant::now() < deadline => {
+                std::thread::sleep(HANDOVER_LOOK);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// How to stop whoever holds a data directory, of ` (process 123)`.
+pub fn stopping(holder: &str) -> String {
+    let digits: String = holder.chars().filter(char::is_ascii_digit).collect();
+    format!("kill {}", if digits.is_empty() { "PID" } else { &digits })
 }
 
 /// Has the kernel stop us when the parent ends, kill -9 included. False if it is gone already.

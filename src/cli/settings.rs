@@ -64,7 +64,11 @@ impl Home {
         if let Some(home) = environment.get("BANDY_HOME") {
             return Self::below(Path::new(&home));
         }
-        let user = PathBuf::from(environment.get("HOME").unwrap_or_else(|| "/".to_owned()));
+        let user = match environment {
+            // Without HOME, the user database says where that is.
+            Environment::Process => std::env::home_dir().unwrap_or_else(|| PathBuf::from("/")),
+            Environment::Fixed(_) => PathBuf::from(environment.get("HOME").unwrap_or_else(|| "/".to_owned())),
+        };
         // XDG base directory specification: a relative path is to be ignored.
         let xdg = |variable: &str, fallback: PathBuf| {
             let path = environment.get(variable).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -86,6 +90,36 @@ impl Home {
     /// The socket of `local:NAME`.
     pub fn socket(&self, pillar: Pillar, name: &str) -> PathBuf {
         self.runtime.join(pillar.name()).join(format!("{name}.sock"))
+    }
+
+    /// Whether what listens at `local:NAME` can only be this user's: then a secret may be told to it. What is not there is
+    /// nobody's.
+    ///
+    /// # Errors
+    /// A directory on the way, or the socket, is somebody else's, or others may put theirs in its place.
+    pub fn trust(&self, pillar: Pillar, name: &str) -> Result<(), Failure> {
+        use std::os::unix::fs::MetadataExt;
+        let socket = self.socket(pillar, name);
+        let folder = socket.parent().unwrap_or(&self.runtime);
+        let us = rustix::process::getuid().as_raw();
+        for path in [self.runtime.as_path(), folder, &socket] {
+            let Ok(about) = std::fs::symlink_metadata(path) else { continue };
+            let doubt = if about.uid() != us {
+                format!("{} belongs to user {}", path.display(), about.uid())
+            } else if about.is_dir() && about.mode() & 0o022 != 0 {
+                format!("others may write into {}", path.display())
+            } else {
+                continue;
+            };
+            let failure =
+                Failure::new(Exit::Denied, format!("what is at local: may be somebody else's: {doubt}"));
+            return Err(if about.uid() == us {
+                failure.tip(format!("chmod go-w {}", path.display()))
+            } else {
+                failure.tip("export BANDY_HOME=DIR    with a directory of your own")
+            });
+        }
+        Ok(())
     }
 
     /// Creates `dir` for this user alone.

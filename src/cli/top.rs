@@ -43,7 +43,7 @@ pub struct TopArgs {
     pub ascii: bool,
 }
 
-fn parse_interval(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text).map_err(|error| error.to_string())?;
     if interval < Duration::from_millis(10) {
         return Err(format!("{text:?} is too short: at least 10ms"));

@@ -59,6 +59,11 @@ pub struct WithArgs {
 /// Servers or a command that cannot be started.
 pub fn run(args: &WithArgs, app: &App) -> anyhow::Result<Exit> {
     let wanted = args.servers.iter().map(|text| Wanted::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let twice = |n: &usize| wanted[..*n].iter().any(|other| other.pillar == wanted[*n].pillar);
+    if let Some(n) = (1..wanted.len()).find(twice) {
+        let name = wanted[n].pillar.name();
+        return Err(set_up(format!("{name} is there twice: one of each can be had")).into());
+    }
     let home = Home::new(args).map_err(|error| set_up(format!("cannot make a directory: {error}")))?;
     let own = super::settings::Home::below(home.path());
     let before: Vec<u32> = local::Running::all(&own).into_iter().map(|server| server.pid).collect();
@@ -112,7 +117,7 @@ impl Wanted {
                 Exit::SetUp,
                 format!("'{name}' is not a server: rpc, mq, log and gossip are"),
             )
-            .tip("a command follows after '--': bandy with rpc -- CMD"));
+            .tip("a command follows after '--': bandy with mq -- CMD"));
         };
         let value = value.filter(|value| !value.is_empty());
         let mut wanted = Self { pillar, proto: None, nodes: 1 };

@@ -111,6 +111,15 @@ impl Error {
     }
 }
 
+impl Error {
+    /// True if the process has no more descriptors: the data are as they were, and served after a start with more.
+    pub fn is_short_of_files(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        let number = source.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+        matches!(number, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+    }
+}
+
 /// Out of space or quota: the only failure to write after which a log goes on.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

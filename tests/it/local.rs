@@ -228,3 +228,112 @@ fn a_server_that_was_stopped_by_a_key_is_stopped_for_good() {
     user.bandy("down").runs().exits(0).complains("stopped rpc local:");
     assert_eq!(user.status(), Vec::<Value>::new());
 }
+
+#[test]
+fn up_leaves_a_broker_whose_end_would_lose_something() {
+    let user = User::new();
+    user.bandy("mq send jobs --transient brief").runs().exits(0);
+    let before = user.pid();
+    let up =
+        user.bandy("up mq --json").runs().exits(0).complains("or what is not on disk, so it stays").object();
+    assert_eq!((user.pid(), &up["mode"]), (before, &"background".into()));
+    user.bandy("mq recv jobs").runs().prints("brief\n").silently();
+}
+
+#[test]
+fn a_server_in_the_background_holds_nothing_of_its_callers() {
+    let user = User::new();
+    for start in ["bandy mq send -q jobs x", "bandy up -q log", "bandy rpc serve -q -b"] {
+        let script = format!("(flock 9; {start} >/dev/null) 9>lock; flock -n lock true");
+        let locked = shell("bash", &script).home(&user.0).env("BANDY_AUTOSTART", "1").folder(user.0.path(""));
+        locked.runs().exits(0);
+    }
+    assert_eq!(user.status().len(), 3);
+}
+
+/// A broker with the data that belong at `local:` is found there, wherever else it listens, and does not say so twice.
+#[test]
+fn a_broker_at_a_port_with_its_own_users_data_is_that_users() {
+    let user = User::new();
+    let url = user.bandy("mq broker -l :0 -b").runs().exits(0).out();
+    assert_eq!(url.lines().count(), 1, "{url}");
+    user.bandy("mq send jobs x").runs().exits(0).silently();
+    user.bandy(&format!("mq recv jobs -e {}", url.trim())).runs().prints("x\n");
+    assert_eq!(user.status()[0]["urls"][0], url.trim());
+    user.bandy("down").runs().exits(0).complains("stopped mq local:");
+}
+
+#[test]
+fn a_server_whose_socket_file_is_gone_is_named_when_it_is_in_the_way() {
+    let user = User::new();
+    user.bandy("up mq").runs().exits(0);
+    let pid = user.pid();
+    std::fs::remove_dir_all(user.0.path("run")).unwrap();
+    user.bandy("status").runs().complains("no server of yours is running");
+    user.bandy("up mq").runs().exits(1).complains(&format!("kill {pid}"));
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    // The one that starts waits for the end of the one before.
+    user.bandy("up mq").runs().exits(0);
+}
+
+#[test]
+fn what_others_could_have_put_there_is_not_trusted() {
+    use std::os::unix::fs::PermissionsExt;
+    let user = User::new();
+    user.bandy("up rpc").runs().exits(0);
+    let run = user.0.path("run");
+    let allow = |mode| std::fs::set_permissions(&run, std::fs::Permissions::from_mode(mode)).unwrap();
+    allow(0o777);
+    for words in ["rpc call Greeter/Hello name=Ada", "mq send jobs secret", "log ls -e local:", "gossip ls"] {
+        user.bandy(words).runs().exits(4).complains("others may write into").complains("chmod go-w ");
+    }
+    allow(0o700);
+    user.bandy("rpc call Greeter/Hello name=Ada").runs().exits(0);
+}
+
+#[test]
+fn bandy_wait_finds_the_newest_node() {
+    let user = User::new();
+    let waiting = user.bandy("wait gossip --timeout 30s").spawns();
+    user.bandy("up gossip").runs().exits(0);
+    waiting.ends().exits(0);
+}
+
+#[test]
+fn mistakes_of_the_surroundings_are_named() {
+    let user = User::new();
+    user.bandy("mq send q x").env("BANDY_IDLE_EXIT", "foo").runs().exits(2).complains("BANDY_IDLE_EXIT: ");
+    let long = user.0.path(&"x".repeat(100));
+    let far = || user.bandy("mq send q x").env("BANDY_HOME", &long.display().to_string());
+    far().runs().exits(3).complains("is too long for a socket").complains("export BANDY_HOME=");
+    user.bandy("up mq")
+        .env("BANDY_HOME", &long.display().to_string())
+        .runs()
+        .exits(1)
+        .complains("is too long for a socket");
+    // After a crash nothing listens, and that is what is said.
+    user.bandy("up mq").runs().exits(0);
+    user.signal(Signal::KILL);
+    until("it is gone", || user.status().is_empty());
+    user.bandy("mq ls -e local:").runs().exits(3).complains("nothing listens at local:");
+    user.bandy("mq wait --timeout 200ms").runs().exits(124).complains("nothing listens at local:");
+    user.bandy("status --watch -i 0").runs().exits(2).complains("at least");
+    user.bandy("with mq mq -- true").runs().exits(125).complains("mq is there twice");
+}
+
+/// What a command starts in the home of `with` ends with it.
+#[test]
+fn with_stops_what_its_command_left_in_the_background() {
+    let user = User::new();
+    let ran = user
+        .bandy("with rpc -- sh -c 'bandy up -q log >/dev/null; bandy status log -o %{pid}'")
+        .in_path(bin());
+    let pid: i32 = ran.runs().exits(0).out().trim().parse().unwrap();
+    // One that has ended and that nobody has asked for has no program any more.
+    assert!(std::fs::read_link(format!("/proc/{pid}/exe")).is_err());
+}
+
+/// Where the program under test is.
+fn bin() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_BIN_EXE_bandy")).parent().unwrap()
+}

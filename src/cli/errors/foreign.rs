@@ -19,13 +19,20 @@ enum Ours {
 
 /// A flag of another tool.
 struct Foreign {
-    /// The command it is used with here.
+    /// The pillar it is used with here; with a verb, only with that.
     command: &'static str,
     /// How it is written there.
     flag: &'static str,
     /// True if the next word is its value.
     takes_value: bool,
     ours: Ours,
+}
+
+impl Foreign {
+    /// The pillar, and the verb if it is only for that.
+    fn place(&self) -> (&'static str, Option<&'static str>) {
+        self.command.split_once(' ').map_or((self.command, None), |(pillar, verb)| (pillar, Some(verb)))
+    }
 }
 
 const fn row(command: &'static str, flag: &'static str, takes_value: bool, ours: Ours) -> Foreign {
@@ -80,6 +87,8 @@ const TABLE: &[Foreign] = &[
     row("mq", "-m", true, Ours::Words("")),
     row("mq", "--message", true, Ours::Words("")),
     row("mq", "--body", true, Ours::Words("")),
+    row("mq sub", "--queue", true, Ours::Words("-g")),
+    row("mq bench", "-c", true, Ours::Instead("--producers N and --consumers N are how many clients there are")),
     row("mq", "--queue", true, Ours::Words("")),
     row("mq", "-b", true, Ours::Instead("a broker is -e amqp://HOST; a body stands after the name: bandy mq send QUEUE BODY")),
     row("mq", "-c", true, Ours::Words("-n")),
@@ -99,6 +108,8 @@ const TABLE: &[Foreign] = &[
     row("mq", "-A", false, Ours::Instead("messages are acknowledged when they were printed; --requeue puts them back")),
     row("mq", "--no-ack", false, Ours::Instead("messages are acknowledged when they were printed; --requeue puts them back")),
     row("mq", "--qos", true, Ours::Nothing),
+    row("mq send", "-r", true, Ours::Words("")),
+    row("mq send", "--routing-key", true, Ours::Words("")),
     row("mq", "-r", true, Ours::Instead("a routing key is the first word of pub, and -k of bind")),
     row("mq", "--routing-key", true, Ours::Instead("a routing key is the first word of pub, and -k of bind")),
     row("mq", "--url", true, Ours::Words("-e")),
@@ -151,9 +162,13 @@ fn pillar(words: &[OsString]) -> Option<&str> {
     words.get(1)?.to_str()
 }
 
-fn find(pillar: &str, word: &str) -> Option<&'static Foreign> {
+fn find(pillar: &str, words: &[OsString], word: &str) -> Option<&'static Foreign> {
+    let verb = words.get(2).and_then(|verb| verb.to_str());
     let flag = word.split_once('=').map_or(word, |(flag, _)| flag);
-    TABLE.iter().find(|row| row.command == pillar && row.flag == flag)
+    TABLE.iter().find(|row| {
+        let (of, only) = row.place();
+        of == pillar && (only.is_none() || only == verb) && row.flag == flag
+    })
 }
 
 /// A word that clap would take for a heap of short flags, such as `-plaintext` or `-emit-defaults`
@@ -162,14 +177,14 @@ pub fn single_dash(words: &[OsString]) -> Option<(String, String)> {
     let pillar = pillar(words)?;
     let before = words.iter().skip(2).map_while(|word| word.to_str().filter(|word| *word != "--"));
     let long = |word: &&str| word.len() > 3 && word.starts_with('-') && !word.starts_with("--");
-    let (word, row) = before.filter(long).find_map(|word| Some((word, find(pillar, word)?)))?;
+    let (word, row) = before.filter(long).find_map(|word| Some((word, find(pillar, words, word)?)))?;
     Some((word.to_owned(), tip_of(row, words)))
 }
 
 /// The tip for a flag that clap does not know.
 pub fn tip(words: &[OsString], command: &Command, flag: &str) -> Option<String> {
     let pillar = pillar(words)?;
-    let row = find(pillar, flag)?;
+    let row = find(pillar, words, flag)?;
     let tip = tip_of(row, words);
     // Not where it would name a flag that this very command has not got.
     let known = |word: &str| command.get_arguments().any(|arg| arg.get_long() == word.strip_prefix("--"));
@@ -184,8 +199,7 @@ fn tip_of(row: &Foreign, words: &[OsString]) -> String {
     if let Ours::Instead(text) = row.ours {
         return text.to_owned();
     }
-    let pillar = row.command;
-    let ours = rewrite(pillar, words);
+    let ours = rewrite(row.place().0, words);
     let parsed =
         Cli::command().try_get_matches_from(&ours).and_then(|matches| Cli::from_arg_matches(&matches));
     match (parsed, row.ours) {
@@ -202,16 +216,16 @@ fn tip_of(row: &Foreign, words: &[OsString]) -> String {
 fn rewrite(pillar: &str, words: &[OsString]) -> Vec<OsString> {
     let mut ours: Vec<OsString> = Vec::new();
     let mut addressed = words.iter().any(|word| word == "-e" || word == "--endpoint");
-    let mut words = words.iter().peekable();
-    while let Some(word) = words.next() {
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
         let Some(text) = word.to_str() else {
             ours.push(word.clone());
             continue;
         };
-        if let Some(row) = find(pillar, text) {
+        if let Some(row) = find(pillar, words, text) {
             let value = match text.split_once('=') {
                 Some((_, value)) => Some(OsString::from(value)),
-                None if row.takes_value => words.next().cloned(),
+                None if row.takes_value => rest.next().cloned(),
                 None => None,
             };
             if let Ours::Words(flag) = row.ours {
@@ -278,8 +292,11 @@ mod tests {
         let mut root = Cli::command();
         root.build();
         for row in TABLE {
-            let pillar = root.find_subcommand(row.command).expect("a row is for a command that exists");
-            for verb in pillar.get_subcommands() {
+            let pillar = root.find_subcommand(row.place().0).expect("a row is for a command that exists");
+            for verb in pillar
+                .get_subcommands()
+                .filter(|verb| row.place().1.is_none_or(|only| only == verb.get_name()))
+            {
                 let ours = verb.get_arguments().any(|arg| match row.flag.strip_prefix("--") {
                     Some(long) => arg.get_long() == Some(long),
                     None => row.flag.len() == 2 && arg.get_short() == row.flag.chars().nth(1),

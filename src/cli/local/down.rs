@@ -14,6 +14,8 @@ use crate::units::parse_duration;
 
 /// A stop takes as long as the server's own grace, and a bit; then it is told to stop at once.
 const IN_ORDER: Duration = Duration::from_secs(8);
+/// Between two looks whether it stays.
+const LOOK: Duration = Duration::from_millis(10);
 /// And this long after that.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
@@ -93,6 +95,35 @@ fn is_in_background(server: &Running) -> bool {
 pub fn stop(server: &Running) -> anyhow::Result<()> {
     if Stopping::start(server)?.finish(IN_ORDER)? {
         return Ok(());
+    }
+    Err(Failure::new(Exit::Failed, format!("pid {} does not stop", server.pid))
+        .tip(format!("kill -9 {}", server.pid))
+        .into())
+}
+
+/// Asks a server that would stop when idle to end for another one. False if somebody would lose something by that: it stays,
+/// and is not idle any more.
+///
+/// # Errors
+/// It does neither, or is not ours to ask.
+pub fn give_way(server: &Running, app: &App) -> anyhow::Result<bool> {
+    let Some(pid) = i32::try_from(server.pid).ok().and_then(Pid::from_raw) else { return Ok(true) };
+    let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(true),
+        other => other?,
+    };
+    tell(&handle, Signal::USR2)?;
+    // One that Ctrl-Z has stopped hears nothing else.
+    tell(&handle, Signal::CONT)?;
+    let deadline = Instant::now() + IN_ORDER;
+    while Instant::now() < deadline {
+        if ended(&handle, LOOK)? {
+            return Ok(true);
+        }
+        let now = Running::find(&app.home, server.pillar, &server.name);
+        if now.is_some_and(|now| now.pid == server.pid && now.mode() == Some(Mode::Background)) {
+            return Ok(false);
+        }
     }
     Err(Failure::new(Exit::Failed, format!("pid {} does not stop", server.pid))
         .tip(format!("kill -9 {}", server.pid))

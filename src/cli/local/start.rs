@@ -9,11 +9,12 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::Context;
 
-use super::{Turn, local_url, nobody, what, words};
+use super::{Turn, local_url, what, words};
 use crate::cli::app::App;
 use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
 use crate::cli::exit::{Exit, Failure};
 use crate::transport;
+use crate::units::parse_duration;
 
 /// How long a server that started by itself stays without a client, unless `BANDY_IDLE_EXIT` says otherwise.
 const IDLE: &str = "60s";
@@ -85,15 +86,14 @@ pub fn ensure(app: &App, pillar: Pillar) -> Result<(), Failure> {
     }
     let socket = app.home.socket(pillar, LOCAL_DEFAULT);
     let failed = |why: String| {
-        let failure =
-            Failure::new(Exit::Unreachable, format!("cannot start a local {}: {why}", what(pillar)));
-        Failure { tips: nobody(pillar, LOCAL_DEFAULT).tips, ..failure }
+        Failure::new(Exit::Unreachable, format!("cannot start a local {}: {why}", what(pillar)))
     };
-    let _turn = Turn::take(&socket).map_err(|error| failed(error.to_string()))?;
+    let _turn = Turn::take(&socket).map_err(|failure| Failure { exit: Exit::Unreachable, ..failure })?;
     if transport::answers(&socket) {
         return Ok(());
     }
     let idle = app.environment.get("BANDY_IDLE_EXIT").unwrap_or_else(|| IDLE.to_owned());
+    parse_duration(&idle).map_err(|error| Failure::new(Exit::Usage, format!("BANDY_IDLE_EXIT: {error}")))?;
     let server =
         words(pillar).into_iter().chain(["--background", "--detached", "--quiet", "--idle-exit", &idle]);
     let starting = spawn(server.map(OsString::from)).map_err(|error| failed(format!("{error:#}")))?;
@@ -107,9 +107,6 @@ pub fn ensure(app: &App, pillar: Pillar) -> Result<(), Failure> {
             Ok(())
         }
         // It has said why on stderr, and what helps.
-        Err(_) => Err(Failure::new(
-            Exit::Unreachable,
-            format!("nothing listens at {} ({})", local_url(LOCAL_DEFAULT), pillar.name()),
-        )),
+        Err(_) => Err(failed(format!("it did not listen at {}", local_url(LOCAL_DEFAULT)))),
     }
 }

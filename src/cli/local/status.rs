@@ -9,7 +9,6 @@ use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{figures, top};
 use crate::output::Column;
-use crate::units::parse_duration;
 
 /// Between two looks with `--watch`.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -34,7 +33,7 @@ pub struct Args {
     #[arg(long)]
     pub watch: bool,
     /// Between two looks [default: 2s]
-    #[arg(short, long, value_name = "DURATION", value_parser = parse_duration, requires = "watch")]
+    #[arg(short, long, value_name = "DURATION", value_parser = top::parse_interval, requires = "watch")]
     pub interval: Option<Duration>,
 }
 

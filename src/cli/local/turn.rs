@@ -6,7 +6,23 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::settings::Home;
+
+/// `sun_path` of sockaddr_un has 108 bytes, a NUL at its end: unix(7).
+const SOCKET_PATH_MAX: usize = 107;
+
+/// Refuses what no socket can be named.
+///
+/// # Errors
+/// The path is too long.
+pub fn fits(socket: &Path) -> Result<(), Failure> {
+    if socket.as_os_str().len() <= SOCKET_PATH_MAX {
+        return Ok(());
+    }
+    let text = format!("{} is too long for a socket: over {SOCKET_PATH_MAX} bytes", socket.display());
+    Err(Failure::new(Exit::Failed, text).tip("export BANDY_HOME=/tmp/bandy    or another short directory"))
+}
 
 /// Held while one starts a server or ends it; ends with the process at the latest.
 #[derive(Debug)]
@@ -16,11 +32,19 @@ impl Turn {
     /// Waits for it.
     ///
     /// # Errors
-    /// The directory of the socket cannot be made, or is somebody else's.
-    pub fn take(socket: &Path) -> io::Result<Self> {
-        let file = open(socket)?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok(Self(file))
+    /// The directory of the socket cannot be made, or is somebody else's; no socket can have that path.
+    pub fn take(socket: &Path) -> Result<Self, Failure> {
+        let folder = socket.parent().unwrap_or(socket).display();
+        fits(socket)?;
+        let take = || {
+            let file = open(socket)?;
+            flock(&file, FlockOperation::LockExclusive)?;
+            Ok(Self(file))
+        };
+        take().map_err(|error: io::Error| {
+            Failure::new(Exit::Failed, format!("cannot keep a socket in {folder}: {error}"))
+                .tip("export BANDY_HOME=DIR    with a directory of your own")
+        })
     }
 
     /// Keeps it for as long as the process lives.

@@ -47,9 +47,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     for &pillar in &wanted {
         if pillar != Pillar::Gossip {
             let socket = app.home.socket(pillar, LOCAL_DEFAULT);
-            turns.push(Turn::take(&socket).map_err(|error| {
-                Failure::new(Exit::Failed, format!("cannot use {}: {error}", socket.display()))
-            })?);
+            turns.push(Turn::take(&socket)?);
         }
         if !is_up(pillar, app)? {
             to_start.push(pillar);
@@ -97,20 +95,20 @@ fn current(pillar: Pillar, app: &App) -> Option<Running> {
     }
 }
 
-/// Whether there is nothing to start. One that would stop when idle is replaced, unless somebody uses it.
+/// Whether there is nothing to start. One that would stop when idle is replaced, unless somebody would lose by that: then
+/// it stays until `down`.
 fn is_up(pillar: Pillar, app: &App) -> anyhow::Result<bool> {
     let Some(server) = current(pillar, app) else { return Ok(false) };
     if server.mode() != Some(Mode::Idle) {
         return Ok(true);
     }
-    if server.clients() > 0 {
-        let url = local_url(&server.name);
-        app.printer.note(&format!(
-            "{} at {url} has clients, so it stays as it is: it stops when idle, and has no port",
-            pillar.name()
-        ));
-        return Ok(true);
+    if down::give_way(&server, app)? {
+        return Ok(false);
     }
-    down::stop(&server)?;
-    Ok(false)
+    app.printer.note(&format!(
+        "{} at {} has clients, or what is not on disk, so it stays as it is, with no port",
+        pillar.name(),
+        local_url(&server.name)
+    ));
+    Ok(true)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::cli::app::App;
 use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::serve::{self, Harness, Role, ServerArgs, Service};
+use crate::cli::serve::{self, Harness, Role, ServerArgs, Service, open_data, stopping};
 use crate::cli::settings::Home;
 use crate::log::server::{Advertised, Broker, Counts, Options, Totals, check_setting};
 use crate::metrics::{Kind, Registry};
@@ -161,12 +161,16 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
         }
     }
     // With users it lets in only whom it knows.
-    let role = Role { guarded: !options.users.is_empty(), ..Role::from(Pillar::Log) };
+    let at_home = args.dir.is_none() && dir.is_some();
+    let role = Role { guarded: !options.users.is_empty(), at_home, ..Role::from(Pillar::Log) };
+    let waits = args.server.detached;
     serve::run(args.server, app, role, async |harness| {
         options.advertised.beside = beside(&harness);
         let store = match &dir {
             None => Store::memory(storage::Options::default()),
-            Some(dir) => Store::open(dir, storage::Options { durability, ..storage::Options::default() }),
+            Some(dir) => open_data(waits, || {
+                Store::open(dir, storage::Options { durability, ..storage::Options::default() })
+            }),
         };
         let store = store.map_err(|error| cannot_open(dir.as_deref(), &error))?;
         let broker = Broker::open(store, options, harness.shutdown.clone())
@@ -274,7 +278,8 @@ fn data_dir(args: &Args, app: &App) -> anyhow::Result<Option<PathBuf>> {
 fn cannot_open(dir: Option<&Path>, error: &storage::Error) -> Failure {
     let failure = Failure::new(Exit::Failed, error.to_string());
     match error {
-        storage::Error::Locked { .. } => failure
+        storage::Error::Locked { holder, .. } => failure
+            .tip(format!("{:<28}if that one is not to run any more", stopping(holder)))
             .tip("bandy log broker --dir DIR   another directory, or --name NAME for one of its own")
             .tip("bandy log broker --memory    nothing on disk"),
         storage::Error::Corrupt { .. } => {

@@ -117,6 +117,11 @@ impl Log {
                 Failure::new(Exit::Denied, text)
                     .tip(format!("-u {} --password-file FILE, or -u {0} to be asked", word(user)))
             }
+            Error::Mechanism { offered, .. } if offered.is_empty() => Failure::new(
+                Exit::Denied,
+                format!("{url} has no users: it lets everybody in, and nobody log in"),
+            )
+            .tip("leave the user out: no -u, none in the URL"),
             Error::Mechanism { offered, .. } => plain().tip(format!(
                 "say which with ?sasl= at the end of the URL; the broker offers {}",
                 offered.to_lowercase()

@@ -145,7 +145,7 @@ impl Api {
             })?,
         };
         if let (Address::Unix(path), false, Some(broker)) = (&address, given, &broker)
-            && !path.exists()
+            && !crate::transport::answers(path)
         {
             // Not the API is missing, but the broker.
             return Err(broker.failure(&nobody(path.clone())).into());

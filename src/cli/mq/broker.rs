@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::cli::app::App;
 use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::serve::{self, Harness, Role, ServerArgs, Service};
+use crate::cli::serve::{self, Harness, Role, ServerArgs, Service, open_data, stopping};
 use crate::cli::settings::Home;
 use crate::metrics::{self, Registry};
 use crate::mq::durable::{self, Durable};
@@ -122,11 +122,13 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
         disk_free_min: args.disk_free_min,
     });
     // It lets in only whom it knows; guest only from this machine.
-    let role = Role { guarded: true, ..Role::from(Pillar::Mq) };
+    let at_home = args.dir.is_none() && keeping.is_some();
+    let role = Role { guarded: true, at_home, ..Role::from(Pillar::Mq) };
+    let waits = args.server.detached;
     serve::run(args.server, app, role, async |harness| {
         let opened = admin::open(args.admin.as_ref(), &harness, app).await?;
         let urls = opened.urls();
-        let durable = keeping.map(open).transpose()?.map(Arc::new);
+        let durable = keeping.map(|options| open(&options, waits)).transpose()?.map(Arc::new);
         let broker = Broker::new(users, limits, &config, durable.clone(), harness.shutdown.clone());
         if let Some(durable) = &durable {
             durable.start()?;
@@ -195,15 +197,16 @@ fn end(durable: &Durable) -> anyhow::Result<()> {
     Ok(closed?)
 }
 
-fn open(options: durable::Options) -> anyhow::Result<Durable> {
-    let dir = options.dir.clone();
-    Durable::open(options).map_err(|error| cannot_open(&dir, &error).into())
+fn open(options: &durable::Options, waits: bool) -> anyhow::Result<Durable> {
+    let opened = open_data(waits, || Durable::open(options.clone()));
+    opened.map_err(|error| cannot_open(&options.dir, &error).into())
 }
 
 fn cannot_open(dir: &Path, error: &storage::Error) -> Failure {
     let failure = Failure::new(Exit::Failed, error.to_string());
     match error {
-        storage::Error::Locked { .. } => failure
+        storage::Error::Locked { holder, .. } => failure
+            .tip(format!("{:<28}if that one is not to run any more", stopping(holder)))
             .tip("bandy mq broker --dir DIR   another directory, or --name NAME for one of its own")
             .tip("bandy mq broker --memory    nothing on disk"),
         storage::Error::Corrupt { .. } => {

@@ -22,7 +22,7 @@ Examples:
   bandy mq recv jobs -f -j4 -- ./resize.sh    four workers until Ctrl-C
   bandy mq recv jobs -n 100 --json | jq .     a hundred envelopes
   while job=$(bandy mq recv jobs --no-wait); do echo \"doing $job\"; done
-  bandy mq recv upper --reply -f -- tr a-z A-Z    answer requests
+  bandy mq recv upper --reply --create -f -- tr a-z A-Z    answer requests
 
 A message is acknowledged when it was printed and passed on, or when its command has ended with 0. \
 Everything else goes back to the queue.

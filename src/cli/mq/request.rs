@@ -32,7 +32,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  bandy mq recv upper --reply -f -- tr a-z A-Z     one terminal
+  bandy mq recv upper --reply --create -f -- tr a-z A-Z     one terminal
   bandy mq request upper hello                     another: HELLO
   bandy mq request price '{\"item\": 7}' --timeout 2s --json
 

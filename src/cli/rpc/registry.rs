@@ -26,7 +26,7 @@ const DEFAULT_PORT: u16 = 8500;
         bandy rpc registry                                        on 127.0.0.1:8500\n  \
         bandy rpc registry -l 0.0.0.0:8500 --token-file secret    for a network\n  \
         bandy rpc serve upper='tr a-z A-Z' --register consul:     a server that registers\n  \
-        bandy rpc call -e consul: upper hello                     a client that finds it"
+        bandy rpc call -e consul: bandy.Functions/upper hello     a client that finds it"
 )]
 pub struct Args {
     /// Answer only requests with the token in the first line of this file
@@ -55,7 +55,13 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
     if common.listen.is_empty() {
         common.listen.push(Listen::At(Address::tcp(DEFAULT_HOST, DEFAULT_PORT)));
     }
-    let role = Role { pillar: Pillar::Rpc, scheme: "consul", alpn: &[ALPN_HTTP11], guarded: token.is_some() };
+    let role = Role {
+        pillar: Pillar::Rpc,
+        scheme: "consul",
+        alpn: &[ALPN_HTTP11],
+        guarded: token.is_some(),
+        at_home: false,
+    };
     serve::run(common, app, role, async |mut harness: Harness| {
         if !harness.datagrams.is_empty() {
             return Err(Failure::new(Exit::Usage, "a registry does not answer on udp:").into());

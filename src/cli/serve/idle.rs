@@ -11,7 +11,7 @@ use crate::transport::Acceptor;
 /// Between two looks, at most.
 const LOOK_MAX: Duration = Duration::from_secs(5);
 /// A connection that the kernel has accepted is counted within this time.
-const AT_THE_DOOR: Duration = Duration::from_millis(50);
+pub const AT_THE_DOOR: Duration = Duration::from_millis(50);
 
 /// Returns when nobody has been connected for `limit` and `holds` says that nothing would be lost. With a `socket`, no
 /// client that looks for a server finds this one from then on: it waits for the [`Turn`] that is returned.

@@ -3,7 +3,7 @@
 use crate::cli::app::App;
 use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::local::{local_url, owner};
+use crate::cli::local::{fits, local_url, owner};
 use crate::cli::settings::Home;
 use crate::transport::{Address, Datagrams, Error, Listener};
 
@@ -68,6 +68,8 @@ pub struct Sockets {
     pub urls: Vec<String>,
     /// True if other machines reach one of them.
     pub exposed: bool,
+    /// `local:`, where it listens as well without having been asked: it uses the data that belong there.
+    pub unasked: Option<String>,
 }
 
 impl Sockets {
@@ -112,6 +114,7 @@ impl Sockets {
 
     async fn local(&mut self, name: &str, pillar: Pillar, app: &App) -> anyhow::Result<()> {
         let path = app.home.socket(pillar, name);
+        fits(&path)?;
         if let Some(folder) = path.parent() {
             Home::create_private(folder).map_err(|error| {
                 Failure::new(Exit::Failed, format!("cannot keep a socket in {}: {error}", folder.display()))
@@ -124,7 +127,7 @@ impl Sockets {
                     owner::of_socket(&path, None).map_or_else(String::new, |owner| format!(": {owner}"));
                 Failure::new(Exit::Failed, format!("a server of yours is already at {url}{owner}"))
                     .tip(format!("{:<20}stop that one", format!("bandy down {}", pillar.name())))
-                    .tip("-l :0               listen at a free port instead")
+                    .tip("-l :0               listen at a free port instead; a broker wants --dir or --memory, too")
                     .tip("--name NAME         be local:NAME")
             }
             other => Failure::new(Exit::Failed, other.to_string()),

@@ -81,10 +81,17 @@ impl Durable {
                 }
                 Err(error) => {
                     let dir = self.shared.options.dir.display();
-                    tracing::error!(
-                        queue = name, vhost, %error, %dir,
-                        "a queue is not served: restore its log from a copy, or delete the queue"
-                    );
+                    if error.is_short_of_files() {
+                        tracing::error!(
+                            queue = name, vhost, %error,
+                            "a queue is not served: start the broker again with more open files (ulimit -n)"
+                        );
+                    } else {
+                        tracing::error!(
+                            queue = name, vhost, %error, %dir,
+                            "a queue is not served: restore its log from a copy, or delete the queue"
+                        );
+                    }
                     self.refused.fetch_add(1, Ordering::Relaxed);
                     engine.refuse_queue(now, id, out);
                 }
