@@ -21,6 +21,7 @@ mod partition;
 mod producer;
 mod scram;
 mod sealed;
+mod trouble;
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::Instant;
 
 use self::transactions::Transactions;
+use super::trouble::Trouble;
 use super::{Cluster, Error, admin};
 use crate::log::batch::Unpacked;
 use crate::log::wire::api::fetch::{
@@ -182,6 +183,7 @@ pub struct Consumer {
     asked: HashSet<i32>,
     ready: VecDeque<Ready>,
     bytes: usize,
+    trouble: Trouble,
     gaps: Vec<Gap>,
     /// Where the next request begins, so that all partitions get their turn.
     turn: usize,
@@ -205,6 +207,7 @@ impl Consumer {
             asked: HashSet::new(),
             ready: VecDeque::new(),
             bytes: 0,
+            trouble: Trouble::default(),
             gaps: Vec::new(),
             turn: 0,
         };
@@ -443,6 +446,7 @@ impl Consumer {
             return Ok(());
         }
         (part.failures, part.resumes_at) = (0, None);
+        self.trouble.is_over(&part.topic);
         let bytes = data.records.bytes();
         let mut rest: &[u8] = &bytes;
         loop {
@@ -490,6 +494,7 @@ impl Consumer {
                 _ => error,
             });
         }
+        self.trouble.goes_on(&part.topic, &error);
         self.cluster.forget(&part.topic);
         let delay = config.backoff.delays(config.seed).nth(part.failures as usize - 1);
         part.resumes_at = Some(Instant::now() + delay.unwrap_or(config.backoff.max));

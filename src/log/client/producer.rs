@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use self::lane::Lane;
 use super::sealed::Sealed;
+use super::trouble::Trouble;
 use super::{Cluster, Error, TopicInfo, of_key};
 use crate::log::wire::api::init_producer_id::InitProducerIdRequest;
 use crate::log::wire::api::produce::ProduceResponse;
@@ -138,6 +139,7 @@ pub struct Producer {
     /// Bytes of batches that are closed and without an outcome.
     bytes: usize,
     outcomes: VecDeque<Outcome>,
+    trouble: Trouble,
     rng: fastrand::Rng,
 }
 
@@ -179,6 +181,7 @@ impl Producer {
             open: 0,
             bytes: 0,
             outcomes: VecDeque::new(),
+            trouble: Trouble::default(),
             rng,
         }
     }

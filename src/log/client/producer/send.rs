@@ -194,6 +194,7 @@ impl Producer {
     fn taken(&mut self, lane: usize, sealed: Sealed, offset: i64, append_time: Option<i64>) {
         self.lanes[lane].done();
         let topic = self.topics[self.lanes[lane].topic].name.clone();
+        self.trouble.is_over(&topic);
         let (partition, timestamp) = (self.lanes[lane].partition, sealed.timestamp());
         self.outcome(sealed, Ok(Receipt { topic, partition, offset, append_time, timestamp }));
     }
@@ -218,6 +219,7 @@ impl Producer {
             self.is_spoilt |= anew;
             let pause = if follows { Duration::ZERO } else { self.pause(lane) };
             if !follows {
+                self.trouble.goes_on(&self.topics[self.lanes[lane].topic].name, &error);
                 self.cluster.forget(&self.topics[self.lanes[lane].topic].name);
             }
             sealed.in_doubt |= code.is_none();
