@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn help_is_wrapped_by_the_terminal_and_examples_fit() {
         fn look(command: &clap::Command, wrong: &mut Vec<String>) {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
             let lines: Vec<&str> = help.lines().collect();
             for (line, next) in lines.iter().zip(lines.iter().skip(1).chain(["", ""].iter())) {
                 let is_prose = |line: &str| line.starts_with(|first: char| first.is_alphabetic());

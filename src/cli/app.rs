@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use super::completions;
 use super::errors::{JsonError, near_miss, one_line};
 use super::exit::{Exit, Failure};
 use super::settings::{Environment, Home};
@@ -21,20 +22,20 @@ use crate::output::{Format, Look, Printer, Screen, Talk, Template, WriteError};
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct GlobalArgs {
-    /// auto, table, plain, value, json, csv, or a template with % [env: BANDY_OUTPUT]
-    #[arg(short, long, global = true, value_name = "FORMAT")]
+    /// auto table plain value json csv, or a template with % [env: BANDY_OUTPUT]
+    #[arg(short, long, global = true, value_name = "FORMAT", add = completions::words(completions::FORMATS))]
     pub output: Option<String>,
     /// One JSON object per line: the same as -o json
     #[arg(long, global = true, conflicts_with = "output")]
     pub json: bool,
     /// Say less on stderr
-    #[arg(short, long, global = true)]
+    #[arg(hide_short_help = true, short, long, global = true)]
     pub quiet: bool,
     /// Say more on stderr
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(hide_short_help = true, short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
     /// When to use colour
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(hide_short_help = true, long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
 }
 

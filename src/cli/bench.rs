@@ -26,10 +26,10 @@ pub struct ResultArgs {
     #[arg(long, value_name = "CONDITION")]
     pub fail_if: Vec<Threshold>,
     /// Write what every second measured to a file, one JSON object per line
-    #[arg(long, value_name = "FILE")]
+    #[arg(hide_short_help = true, long, value_name = "FILE")]
     pub series: Option<PathBuf>,
     /// Write the latencies to a file in HdrHistogram's percentile format
-    #[arg(long, value_name = "FILE")]
+    #[arg(hide_short_help = true, long, value_name = "FILE")]
     pub hgrm: Option<PathBuf>,
 }
 

@@ -43,9 +43,9 @@ pub struct CompletionsArgs {
 
 const INSTALL: &str = "Examples:
   source <(bandy completions bash)                                        # in ~/.bashrc
-  source <(bandy completions zsh)                                         # in ~/.zshrc, after compinit
+  source <(bandy completions zsh)                                      # in ~/.zshrc, after compinit
   bandy completions fish > ~/.config/fish/completions/bandy.fish
-  eval (bandy completions elvish | slurp)                                 # in ~/.config/elvish/rc.elv
+  eval (bandy completions elvish | slurp)                               # in ~/.config/elvish/rc.elv
   bandy completions powershell >> $PROFILE
 
 The stub asks the binary at each start of the shell: it does not have to be renewed.";
@@ -220,6 +220,51 @@ pub fn endpoints() -> ArgValueCompleter {
         let pillar = Pillar::ALL.into_iter().find(typed_pillar).unwrap_or(Pillar::Rpc);
         let schemes = Scheme::prefixes(pillar).map(|word| Candidate { word, about: String::new() });
         matching(current, schemes.collect())
+    })
+}
+
+/// Completes one of some words, each with what is said about it.
+pub fn words(words: &'static [(&'static str, &'static str)]) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |current: &OsStr| matching(current, known(words)))
+}
+
+fn known(words: &[(&str, &str)]) -> Vec<Candidate> {
+    let candidate = |(word, about): &(&str, &str)| Candidate { word: (*word).into(), about: (*about).into() };
+    words.iter().map(candidate).collect()
+}
+
+/// Output formats, for `-o`.
+pub const FORMATS: &[(&str, &str)] = &[
+    ("auto", "for a person on a terminal, for programs in a pipe"),
+    ("table", "aligned, with a header"),
+    ("plain", "columns with tabs between them, no header"),
+    ("value", "the value and nothing else"),
+    ("json", "one object a line"),
+    ("csv", "with a header"),
+];
+
+/// Places in a log, for `--from` and `--to`.
+pub const POSITIONS: &[(&str, &str)] = &[
+    ("start", "the first record that is kept"),
+    ("end", "after the last record"),
+    ("-10", "so many records before the end"),
+    ("+10", "so many records after the start"),
+    ("@-15m", "a time ago"),
+    ("@2026-11-23T07:00", "a local time"),
+];
+
+/// Completes what `wait` waits for: pillars, and beginnings of endpoints.
+pub fn waited_for() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let schemes = Pillar::ALL.into_iter().flat_map(Scheme::prefixes);
+        let schemes = schemes.filter(|word| word.contains("://"));
+        let mut words: Vec<String> = Pillar::ALL.map(|pillar| pillar.name().to_owned()).into();
+        for word in schemes {
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        }
+        matching(current, words.into_iter().map(|word| Candidate { word, about: String::new() }).collect())
     })
 }
 

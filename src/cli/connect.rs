@@ -26,34 +26,34 @@ pub struct ConnectArgs {
     #[arg(short, long, value_name = "URL", add = super::completions::endpoints())]
     pub endpoint: Option<String>,
     /// Named set of endpoints
-    #[arg(long, value_name = "NAME", env = "BANDY_CONTEXT", add = super::completions::contexts())]
+    #[arg(hide_short_help = true, long, value_name = "NAME", env = "BANDY_CONTEXT", add = super::completions::contexts())]
     pub context: Option<String>,
     /// Give up after this long, with exit code 124
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
     /// Who: USER:PASSWORD, or USER to be asked for the password
-    #[arg(short, long, value_name = "USER[:PASS]")]
+    #[arg(hide_short_help = true, short, long, value_name = "USER[:PASS]")]
     pub user: Option<String>,
     /// Read the password from the first line of a file
-    #[arg(long, value_name = "FILE")]
+    #[arg(hide_short_help = true, long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
     /// Read a bearer token from the first line of a file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "password_file"])]
+    #[arg(hide_short_help = true, long, value_name = "FILE", conflicts_with_all = ["user", "password_file"])]
     pub token_file: Option<PathBuf>,
     /// Trust the certificates in this PEM file instead of the system's
-    #[arg(long, value_name = "FILE")]
+    #[arg(hide_short_help = true, long, value_name = "FILE")]
     pub cacert: Option<PathBuf>,
     /// Present this certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "cert_key")]
+    #[arg(hide_short_help = true, long, value_name = "FILE", requires = "cert_key")]
     pub cert: Option<PathBuf>,
     /// Private key of --cert (PEM)
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    #[arg(hide_short_help = true, long, value_name = "FILE", requires = "cert")]
     pub cert_key: Option<PathBuf>,
     /// Do not verify the server's certificate
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub insecure: bool,
     /// Expect this name in the server's certificate
-    #[arg(long, value_name = "NAME")]
+    #[arg(hide_short_help = true, long, value_name = "NAME")]
     pub server_name: Option<String>,
 }
 

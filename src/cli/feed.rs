@@ -16,7 +16,7 @@ const AHEAD_MAX: usize = 4;
 /// A record and where it stood.
 #[derive(Debug)]
 pub struct Item {
-    /// Its number within its input, from 1: its line, if records are lines.
+    /// Its number over all inputs, from 1: its line, if records are lines.
     pub line: u64,
     /// It, or why there is none. The one after it may be in order.
     pub record: Result<Record, Failure>,

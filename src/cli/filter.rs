@@ -15,13 +15,15 @@ pub struct FilterArgs {
     /// Only records with this key; a * stands for anything
     #[arg(short, long, value_name = "KEY")]
     pub key: Option<String>,
-    /// Only records with this header: NAME, NAME=VALUE or 'NAME: VALUE' (repeatable)
+    /// Only records with this header: NAME or NAME=VALUE (repeatable)
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     pub headers: Vec<String>,
     /// Only records with this text in their value (repeatable)
     #[arg(long, value_name = "TEXT")]
     pub grep: Vec<String>,
-    /// Only records whose value is JSON for which this holds: '.status = "paid"', '.total > 100', .user.email (repeatable)
+    /// Only records whose JSON value fits '.total > 100' (repeatable)
+    ///
+    /// Others are '.status = "paid"', and .user.email for what has one.
     #[arg(long = "where", value_name = "CONDITION", value_parser = Condition::parse)]
     pub conditions: Vec<Condition>,
 }

@@ -1,5 +1,6 @@
 //! The gossip commands.
 
+mod complete;
 mod connect;
 mod data;
 mod demo;

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
 use super::exit::{Exit, Failure};
-use super::records::{RECORD_BYTES_MAX, stdin};
+use super::records::{Places, RECORD_BYTES_MAX, stdin};
 
 /// So much is read at once.
 const READ_BYTES: usize = 256 << 10;
@@ -18,7 +18,7 @@ const AHEAD_MAX: usize = 4;
 /// Lines that follow each other in one input.
 #[derive(Debug)]
 pub struct Run {
-    /// Number of the first one in its input, from 1.
+    /// Number of the first one over all inputs, from 1.
     pub first: u64,
     /// The lines; the last one of an input may lack its delimiter.
     pub bytes: Bytes,
@@ -30,19 +30,30 @@ pub struct Runs(mpsc::Receiver<Result<Run, Failure>>);
 
 impl Runs {
     /// Begins to read lines that end with `delimiter`. The thread is left alone with whatever it waits for when this is
-    /// dropped.
-    pub fn start(files: Vec<PathBuf>, delimiter: u8) -> Self {
+    /// dropped. `places` learns of each input.
+    pub fn start(files: Vec<PathBuf>, delimiter: u8, places: Places) -> Self {
         let (runs, receiver) = mpsc::channel(AHEAD_MAX);
         std::thread::spawn(move || {
+            let mut before = 0;
             for file in files {
                 let is_stdin = file.as_os_str() == "-";
                 let name = if is_stdin { "stdin".to_owned() } else { file.display().to_string() };
+                places.begin(before, name.clone());
+                let mut last = before;
+                let mut give = |run: Run| {
+                    let first = before + run.first;
+                    if places.are_several() {
+                        last = first - 1 + split(&run.bytes, delimiter).count() as u64;
+                    }
+                    runs.blocking_send(Ok(Run { first, ..run })).is_ok()
+                };
                 let input: Result<Box<dyn Read + Send>, _> =
                     if is_stdin { Ok(stdin()) } else { File::open(&file).map(|file| Box::new(file) as _) };
                 let read = match input {
-                    Ok(input) => read(input, &name, delimiter, |run| runs.blocking_send(Ok(run)).is_ok()),
+                    Ok(input) => read(input, &name, delimiter, &mut give),
                     Err(error) => Err(cannot_read(&name, &error)),
                 };
+                before = last;
                 match read {
                     Ok(true) => {}
                     Ok(false) => return,

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::{Args, ValueEnum};
 
@@ -39,10 +40,10 @@ pub struct InputArgs {
     #[arg(long, conflicts_with = "input_format")]
     pub whole: bool,
     /// What stands after each record [default: \n]
-    #[arg(short = 'D', long, value_name = "TEXT", value_parser = delimiter)]
+    #[arg(hide_short_help = true, short = 'D', long, value_name = "TEXT", value_parser = delimiter)]
     pub delim: Option<Delimiter>,
     /// A NUL byte stands after each record
-    #[arg(short = '0', long, conflicts_with = "delim")]
+    #[arg(hide_short_help = true, short = '0', long, conflicts_with = "delim")]
     pub null: bool,
     /// What stands between key and value; without it there are no keys
     #[arg(short = 'K', long, value_name = "TEXT", value_parser = delimiter)]
@@ -156,7 +157,45 @@ impl InputArgs {
         let stdin = vec![PathBuf::from("-")];
         let files = if self.input.is_empty() { stdin } else { self.input.clone() };
         let key = self.key_delim.as_ref().map(|delimiter| delimiter.0.clone());
-        Inputs { format, delimiter, key, files: files.into_iter(), open: None, line: 0 }
+        let places = Places::new(files.len(), format == InputFormat::Whole);
+        Inputs { format, delimiter, key, files: files.into_iter(), open: None, line: 0, before: 0, places }
+    }
+}
+
+/// Where records stand, as people say it. Several inputs are told apart by their names, and so are records that are
+/// whole files.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// How many lines there were before each input, and its name.
+    inputs: Arc<Mutex<Vec<(u64, String)>>>,
+    is_whole: bool,
+    are_several: bool,
+}
+
+impl Places {
+    /// Of so many inputs, each of which is one record, or not.
+    pub fn new(inputs: usize, is_whole: bool) -> Self {
+        Self { inputs: Arc::default(), is_whole, are_several: inputs > 1 }
+    }
+
+    /// True if inputs have to be told apart.
+    pub fn are_several(&self) -> bool {
+        self.are_several
+    }
+
+    /// An input begins after so many lines of those before it.
+    pub fn begin(&self, before: u64, name: String) {
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner).push((before, name));
+    }
+
+    /// The place of a line, counted over all inputs.
+    pub fn of(&self, line: u64) -> String {
+        let inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        match inputs.iter().rev().find(|(before, _)| *before < line) {
+            Some((_, name)) if self.is_whole => name.clone(),
+            Some((before, name)) if self.are_several => format!("line {} of {name}", line - before),
+            _ => format!("line {line}"),
+        }
     }
 }
 
@@ -167,17 +206,25 @@ pub struct Inputs {
     key: Option<Vec<u8>>,
     files: std::vec::IntoIter<PathBuf>,
     open: Option<Source<Input>>,
-    /// Number of the record last read within its input.
+    /// Number of the record last read, over all inputs.
     line: u64,
+    /// The same before the open input.
+    before: u64,
+    places: Places,
 }
 
 /// An input with what has been read ahead of it.
 type Input = BufReader<Box<dyn Read + Send>>;
 
 impl Inputs {
-    /// The number of the record last read within its input, counted from 1: its line, if records are lines.
+    /// The number of the record last read, counted from 1 over all inputs: its line, if records are lines.
     pub fn line(&self) -> u64 {
         self.line
+    }
+
+    /// What its number means to people.
+    pub fn places(&self) -> &Places {
+        &self.places
     }
 
     /// True if the next record is here already, and does not have to be waited for.
@@ -194,7 +241,7 @@ impl Iterator for Inputs {
         loop {
             if let Some(source) = &mut self.open {
                 if let Some(record) = source.next() {
-                    self.line = source.number;
+                    self.line = self.before + source.number;
                     return Some(record);
                 }
                 self.open = None;
@@ -212,6 +259,8 @@ impl Iterator for Inputs {
                 }
             };
             let reader = BufReader::with_capacity(READ_BYTES, reader);
+            self.before = self.line;
+            self.places.begin(self.before, name.clone());
             self.open =
                 Some(Source::new(name, reader, self.format, self.delimiter.clone(), self.key.clone()));
         }

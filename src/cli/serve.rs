@@ -10,13 +10,13 @@ mod background;
 mod idle;
 mod listen;
 mod metrics;
+mod top;
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use futures_util::future::LocalBoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::app::App;
@@ -34,6 +34,7 @@ use announce::{Notice, ReadyFd};
 pub use listen::Listen;
 use listen::{Port, Sockets};
 pub use metrics::{open_descriptors, resident_bytes};
+pub use top::{Top, TopArg};
 
 /// After a stop that took longer than the grace, what still runs gets this long to fall.
 const FALL_TIME: Duration = Duration::from_millis(200);
@@ -59,7 +60,7 @@ pub struct ServerArgs {
     #[arg(long, hide = true)]
     pub up: bool,
     /// Stop when no client has been connected for this long and nothing would be lost
-    #[arg(long, value_name = "DURATION", value_parser = crate::units::parse_duration)]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", value_parser = crate::units::parse_duration)]
     pub idle_exit: Option<Duration>,
     /// Stop when this parent process ends, however it ends
     #[arg(long, value_name = "PID", hide = true)]
@@ -68,22 +69,22 @@ pub struct ServerArgs {
     #[arg(long, value_name = "FILE")]
     pub url_file: Option<PathBuf>,
     /// Write the URL to this open descriptor when ready, then close it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     pub ready_fd: Option<i32>,
     /// Write the process id there when ready, remove it at exit
-    #[arg(long, value_name = "FILE")]
+    #[arg(hide_short_help = true, long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
     /// How long a stop waits for what is still being done
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = crate::units::parse_duration)]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", default_value = "5s", value_parser = crate::units::parse_duration)]
     pub grace: Duration,
     /// Be local:NAME
     #[arg(long, value_name = "NAME", value_parser = listen::local_name)]
     pub name: Option<String>,
     /// Serve Prometheus metrics there, at /metrics
-    #[arg(long, value_name = "ADDR")]
+    #[arg(hide_short_help = true, long, value_name = "ADDR")]
     pub metrics: Option<Address>,
     /// Connections at the same time
-    #[arg(long, value_name = "N", default_value_t = accept::CONNECTIONS_MAX)]
+    #[arg(hide_short_help = true, long, value_name = "N", default_value_t = accept::CONNECTIONS_MAX)]
     pub max_connections: usize,
     /// TLS of its TCP listeners.
     #[command(flatten)]
@@ -94,19 +95,19 @@ pub struct ServerArgs {
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct TlsArgs {
     /// Speak TLS with this certificate and chain (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(hide_short_help = true, long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// The certificate's private key (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(hide_short_help = true, long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// Speak TLS with a certificate made for localhost, kept in DIR for clients to trust
-    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, conflicts_with = "tls_cert")]
+    #[arg(hide_short_help = true, long, value_name = "DIR", num_args = 0..=1, require_equals = true, conflicts_with = "tls_cert")]
     pub tls_self_signed: Option<Option<PathBuf>>,
     /// Let in only clients with a certificate that these authorities signed (PEM)
-    #[arg(long, value_name = "FILE")]
+    #[arg(hide_short_help = true, long, value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
     /// Let in clients without a certificate as well
-    #[arg(long, requires = "tls_client_ca")]
+    #[arg(hide_short_help = true, long, requires = "tls_client_ca")]
     pub tls_client_optional: bool,
 }
 
@@ -231,9 +232,6 @@ pub struct Service {
     /// Of listeners beside those of the protocol.
     urls: Vec<String>,
 }
-
-/// A live view of the server in its own terminal, opened when it is ready.
-pub type Top = Box<dyn FnOnce() -> LocalBoxFuture<'static, anyhow::Result<Exit>>>;
 
 impl Service {
     /// With lines of its own for the status that SIGUSR1 asks for.

@@ -1,6 +1,7 @@
 //! What is to be written: the command line's record, or those of stdin and files, with blanks filled in.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 
 use fastrand::Rng;
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use super::app::App;
 use super::exit::{Exit, Failure};
 use super::feed::{Feed, Item};
 use super::payload::Payload;
-use super::records::InputArgs;
+use super::records::{InputArgs, Places};
 use crate::record::Record;
 
 fn usage(message: impl Into<String>) -> Failure {
@@ -32,6 +33,8 @@ pub enum Source {
     Feed {
         /// Them.
         feed: Feed,
+        /// Where they stand.
+        places: Places,
         /// Values have blanks.
         template: bool,
         /// Records to be taken still.
@@ -77,13 +80,17 @@ impl Source {
         if input.input.is_empty() {
             greet(app);
         }
-        let feed = Feed::start(input.records(app.global.json));
-        Ok(Self::Feed { feed, template: is_template, left: count })
+        let inputs = input.records(app.global.json);
+        let places = inputs.places().clone();
+        Ok(Self::Feed { feed: Feed::start(inputs), places, template: is_template, left: count })
     }
 
-    /// True if records have lines to be named by.
-    pub fn has_lines(&self) -> bool {
-        matches!(self, Self::Feed { .. })
+    /// The lines that records are named by, if they have any.
+    pub fn places(&self) -> Option<Places> {
+        match self {
+            Self::Given { .. } => None,
+            Self::Feed { places, .. } => Some(places.clone()),
+        }
     }
 
     /// The next records, numbered from `number` on; `None` after the last. May be dropped: nothing is lost.
@@ -102,7 +109,7 @@ impl Source {
                 (copies > 0).then(|| (0..copies).map(item).collect())
             }
             Self::Feed { left: Some(0), .. } => None,
-            Self::Feed { feed, template, left } => {
+            Self::Feed { feed, places, template, left } => {
                 let mut batch = feed.next().await?;
                 if let Some(left) = left {
                     batch.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -110,7 +117,7 @@ impl Source {
                 }
                 if *template {
                     for (at, item) in batch.iter_mut().enumerate() {
-                        fill(item, number + at as u64 + 1, rng);
+                        fill(item, places, number + at as u64 + 1, rng);
                     }
                 }
                 Some(batch)
@@ -126,25 +133,41 @@ pub fn greet(app: &App) {
     }
 }
 
-fn fill(item: &mut Item, number: u64, rng: &mut Rng) {
+fn fill(item: &mut Item, places: &Places, number: u64, rng: &mut Rng) {
     let Ok(record) = &mut item.record else { return };
     match Payload::parse(record.value.as_deref().unwrap_or_default()) {
         Ok(payload) => record.value = Some(payload.fill(number, Timestamp::now(), rng).into()),
-        Err(error) => item.record = Err(usage(format!("line {}: {error}", item.line))),
+        Err(error) => item.record = Err(usage(format!("{}: {error}", places.of(item.line)))),
     }
 }
 
 /// Which line a message came from: they differ only where lines were empty or refused.
 #[derive(Debug, Default)]
 pub struct Lines {
-    /// There are lines.
-    pub are_named: bool,
+    /// What lines are called, if there are any.
+    pub places: Option<Places>,
     sent: u64,
     /// From this message on, the line is so much larger than its number.
     steps: VecDeque<(u64, u64)>,
 }
 
 impl Lines {
+    /// What is said of a line.
+    pub fn at(&self, line: u64, text: impl Display) -> String {
+        match &self.places {
+            Some(places) => format!("{}: {text}", places.of(line)),
+            None => text.to_string(),
+        }
+    }
+
+    /// Which of several it was.
+    pub fn which(&self, line: u64) -> String {
+        match &self.places {
+            Some(places) => format!("at {}", places.of(line)),
+            None => format!("was number {line}"),
+        }
+    }
+
     /// A record was sent, and got this number.
     pub fn note(&mut self, id: u64, line: u64) {
         self.sent = id + 1;

@@ -109,6 +109,24 @@ pub async fn show<V: Top>(
     tables(args, app, view, read).await
 }
 
+/// Shows a server's own view in its own terminal. Ends when the viewer wants the server to end.
+///
+/// # Errors
+/// See [`live::show`].
+pub async fn show_own<V: View>(
+    view: &mut V,
+    read: impl AsyncFn() -> V::News,
+    theme: &Theme,
+) -> anyhow::Result<Exit> {
+    let pace = Pace { interval: INTERVAL_DEFAULT, count: None, duration: None };
+    live::show(view, read, pace, theme).await
+}
+
+/// What `q` does, in a word.
+pub fn quit(is_own: bool) -> &'static str {
+    if is_own { "stop the server" } else { "quit" }
+}
+
 /// Tables one after the other: of what is known at first, then of each interval.
 async fn tables<V: Top>(
     args: &TopArgs,

@@ -31,7 +31,7 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\
 
 /// Wait until servers answer
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy wait rpc                               this user's own rpc server
   bandy wait grpc://localhost:50051 --timeout 5s
@@ -42,7 +42,7 @@ Examples:
 Exit: 0 all answer · 124 --timeout passed · see 'bandy help exit-codes'")]
 pub struct WaitArgs {
     /// Which servers: URLs, or pillars for what BANDY_…_URL or the context says
-    #[arg(value_name = "URL|PILLAR", required_unless_present = "url_file")]
+    #[arg(value_name = "URL|PILLAR", required_unless_present = "url_file", add = super::completions::waited_for())]
     pub servers: Vec<String>,
     /// Servers whose URLs are in this file, once it is there (repeatable)
     #[arg(long, value_name = "FILE")]

@@ -25,9 +25,17 @@ const NODES_MAX: usize = 100;
 /// What a server gets to stop in order before it is killed: its own grace, and a bit.
 const STOP_TIMEOUT: Duration = Duration::from_secs(6);
 
+/// What a shell is offered.
+const SERVERS: &[(&str, &str)] = &[
+    ("rpc", "the demo functions"),
+    ("mq", "a broker of queues"),
+    ("log", "a broker of logs"),
+    ("gossip", "a node; gossip=N so many"),
+];
+
 /// Run a command with temporary servers
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy with rpc -- ./test.sh  servers for one command; its exit code is ours
   bandy with rpc=api.proto -- make check
@@ -40,7 +48,7 @@ Examples:
 Exit: the command's · 125 no servers · 126, 127 the command cannot be run")]
 pub struct WithArgs {
     /// What to start: rpc, mq, log, gossip; rpc=FILE.proto to answer its methods with their requests; gossip=N nodes
-    #[arg(value_name = "SERVER", required = true)]
+    #[arg(value_name = "SERVER", required = true, add = super::completions::words(SERVERS))]
     pub servers: Vec<String>,
     /// What to run; without it, $SHELL
     #[arg(last = true, value_name = "COMMAND")]

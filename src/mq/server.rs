@@ -41,7 +41,7 @@ use live::Live;
 
 pub use change::{Change, PermissionDefinition, TopicPermissionDefinition, UserDefinition, VhostDefinition};
 pub use definitions::ImportError;
-pub use management::{Facts, ListenerFact, Management};
+pub use management::{Facts, Glance, ListenerFact, Management};
 pub use prometheus::{By, Process};
 pub use rule::ChangeError;
 pub use users::{Users, UsersError};

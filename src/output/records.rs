@@ -1,6 +1,7 @@
 //! Records in every format, one at a time.
 
 use anstyle::Style;
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::table::{csv_cell, plain_cell, text};
@@ -33,13 +34,15 @@ pub struct Records<'a> {
     number: u64,
     // Provenance columns and their widths, as the first record had them.
     columns: Option<Vec<(&'static str, usize)>>,
+    // Of the times that a person reads.
+    zone: fn() -> TimeZone,
 }
 
 const DIM: Style = Style::new().dimmed();
 
 impl<'a> Records<'a> {
     pub(super) fn new(printer: &'a Printer, separators: Separators, embed: Embed) -> Self {
-        Self { printer, separators, embed, number: 0, columns: None }
+        Self { printer, separators, embed, number: 0, columns: None, zone: TimeZone::system }
     }
 
     /// The same after so many others.
@@ -137,8 +140,8 @@ impl<'a> Records<'a> {
             let names = record.provenance.iter().map(|(name, _)| *name);
             let names = names.chain(["timestamp", "key", "headers", "value"]);
             // A list that may never end cannot wait for its widest cell: the first record decides.
-            let columns =
-                names.map(|name| (name, cell(record, name).chars().count().max(name.len()))).collect();
+            let width = |name: &str| self.cell(record, name, layout).chars().count().max(name.len());
+            let columns = names.map(|name| (name, width(name))).collect();
             let columns = self.columns.insert(columns);
             let titles = columns.iter().map(|(name, _)| (*name).to_owned());
             match layout {
@@ -148,8 +151,26 @@ impl<'a> Records<'a> {
             }
         }
         let columns = self.columns.as_deref().unwrap_or_default();
-        layout.line(columns.iter().map(|(name, _)| cell(record, name)), columns, &mut lines);
+        let cells = columns.iter().map(|(name, _)| self.cell(record, name, layout));
+        layout.line(cells, columns, &mut lines);
         self.printer.bytes(&lines)
+    }
+
+    /// A person reads a time as one; programs get what JSON has.
+    fn cell(&self, record: &Record, name: &str, layout: Layout) -> String {
+        match (name, layout, record.timestamp) {
+            ("timestamp", Layout::Table, Some(time)) => readable_time(time, (self.zone)()),
+            _ => cell(record, name),
+        }
+    }
+}
+
+/// `2026-11-23 07:00:14.123`, as clocks show it there.
+fn readable_time(ms: i64, zone: TimeZone) -> String {
+    match jiff::Timestamp::from_millisecond(ms) {
+        Ok(time) => time.to_zoned_datetime(zone).strftime("%Y-%m-%d %H:%M:%S.%3f").to_string(),
+        // Beyond the year 9999 there is no calendar.
+        Err(_) => ms.to_string(),
     }
 }
 
@@ -211,7 +232,6 @@ impl Layout {
 mod tests {
     use super::super::tests::printer;
     use super::*;
-    use jiff::tz::TimeZone;
 
     fn two() -> [Record; 2] {
         let origin = |offset: i64| {
@@ -230,6 +250,7 @@ mod tests {
     fn written(format: Format, width: Option<u16>, separators: Separators) -> String {
         let (printer, out, _) = printer(format, width);
         let mut records = printer.records(separators, Embed::Never);
+        records.zone = || TimeZone::UTC;
         for record in &two() {
             records.write(record).unwrap();
         }
@@ -253,9 +274,9 @@ mod tests {
         );
         assert_eq!(
             plain(Format::Table),
-            "TOPIC   PARTITION  OFFSET  TIMESTAMP  KEY  HEADERS         VALUE\n\
-             orders  0          42      7          ada  {\"trace\":\"7f\"}  hello\\tyou\n\
-             orders  0          43                                      \n"
+            "TOPIC   PARTITION  OFFSET  TIMESTAMP                KEY  HEADERS         VALUE\n\
+             orders  0          42      1970-01-01 00:00:00.007  ada  {\"trace\":\"7f\"}  hello\\tyou\n\
+             orders  0          43                                                    \n"
         );
         assert!(plain(Format::Json).starts_with("{\"key\":\"ada\",\"value\":\"hello\\tyou\","));
         let template = Template::parse("%n:%t/%p@%o %k", || TimeZone::UTC).unwrap();

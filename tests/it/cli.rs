@@ -195,3 +195,59 @@ fn the_tour_runs_real_commands_to_its_end() {
         assert!(told.contains(part), "{part:?} is missing: {told}");
     }
 }
+
+/// The commands below one, as its help lists them.
+fn commands_of(path: &[String]) -> Vec<Vec<String>> {
+    let help = bandy(&path.join(" ")).arg("--help").runs().exits(0).out();
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let listed = listed.take_while(|line| !line.is_empty());
+    let names = listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    names
+        .filter(|name| !name.is_empty() && *name != "help")
+        .map(|name| [path, &[name.to_owned()]].concat())
+        .collect()
+}
+
+#[test]
+fn short_help_is_one_screen_and_long_help_has_the_rest() {
+    let mut paths: Vec<Vec<String>> = [
+        "rpc",
+        "mq",
+        "log",
+        "gossip",
+        "with",
+        "wait",
+        "up",
+        "down",
+        "status",
+        "context",
+        "demo",
+        "completions",
+    ]
+    .map(|name| vec![name.to_owned()])
+    .into();
+    let mut seen = 0;
+    while let Some(path) = paths.pop() {
+        paths.extend(commands_of(&path));
+        seen += 1;
+        let help = |flag: &str| bandy(&path.join(" ")).arg(flag).env("COLUMNS", "100").runs().exits(0).out();
+        let (short, long) = (help("-h"), help("--help"));
+        assert!(short.lines().count() <= 40, "{path:?}: {} lines\n{short}", short.lines().count());
+        // What is hidden in the one is in the other.
+        let flags = |text: &str| {
+            let words = text.lines().filter(|line| line.trim_start().starts_with('-'));
+            words
+                .map(|line| line.trim_start().split("  ").next().unwrap_or_default().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let long_flags = flags(&long);
+        let missing = flags(&short).into_iter().find(|flag| {
+            let name = flag.split(' ').find(|word| word.starts_with("--"));
+            !name.is_some_and(|name| long_flags.iter().any(|flag| flag.contains(name)))
+        });
+        assert_eq!(missing, None, "{path:?}");
+    }
+    assert!(seen > 80, "{seen} commands");
+    bandy("log consume -h").runs().shows("--follow").shows("see more with '--help'");
+    bandy("log consume --help").runs().shows("--cacert").shows("Examples:").shows("Exit:");
+}

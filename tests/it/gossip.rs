@@ -371,3 +371,37 @@ fn a_simulation_breaks_what_it_is_told_to_break() {
     bandy("gossip simulate --engine --crash two@1s").runs().exits(2).complains("expected 3@2s");
     bandy("gossip simulate --nodes 10k --live").runs().exits(0).shows("informed=10000/10000");
 }
+
+#[test]
+fn a_member_is_told_in_full_and_a_misspelled_one_is_named() {
+    let home = Home::new();
+    let _one = node(&home, "--rpc none --name web1 --tag role=web --tag size=7");
+    let _two = node(&home, "--rpc none --name db1");
+    gossip(&home, "wait --members 2 --timeout 30s").runs().exits(0);
+    // It is asked of another one, once there has been a probe.
+    until("the coordinate", || {
+        !gossip(&home, "info web1 --json -e local:db1").runs().exits(0).object()["coordinate"].is_null()
+    });
+    let member = gossip(&home, "info web1 --json -e local:db1").runs().exits(0).object();
+    assert_eq!(
+        (&member["node"], &member["status"], &member["inc"]),
+        (&"web1".into(), &"alive".into(), &1.into())
+    );
+    // A tag is text, also one of digits.
+    assert_eq!((&member["tags"]["role"], &member["tags"]["size"]), (&"web".into(), &"7".into()));
+    assert_eq!(gossip(&home, "info --json -e local:web1").runs().object()["tags"]["size"], "7");
+    assert_eq!(member["versions"]["protocol"], 2);
+    assert!(
+        member["rtt_ms"].as_f64().unwrap() >= 0.0 && member["coordinate"]["error"].is_number(),
+        "{member}"
+    );
+    let told = gossip(&home, "info web1").runs().exits(0);
+    told.shows("member\tnode\tweb1\n").shows("tags\trole\tweb\n").shows("versions\tprotocol\t2\n");
+    let ran = gossip(&home, "info wbe1").runs().exits(5);
+    ran.complains("no member 'wbe1' at local:").complains("did you mean 'web1'?");
+    gossip(&home, "info nobody").runs().exits(5).complains("bandy gossip ls");
+    // Which node is asked is said by -e, in all verbs: --node is a filter.
+    gossip(&home, "tag --node web1").runs().exits(2).complains("-e local:NAME");
+    let key = gossip(&home, "keygen --json").runs().exits(0).object();
+    assert_eq!(key["key"].as_str().unwrap().len(), 44);
+}

@@ -252,6 +252,15 @@ fn lines_go_straight_into_batches_and_are_told_by_number_when_refused() {
     log.log("create big").runs().exits(0);
     log.log("produce big").stdin(&many).runs().exits(0);
     log.log("consume big").runs().exits(0).prints(&many);
+    // Of several inputs the one is named, however they are read.
+    let (one, two) =
+        (log.server.home.file("one", "a\nb"), log.server.home.file("two", format!("c\n{long}\nd")));
+    let inputs = format!("--input {} --input {}", one.display(), two.display());
+    let place = format!("line 2 of {}: ", two.display());
+    log.log(&format!("produce t {inputs}")).runs().exits(7).complains(&place);
+    log.log(&format!("produce t {inputs} -T")).runs().exits(7).complains(&place);
+    let whole = log.log(&format!("produce t {inputs} --whole")).runs().exits(7);
+    whole.complains(&format!("error: {}: ", two.display()));
     let nope = log.server.home.path("nope");
     log.log(&format!("produce t --input {}", nope.display())).runs().exits(1).complains("cannot read");
 }

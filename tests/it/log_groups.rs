@@ -307,7 +307,7 @@ fn what_waits_when_its_partition_goes_to_another_is_for_the_other() {
     }
     assert_eq!([first.line(), first.line()], ["yes-1", "yes-1"]);
     let second = log.log("consume t -g g -f -v --grep yes --assignor range").spawns();
-    until("the first one knows", || first.stderr().contains("2 partitions are given up"));
+    until("the first one knows", || first.stderr().contains("2 partitions given up"));
     // Nothing of this is wanted, and it must not pass for what was done.
     for partition in [0, 1] {
         log.log(&format!("produce t -p {partition}")).stdin("no\nno\nno\n").runs().exits(0);

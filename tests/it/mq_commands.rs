@@ -363,6 +363,13 @@ fn bad_records_are_named_and_the_rest_goes_on() {
         .runs()
         .exits(7)
         .complains("line 2: the broker did not take the message");
+    mq.mq("purge tiny -y").runs().exits(0);
+    let files = ["one", "two"].map(|name| mq.server.home.file(name, name));
+    let inputs = files.map(|file| format!("--input {}", file.display())).join(" ");
+    mq.mq(&format!("send tiny --whole {inputs}"))
+        .runs()
+        .exits(7)
+        .complains("/two: the broker did not take the message");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 
-use crate::support::{DEADLINE, Home, Running, bandy, shell};
+use crate::support::{DEADLINE, Home, Running, bandy, shell, until};
 
 const SERVE: &str = "rpc serve -l :0 -l local:";
 
@@ -129,6 +129,82 @@ fn zsh_completes_methods_and_fields() {
     let _server = serve(&home);
     zsh(&home, "bandy rpc call Gre", "call Greeter/Hello");
     zsh(&home, "bandy rpc call Greeter/Hello na", "Greeter/Hello name=");
+}
+
+/// Nodes n1 and n2, and a key.
+fn cluster(home: &Home) -> [Running; 2] {
+    let nodes = ["n1", "n2"].map(|name| {
+        let words = format!("gossip join -l 127.0.0.1:0 --profile local --rpc none --name {name}");
+        bandy(&words).home(home).starts()
+    });
+    bandy("gossip wait --members 2 --timeout 30s").home(home).runs().exits(0);
+    bandy("gossip set limit 100").home(home).runs().exits(0);
+    nodes
+}
+
+#[test]
+fn bash_completes_members_and_keys() {
+    let home = Home::new();
+    let nodes = cluster(&home);
+    for line in ["ls", "info", "ping", "leave", "query load --node", "event deploy --node"] {
+        // A debug build on a busy machine may be over its budget once.
+        until(line, || bash(&home, &format!("bandy gossip {line} n")) == "n1\nn2\n");
+    }
+    for verb in ["get", "set", "del", "keys"] {
+        until(verb, || bash(&home, &format!("bandy gossip {verb} l")) == "limit\n");
+    }
+    until("another node", || bash(&home, "bandy gossip info -e local:n1 n") == "n1\nn2\n");
+    drop(nodes);
+    // Nobody there: nothing is said, and nothing is started.
+    assert_eq!(bash(&home, "bandy gossip info n").trim(), "");
+    assert_eq!(bash(&home, "bandy mq recv j").trim(), "");
+    bandy("status").home(&home).runs().exits(0).prints("");
+}
+
+#[test]
+fn bash_completes_words_that_are_known() {
+    let home = Home::new();
+    bandy("context add prod --mq amqp://h").home(&home).runs().exits(0);
+    for (line, expected) in [
+        ("log consume t -o ", "auto\ntable\nplain\nvalue\njson\ncsv\n"),
+        ("mq ls -o j", "json\n"),
+        ("mq ls --color a", "auto\nalways\n"),
+        ("mq create jobs --type q", "quorum\n"),
+        ("log consume t --from s", "start\n"),
+        ("log consume t --to e", "end\n"),
+        ("log seek -g g t --to e", "end\n"),
+        ("gossip watch --event su", "suspect\n"),
+        ("wait m", "mq\n"),
+        ("wait amq", "amqp://\namqps://\n"),
+        ("with l", "log\n"),
+        ("up g", "gossip\n"),
+        ("down r", "rpc\n"),
+        ("context use p", "prod\n"),
+        ("mq ls --context p", "prod\n"),
+    ] {
+        assert_eq!(bash(&home, &format!("bandy {line}")), expected, "{line}");
+    }
+}
+
+#[test]
+#[ignore = "needs fish"]
+fn fish_completes_members_and_words() {
+    let home = Home::new();
+    let _nodes = cluster(&home);
+    until("members", || fish(&home, "bandy gossip info n") == "n1\nn2\n");
+    until("keys", || fish(&home, "bandy gossip get l") == "limit\n");
+    assert_eq!(fish(&home, "bandy log consume t --from s"), "start\n");
+    assert_eq!(fish(&home, "bandy wait m"), "mq\n");
+}
+
+#[test]
+#[ignore = "needs zsh"]
+fn zsh_completes_members_and_words() {
+    let home = Home::new();
+    let _nodes = cluster(&home);
+    zsh(&home, "bandy gossip get l", "get limit");
+    zsh(&home, "bandy log consume t --from s", "--from start");
+    zsh(&home, "bandy with l", "with log");
 }
 
 #[test]

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use serde_json::json;
 
+use super::complete;
 use super::connect::Node;
 use super::event::payload;
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::gossip::wire::ipc::{DataRow, Request, read_data};
@@ -14,7 +16,7 @@ use crate::record::{Embed, Record};
 
 /// Arguments of `gossip set`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip set limit 100           all our nodes in the cluster have it within seconds
   bandy gossip set config - < app.toml     up to 1 MiB; large values are fetched, not pushed
@@ -26,7 +28,7 @@ members of the same cluster and do not see keys.
 Exit: 0 set · 1 refused · 3 no node · see 'bandy help exit-codes'")]
 pub struct SetArgs {
     /// The key
-    #[arg(value_name = "KEY")]
+    #[arg(value_name = "KEY", add = completions::remote(complete::keys))]
     pub key: String,
     /// Its value; - for stdin
     #[arg(value_name = "VALUE")]
@@ -37,7 +39,7 @@ pub struct SetArgs {
 
 /// Arguments of `gossip get`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip get limit
   bandy gossip get limit --json | jq .version
@@ -45,7 +47,7 @@ Examples:
 Exit: 0 printed · 3 no node · 5 no such key · see 'bandy help exit-codes'")]
 pub struct GetArgs {
     /// The key
-    #[arg(value_name = "KEY")]
+    #[arg(value_name = "KEY", add = completions::remote(complete::keys))]
     pub key: String,
     #[command(flatten)]
     connect: ConnectArgs,
@@ -53,7 +55,7 @@ pub struct GetArgs {
 
 /// Arguments of `gossip del`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip del limit
 
@@ -62,7 +64,7 @@ That it was deleted is told and kept like a value, so that nobody who was away b
 Exit: 0 deleted · 3 no node · 5 no such key · see 'bandy help exit-codes'")]
 pub struct DelArgs {
     /// The key
-    #[arg(value_name = "KEY")]
+    #[arg(value_name = "KEY", add = completions::remote(complete::keys))]
     pub key: String,
     #[command(flatten)]
     connect: ConnectArgs,
@@ -70,7 +72,7 @@ pub struct DelArgs {
 
 /// Arguments of `gossip keys`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip keys                    all keys: KEY VERSION WRITER VALUE
   bandy gossip keys app.               those that begin so
@@ -79,7 +81,7 @@ Examples:
 Exit: 0 listed · 3 no node · 6 none · see 'bandy help exit-codes'")]
 pub struct KeysArgs {
     /// What keys begin with
-    #[arg(value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    #[arg(value_name = "PREFIX", add = completions::remote(complete::keys), default_value = "", hide_default_value = true)]
     pub prefix: String,
     #[command(flatten)]
     connect: ConnectArgs,

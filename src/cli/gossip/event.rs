@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::connect::Node;
-use super::ls;
 use super::tag::pair;
+use super::{complete, ls};
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::gossip::wire::ipc::{QueryRecord, Request};
@@ -17,7 +18,7 @@ use crate::units::parse_duration;
 
 /// Arguments of `gossip event`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip event deploy v1.2.3
   date | bandy gossip event tick -         the payload from stdin
@@ -42,7 +43,7 @@ pub struct Args {
     #[arg(long)]
     pub coalesce: bool,
     /// Only to this node (repeatable)
-    #[arg(long, value_name = "NODE", help_heading = "To whom", conflicts_with = "coalesce")]
+    #[arg(long, value_name = "NODE", add = completions::remote(complete::nodes), help_heading = "To whom", conflicts_with = "coalesce")]
     pub node: Vec<String>,
     /// Only to those whose tag matches all of a regular expression (repeatable: all have to)
     #[arg(long, value_name = "TAG=REGEX", value_parser = pair, help_heading = "To whom", conflicts_with = "coalesce")]

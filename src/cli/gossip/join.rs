@@ -10,13 +10,13 @@ use super::tag::pair;
 use crate::cli::app::App;
 use crate::cli::endpoint::{Endpoint, Pillar, Place as Where};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::serve::{self, Role, ServerArgs};
+use crate::cli::serve::{self, Role, ServerArgs, TopArg};
 use crate::gossip::engine::{Mode, Profile};
 use crate::transport::Address;
 
 /// Arguments of `gossip join`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip join                       a node; in a second terminal: one that finds the first
   bandy gossip join 10.0.0.7              join the cluster of a Serf agent, or of a node of bandy
@@ -40,13 +40,14 @@ pub struct Args {
     #[arg(long, value_name = "TAG=VALUE", value_parser = pair, help_heading = "Node")]
     pub tag: Vec<(String, String)>,
     /// Where others reach the node, if it is not where it listens
-    #[arg(long, value_name = "HOST:PORT", help_heading = "Node")]
+    #[arg(hide_short_help = true, long, value_name = "HOST:PORT", help_heading = "Node")]
     pub advertise: Option<Address>,
     /// Join nobody
     #[arg(long, conflicts_with = "seeds", help_heading = "Cluster")]
     pub alone: bool,
     /// Keeps clusters on one network apart; real agents need memberlist 0.3 and the same label
     #[arg(
+        hide_short_help = true,
         long,
         value_name = "NAME",
         default_value = "",
@@ -61,16 +62,16 @@ pub struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Cluster")]
     pub key_file: Option<PathBuf>,
     /// Tell events again that happened before the node joined
-    #[arg(long, help_heading = "Cluster")]
+    #[arg(hide_short_help = true, long, help_heading = "Cluster")]
     pub replay: bool,
     /// Remember the cluster there, and join it again after a restart
-    #[arg(long, value_name = "FILE", help_heading = "Cluster")]
+    #[arg(hide_short_help = true, long, value_name = "FILE", help_heading = "Cluster")]
     pub snapshot: Option<PathBuf>,
     /// How keys and values spread: push, pull or push-pull
-    #[arg(long, value_name = "MODE", default_value = "push-pull", value_parser = ["push", "pull", "push-pull"], help_heading = "Cluster")]
+    #[arg(hide_short_help = true, long, value_name = "MODE", default_value = "push-pull", value_parser = ["push", "pull", "push-pull"], help_heading = "Cluster")]
     pub mode: String,
     /// Serve Serf's agent protocol there, or none [default: 127.0.0.1:7373 if it is free]
-    #[arg(long, value_name = "ADDR", help_heading = "Node")]
+    #[arg(hide_short_help = true, long, value_name = "ADDR", help_heading = "Node")]
     pub rpc: Option<String>,
     /// Whether nothing was said about where to listen.
     #[arg(skip)]
@@ -78,6 +79,9 @@ pub struct Args {
     /// Print the URLs and nothing more
     #[arg(long, hide = true)]
     pub quiet_events: bool,
+    /// Its members, live. What a command prints would be in the picture.
+    #[command(flatten)]
+    pub top: TopArg,
     /// The harness's.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -132,6 +136,15 @@ pub fn run(mut args: Args, app: &App) -> anyhow::Result<Exit> {
     }
     if args.server.idle_exit.is_some() {
         return Err(Failure::new(Exit::Usage, "a node is there for others, so it has no --idle-exit").into());
+    }
+    args.top.check(Pillar::Gossip)?;
+    if args.top.top && !args.command.is_empty() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--top has the terminal, so there is no room for what a command prints",
+        )
+        .tip("bandy gossip watch -- COMMAND    in another terminal")
+        .into());
     }
     args.well_known = args.server.listen.is_empty();
     // The parent of one in the background takes no name: its child does.

@@ -2,17 +2,19 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Serialize;
+use serde_json::json;
 
 use super::connect::Node;
 use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::figures::counted;
 use crate::gossip::wire::ipc::{KeysReply, Request};
-use crate::output::Column;
+use crate::output::{Column, Format};
 
 /// Arguments of `gossip keygen`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip keygen > key && chmod 600 key
   bandy gossip join --key-file key
@@ -28,13 +30,17 @@ pub fn keygen(_: &KeygenArgs, app: &App) -> anyhow::Result<Exit> {
     let mut key = [0; 32];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut key)
         .map_err(|_| Failure::new(Exit::Failed, "the system has no random numbers"))?;
-    app.printer.line(&BASE64_STANDARD.encode(key))?;
+    let key = BASE64_STANDARD.encode(key);
+    match app.printer.look().format {
+        Format::Json => app.printer.json(&json!({"key": key}))?,
+        _ => app.printer.line(&key)?,
+    }
     Ok(Exit::Done)
 }
 
 /// Arguments of `gossip keyring`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip keyring list               which keys there are, and how many nodes have each
   new=$(bandy gossip keygen)
@@ -94,7 +100,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
             }
             list.finish()?;
         } else {
-            app.printer.status(&format!("{} of {} nodes did it", reply.responses, reply.nodes));
+            app.printer.status(&format!("{} of {} did it", reply.responses, counted(reply.nodes, "node")));
         }
         Ok(Exit::Done)
     })

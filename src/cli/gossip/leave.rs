@@ -1,7 +1,9 @@
 //! `bandy gossip leave`: a node leaves in order, or one that failed is forced out.
 
+use super::complete;
 use super::connect::Node;
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::confirm::confirm;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::Exit;
@@ -9,7 +11,7 @@ use crate::gossip::wire::ipc::Request;
 
 /// Arguments of `gossip leave`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip leave                   this user's newest node leaves its cluster and ends
   bandy gossip leave -e local:n2       that one
@@ -19,7 +21,7 @@ Examples:
 Exit: 0 done · 1 refused · 3 no node · 5 no such member · see 'bandy help exit-codes'")]
 pub struct Args {
     /// A member that failed, to be forced out
-    #[arg(value_name = "NODE")]
+    #[arg(value_name = "NODE", add = completions::remote(complete::nodes))]
     pub node: Option<String>,
     /// Forget it at once
     #[arg(long, requires = "node")]

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::complete;
 use super::connect::Node;
 use super::envelope;
 use super::tag::pair;
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::gossip::wire::ipc::{MemberRow, Request, read_members};
@@ -16,7 +18,7 @@ use crate::output::Column;
 
 /// Arguments of `gossip ls`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip ls                            all members
   bandy gossip ls --status alive --tag role=web
@@ -29,7 +31,7 @@ Statuses: alive, suspect (only nodes of bandy tell), leaving, left, failed.
 Exit: 0 listed · 3 no node · 6 none that matches · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Only these
-    #[arg(value_name = "NODE")]
+    #[arg(value_name = "NODE", add = completions::remote(complete::nodes))]
     pub nodes: Vec<String>,
     /// Only those that are so (repeatable)
     #[arg(long, value_name = "STATUS", value_parser = ["alive", "suspect", "leaving", "left", "failed"])]
@@ -41,8 +43,9 @@ pub struct Args {
     connect: ConnectArgs,
 }
 
+/// A member as JSON has it.
 #[derive(Serialize)]
-struct Row {
+pub struct Row {
     node: String,
     addr: Option<String>,
     status: String,
@@ -133,19 +136,24 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 pub fn print(app: &App, rows: &[&MemberRow], timestamp: Option<i64>) -> anyhow::Result<()> {
     let mut list = app.printer.list(&COLUMNS);
     for row in rows {
-        list.row(&Row {
-            node: row.name.clone(),
-            addr: row.address.map(|address| address.to_string()),
-            status: status(row).to_owned(),
-            inc: row.incarnation,
-            tags: envelope::tags(row),
-            rtt_ms: row.rtt_us.map(|rtt| rtt as f64 / 1000.0),
-            age_ms: row.age_ms,
-            timestamp,
-        })?;
+        list.row(&self::row(row, timestamp))?;
     }
     list.finish()?;
     Ok(())
+}
+
+/// The row of a member.
+pub fn row(member: &MemberRow, timestamp: Option<i64>) -> Row {
+    Row {
+        node: member.name.clone(),
+        addr: member.address.map(|address| address.to_string()),
+        status: status(member).to_owned(),
+        inc: member.incarnation,
+        tags: envelope::tags(member),
+        rtt_ms: member.rtt_us.map(|rtt| rtt as f64 / 1000.0),
+        age_ms: member.age_ms,
+        timestamp,
+    }
 }
 
 /// Members, of these tags if there are any.

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::complete;
 use super::connect::Node;
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ping::{self, Answer, Missed, PingArgs};
@@ -17,7 +19,7 @@ use crate::output::Format;
 
 /// Arguments of `gossip ping`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip ping n2            from this user's node to n2, until Ctrl-C
   bandy gossip ping n2 -n 3
@@ -27,10 +29,10 @@ Examples:
 Exit: 0 all answered · 3 none answered · 5 no such member · 7 some did not · see 'bandy help exit-codes'")]
 pub struct Args {
     /// The node
-    #[arg(value_name = "NODE")]
+    #[arg(value_name = "NODE", add = completions::remote(complete::nodes))]
     pub node: String,
     /// Another one: tell what their coordinates predict
-    #[arg(value_name = "OTHER")]
+    #[arg(value_name = "OTHER", add = completions::remote(complete::nodes))]
     pub other: Option<String>,
     #[command(flatten)]
     often: PingArgs,

@@ -6,10 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 
+use super::complete;
 use super::connect::Node;
 use super::event::payload;
 use super::tag::pair;
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::Exit;
 use crate::gossip::wire::ipc::{QueryRecord, Request};
@@ -19,7 +21,7 @@ use crate::units::parse_duration;
 
 /// Arguments of `gossip query`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip query load                    everybody whom a handler answers for: NODE TAB answer
   bandy gossip query load --tag role=web     those whose tag matches; a regular expression
@@ -35,7 +37,7 @@ pub struct Args {
     #[arg(value_name = "PAYLOAD")]
     pub payload: Option<String>,
     /// Ask only this node (repeatable)
-    #[arg(long, value_name = "NODE", help_heading = "Who")]
+    #[arg(long, value_name = "NODE", add = completions::remote(complete::nodes), help_heading = "Who")]
     pub node: Vec<String>,
     /// Ask only those whose tag matches a regular expression (repeatable: all have to)
     #[arg(long, value_name = "TAG=REGEX", value_parser = pair, help_heading = "Who")]

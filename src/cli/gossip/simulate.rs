@@ -23,7 +23,7 @@ const NODES_MAX: u64 = 100_000_000;
 
 /// Arguments of `gossip simulate`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip simulate --nodes 1m                       push: rounds until a million know
   bandy gossip simulate --nodes 1m --mode push-pull
@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(short = 'k', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub k: u32,
     /// Stop by chance instead of by count
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub coin: bool,
     /// The share of messages that is lost
     #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_percent)]
@@ -69,25 +69,25 @@ pub struct Args {
     #[arg(long, conflicts_with = "paper")]
     pub engine: bool,
     /// Print published tables beside ours
-    #[arg(long, value_name = "PAPER", value_parser = ["demers"])]
+    #[arg(hide_short_help = true, long, value_name = "PAPER", value_parser = ["demers"])]
     pub paper: Option<String>,
     /// Runs that the tables are the mean of
-    #[arg(long, value_name = "N", default_value = "200", value_parser = parse_count)]
+    #[arg(hide_short_help = true, long, value_name = "N", default_value = "200", value_parser = parse_count)]
     pub runs: u64,
     /// So many nodes crash at a time, as in 3@2s
-    #[arg(long, value_name = "N@TIME", value_parser = parse_some, requires = "engine")]
+    #[arg(hide_short_help = true, long, value_name = "N@TIME", value_parser = parse_some, requires = "engine")]
     pub crash: Vec<Several>,
     /// So many nodes join at a time
-    #[arg(long, value_name = "N@TIME", value_parser = parse_some, requires = "engine")]
+    #[arg(hide_short_help = true, long, value_name = "N@TIME", value_parser = parse_some, requires = "engine")]
     pub join: Vec<Several>,
     /// A share of the nodes is cut off from the rest for a while, as in 50%@2s..30s
-    #[arg(long, value_name = "SHARE@TIME..TIME", value_parser = parse_cut, requires = "engine")]
+    #[arg(hide_short_help = true, long, value_name = "SHARE@TIME..TIME", value_parser = parse_cut, requires = "engine")]
     pub cut: Vec<Cut>,
     /// The share of messages that comes twice
-    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_percent, requires = "engine")]
+    #[arg(hide_short_help = true, long, value_name = "PERCENT", default_value = "0%", value_parser = parse_percent, requires = "engine")]
     pub duplicates: f64,
     /// The longest way of a message; some are as short as nothing, so they overtake each other
-    #[arg(long, value_name = "DURATION", default_value = "2ms", value_parser = crate::units::parse_duration, requires = "engine")]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", default_value = "2ms", value_parser = crate::units::parse_duration, requires = "engine")]
     pub delay: std::time::Duration,
     /// Draw it on the terminal
     #[arg(long, conflicts_with = "paper")]

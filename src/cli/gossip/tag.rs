@@ -11,7 +11,7 @@ use crate::output::Column;
 
 /// Arguments of `gossip tag`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip tag                     which tags the node has
   bandy gossip tag role=web zone=eu    set two; the others see it within a second

@@ -14,16 +14,18 @@ use super::ls;
 use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::figures::counted;
 use crate::cli::stage::live::{Key, View};
 use crate::cli::stage::theme::Theme;
 use crate::cli::stage::widgets::{Figures, graph};
 use crate::cli::top::table::{self, Column, Filter, Order};
 use crate::cli::top::{self, Parts, Top, TopArgs, remember};
+use crate::gossip::agent::{Agent, ipc};
 use crate::gossip::wire::ipc::MemberRow;
 
 /// Arguments of `gossip top`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip top                       the members, live
   bandy gossip top -e serf://10.0.0.7    as a Serf agent sees them
@@ -64,7 +66,7 @@ impl table::Sort for Sort {
 pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     app.client(args.connect.timeout, async {
         let mut node = Node::open(&args.connect, app, "top").await?;
-        let mut view = Picture::new(&node.url);
+        let mut view = Picture::new(&node.url, false);
         view.news(ls::members(&mut node, &[]).await.map_err(|failure| failure.message));
         let node = RefCell::new(Some(node));
         // A node that has gone may be back later.
@@ -82,6 +84,16 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     })
 }
 
+/// The node's own view in its own terminal: `gossip join --top`. Ends when the viewer wants the node to leave.
+///
+/// # Errors
+/// A terminal that cannot be used.
+pub async fn show_own(agent: &Agent, url: &str, theme: &Theme) -> anyhow::Result<Exit> {
+    let mut view = Picture::new(url, true);
+    view.news(ipc::members(agent).await);
+    top::show_own(&mut view, async || ipc::members(agent).await, theme).await
+}
+
 /// The members, and how they are looked at.
 struct Picture {
     url: String,
@@ -91,6 +103,8 @@ struct Picture {
     filter: Filter,
     /// Those that answer, at each refresh.
     living: VecDeque<u64>,
+    /// True in the node's own terminal: leaving stops it.
+    own: bool,
 }
 
 fn rank(member: &MemberRow) -> u8 {
@@ -104,7 +118,7 @@ fn rank(member: &MemberRow) -> u8 {
 }
 
 impl Picture {
-    fn new(url: &str) -> Self {
+    fn new(url: &str, own: bool) -> Self {
         Self {
             url: url.to_owned(),
             members: Vec::new(),
@@ -112,6 +126,7 @@ impl Picture {
             order: Order::default(),
             filter: Filter::default(),
             living: VecDeque::new(),
+            own,
         }
     }
 
@@ -191,7 +206,7 @@ impl View for Picture {
     }
 
     fn figures(&self) -> String {
-        format!("{} members", self.members.len())
+        counted(self.members.len() as u64, "member")
     }
 
     fn keys(&self, theme: &Theme) -> Vec<Key> {
@@ -203,6 +218,10 @@ impl View for Picture {
             reverse,
             Key { name: "n s r a", short: "", long: "order by name, status, round trip time, age" },
         ]
+    }
+
+    fn quit(&self) -> &'static str {
+        if self.own { "leave" } else { "quit" }
     }
 
     fn is_typing(&self) -> bool {
@@ -300,7 +319,7 @@ mod tests {
     }
 
     fn looked_at() -> Picture {
-        let mut view = Picture::new("local:n1");
+        let mut view = Picture::new("local:n1", false);
         let suspect = MemberRow { suspect: true, ..member("c", "alive", None) };
         view.news(Ok(vec![member("b", "failed", None), suspect, member("a", "alive", Some(1_500))]));
         view

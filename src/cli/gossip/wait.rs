@@ -10,7 +10,7 @@ use crate::cli::wait;
 
 /// Arguments of `gossip wait`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip wait                          until a node of yours answers
   bandy gossip wait --members 5              until it knows five that are alive

@@ -10,6 +10,7 @@ use super::connect::Node;
 use super::envelope;
 use super::handler::Handler;
 use crate::cli::app::App;
+use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::exec::Program;
@@ -19,7 +20,7 @@ use crate::units::{parse_count, parse_duration};
 
 /// Arguments of `gossip watch`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy gossip watch                           all that happens, until Ctrl-C
   bandy gossip watch --event failed --event leave
@@ -33,7 +34,7 @@ pub struct Args {
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
     /// Only these: join leave failed update reap suspect alive event query data, event:NAME, query:NAME (repeatable)
-    #[arg(long, value_name = "KIND", value_parser = kind, help_heading = "What")]
+    #[arg(long, value_name = "KIND", value_parser = kind, add = completions::words(KINDS), help_heading = "What")]
     pub event: Vec<String>,
     /// Tell again first what happened lately
     #[arg(long, help_heading = "What")]
@@ -50,6 +51,20 @@ pub struct Args {
     #[command(flatten)]
     connect: ConnectArgs,
 }
+
+/// What a shell is offered.
+const KINDS: &[(&str, &str)] = &[
+    ("join", "a member is there"),
+    ("leave", "one has left in order"),
+    ("failed", "one does not answer"),
+    ("update", "one has other tags"),
+    ("reap", "one is forgotten"),
+    ("suspect", "one may have failed"),
+    ("alive", "one was suspected, and objects"),
+    ("event", "an event; event:NAME those of a name"),
+    ("query", "a query; query:NAME those of a name"),
+    ("data", "a key has another value"),
+];
 
 /// Serf's word for a kind.
 fn kind(text: &str) -> Result<String, String> {

@@ -21,7 +21,7 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// Stop your own servers
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy down             all that run in the background
   bandy down mq          this one

@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Show which of your own servers run
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy status
   bandy status --json | jq -r .url

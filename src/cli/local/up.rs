@@ -10,7 +10,7 @@ use crate::cli::exit::{Exit, Failure};
 
 /// Start servers of your own in the background
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy up                     rpc, mq, log and gossip
   bandy up mq log              commands find them at local:, other programs at their ports

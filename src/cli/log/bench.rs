@@ -13,7 +13,7 @@ use crate::cli::app::App;
 use crate::cli::bench::{self, Figures, Progress, ResultArgs, Series, millis, tenths};
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::figures::readable;
+use crate::cli::figures::{counted, readable};
 use crate::cli::signals;
 use crate::log::client::{Acks, ProduceOptions, admin};
 use crate::shutdown::Shutdown;
@@ -71,15 +71,15 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy log bench                                              ten seconds, one producer, one consumer
+  bandy log bench                                            ten seconds, one producer, one consumer
   bandy log bench --producers 4 --consumers 4 --partitions 4 -n 10m
-  bandy log bench --consumers 0 -s 1k                          only produce: latencies are those of acknowledgements
+  bandy log bench --consumers 0 -s 1k          only produce: latencies are those of acknowledgements
   bandy log bench --rate 10k/s --for 30s --fail-if 'p99>20ms'
   bandy log bench -e kafka://localhost:9092 --json             any Kafka cluster
 
-The rate is that of records that were read, and latencies are from sending to reading; without consumers both are of
-acknowledgements. As fast as it goes records wait for each other, and latencies say how much is under way; with --rate a
-latency counts from when the record was meant to be sent, so that a stall is not left out. The topic is made for the
+The rate is that of records that were read, and latencies are from sending to reading; without consumers both are of \
+acknowledgements. As fast as it goes records wait for each other, and latencies say how much is under way; with --rate a \
+latency counts from when the record was meant to be sent, so that a stall is not left out. The topic is made for the \
 run and removed after it, also after Ctrl-C.
 
 Exit: 0 measured · 3 unreachable · 4 denied · 7 --fail-if holds or records were lost · 130 Ctrl-C";
@@ -124,7 +124,10 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         End::Complete => {
             let exit = args.result.verdict(report, "no record arrived")?;
             match measured.read.errors.get("lost") {
-                Some(lost) => Err(Failure::new(Exit::Partly, format!("{lost} records did not come")).into()),
+                Some(lost) => {
+                    Err(Failure::new(Exit::Partly, format!("{} did not come", counted(*lost, "record")))
+                        .into())
+                }
                 None => Ok(exit),
             }
         }

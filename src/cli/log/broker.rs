@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::cli::app::App;
 use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::serve::{self, Harness, Role, ServerArgs, Service, open_data, stopping};
+use crate::cli::serve::{self, Harness, Role, ServerArgs, Service, TopArg, open_data, stopping};
 use crate::cli::settings::Home;
 use crate::log::server::{Advertised, Broker, Counts, Options, Totals, check_setting};
 use crate::metrics::{Kind, Registry};
@@ -20,7 +20,7 @@ use crate::units::{parse_duration, parse_size};
 
 /// Arguments of `bandy log broker`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy log broker                       at 127.0.0.1:9092 if that is free, and at local:
   bandy log broker -l :9093 --memory     nothing on disk
@@ -46,43 +46,52 @@ pub struct Args {
         hide_possible_values = true,
         help_heading = "Data"
     )]
-    #[arg(value_parser = ["memory", "os", "group", "each"])]
+    #[arg(hide_short_help = true, value_parser = ["memory", "os", "group", "each"])]
     pub durability: String,
     /// How long records are kept, unless a topic says otherwise; 'forever' for no limit
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_retention, help_heading = "Topics")]
     pub retention: Retention,
     /// How much of a partition is kept, unless a topic says otherwise
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Topics")]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = parse_size, help_heading = "Topics")]
     pub retention_size: Option<u64>,
     /// Partitions of topics whose maker does not say how many
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Topics")]
     pub partitions: u32,
     /// Make no topic that nobody asked to be made
-    #[arg(long, help_heading = "Topics")]
+    #[arg(hide_short_help = true, long, help_heading = "Topics")]
     pub no_auto_create: bool,
     /// A setting of topics under Kafka's name for it, unless a topic says otherwise
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting, help_heading = "Topics")]
+    #[arg(hide_short_help = true, long, value_name = "NAME=VALUE", value_parser = parse_setting, help_heading = "Topics")]
     pub config: Vec<(String, String)>,
     /// Tell clients to come to this host [default: the address at which they came]; PORT=HOST:PORT for those who came to
     /// that port
-    #[arg(long, value_name = "[PORT=]HOST[:PORT]", value_parser = Advertise::parse, help_heading = "Server")]
+    #[arg(hide_short_help = true, long, value_name = "[PORT=]HOST[:PORT]", value_parser = Advertise::parse, help_heading = "Server")]
     pub advertise: Vec<Advertise>,
     /// How long the first consumers of an empty group wait for more before they share the partitions
-    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = parse_duration, help_heading = "Server")]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", default_value = "50ms", value_parser = parse_duration, help_heading = "Server")]
     pub rebalance_delay: Duration,
     /// Let in only the users of this file over TCP, by SASL PLAIN or SCRAM
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     pub user_file: Option<PathBuf>,
     /// A user who may do everything, whatever access rules say
-    #[arg(long, value_name = "USER", requires = "user_file", help_heading = "Server")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "USER",
+        requires = "user_file",
+        help_heading = "Server"
+    )]
     pub super_user: Vec<String>,
     /// Refuse what no access rule (ACL) allows; without this, only what some rule is about is refused to others
-    #[arg(long, requires = "super_user", help_heading = "Server")]
+    #[arg(hide_short_help = true, long, requires = "super_user", help_heading = "Server")]
     pub deny_by_default: bool,
     /// Brokers in this process
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Server")]
+    #[arg(hide_short_help = true, long, value_name = "N", default_value_t = 1, help_heading = "Server")]
     pub nodes: u32,
 
+    /// Its topics, live.
+    #[command(flatten)]
+    pub top: TopArg,
     /// The harness's.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -146,6 +155,7 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
             .tip("bandy log broker    one node; its data keeps when there are more")
             .into());
     }
+    args.top.check(Pillar::Log)?;
     let dir = data_dir(&args, app)?;
     let durability = match args.durability.as_str() {
         "os" => Durability::Os,
@@ -177,7 +187,10 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
             .map_err(|error| cannot_open(dir.as_deref(), &error))?;
         let ending = Arc::clone(&broker);
         let in_memory = Arc::clone(&broker);
-        let service = start(&broker, harness).with_end(move || Ok(ending.close()?));
+        let url = harness.urls.first().cloned().unwrap_or_default();
+        let (theme, looked_at) = (crate::cli::top::theme(false, app), Arc::clone(&broker));
+        let show = args.top.view(move || async move { super::top::show_own(&looked_at, &url, &theme).await });
+        let service = start(&broker, harness).with_top(show).with_end(move || Ok(ending.close()?));
         Ok(match &dir {
             None => service.with_holds(move || in_memory.totals().topics > 0),
             Some(_) => service.with_data(dir),

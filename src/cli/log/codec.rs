@@ -22,13 +22,13 @@ use crate::storage::Record as Stored;
 #[command(next_help_heading = "Schemas")]
 pub struct SchemaArgs {
     /// Schema registry: http://[USER:PASSWORD@]HOST:8081 [env: BANDY_SCHEMA_REGISTRY]
-    #[arg(long, value_name = "URL")]
+    #[arg(hide_short_help = true, long, value_name = "URL")]
     pub registry: Option<String>,
     /// A schema of one's own: .avsc for Avro, .proto for Protobuf, .json for JSON Schema
-    #[arg(long, value_name = "FILE")]
+    #[arg(hide_short_help = true, long, value_name = "FILE")]
     pub schema: Option<PathBuf>,
     /// Message type in a .proto schema [default: its first one]
-    #[arg(long, value_name = "NAME")]
+    #[arg(hide_short_help = true, long, value_name = "NAME")]
     pub message: Option<String>,
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::connect::Log;
 use crate::cli::app::App;
 use crate::cli::completions::{Candidate, Typed};
+use crate::cli::figures::counted;
 use crate::log::client::admin;
 use crate::shutdown::Shutdown;
 
@@ -21,7 +22,7 @@ pub fn topics(app: &App, typed: &Typed) -> Vec<Candidate> {
         Some(
             topics
                 .map(|topic| Candidate {
-                    about: format!("{} partitions", topic.partitions.len()),
+                    about: counted(topic.partitions.len() as u64, "partition"),
                     word: topic.name.unwrap_or_default(),
                 })
                 .collect(),

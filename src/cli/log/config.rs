@@ -17,7 +17,7 @@ use crate::shutdown::Shutdown;
 
 /// Arguments of `log config`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy log config orders                            all settings, and where they come from
   bandy log config orders retention.ms               its value

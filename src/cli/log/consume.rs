@@ -17,6 +17,7 @@ use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::endpoint::Pillar;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::figures::counted;
 use crate::cli::limits::{End, Limits};
 use crate::log::client::group::{Assignor, Member, MemberOptions};
 use crate::log::client::{Assignment, Cluster, ConsumeOptions, Consumer, Error};
@@ -25,7 +26,7 @@ use crate::units::{parse_count, parse_duration};
 
 /// Arguments of `log consume`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy log consume orders                       from the start to the end as it is now
   bandy log consume orders -f --from end         what comes from now on
@@ -50,14 +51,16 @@ pub struct ConsumeArgs {
     /// Run once per record: value on stdin, exit 0 is done
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
-    /// Where to begin [default: start]; with -g, where the group has stored nothing
-    #[arg(long, value_name = "POS", value_parser = position::parse_from, allow_hyphen_values = true, alias = "offset", help_heading = "Reading")]
+    /// Where to begin [default: start]
+    ///
+    /// With -g it is meant for partitions of which the group has stored nothing.
+    #[arg(long, value_name = "POS", value_parser = position::parse_from, add = completions::words(completions::POSITIONS), allow_hyphen_values = true, alias = "offset", help_heading = "Reading")]
     pub from: Option<Begin>,
     /// Hidden, for fingers that know Kafka's own console consumer
     #[arg(long, hide = true, conflicts_with = "from")]
     pub from_beginning: bool,
     /// Where to end [default: the end as it is now]
-    #[arg(long, value_name = "POS", value_parser = position::parse, allow_hyphen_values = true, conflicts_with = "follow", help_heading = "Reading")]
+    #[arg(long, value_name = "POS", value_parser = position::parse, add = completions::words(completions::POSITIONS), allow_hyphen_values = true, conflicts_with = "follow", help_heading = "Reading")]
     pub to: Option<Position>,
     /// Wait for more at the end
     #[arg(short, long, help_heading = "Reading")]
@@ -86,19 +89,25 @@ pub struct GroupArgs {
     #[arg(short, long, value_name = "NAME", conflicts_with = "partition", add = completions::remote(complete::groups))]
     pub group: Option<String>,
     /// Store nothing
-    #[arg(long, requires = "group")]
+    #[arg(hide_short_help = true, long, requires = "group")]
     pub no_commit: bool,
     /// A lasting name: who comes back under it in time has its partitions again
-    #[arg(long, value_name = "NAME", requires = "group")]
+    #[arg(hide_short_help = true, long, value_name = "NAME", requires = "group")]
     pub instance: Option<String>,
     /// How partitions are divided: cooperative-sticky, range, roundrobin [default: all, the group decides]
-    #[arg(long, value_name = "NAME", requires = "group", value_delimiter = ',', value_parser = assignor)]
+    #[arg(hide_short_help = true, long, value_name = "NAME", requires = "group", value_delimiter = ',', value_parser = assignor)]
     pub assignor: Vec<Assignor>,
     /// Others take over when nothing is heard of this reader for so long
-    #[arg(long, value_name = "DURATION", default_value = "10s", requires = "group", value_parser = parse_duration)]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", default_value = "10s", requires = "group", value_parser = parse_duration)]
     pub session_timeout: Duration,
     /// Text to store with each offset
-    #[arg(long, value_name = "TEXT", requires = "group", conflicts_with = "no_commit")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "TEXT",
+        requires = "group",
+        conflicts_with = "no_commit"
+    )]
     pub metadata: Option<String>,
 }
 
@@ -121,7 +130,7 @@ impl GroupArgs {
 
 /// Arguments of `log tail`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy log tail orders            the last 10 records of each partition, then what comes
   bandy log tail orders -n 20
@@ -283,10 +292,7 @@ async fn run(wanted: Wanted<'_>, app: &App) -> anyhow::Result<Exit> {
     let mut writing = Writing::new(wanted.read, wanted.count, app)?;
     let end = writing.run(&mut consumer, &mut limits, &log).await?;
     if matches!(end, End::Everything) {
-        let of = match places.len() {
-            1 => "1 partition".to_owned(),
-            count => format!("{count} partitions"),
-        };
+        let of = counted(places.len() as u64, "partition");
         app.printer.status(&format!("end of {} ({of}); -f to follow", wanted.topics.join(", ")));
     }
     Ok(limits.exit(end, writing.left().is_some_and(|left| left > 0))?)

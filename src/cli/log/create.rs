@@ -7,6 +7,7 @@ use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::errors::word;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::figures::counted;
 use crate::log::client::{Cluster, Error, admin};
 use crate::log::wire::ErrorCode;
 use crate::shutdown::Shutdown;
@@ -14,7 +15,7 @@ use crate::units::{parse_duration, parse_size};
 
 /// Arguments of `log create`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy log create orders
   bandy log create orders --partitions 6 --replicas 3 --retention 7d
@@ -113,7 +114,8 @@ async fn is_the_same(args: &Args, log: &Log, cluster: &Cluster) -> Result<(), Fa
     if usize::try_from(wanted) == Ok(count) {
         return Ok(());
     }
-    let text = format!("topic '{}' is at {} with {count} partitions, not {wanted}", args.topic, log.url);
+    let count = counted(count as u64, "partition");
+    let text = format!("topic '{}' is at {} with {count}, not {wanted}", args.topic, log.url);
     Err(Failure::new(Exit::Failed, text)
         .tip(format!("bandy log rm {}    removes it, with what is in it", word(&args.topic))))
 }

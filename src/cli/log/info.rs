@@ -16,6 +16,7 @@ use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::figures::counted;
 use crate::cli::top;
 use crate::log::client::admin::GroupMember;
 use crate::log::client::{Cluster, admin};
@@ -30,7 +31,7 @@ const INTERVAL_DEFAULT: Duration = Duration::from_secs(2);
 
 /// Arguments of `log info`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy log info orders              leader, replicas, first and last offset of each partition
   bandy log info orders --configs    settings, and where they come from
@@ -160,7 +161,10 @@ async fn watch(name: &str, args: &Args, app: &App, to: (&Log, &Cluster)) -> anyh
         app.printer.flush()?;
         match (args.max_lag, lag) {
             (Some(most), Some(lag)) if u64::try_from(lag).is_ok_and(|lag| lag > most) => {
-                let text = format!("group '{name}' is {lag} records behind, more than {most}");
+                let text = format!(
+                    "group '{name}' is {} behind, more than {most}",
+                    counted(lag.unsigned_abs(), "record")
+                );
                 return Err(Failure::new(Exit::Failed, text).into());
             }
             (Some(_), None) => {

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::connect::Log;
 use crate::cli::app::App;
 use crate::cli::exit::Failure;
+use crate::cli::figures::counted;
 use crate::log::client::group::{self, Event, Member, Place, Release};
 use crate::log::client::{Assignment, Cluster, ConsumeOptions, Consumer, Error, Fetched};
 use crate::log::wire::ErrorCode;
@@ -207,10 +208,11 @@ impl<'a> Intake<'a> {
     pub fn stop(&mut self, places: &[Place]) {
         self.consumer.remove(places);
         if let Some(part) = &self.part {
-            let (group, count) = (part.member.group(), places.len());
-            self.app
-                .printer
-                .detail(&format!("group {group}: it is divided anew, {count} partitions are given up"));
+            let (group, count) = (part.member.group(), places.len() as u64);
+            self.app.printer.detail(&format!(
+                "group {group}: it is divided anew, {} given up",
+                counted(count, "partition")
+            ));
         }
     }
 
@@ -303,7 +305,7 @@ impl<'a> Intake<'a> {
             .sum();
         let group = part.member.group();
         let text = match again {
-            0 => format!("group {group} has given {} partitions to others", places.len()),
+            0 => format!("group {group} has given {} to others", counted(places.len() as u64, "partition")),
             1 => format!("group {group} has given partitions to others: one record comes again there"),
             again => {
                 format!("group {group} has given partitions to others: {again} records come again there")
@@ -335,7 +337,11 @@ impl<'a> Intake<'a> {
 /// How much of what is read is this reader's.
 fn tell(app: &App, part: &Part, of: usize) {
     let own = part.own.len();
-    app.printer.detail(&format!("group {}: {own} of {of} partitions", part.member.group()));
+    app.printer.detail(&format!(
+        "group {}: {own} of {}",
+        part.member.group(),
+        counted(of as u64, "partition")
+    ));
 }
 
 /// Where partitions are, for those that ask of a place in a failure.

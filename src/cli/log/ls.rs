@@ -19,7 +19,7 @@ use crate::shutdown::Shutdown;
 
 /// Arguments of `log ls`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy log ls                   topics: partitions, records, bytes, oldest and newest record
   bandy log ls topics orders     one of them
@@ -199,7 +199,7 @@ async fn groups(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow:
 struct Node<'a> {
     node: i32,
     host: &'a str,
-    port: u16,
+    port: Option<u16>,
     rack: Option<&'a str>,
     controller: bool,
 }
@@ -224,8 +224,9 @@ async fn nodes(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow::
     for node in nodes.iter().filter(|it| args.names.is_empty() || args.names.contains(&it.id.to_string())) {
         list.row(&Node {
             node: node.id,
-            host: &node.host,
-            port: node.port,
+            // Whoever came through a socket is told no other way to a broker without one.
+            host: if node.host.is_empty() { &log.url } else { &node.host },
+            port: (node.port > 0).then_some(node.port),
             rack: node.rack.as_deref(),
             controller: node.id == controller,
         })?;

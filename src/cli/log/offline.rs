@@ -8,6 +8,7 @@ use super::reading::{ReadArgs, Writing};
 use crate::cli::app::App;
 use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::figures::counted;
 use crate::cli::journal;
 use crate::log::batch::{Marker, Unpacked};
 use crate::log::client::Fetched;
@@ -87,7 +88,8 @@ fn partitions(
         .into());
     }
     if let Some(missing) = only.iter().find(|it| !found.iter().any(|(partition, _)| partition == *it)) {
-        let text = format!("topic '{topic}' has {} partitions, and no partition {missing}", found.len());
+        let count = counted(found.len() as u64, "partition");
+        let text = format!("topic '{topic}' has {count}, and no partition {missing}");
         return Err(Failure::new(Exit::NotFound, text).into());
     }
     found.retain(|(partition, _)| only.is_empty() || only.contains(partition));

@@ -12,7 +12,7 @@ use crate::shutdown::Shutdown;
 
 /// Arguments of `log ping`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy log ping              until Ctrl-C
   bandy log ping -n 3 --json

@@ -30,7 +30,7 @@ const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 
 /// Arguments of `log produce`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy log produce orders '{\"id\": 7}' -k ada     one record with a key
   journalctl -f | bandy log produce logs          one per line
@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(short, long, value_name = "N", help_heading = "Record")]
     pub partition: Option<i32>,
     /// With --json, the partition of the record
-    #[arg(long, conflicts_with = "partition", help_heading = "Record")]
+    #[arg(hide_short_help = true, long, conflicts_with = "partition", help_heading = "Record")]
     pub keep_partition: bool,
     /// So many copies of VALUE, or at most so many records of the input
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_count, help_heading = "Record")]
@@ -68,7 +68,7 @@ pub struct Args {
     #[arg(short = 'T', long, help_heading = "Record")]
     pub template: bool,
     /// An empty value is no value: a tombstone
-    #[arg(long, help_heading = "Record")]
+    #[arg(hide_short_help = true, long, help_heading = "Record")]
     pub tombstones: bool,
     /// How batches are packed
     #[arg(short = 'z', long, value_name = "CODEC", default_value = "none", help_heading = "Sending")]
@@ -80,25 +80,25 @@ pub struct Args {
     #[arg(long, value_name = "RATE", help_heading = "Sending")]
     pub rate: Option<Rate>,
     /// Close a batch at this size
-    #[arg(long, value_name = "SIZE", default_value = "512k", value_parser = parse_size, help_heading = "Sending")]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", default_value = "512k", value_parser = parse_size, help_heading = "Sending")]
     pub batch: u64,
     /// Try again for this long what a broker does not take
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration, help_heading = "Sending")]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration, help_heading = "Sending")]
     pub retry_for: Duration,
     /// All records or none: a transaction of this transactional id
-    #[arg(long, value_name = "ID", help_heading = "Sending")]
+    #[arg(hide_short_help = true, long, value_name = "ID", help_heading = "Sending")]
     pub transaction: Option<String>,
     /// The broker aborts a transaction that is open for so long
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration, requires = "transaction", help_heading = "Sending")]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration, requires = "transaction", help_heading = "Sending")]
     pub transaction_timeout: Duration,
     /// Create the topic if it is missing
     #[arg(long, help_heading = "Sending")]
     pub create: bool,
     /// Print what was taken; with -o in that format
-    #[arg(long, help_heading = "Sending")]
+    #[arg(hide_short_help = true, long, help_heading = "Sending")]
     pub tee: bool,
     /// Subject of the registry whose schema values have [default: TOPIC-value]
-    #[arg(long, value_name = "NAME", help_heading = "Schemas")]
+    #[arg(hide_short_help = true, long, value_name = "NAME", help_heading = "Schemas")]
     pub subject: Option<String>,
     #[command(flatten)]
     schemas: SchemaArgs,

@@ -28,19 +28,19 @@ pub struct ReadArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Reading")]
     pub idle: Option<Duration>,
     /// Records of open and aborted transactions, too
-    #[arg(long, help_heading = "Reading")]
+    #[arg(hide_short_help = true, long, help_heading = "Reading")]
     pub uncommitted: bool,
     /// What stands between key and value; without it there are no keys
     #[arg(short = 'K', long, value_name = "TEXT", value_parser = delimiter, help_heading = "Output")]
     pub key_delim: Option<Delimiter>,
     /// What stands after each record [default: \n]
-    #[arg(short = 'D', long, value_name = "TEXT", value_parser = delimiter, help_heading = "Output")]
+    #[arg(hide_short_help = true, short = 'D', long, value_name = "TEXT", value_parser = delimiter, help_heading = "Output")]
     pub delim: Option<Delimiter>,
     /// A NUL byte stands after each record
-    #[arg(short = '0', long, conflicts_with = "delim", help_heading = "Output")]
+    #[arg(hide_short_help = true, short = '0', long, conflicts_with = "delim", help_heading = "Output")]
     pub null: bool,
     /// With --json, a value that is JSON stands there as JSON
-    #[arg(long, help_heading = "Output")]
+    #[arg(hide_short_help = true, long, help_heading = "Output")]
     pub parse: bool,
     /// Which records are wanted.
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub struct ReadArgs {
     #[command(flatten)]
     pub schemas: SchemaArgs,
     /// Keys have a schema, too
-    #[arg(long, help_heading = "Schemas")]
+    #[arg(hide_short_help = true, long, help_heading = "Schemas")]
     pub decode_keys: bool,
 }
 

@@ -14,7 +14,7 @@ use crate::shutdown::Shutdown;
 
 /// Arguments of `log rm`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy log rm orders        asks first, and says how many records are in it
   bandy log rm orders -y

@@ -20,7 +20,7 @@ use crate::shutdown::Shutdown;
 
 /// Arguments of `log seek`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy log seek -g billing orders --to start       read everything again; asks first
   bandy log seek -g billing orders --to @-2h --dry-run
@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(short, long, value_name = "NAME", add = completions::remote(complete::groups))]
     pub group: String,
     /// Where to go on: start end 42 -10 +10 @-15m @2026-11-23T07:00
-    #[arg(long, value_name = "POS", value_parser = position::parse, allow_hyphen_values = true, required_unless_present = "by", conflicts_with = "by")]
+    #[arg(long, value_name = "POS", value_parser = position::parse, add = completions::words(completions::POSITIONS), allow_hyphen_values = true, required_unless_present = "by", conflicts_with = "by")]
     pub to: Option<Position>,
     /// So many records after where it was; before, with a minus
     #[arg(long, value_name = "N", allow_negative_numbers = true)]

@@ -16,8 +16,10 @@ use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::stage::theme::Theme;
 use crate::cli::top::{self, TopArgs};
 use crate::log::client::{Cluster, Error, admin};
+use crate::log::server::{Broker, GroupGlance};
 use crate::output::Column;
 use crate::shutdown::Shutdown;
 use board::{Board, Reader, Reading, Row, Topic};
@@ -46,7 +48,7 @@ Examples:
   bandy log top --once                one table
   bandy log top -n 10 --json | jq -c '[.timestamp, .topic, .group, .lag]'
 
-A topic has a row for each group that has stored offsets of it. IN is records that came, OUT records that the group
+A topic has a row for each group that has stored offsets of it. IN is records that came, OUT records that the group \
 stored as read, both a second and counted by offsets. Into a pipe, or with -o, tables follow each other.
 
 Exit: 0 shown · 3 unreachable · 4 denied · 5 no such topic · see 'bandy help exit-codes'";
@@ -71,8 +73,39 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
             return Err(log.about(&error, missing, &cluster).await.into());
         }
         let read = async || source.read().await.map_err(|failure| failure.message);
-        top::show(&args.top, app, &mut Picture { board }, read).await
+        top::show(&args.top, app, &mut Picture { board, own: false }, read).await
     })
+}
+
+/// The broker's own view in its own terminal: `log broker --top`. Ends when the viewer wants the broker to end.
+///
+/// # Errors
+/// A terminal that cannot be used.
+pub async fn show_own(broker: &Broker, url: &str, theme: &Theme) -> anyhow::Result<Exit> {
+    let since = Instant::now();
+    let read = || {
+        let glance = broker.glance();
+        let partitions = &glance.partitions;
+        let topics = topics(partitions.iter().map(|it| (it.topic.as_str(), it.start, it.end)));
+        let ends = partitions.iter().map(|it| ((it.topic.clone(), it.number), it.end)).collect();
+        let of = |group: &GroupGlance| readers(&group.name, group.members, &group.stored, &ends);
+        Ok(Reading { at: since.elapsed(), topics, readers: glance.groups.iter().flat_map(of).collect() })
+    };
+    let mut board = Board::new(url);
+    board.take(read());
+    top::show_own(&mut Picture { board, own: true }, async || read(), theme).await
+}
+
+/// Topics of partitions, each with its first offset and the one after its last record.
+fn topics<'a>(partitions: impl Iterator<Item = (&'a str, i64, i64)>) -> BTreeMap<String, Topic> {
+    let mut topics: BTreeMap<String, Topic> = BTreeMap::new();
+    for (name, start, end) in partitions {
+        let topic = topics.entry(name.to_owned()).or_default();
+        topic.partitions += 1;
+        topic.start += start;
+        topic.end += end;
+    }
+    topics
 }
 
 /// Where the figures come from.
@@ -102,13 +135,10 @@ impl Source<'_> {
             .flat_map(|(name, topic)| topic.partitions.iter().map(|it| (name.to_owned(), it.partition_index)))
             .collect();
         let ends = Ends::of(self.cluster, &places, false).await?;
-        let mut topics: BTreeMap<String, Topic> = BTreeMap::new();
-        for place in &places {
-            let topic = topics.entry(place.0.clone()).or_default();
-            topic.partitions += 1;
-            topic.start += ends.start.get(place).copied().unwrap_or(0);
-            topic.end += ends.end.get(place).copied().unwrap_or(0);
-        }
+        let topics = topics(places.iter().map(|place| {
+            let of = |ends: &HashMap<(String, i32), i64>| ends.get(place).copied().unwrap_or(0);
+            (place.0.as_str(), of(&ends.start), of(&ends.end))
+        }));
         let mut readers = Vec::new();
         // Who may see topics need not see groups.
         let groups = admin::groups(self.cluster).await.unwrap_or_default().into_iter();

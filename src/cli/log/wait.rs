@@ -8,6 +8,7 @@ use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::figures::counted;
 use crate::cli::wait;
 use crate::log::client::{Cluster, admin};
 use crate::shutdown::Shutdown;
@@ -15,7 +16,7 @@ use crate::units::parse_count;
 
 /// Arguments of `log wait`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy log wait                          until a broker lets us in
   bandy log wait orders                   until the topic is there, each partition with a leader
@@ -79,7 +80,9 @@ async fn look(
         let ends = admin::offsets(cluster, &places, admin::At::End).await.map_err(failed)?;
         let lag: i64 = offsets.iter().map(|(place, at)| (ends[place].offset - at).max(0)).sum();
         let is_behind = u64::try_from(lag).is_ok_and(|lag| lag > most);
-        return Ok(is_behind.then(|| format!("group {group} is {lag} records behind")));
+        return Ok(
+            is_behind.then(|| format!("group {group} is {} behind", counted(lag.unsigned_abs(), "record")))
+        );
     }
     let Some(name) = &args.topic else {
         return cluster.metadata(Some(&[]), false).await.map(|_| None).map_err(failed);

@@ -30,10 +30,10 @@ pub struct WorkArgs {
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = command::parse_jobs, requires = "command")]
     pub jobs: usize,
     /// Run a command that fails so many times more, after growing pauses
-    #[arg(long, value_name = "N", default_value = "0", requires = "command")]
+    #[arg(hide_short_help = true, long, value_name = "N", default_value = "0", requires = "command")]
     pub retries: u32,
     /// Go on after a record whose command fails, as if it were done
-    #[arg(long, requires = "command")]
+    #[arg(hide_short_help = true, long, requires = "command")]
     pub skip_failed: bool,
 }
 

@@ -42,8 +42,8 @@ Examples:
   bandy mq export -e amqp://a | bandy mq apply - -e amqp://b
   echo '{\"queues\":[{\"name\":\"jobs\"}]}' | bandy mq apply -
 
-Nothing is deleted. A queue or exchange that exists with other settings stays as it is and is reported: only deleting
-it would change it. Objects without a vhost belong to the URL's. Where there is no management API, exchanges, queues
+Nothing is deleted. A queue or exchange that exists with other settings stays as it is and is reported: only deleting \
+it would change it. Objects without a vhost belong to the URL's. Where there is no management API, exchanges, queues \
 and bindings of the URL's virtual host are declared through AMQP.
 
 Exit: 0 everything is as the file says, or would be · 2 no definitions · 3 unreachable · 4 denied
@@ -392,11 +392,11 @@ pub struct ExportArgs {
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:
-  bandy mq export                          of the URL's virtual host: queues, exchanges, bindings, policies
+  bandy mq export                   of the URL's virtual host: queues, exchanges, bindings, policies
   bandy mq export all.json --all-vhosts    everything, with users and their hashed passwords
   bandy mq export | jq -r '.queues[].name'
 
-It is what 'bandy mq apply', rabbitmqadmin import and rabbitmqctl import_definitions read. Lists are in order, so that
+It is what 'bandy mq apply', rabbitmqadmin import and rabbitmqctl import_definitions read. Lists are in order, so that \
 two exports can be compared.
 
 Exit: 0 written · 3 unreachable, or no management API · 4 denied · see 'bandy help exit-codes'";

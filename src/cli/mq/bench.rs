@@ -53,7 +53,7 @@ struct LoadArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     queues: u32,
     /// Each message to all of the queues, through an exchange
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     fan_out: bool,
     /// Stop after N messages
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
@@ -88,19 +88,19 @@ struct MessageArgs {
     #[arg(long, value_name = "N", default_value_t = 2000)]
     prefetch: u16,
     /// No acknowledgements: what is sent counts as taken
-    #[arg(long, conflicts_with_all = ["ack", "prefetch"])]
+    #[arg(hide_short_help = true, long, conflicts_with_all = ["ack", "prefetch"])]
     auto_ack: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy mq bench                                              ten seconds, one producer, one consumer
+  bandy mq bench                                             ten seconds, one producer, one consumer
   bandy mq bench --producers 10 --consumers 10 -n 1m          a million messages
   bandy mq bench --queues 10 --consumers 10 --fan-out         every message to ten queues
   bandy mq bench --persistent --confirms 1000                 as safe as the broker makes it
   bandy mq bench --confirms 1 --consumers 0                   how long one confirm takes
   bandy mq bench --rate 50k/s --for 30s --fail-if 'p99>1ms'
-  bandy mq bench -e amqp://guest:guest@localhost --json       any AMQP 0-9-1 broker: RabbitMQ, LavinMQ
+  bandy mq bench -e amqp://guest:guest@localhost --json     any AMQP 0-9-1 broker: RabbitMQ, LavinMQ
 
 The rate is that of deliveries, and latencies are from sending to delivery; without consumers both are of confirms.
 With --rate a latency counts from when the message was meant to be sent, so that a stall is not left out.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::cli::app::App;
 use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::serve::{self, Harness, Role, ServerArgs, Service, open_data, stopping};
+use crate::cli::serve::{self, Harness, Role, ServerArgs, Service, TopArg, open_data, stopping};
 use crate::cli::settings::Home;
 use crate::metrics::{self, Registry};
 use crate::mq::durable::{self, Durable};
@@ -29,7 +29,7 @@ const MEMORY_ASSUMED: u64 = 2 << 30;
 
 /// Arguments of `bandy mq broker`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy mq broker                        at 127.0.0.1:5672 if that is free, and at local:
   bandy mq broker -l :5673 --memory      nothing on disk; guest, guest, from this machine only
@@ -53,33 +53,36 @@ pub struct Args {
         hide_possible_values = true,
         help_heading = "Data"
     )]
-    #[arg(value_parser = ["memory", "os", "group", "each"])]
+    #[arg(hide_short_help = true, value_parser = ["memory", "os", "group", "each"])]
     pub durability: String,
     /// Free space on the disk below which publishers are blocked
-    #[arg(long, value_name = "SIZE", default_value = "50MB", value_parser = parse_size, help_heading = "Data")]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", default_value = "50MB", value_parser = parse_size, help_heading = "Data")]
     pub disk_free_min: u64,
     /// Waiting messages in memory above which publishers are blocked [default: 40% of the machine's]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Data")]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = parse_size, help_heading = "Data")]
     pub memory_max: Option<u64>,
     /// How long a delivery may stay unacknowledged before its channel is closed, unless its queue says otherwise
     /// (x-consumer-timeout, policy consumer-timeout); 0 for any time
-    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = parse_duration, help_heading = "Access")]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", default_value = "30m", value_parser = parse_duration, help_heading = "Access")]
     pub consumer_timeout: Duration,
     /// Users, virtual hosts and permissions: JSON as rabbitmqctl export_definitions writes it
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     pub user_file: Option<PathBuf>,
     /// What is defined at the start, unless earlier runs have it: queues, users, policies, …: JSON as
     /// rabbitmqctl export_definitions writes it
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    #[arg(hide_short_help = true, long, value_name = "FILE", help_heading = "Data")]
     pub definitions: Option<PathBuf>,
     /// Serve RabbitMQ's management API there, too: HOST:PORT, :PORT, https://HOST:PORT; the broker's own addresses have
     /// it unless this is none [default: 127.0.0.1:15672 if it is free and the broker listens at 5672]
     #[arg(long, value_name = "ADDR", value_parser = Admin::parse, help_heading = "Server")]
     pub admin: Option<Admin>,
     /// Which RabbitMQ to be like where versions differ
-    #[arg(long, value_name = "MAJOR", default_value = "3", value_parser = ["3", "4"], help_heading = "Access")]
+    #[arg(hide_short_help = true, long, value_name = "MAJOR", default_value = "3", value_parser = ["3", "4"], help_heading = "Access")]
     pub compat: String,
 
+    /// Its queues, live.
+    #[command(flatten)]
+    pub top: TopArg,
     /// The harness's.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -90,6 +93,7 @@ pub struct Args {
 /// # Errors
 /// A wrong user file; an address that cannot be had.
 pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
+    args.top.check(Pillar::Mq)?;
     let dir = data_dir(&args, app)?;
     let definitions = args.definitions.as_deref().map(read_definitions).transpose()?;
     let users = match &args.user_file {
@@ -139,8 +143,13 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
             let imported = broker.import_at_start(definitions).await;
             imported.map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?;
         }
+        let is_off = opened.is_off;
         let management = admin::serve(opened, &broker, &harness);
-        let service = start(&broker, management, harness).with_urls(urls);
+        let url = harness.urls.first().cloned().unwrap_or_default();
+        let (theme, looked_at) = (crate::cli::top::theme(false, app), Arc::clone(&management));
+        let show = args.top.view(move || async move { super::top::show_own(&looked_at, &url, &theme).await });
+        let answering = if is_off { None } else { Some(management) };
+        let service = start(&broker, answering, harness).with_urls(urls).with_top(show);
         let service = service.with_holds(move || broker.would_lose());
         Ok(match durable {
             None => service,

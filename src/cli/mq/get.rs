@@ -17,7 +17,7 @@ use crate::units::parse_count;
 
 /// Arguments of `mq peek`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy mq peek jobs              the ten that come next
   bandy mq peek jobs -n 1 --json

@@ -33,13 +33,13 @@ pub struct ReadArgs {
     #[arg(short = 'K', long, value_name = "TEXT", value_parser = delimiter, help_heading = "Output")]
     pub key_delim: Option<Delimiter>,
     /// What stands after each message [default: \n]
-    #[arg(short = 'D', long, value_name = "TEXT", value_parser = delimiter, help_heading = "Output")]
+    #[arg(hide_short_help = true, short = 'D', long, value_name = "TEXT", value_parser = delimiter, help_heading = "Output")]
     pub delim: Option<Delimiter>,
     /// A NUL byte stands after each message
-    #[arg(short = '0', long, conflicts_with = "delim", help_heading = "Output")]
+    #[arg(hide_short_help = true, short = '0', long, conflicts_with = "delim", help_heading = "Output")]
     pub null: bool,
     /// With --json, a body that is JSON stands there as JSON
-    #[arg(long, help_heading = "Output")]
+    #[arg(hide_short_help = true, long, help_heading = "Output")]
     pub parse: bool,
 }
 

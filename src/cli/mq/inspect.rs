@@ -32,7 +32,7 @@ const DUMP_EXAMPLES: &str = "\
 Examples:
   bandy mq dump --dir /var/lib/queues                  its logs, with what is torn or damaged
   bandy mq dump --dir /var/lib/queues --json           with files, offsets and leader epochs
-  bandy mq dump orders --dir /var/lib/queues           every record of that queue's log, one JSON object a line
+  bandy mq dump orders --dir /var/lib/queues         every record of that queue's log, as JSON lines
   bandy mq dump definitions                            what was declared, bound and deleted
   bandy mq dump orders --waiting > orders.ndjson       messages that can be saved from a damaged log
 
@@ -61,7 +61,7 @@ Examples:
 For logs that a broker refuses because data that had been on disk is damaged. Restore them from a copy if there is one.
 The broker has to be stopped. What is taken out is kept in trash/ of the directory for a week.
 
-Exit: 0 done, or nothing is damaged · 1 a broker uses the directory · 5 no such directory or queue
+Exit: 0 done, or nothing is damaged · 1 a broker uses the directory · 5 no such directory or queue \
 see 'bandy help exit-codes'";
 
 /// Every log, with its name.

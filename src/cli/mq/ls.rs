@@ -38,14 +38,14 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy mq ls                              queues: ready, unacked, consumers, messages in and out per second
+  bandy mq ls                      queues: ready, unacked, consumers, messages in and out per second
   bandy mq ls queues 'order*' --columns name,ready,policy
-  bandy mq ls bindings                     without those that every queue has to the default exchange
+  bandy mq ls bindings                    without those that every queue has to the default exchange
   bandy mq ls connections --all-vhosts
   bandy mq ls --json | jq -r 'select(.ready > 1000) | .name'
-  bandy mq ls queues jobs done             of queues that are named, AMQP alone tells ready and consumers
+  bandy mq ls queues jobs done        of queues that are named, AMQP alone tells ready and consumers
 
-Lists come from the broker's management API: that of an amqp:// endpoint is where RabbitMQ has it, at the same host
+Lists come from the broker's management API: that of an amqp:// endpoint is where RabbitMQ has it, at the same host \
 and port + 10000 (15672), or where the URL says: amqp://HOST?admin=http://HOST:PORT. An http:// endpoint is one.
 RabbitMQ gathers its figures every few seconds: new queues have none for so long.
 

@@ -33,7 +33,7 @@ pub struct WriteArgs {
     #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header::parse)]
     pub headers: Vec<header::Written>,
     /// Property of AMQP, such as message_id=7; without a value, none (repeatable)
-    #[arg(short, long = "property", value_name = "NAME=VALUE")]
+    #[arg(hide_short_help = true, short, long = "property", value_name = "NAME=VALUE")]
     pub properties: Vec<String>,
     /// MIME type of the body
     #[arg(long, value_name = "TYPE")]
@@ -54,7 +54,7 @@ pub struct WriteArgs {
     #[arg(long, value_name = "RATE")]
     pub rate: Option<Rate>,
     /// Print what was taken; with -o in that format
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub tee: bool,
     /// Where records come from.
     #[command(flatten)]
@@ -171,7 +171,7 @@ impl<'a> Outgoing<'a> {
     /// # Errors
     /// The connection is lost for good, or the broker closed the channel.
     pub async fn run(mut self, mut source: Source, route: Route<'_>) -> anyhow::Result<Tally> {
-        self.lines.are_named = source.has_lines();
+        self.lines.places = source.places();
         let mut rng = Rng::new();
         let mut number = 0;
         loop {
@@ -215,10 +215,8 @@ impl<'a> Outgoing<'a> {
                 mandatory: self.shape.mandatory,
             });
         }
-        let message = self
-            .shape
-            .message(record, routing_key)
-            .map_err(|why| usage(if self.lines.are_named { format!("line {line}: {why}") } else { why }))?;
+        let message =
+            self.shape.message(record, routing_key).map_err(|why| usage(self.lines.at(line, why)))?;
         if Shape::is_plain(record) {
             self.plain = Some(message.properties.clone());
         }
@@ -248,8 +246,7 @@ impl<'a> Outgoing<'a> {
                 Ok(())
             }
             Err(error @ (client::Error::TooLong(_) | client::Error::Properties { .. })) => {
-                let place = if self.lines.are_named { format!("line {line}: ") } else { String::new() };
-                self.refuse(Failure::new(Exit::Usage, format!("{place}{error}")), line);
+                self.refuse(Failure::new(Exit::Usage, self.lines.at(line, error)), line);
                 Ok(())
             }
             Err(error) => Err(self.failed(&error).into()),
@@ -274,9 +271,7 @@ impl<'a> Outgoing<'a> {
     fn refuse(&mut self, failure: Failure, line: u64) {
         self.tally.refused += 1;
         if self.tally.first.is_none() {
-            let place =
-                if self.lines.are_named { format!("at line {line}") } else { format!("was number {line}") };
-            self.tally.first = Some((failure.exit, place));
+            self.tally.first = Some((failure.exit, self.lines.which(line)));
             self.app.report(&failure.into());
         }
     }
@@ -302,9 +297,8 @@ impl<'a> Outgoing<'a> {
                     }
                 }
                 Reason::Rejected => {
-                    let place = if self.lines.are_named { format!("line {line}: ") } else { String::new() };
                     let why = "the broker did not take the message: the queue is full, most likely";
-                    Failure::new(Exit::Failed, format!("{place}{why}"))
+                    Failure::new(Exit::Failed, self.lines.at(line, why))
                 }
             };
             self.lost += 1;

@@ -15,7 +15,7 @@ use crate::shutdown::Shutdown;
 
 /// Arguments of `mq ping`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy mq ping              until Ctrl-C
   bandy mq ping -n 3 --json

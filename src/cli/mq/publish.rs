@@ -22,7 +22,7 @@ pub const TOPIC_EXCHANGE: &str = "amq.topic";
 
 /// Arguments of `mq pub`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy mq pub news hello                        to everybody who subscribes to news
   bandy mq pub orders.eu '{\"id\": 7}' --content-type application/json

@@ -47,7 +47,7 @@ Examples:
   bandy mq record - --firehose | gzip > all.gz      the default exchange, too
   bandy mq replay day.ndjson --speed 10x
 
-What is watched is as in 'bandy mq tap'. A line is the envelope of a message, with all properties and the types of its
+What is watched is as in 'bandy mq tap'. A line is the envelope of a message, with all properties and the types of its \
 headers, and recorded_at: milliseconds since 1970 with their fractions.
 
 Exit: 0 stopped by -n, --for or --idle · 3 unreachable · 5 no such exchange · 6 fewer than -n · see 'bandy help exit-codes'";
@@ -162,11 +162,11 @@ pub struct ReplayArgs {
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   bandy mq replay day.ndjson                            as it was: same exchanges, keys, pauses
-  bandy mq replay day.ndjson --speed max -e :5673       into another broker, as fast as it takes them
+  bandy mq replay day.ndjson --speed max -e :5673      into another broker, as fast as it takes them
   bandy mq replay day.ndjson --from orders --to orders-test --speed 10x
   bandy mq replay - --to '' < jobs.ndjson               by routing key into queues
 
-Deliveries in a recording of the firehose are left out: the publishes lead to them again. A property user_id of
+Deliveries in a recording of the firehose are left out: the publishes lead to them again. A property user_id of \
 another user is left out, too: brokers refuse it.
 
 Exit: 0 replayed · 2 a line that is no envelope · 3 unreachable · 5 no such exchange · 6 fewer than -n

@@ -16,7 +16,7 @@ use crate::shutdown::Shutdown;
 
 /// Arguments of `mq recv`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy mq recv jobs                          take one, print it
   bandy mq recv jobs -f -j4 -- ./resize.sh    four workers until Ctrl-C

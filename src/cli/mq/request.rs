@@ -30,7 +30,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// Arguments of `mq request`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy mq recv upper --reply --create -f -- tr a-z A-Z     one terminal
   bandy mq request upper hello                     another: HELLO

@@ -27,7 +27,7 @@ const DELAY_MAX: Duration = Duration::from_millis(u32::MAX as u64);
 
 /// Arguments of `mq send`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy mq send jobs 'resize cat.png'        one message
   seq 1000 | bandy mq send jobs              one per line
@@ -51,7 +51,7 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Message")]
     pub delay: Option<Duration>,
     /// Do not keep it over a restart of the broker
-    #[arg(long, help_heading = "Message")]
+    #[arg(hide_short_help = true, long, help_heading = "Message")]
     pub transient: bool,
     #[command(flatten)]
     write: WriteArgs,

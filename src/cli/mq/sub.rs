@@ -16,7 +16,7 @@ use crate::shutdown::Shutdown;
 
 /// Arguments of `mq sub`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy mq sub                       everything, until Ctrl-C
   bandy mq sub orders. invoices.     orders.eu, orders.eu.paid, invoices.7, …

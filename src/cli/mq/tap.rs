@@ -92,9 +92,9 @@ Examples:
   bandy mq tap --firehose                   publishes and deliveries, the default exchange's too
   bandy mq tap --json -n 100 | jq -c '[.exchange, .routing_key]'
 
-A queue of its own is bound to each exchange so that it gets everything, and goes with the command; nobody else gets
-less. Exchanges and bindings that are made meanwhile are watched, too. What is sent to a queue by its name goes
-through the default exchange, which cannot be bound to: the firehose shows it. It is switched on for the virtual host
+A queue of its own is bound to each exchange so that it gets everything, and goes with the command; nobody else gets \
+less. Exchanges and bindings that are made meanwhile are watched, too. What is sent to a queue by its name goes \
+through the default exchange, which cannot be bound to: the firehose shows it. It is switched on for the virtual host \
 while it is watched, through the management API, and costs the broker two more messages for each.
 
 Exit: 0 stopped by -n, --for or --idle · 3 unreachable · 5 no such exchange · 6 fewer than -n · see 'bandy help exit-codes'";

@@ -15,8 +15,10 @@ use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::stage::theme::Theme;
 use crate::cli::top::{self, TopArgs};
 use crate::mq::client::{Connection, ErrorKind};
+use crate::mq::server::{Glance, Management};
 use crate::output::Column;
 use crate::shutdown::Shutdown;
 use board::{Board, Reading, number};
@@ -45,7 +47,7 @@ Examples:
   bandy mq top -n 10 --json | jq -c '[.timestamp, .name, .ready]'
   bandy mq top jobs -e amqp://HOST         one queue, also where there is no management API
 
-Into a pipe, or with -o, tables follow each other instead of the live view. Figures are those of the management API,
+Into a pipe, or with -o, tables follow each other instead of the live view. Figures are those of the management API, \
 which RabbitMQ gathers every five seconds; without it, AMQP tells ready and consumers of queues that are named.
 
 Exit: 0 shown · 3 unreachable · 4 denied · 5 no such queue · see 'bandy help exit-codes'";
@@ -69,7 +71,22 @@ async fn look(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let source = Source { api, names: args.queues.clone(), amqp: RefCell::default(), shutdown };
     board.take(Ok(source.first().await?));
     let read = async || source.read().await.map_err(|failure| failure.message);
-    top::show(&args.top, app, &mut Picture { board }, read).await
+    top::show(&args.top, app, &mut Picture { board, own: false }, read).await
+}
+
+/// The broker's own view in its own terminal: `mq broker --top`. Ends when the viewer wants the broker to end.
+///
+/// # Errors
+/// A terminal that cannot be used.
+pub async fn show_own(management: &Management, url: &str, theme: &Theme) -> anyhow::Result<Exit> {
+    let read = || {
+        let Glance { queues, overview, node } = management.glance();
+        let queues = queues.iter().map(|queue| Kind::Queues.row(queue)).collect();
+        Ok(Reading { queues, overview: Some(overview), nodes: vec![node] })
+    };
+    let mut board = Board::new(url, None);
+    board.take(read());
+    top::show_own(&mut Picture { board, own: true }, async || read(), theme).await
 }
 
 /// Where the figures come from.

@@ -59,9 +59,20 @@ fn usage(message: impl Into<String>) -> Failure {
     Failure::new(Exit::Usage, message)
 }
 
+/// What a shell is offered.
+const TYPES: &[(&str, &str)] = &[
+    ("classic", "a queue"),
+    ("quorum", "a queue"),
+    ("stream", "a queue that is read again and again"),
+    ("topic", "an exchange: by patterns of words"),
+    ("direct", "an exchange: by equal keys"),
+    ("fanout", "an exchange: to all that are bound"),
+    ("headers", "an exchange: by headers"),
+];
+
 /// Arguments of `mq create`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy mq create jobs                                   a durable queue
   bandy mq create jobs --dead-letter jobs.dead --ttl 1h
@@ -79,7 +90,7 @@ pub struct CreateArgs {
     #[arg(short = 'x', long, value_name = "NAME")]
     pub exchange: Option<String>,
     /// Of a queue: classic, quorum, stream; of an exchange: topic (default), direct, fanout, headers, …
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", add = completions::words(TYPES))]
     pub kind: Option<String>,
     /// Drop messages that nobody has taken by then
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Queue")]
@@ -252,7 +263,7 @@ fn value(text: &str) -> &str {
 
 /// Arguments of `mq bind` and `mq unbind`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy mq bind amq.topic audit -k 'orders.#'    topics below orders go to the queue audit, too
   bandy mq bind orders audit                     everything of a topic or fanout exchange
@@ -354,7 +365,7 @@ async fn bound(args: &BindArgs, binds: bool, table: &TableBuf, line: &Line<'_>) 
 
 /// Arguments of `mq purge`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy mq purge jobs              asks first
   bandy mq purge jobs -y
@@ -404,7 +415,7 @@ fn messages(count: u32) -> String {
 
 /// Arguments of `mq rm`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy mq rm jobs              asks first, and says how many messages are in it
   bandy mq rm jobs -y --if-empty
@@ -468,7 +479,7 @@ pub fn remove(args: &RemoveArgs, app: &App) -> anyhow::Result<Exit> {
 
 /// Arguments of `mq wait`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy mq wait                         until the broker lets us in
   bandy mq wait jobs                    until there is such a queue

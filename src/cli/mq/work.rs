@@ -33,7 +33,7 @@ pub struct WorkArgs {
     #[arg(long, value_name = "QUEUE")]
     pub dead_letter: Option<String>,
     /// What a command prints is the answer to whoever sent the message with 'mq request'
-    #[arg(long, requires = "command")]
+    #[arg(hide_short_help = true, long, requires = "command")]
     pub reply: bool,
 }
 

@@ -41,10 +41,10 @@ pub struct Args {
     #[arg(short, long, value_name = "SIZE", value_parser = parse_size)]
     pub size: Option<u64>,
     /// Fill in {{ n }}, {{now}}, {{uuid}} and {{rand LOW HIGH}} anew for each call
-    #[arg(short = 'T', long, conflicts_with = "size")]
+    #[arg(hide_short_help = true, short = 'T', long, conflicts_with = "size")]
     pub template: bool,
     /// Request messages of each call that streams them
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(hide_short_help = true, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub messages: u32,
     #[command(flatten)]
     load: LoadArgs,
@@ -65,7 +65,7 @@ struct LoadArgs {
     #[arg(short, long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     concurrency: u32,
     /// Connections that share them, each driven by one thread; of a registry's instances, to each of them
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(hide_short_help = true, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
     /// Stop after N calls
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
@@ -80,7 +80,7 @@ struct LoadArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     warm_up: Option<Duration>,
     /// Count a call that takes longer than this as failed
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "20s")]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", value_parser = parse_duration, default_value = "20s")]
     call_timeout: Duration,
 }
 
@@ -93,7 +93,7 @@ Examples:
   bandy rpc bench Greeter/Hello --rate 1000/s --for 1m --fail-if 'p99>20ms' --fail-if 'errors>0'
   bandy rpc bench Greeter/Hello --rate 100..2000@30s --series rates.ndjson
 
-With --rate a call's latency counts from when it was meant to start, so calls that had to wait behind
+With --rate a call's latency counts from when it was meant to start, so calls that had to wait behind \
 a stall are slow, not missing. Latencies are milliseconds, of calls that succeeded.
 
 Exit: 0 measured · 3 unreachable · 5 no such method · 7 --fail-if holds or no call succeeded · 130 Ctrl-C";

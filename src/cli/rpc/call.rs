@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(short, long, value_name = "N", default_value_t = 1, requires = "each", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub jobs: u16,
     /// Print replies as they come, not in the order of the input
-    #[arg(long, requires = "each")]
+    #[arg(hide_short_help = true, long, requires = "each")]
     pub unordered: bool,
     /// Stop after N messages
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -64,13 +64,13 @@ pub struct Args {
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     pub duration: Option<Duration>,
     /// Leave the request stream open after the last message
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub no_half_close: bool,
     /// Send and print message bytes as they are, without a schema
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub raw: bool,
     /// Send a call without side effects as an HTTP GET (Connect)
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub get: bool,
     /// Tell what happens at each stage of the call
     #[arg(long, conflicts_with_all = ["each", "raw"])]
@@ -79,10 +79,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub retry: u32,
     /// Codes worth trying again
-    #[arg(long, value_name = "CODES", value_delimiter = ',', default_value = "unavailable", value_parser = parse_code)]
+    #[arg(hide_short_help = true, long, value_name = "CODES", value_delimiter = ',', default_value = "unavailable", value_parser = parse_code)]
     pub retry_on: Vec<Code>,
     /// Wait until the server can be reached
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub wait_for_ready: bool,
     #[command(flatten)]
     json: JsonStyle,

@@ -19,19 +19,19 @@ pub struct ProtocolArgs {
     #[arg(long, value_name = "NAME", value_parser = parse_protocol)]
     pub protocol: Option<Protocol>,
     /// Version of HTTP for gRPC-Web, Connect and JSON-RPC: 1.1 or 2
-    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
+    #[arg(hide_short_help = true, long, value_name = "VERSION", value_parser = parse_version)]
     pub http: Option<HttpVersion>,
     /// Over udp://, let the server execute every copy of a request that reaches it
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub at_least_once: bool,
     /// Send a header: NAME=VALUE, 'NAME: VALUE', or @FILE of such lines; ${VAR} is filled in
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     pub headers: Vec<String>,
     /// Compress requests: gzip, zstd or deflate
-    #[arg(short = 'z', long, value_name = "CODEC", value_parser = parse_compression)]
+    #[arg(hide_short_help = true, short = 'z', long, value_name = "CODEC", value_parser = parse_compression)]
     pub compress: Option<Encoding>,
     /// Largest message to accept
-    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = units::parse_size)]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", default_value = "4MiB", value_parser = units::parse_size)]
     pub max_msg_size: u64,
 }
 

@@ -16,6 +16,7 @@ use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::figures::counted;
 use crate::output::Format;
 use crate::rpc::client::Client;
 use crate::rpc::schema::{MessageType, Schema};
@@ -85,7 +86,7 @@ async fn show(args: &Args, app: &App) -> anyhow::Result<Exit> {
     }
     if let Some(directory) = &args.export {
         let count = export(&schema, directory)?;
-        app.printer.note(&format!("{count} files written to {}", directory.display()));
+        app.printer.note(&format!("{} written to {}", counted(count as u64, "file"), directory.display()));
     }
     if let Some(file) = &args.protoset_out {
         std::fs::write(file, schema.descriptor_set())

@@ -22,7 +22,7 @@ const DEFAULT_PORT: u16 = 8500;
     long_about = "Run a service registry with Consul's HTTP API\n\n\
         For a small network that has no Consul. Servers register with a TTL, clients find and watch\n\
         them; what is registered lives in memory, and servers register again after a restart.",
-    after_help = "Examples:\n  \
+    after_long_help = "Examples:\n  \
         bandy rpc registry                                        on 127.0.0.1:8500\n  \
         bandy rpc registry -l 0.0.0.0:8500 --token-file secret    for a network\n  \
         bandy rpc serve upper='tr a-z A-Z' --register consul:     a server that registers\n  \

@@ -20,10 +20,10 @@ pub struct SchemaArgs {
     #[arg(long, value_name = "FILE")]
     pub proto: Vec<PathBuf>,
     /// Look for imports in this directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(hide_short_help = true, long, value_name = "DIR")]
     pub proto_path: Vec<PathBuf>,
     /// Read a compiled descriptor set (protoc --include_imports -o, buf build -o)
-    #[arg(long, value_name = "FILE")]
+    #[arg(hide_short_help = true, long, value_name = "FILE")]
     pub protoset: Vec<PathBuf>,
 }
 

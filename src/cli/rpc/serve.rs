@@ -10,16 +10,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-
 use crate::cli::app::App;
 use crate::cli::endpoint::Pillar;
 use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::rpc::remote::registry_failure;
 use crate::cli::rpc::top;
-use crate::cli::serve::{self, Harness, ServerArgs, Service, Vitals};
-use crate::cli::stage::live::has_terminal;
+use crate::cli::serve::{self, Harness, ServerArgs, Service, TopArg, Vitals};
 use crate::exec::Program;
 use crate::rpc::backend::Peer;
 use crate::rpc::catalog::SharedCatalog;
@@ -38,7 +35,7 @@ use reload::Offering;
 
 /// Arguments of `bandy rpc serve`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   bandy rpc serve                                 demo.Greeter, demo.Calc, …
   bandy rpc serve upper='tr a-z A-Z' load=uptime  functions: text in, text out
@@ -60,13 +57,13 @@ pub struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Schema")]
     pub proto: Vec<PathBuf>,
     /// Where imports of --proto are looked for (repeatable)
-    #[arg(long, value_name = "DIR", help_heading = "Schema")]
+    #[arg(hide_short_help = true, long, value_name = "DIR", help_heading = "Schema")]
     pub proto_path: Vec<PathBuf>,
     /// Schema: a compiled FileDescriptorSet (repeatable)
-    #[arg(long, value_name = "FILE", help_heading = "Schema")]
+    #[arg(hide_short_help = true, long, value_name = "FILE", help_heading = "Schema")]
     pub protoset: Vec<PathBuf>,
     /// Do not tell clients the schema
-    #[arg(long, help_heading = "Schema")]
+    #[arg(hide_short_help = true, long, help_heading = "Schema")]
     pub no_reflection: bool,
 
     /// Answer one method with a command, as NAME=COMMAND does (repeatable)
@@ -85,10 +82,10 @@ pub struct Args {
     #[arg(short, long, value_name = "N", default_value_t = 256, help_heading = "Handlers")]
     pub jobs: usize,
     /// Largest message, in and out
-    #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_size, help_heading = "Handlers")]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", default_value = "4M", value_parser = parse_size, help_heading = "Handlers")]
     pub max_msg_size: u64,
     /// Write a handler for every method of the schema into DIR, and stop
-    #[arg(long, value_name = "DIR", help_heading = "Handlers")]
+    #[arg(hide_short_help = true, long, value_name = "DIR", help_heading = "Handlers")]
     pub init: Option<PathBuf>,
 
     /// Wait before each call is answered: 200ms, or 100ms..300ms
@@ -98,24 +95,24 @@ pub struct Args {
     #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_percent, help_heading = "Faults")]
     pub fail: f64,
     /// Do some calls and lose the reply
-    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_percent, help_heading = "Faults")]
+    #[arg(hide_short_help = true, long, value_name = "PERCENT", default_value = "0%", value_parser = parse_percent, help_heading = "Faults")]
     pub drop_reply: f64,
     /// Makes the same calls fail every time
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Faults")]
+    #[arg(hide_short_help = true, long, value_name = "N", default_value_t = 0, help_heading = "Faults")]
     pub seed: u64,
 
     /// Tell a registry where these services are, such as consul://HOST; local: always knows (repeatable)
-    #[arg(long, value_name = "URL", help_heading = "Server")]
+    #[arg(hide_short_help = true, long, value_name = "URL", help_heading = "Server")]
     pub register: Vec<RegistryUrl>,
     /// Endpoint that callers shall use, if it is not the one listened on: grpc://HOST:PORT
-    #[arg(long, value_name = "URL", help_heading = "Server", requires = "register")]
+    #[arg(hide_short_help = true, long, value_name = "URL", help_heading = "Server", requires = "register")]
     pub advertise: Option<String>,
     /// Register under this name instead of one name for each service
-    #[arg(long, value_name = "NAME", help_heading = "Server", requires = "register")]
+    #[arg(hide_short_help = true, long, value_name = "NAME", help_heading = "Server", requires = "register")]
     pub service_name: Option<String>,
-    /// Show its calls live in this terminal, instead of logging
-    #[arg(long, conflicts_with = "background", help_heading = "Server")]
-    pub top: bool,
+    /// Its calls, live.
+    #[command(flatten)]
+    pub top: TopArg,
     /// What it takes over HTTP.
     #[command(flatten)]
     pub http: http::HttpArgs,
@@ -147,11 +144,7 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
     if let Some(directory) = &args.init {
         return init::run(directory, &offer, app);
     }
-    if args.top && !has_terminal() {
-        return Err(Failure::new(Exit::Usage, "--top needs a terminal")
-            .tip("bandy rpc top --once    one table, wherever it goes")
-            .into());
-    }
+    args.top.check(Pillar::Rpc)?;
     let program = Program::from_words(args.command.clone(), search_path.as_deref());
     let server = args.server.clone();
     serve::run(server, app, Pillar::Rpc, async |harness| {
@@ -220,8 +213,7 @@ async fn start(args: &Args, app: &App, offer: Offer, mut harness: Harness) -> an
     });
     let url = harness.urls.first().cloned().unwrap_or_default();
     let theme = crate::cli::top::theme(false, app);
-    let show = move || async move { top::show_own(&stats, &url, &theme).await }.boxed_local();
-    let show: Option<serve::Top> = if args.top { Some(Box::new(show)) } else { None };
+    let show = args.top.view(move || async move { top::show_own(&stats, &url, &theme).await });
     Ok(Service::with_status(move || server.metrics().status()).with_top(show))
 }
 

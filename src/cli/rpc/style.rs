@@ -7,16 +7,16 @@ use crate::rpc::schema::JsonOptions;
 #[command(next_help_heading = "JSON")]
 pub struct JsonStyle {
     /// Also print fields that have their default value
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub emit_defaults: bool,
     /// Names of fields: json (fieldName) or proto (field_name)
-    #[arg(long, value_name = "STYLE", default_value = "json")]
+    #[arg(hide_short_help = true, long, value_name = "STYLE", default_value = "json")]
     pub names: Names,
     /// 64-bit integers: string, as protobuf's JSON has it, or number
     #[arg(long, value_name = "STYLE", default_value = "string")]
     pub int64: Int64,
     /// Values of enums: name or number
-    #[arg(long, value_name = "STYLE", default_value = "name")]
+    #[arg(hide_short_help = true, long, value_name = "STYLE", default_value = "name")]
     pub enums: Enums,
 }
 

@@ -14,7 +14,6 @@ use crate::cli::app::App;
 use crate::cli::connect::SeveralConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::logging::Hold;
-use crate::cli::stage::live::{self, Pace};
 use crate::cli::stage::theme::Theme;
 use crate::cli::top::{self, TopArgs};
 use crate::rpc::stats::Stats;
@@ -110,6 +109,5 @@ pub async fn show_own(stats: &Stats, url: &str, theme: &Theme) -> anyhow::Result
     let mut board = Board::new([url]);
     board.take(vec![read()]);
     let mut picture = Picture { board, own: true };
-    let pace = Pace { interval: Duration::from_secs(1), count: None, duration: None };
-    live::show(&mut picture, async || news(vec![read()]), pace, theme).await
+    top::show_own(&mut picture, async || news(vec![read()]), theme).await
 }

@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-pub use answer::resolve;
+pub use answer::{members, resolve};
 pub use records::{Kinds, record, word};
 
 use super::Agent;

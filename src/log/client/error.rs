@@ -44,7 +44,7 @@ pub enum Error {
     #[error("no topic '{0}'")]
     NoTopic(String),
     /// The topic has fewer partitions.
-    #[error("topic '{topic}' has {count} partitions, and no partition {partition}")]
+    #[error("topic '{topic}' has {count} partition{}, and no partition {partition}", if *.count == 1 { "" } else { "s" })]
     NoPartition {
         /// The topic.
         topic: String,

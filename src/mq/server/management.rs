@@ -65,6 +65,17 @@ impl std::fmt::Debug for Facts {
     }
 }
 
+/// What the API tells of a broker at one moment, in the API's words.
+#[derive(Debug)]
+pub struct Glance {
+    /// Of `/api/queues`.
+    pub queues: Vec<serde_json::Value>,
+    /// `/api/overview`.
+    pub overview: serde_json::Value,
+    /// Of `/api/nodes`.
+    pub node: serde_json::Value,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Management {
@@ -91,6 +102,18 @@ impl Management {
             }
         });
         management
+    }
+
+    /// Everything of all virtual hosts, for whoever runs the broker.
+    pub fn glance(&self) -> Glance {
+        self.rates.asked();
+        let caller = ask::Caller { name: "".into(), tags: vec!["administrator".to_owned()] };
+        let hosts = self.broker.hosts();
+        Glance {
+            queues: hosts.iter().flat_map(|host| self.queues(host)).collect(),
+            overview: self.overview_of(&caller, &hosts),
+            node: self.node(),
+        }
     }
 
     /// Answers on one connection until it ends, or the broker stops.

@@ -12,7 +12,7 @@ use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::gossip::handler::Handler;
 use crate::cli::gossip::watch::cannot_run;
-use crate::cli::gossip::{discover, envelope};
+use crate::cli::gossip::{discover, envelope, top};
 use crate::cli::serve::{Harness, Service};
 use crate::exec::Program;
 use crate::gossip::agent::ipc::{self, Kinds};
@@ -90,10 +90,15 @@ pub async fn start(
     tell(args, app, &agent, &harness, is_ready, Own { name, tags });
     end_when_displaced(&agent, &harness, outcome);
     join(args, app, &agent, &seeds).await?;
+    let url = harness.urls.first().cloned().unwrap_or_default();
+    let (theme, looked_at) = (crate::cli::top::theme(false, app), agent.clone());
+    let show = args.top.view(move || async move { top::show_own(&looked_at, &url, &theme).await });
     let status = agent.clone();
-    Ok(Service::with_status(move || status_line(&status)).with_urls(urls).with_ready(move || {
-        let _ = ready.send(true);
-    }))
+    Ok(Service::with_status(move || status_line(&status)).with_urls(urls).with_top(show).with_ready(
+        move || {
+            let _ = ready.send(true);
+        },
+    ))
 }
 
 /// Who the node is, to its handlers.
@@ -242,7 +247,7 @@ fn tell(
     });
     // A printer of its own, which lives as long as the task.
     let Ok(printing) = App::new(&app.global) else { return };
-    let silent = args.server.detached || args.quiet_events;
+    let silent = args.server.detached || args.quiet_events || args.top.top;
     let mut events = agent.watch();
     let agent = agent.clone();
     let running = Arc::new(Semaphore::new(HANDLERS_MAX));
@@ -260,6 +265,7 @@ fn tell(
             };
             let event = match event {
                 Ok(event) => event,
+                Err(RecvError::Lagged(_)) if silent => continue,
                 Err(RecvError::Lagged(missed)) => {
                     printing.printer.warn(&format!("{missed} events came too fast to be told"));
                     continue;

@@ -12,10 +12,11 @@ use super::{Args, Ready};
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::feed::Item;
+use crate::cli::figures::counted;
 use crate::cli::lines::{self, Runs};
 use crate::cli::log::codec::Encoder;
 use crate::cli::log::connect::Log;
-use crate::cli::records::PlainLines;
+use crate::cli::records::{Places, PlainLines};
 use crate::cli::source::{Lines, Source};
 use crate::log::client::{Ending, Error, Message, Outcome, Producer, Receipt};
 use crate::output::Format;
@@ -91,7 +92,7 @@ impl<'a> Outgoing<'a> {
     }
 
     async fn run(&mut self, mut source: Source) -> anyhow::Result<()> {
-        self.lines.are_named = source.has_lines();
+        self.lines.places = source.places();
         let (mut rng, mut number, since) = (Rng::new(), 0, Instant::now());
         loop {
             let batch = tokio::select! {
@@ -126,11 +127,12 @@ impl<'a> Outgoing<'a> {
 
     /// Lines straight from what was read into batches: nothing is made for each of them.
     async fn run_lines(&mut self, plain: PlainLines) -> anyhow::Result<()> {
-        self.lines.are_named = true;
+        let places = Places::new(plain.files.len(), false);
+        self.lines.places = Some(places.clone());
         let topic = self.args.topic.as_deref().unwrap_or_default();
         let topic = self.producer.topic(topic).await.map_err(|error| self.failed(&error))?;
         let (delimiter, finder) = (plain.delimiter, plain.key.as_ref().map(memchr::memmem::Finder::new));
-        let mut runs = Runs::start(plain.files, delimiter);
+        let mut runs = Runs::start(plain.files, delimiter, places);
         let args = self.args;
         let headers: Vec<(&[u8], Option<&[u8]>)> =
             args.headers.iter().map(|(name, value)| (name.as_bytes(), Some(&value[..]))).collect();
@@ -261,7 +263,7 @@ impl<'a> Outgoing<'a> {
     }
 
     fn at(&self, line: u64, text: &str) -> String {
-        if self.lines.are_named { format!("line {line}: {text}") } else { text.to_owned() }
+        self.lines.at(line, text)
     }
 
     /// The end of everything, with what is in doubt.
@@ -270,7 +272,8 @@ impl<'a> Outgoing<'a> {
         let sent = self.producer.sent();
         if sent > 1 {
             let settled = sent - self.producer.waiting();
-            failure.message = format!("{}; {settled} of {sent} records were answered", failure.message);
+            failure.message =
+                format!("{}; {settled} of {} answered", failure.message, counted(sent as u64, "record"));
         }
         failure
     }
@@ -279,9 +282,7 @@ impl<'a> Outgoing<'a> {
     fn refuse(&mut self, failure: Failure, line: u64) {
         self.refused += 1;
         if self.first.is_none() {
-            let place =
-                if self.lines.are_named { format!("at line {line}") } else { format!("was number {line}") };
-            self.first = Some((failure.exit, place));
+            self.first = Some((failure.exit, self.lines.which(line)));
             self.app.report(&failure.into());
         }
     }

@@ -8,12 +8,12 @@ use ratatui::text::Line;
 
 use super::board::{Board, Reading, Row, Sort};
 use crate::cli::app::App;
-use crate::cli::figures::{count, per_second};
+use crate::cli::figures::{count, counted, per_second};
 use crate::cli::stage::live::{Key, View};
 use crate::cli::stage::theme::Theme;
 use crate::cli::stage::widgets::{Figures, graph};
 use crate::cli::top::table::{self, Column, Filter};
-use crate::cli::top::{Parts, Top};
+use crate::cli::top::{self, Parts, Top};
 
 /// The smallest screen.
 const SIZE_MIN: (u16, u16) = (60, 12);
@@ -24,6 +24,8 @@ const WIDE: u16 = 100;
 pub struct Picture {
     /// What is known.
     pub board: Board,
+    /// True in the broker's own terminal: leaving stops it.
+    pub own: bool,
 }
 
 impl View for Picture {
@@ -39,7 +41,7 @@ impl View for Picture {
 
     fn figures(&self) -> String {
         let (topics, groups) = self.board.counts();
-        format!("{topics} topics  {groups} groups")
+        format!("{}  {}", counted(topics as u64, "topic"), counted(groups as u64, "group"))
     }
 
     fn keys(&self, theme: &Theme) -> Vec<Key> {
@@ -53,6 +55,10 @@ impl View for Picture {
             Key { name: "i t l", short: "", long: "order by records in, records out, lag" },
             Key { name: "PgUp PgDn", short: "", long: "ten rows up or down; Home, End" },
         ]
+    }
+
+    fn quit(&self) -> &'static str {
+        top::quit(self.own)
     }
 
     fn is_typing(&self) -> bool {
@@ -157,7 +163,7 @@ mod tests {
         let mut board = Board::new("kafka://h:9092");
         board.take(Ok(reading(0, 1_000_000, 50)));
         board.take(Ok(reading(2, 1_000_040, 130)));
-        Picture { board }
+        Picture { board, own: false }
     }
 
     #[test]

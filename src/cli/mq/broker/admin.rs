@@ -68,7 +68,8 @@ impl Admin {
 
 /// Where the API is served, beside the broker's own addresses.
 pub struct Opened {
-    is_off: bool,
+    /// Not at the broker's own addresses either.
+    pub is_off: bool,
     door: Option<Door>,
 }
 
@@ -133,11 +134,8 @@ async fn open_port(wanted: Option<&Admin>, harness: &Harness, app: &App) -> anyh
     Ok(Some(Door { listener, acceptor, bound, scheme }))
 }
 
-/// Serves the API of a broker there. What is returned is to answer at the broker's own addresses; none for nowhere.
-pub fn serve(opened: Opened, broker: &Arc<Broker>, harness: &Harness) -> Option<Arc<Management>> {
-    if opened.is_off {
-        return None;
-    }
+/// Makes the API of a broker, and serves it there.
+pub fn serve(opened: Opened, broker: &Arc<Broker>, harness: &Harness) -> Arc<Management> {
     let amqp = if harness.acceptor.speaks_tls() { "amqp/ssl" } else { "amqp" };
     let mut listeners: Vec<ListenerFact> =
         listening(harness).map(|(host, port)| ListenerFact { protocol: amqp, host, port }).collect();
@@ -159,7 +157,7 @@ pub fn serve(opened: Opened, broker: &Arc<Broker>, harness: &Harness) -> Option<
         let shutdown = harness.shutdown.clone();
         shutdown.spawn(acceptor.run(listener, shutdown.clone(), serve));
     }
-    Some(management)
+    management
 }
 
 /// Where the broker listens for clients, as far as it has ports.

@@ -15,7 +15,7 @@ use crate::cli::stage::live::{Key, View};
 use crate::cli::stage::theme::Theme;
 use crate::cli::stage::widgets::{Figures, graph};
 use crate::cli::top::table::{self, Column, Filter};
-use crate::cli::top::{Parts, Top};
+use crate::cli::top::{self, Parts, Top};
 
 /// The smallest screen.
 const SIZE_MIN: (u16, u16) = (60, 12);
@@ -29,6 +29,8 @@ const WIDER: u16 = 140;
 pub struct Picture {
     /// What is known.
     pub board: Board,
+    /// True in the broker's own terminal: leaving stops it.
+    pub own: bool,
 }
 
 impl View for Picture {
@@ -66,6 +68,10 @@ impl View for Picture {
             Key { name: "c i t", short: "", long: "order by consumers, messages in, messages out" },
             Key { name: "PgUp PgDn", short: "", long: "ten queues up or down; Home, End" },
         ]
+    }
+
+    fn quit(&self) -> &'static str {
+        top::quit(self.own)
     }
 
     fn is_typing(&self) -> bool {
@@ -256,7 +262,7 @@ mod tests {
         let nodes = vec![json!({"name": "rabbit@h", "mem_used": 150 << 20, "mem_alarm": false})];
         let queues = vec![queue("jobs", 7, 12.5), stuck];
         board.take(Ok(Reading { queues, overview: Some(overview), nodes }));
-        Picture { board }
+        Picture { board, own: false }
     }
 
     #[test]

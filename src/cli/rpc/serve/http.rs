@@ -13,19 +13,19 @@ use crate::units::{parse_duration, parse_size};
 #[command(next_help_heading = "HTTP")]
 pub struct HttpArgs {
     /// Let web pages of this origin call, such as https://app.example; any for all; without it, this machine's (repeatable)
-    #[arg(long, value_name = "ORIGIN")]
+    #[arg(hide_short_help = true, long, value_name = "ORIGIN")]
     pub cors: Vec<String>,
     /// Calls at the same time on one connection
-    #[arg(long, value_name = "N", default_value_t = Limits::default().streams_max, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(hide_short_help = true, long, value_name = "N", default_value_t = Limits::default().streams_max, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_streams: u32,
     /// Largest headers of a request
-    #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = parse_size)]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", default_value = "64K", value_parser = parse_size)]
     pub max_header_size: u64,
     /// Bytes of requests and replies held at the same time for all connections; a quarter of it for one
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
     pub max_requests_size: u64,
     /// Close connections that make no calls for so long
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", value_parser = parse_duration)]
     pub max_idle: Option<Duration>,
 }
 

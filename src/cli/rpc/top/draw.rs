@@ -91,7 +91,7 @@ impl View for Picture {
     }
 
     fn quit(&self) -> &'static str {
-        if self.own { "stop the server" } else { "quit" }
+        crate::cli::top::quit(self.own)
     }
 
     fn key(&mut self, key: KeyCode) {

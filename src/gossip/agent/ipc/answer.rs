@@ -9,7 +9,7 @@ use crate::gossip::agent::core::Answer;
 use crate::gossip::agent::{Agent, Core, keys};
 use crate::gossip::engine::{Input, KeyOperation, QueryOptions};
 use crate::gossip::wire::ipc::{
-    DataRow, KeysReply, Request, Stats, write_coordinate, write_data, write_members, write_number,
+    DataRow, KeysReply, MemberRow, Request, Stats, write_coordinate, write_data, write_members, write_number,
     write_stats,
 };
 use crate::gossip::wire::{Filter, KeyResponse, decode_tags};
@@ -37,26 +37,12 @@ pub(super) async fn answer(agent: &Agent, request: Request) -> Result<Vec<u8>, S
             write_number(&mut body, "Num", joined as u64);
         }
         Request::Members => {
-            let rows = with(agent, |core| {
-                let engine = core.engine();
-                engine
-                    .members()
-                    .map(|member| records::known_row(engine, core.now(), member))
-                    .collect::<Vec<_>>()
-            })
-            .await?;
+            let rows = members(agent).await?;
             write_members(&mut body, &rows);
         }
         Request::MembersFiltered { tags, status, name } => {
             let wanted = Wanted::new(&tags, &status, &name)?;
-            let rows = with(agent, |core| {
-                let engine = core.engine();
-                engine
-                    .members()
-                    .map(|member| records::known_row(engine, core.now(), member))
-                    .collect::<Vec<_>>()
-            })
-            .await?;
+            let rows = members(agent).await?;
             let rows: Vec<_> = rows.into_iter().filter(|row| wanted.matches(row)).collect();
             write_members(&mut body, &rows);
         }
@@ -103,6 +89,18 @@ pub(super) async fn answer(agent: &Agent, request: Request) -> Result<Vec<u8>, S
         | Request::Respond { .. } => return Err("Unsupported command".to_owned()),
     }
     Ok(body)
+}
+
+/// All members, as the node knows them.
+///
+/// # Errors
+/// The node has ended.
+pub async fn members(agent: &Agent) -> Result<Vec<MemberRow>, String> {
+    with(agent, |core| {
+        let engine = core.engine();
+        engine.members().map(|member| records::known_row(engine, core.now(), member)).collect()
+    })
+    .await
 }
 
 async fn with<T: Send + 'static>(

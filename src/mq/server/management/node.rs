@@ -12,6 +12,7 @@ use super::rates::{Figures, Subject};
 use super::reply::{Outcome, Refusal, Reply};
 use crate::mq::durable::Durable;
 use crate::mq::engine::{Counts, Totals};
+use crate::mq::server::host::Host;
 
 /// The RabbitMQ whose API this is; tools look at it to know what they may ask.
 pub(super) const RABBITMQ_VERSION: &str = "3.10.8";
@@ -124,8 +125,13 @@ impl Management {
     }
 
     pub(super) fn overview(&self, caller: &Caller) -> Json {
+        self.overview_of(caller, &self.hosts_of(caller))
+    }
+
+    /// Of these virtual hosts, as the caller may see it.
+    pub(super) fn overview_of(&self, caller: &Caller, hosts: &[Arc<Host>]) -> Json {
         let (mut counts, mut totals) = (Counts::default(), Totals::default());
-        for host in self.hosts_of(caller) {
+        for host in hosts {
             let (of_host, sums) = host.look(|engine| (engine.counts(), engine.totals()));
             counts += of_host;
             totals.exchanges += sums.exchanges;
@@ -135,8 +141,7 @@ impl Management {
             totals.unacked += sums.unacked;
         }
         let links = self.links_of(caller);
-        let channels: usize =
-            self.hosts_of(caller).iter().map(|host| self.channels_on(host, caller).len()).sum();
+        let channels: usize = hosts.iter().map(|host| self.channels_on(host, caller).len()).sum();
         let mut shown = json!({
             "management_version": RABBITMQ_VERSION, "rates_mode": "basic",
             "sample_retention_policies": {"global": [], "basic": [], "detailed": []},

@@ -304,7 +304,7 @@ impl Management {
         }
     }
 
-    fn queues(&self, host: &Arc<Host>) -> Vec<Json> {
+    pub(super) fn queues(&self, host: &Arc<Host>) -> Vec<Json> {
         let links = self.links_on(host);
         let (mut views, rules) = host.look(|engine| (engine.queues().collect::<Vec<_>>(), engine.rules()));
         views.sort_by(|a, b| a.name.cmp(&b.name));
