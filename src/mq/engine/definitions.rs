@@ -410,8 +410,7 @@ impl Engine {
         }
         let arguments = given(&queue.arguments, queue.exact.as_ref());
         let resource = super::queue::resource(&queue.name, &self.vhost);
-        super::arguments::check_queue(arguments.as_table(), &resource, self.config.compat)
-            .map_err(|fault| error(fault.text))?;
+        super::arguments::check_queue(arguments.as_table(), &resource).map_err(|fault| error(fault.text))?;
         let new = NewQueue {
             name: Arc::from(&*queue.name),
             kind: QueueKind::of(arguments.as_table()),
