@@ -72,6 +72,7 @@ mod message;
 mod methods;
 mod output;
 mod pace;
+mod pattern;
 mod policy;
 mod publish;
 mod queue;
@@ -105,7 +106,7 @@ use self::routes::Routes;
 use self::trace::Tracer;
 use crate::mq::wire::Table;
 
-pub use self::access::{Access, Pattern, PatternError, Permission, regex};
+pub use self::access::{Access, Pattern, Permission};
 pub use self::allowance::Allowance;
 pub use self::bindings::{Destination, HASH_WEIGHT_MAX, Inner, Kind};
 pub use self::clock::Millis;
@@ -118,7 +119,9 @@ pub use self::definitions::{
 pub use self::id::{ConnectionId, ConsumerId, ExchangeId, Id, QueueId, TransferId};
 pub use self::message::Message;
 pub use self::methods::Content;
+pub(crate) use self::output::delivery_cost;
 pub use self::output::{Change, Delivery, Gone, Journal, OutLane, Outputs, Reply, Send};
+pub use self::pattern::{Expression, PatternError, regex};
 pub use self::policy::{ApplyTo, Definition, Policy};
 pub use self::queue::Counts;
 pub use self::ready::{Loaded, Place};

@@ -3,12 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use regex_lite::{Regex, RegexBuilder};
-
 use super::fault::Fault;
-
-/// Bytes of compiled pattern that one may take: a pattern is written by an administrator, and may still be a mistake.
-const PATTERN_SIZE_MAX: usize = 1 << 20;
+use super::pattern::{self, Expression, PatternError};
 
 /// A pattern that names are searched for, as RabbitMQ does: not anchored.
 #[derive(Debug, Clone)]
@@ -18,17 +14,7 @@ pub enum Pattern {
     /// Matches nothing but the empty name: the empty pattern, and `^$`.
     Empty,
     /// Matches what the expression finds itself in.
-    Expression(Regex),
-}
-
-/// A pattern that cannot be compiled.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("pattern '{pattern}' is not a regular expression: {reason}")]
-pub struct PatternError {
-    /// The pattern.
-    pub pattern: String,
-    /// What is wrong with it.
-    pub reason: String,
+    Expression(Expression),
 }
 
 impl Pattern {
@@ -40,8 +26,16 @@ impl Pattern {
         match pattern {
             ".*" => Ok(Self::All),
             "" | "^$" => Ok(Self::Empty),
-            _ => Ok(Self::Expression(regex(pattern)?)),
+            _ => Ok(Self::Expression(pattern::regex(pattern)?)),
         }
+    }
+
+    /// Compiles that of a topic permission: `{username}` and `{vhost}` stand for these names.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn of_topic(pattern: &str, user: &str, vhost: &str) -> Result<Self, PatternError> {
+        Self::new(&pattern::expanded(pattern, user, vhost))
     }
 
     /// Whether a name is allowed.
@@ -52,17 +46,6 @@ impl Pattern {
             Self::Expression(regex) => regex.is_match(name),
         }
     }
-}
-
-/// Compiles a regular expression of bounded size.
-///
-/// # Errors
-/// It is none, or too large a one.
-pub fn regex(pattern: &str) -> Result<Regex, PatternError> {
-    RegexBuilder::new(pattern)
-        .size_limit(PATTERN_SIZE_MAX)
-        .build()
-        .map_err(|error| PatternError { pattern: pattern.to_owned(), reason: error.to_string() })
 }
 
 /// What a permission is for.

@@ -2,7 +2,6 @@
 
 use crate::mq::wire::{Table, Value};
 
-use super::config::Compat;
 use super::fault::Fault;
 use super::message::TTL_MAX;
 use super::settings::QueueKind;
@@ -26,6 +25,10 @@ enum Rule {
     DeadLetterKey,
     /// One of these, or else this error.
     OneOf(&'static [&'static str], &'static str),
+    /// One of these, or else it is not supported, under this name.
+    Supported(&'static [&'static str], &'static str),
+    /// 1 or 2.
+    Version,
     /// A truth value.
     Flag,
     /// Anything: it is taken and does nothing here.
@@ -43,13 +46,17 @@ enum For {
 
 const STRATEGIES: &[&str] = &["at-most-once", "at-least-once"];
 const OVERFLOWS: &[&str] = &["drop-head", "reject-publish", "reject-publish-dlx"];
+const MODES: &[&str] = &["default", "lazy"];
 const LOCATORS: &[&str] = &["client-local", "balanced"];
+
+const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+const CANCEL_ON_FAILOVER: &str = "x-cancel-on-ha-failover";
 
 /// In the order in which RabbitMQ checks them.
 const QUEUE: &[(&str, Rule, For)] = &[
     ("x-expires", Rule::Expires, For::Both),
     ("x-message-ttl", Rule::Ttl, For::Both),
-    ("x-dead-letter-exchange", Rule::Name, For::Both),
+    (DEAD_LETTER_EXCHANGE, Rule::Name, For::Both),
     ("x-dead-letter-routing-key", Rule::DeadLetterKey, For::Both),
     ("x-dead-letter-strategy", Rule::OneOf(STRATEGIES, "invalid_dlx_strategy"), For::Quorum),
     ("x-max-length", Rule::Count, For::Both),
@@ -58,8 +65,8 @@ const QUEUE: &[(&str, Rule, For)] = &[
     ("x-max-in-memory-bytes", Rule::Count, For::Quorum),
     ("x-max-priority", Rule::Priority, For::Classic),
     ("x-overflow", Rule::OneOf(OVERFLOWS, "invalid_overflow"), For::Both),
-    ("x-queue-mode", Rule::Any, For::Classic),
-    ("x-queue-version", Rule::Any, For::Classic),
+    ("x-queue-mode", Rule::Supported(MODES, "queue mode"), For::Classic),
+    ("x-queue-version", Rule::Version, For::Classic),
     ("x-queue-master-locator", Rule::Any, For::Classic),
     ("x-single-active-consumer", Rule::Flag, For::Both),
     ("x-consumer-timeout", Rule::Count, For::Both),
@@ -82,7 +89,7 @@ pub(crate) fn compared(kind: QueueKind) -> impl Iterator<Item = &'static str> {
 }
 
 /// Checks the arguments of `queue.declare` and tells the kind of queue that is asked for.
-pub(crate) fn check_queue(arguments: Table<'_>, resource: &str, compat: Compat) -> Result<QueueKind, Fault> {
+pub(crate) fn check_queue(arguments: Table<'_>, resource: &str) -> Result<QueueKind, Fault> {
     if let Some(value) = arguments.get("x-queue-type") {
         let known = |text: &str| matches!(text, "classic" | "quorum");
         match value {
@@ -106,28 +113,48 @@ pub(crate) fn check_queue(arguments: Table<'_>, resource: &str, compat: Compat) 
     };
     for (name, rule, _) in QUEUE.iter().filter(|(_, _, given)| fits(*given)) {
         if let Some(value) = arguments.get(name) {
+            if *name == DEAD_LETTER_EXCHANGE && !matches!(value, Value::Text(_)) {
+                // It is looked up before anything is checked.
+                return Err(Fault::precondition_failed(format_args!(
+                    "invalid type '{}' for arg '{name}' in {resource}",
+                    value.type_name()
+                )));
+            }
             check(*rule, value, arguments).map_err(|reason| invalid(name, resource, &reason))?;
         }
     }
     for (name, _, given) in QUEUE {
-        // What only streams and quorum queues know has always been taken, and ignored, from classic ones of 3.x.
-        let is_foreign = !fits(*given) && (compat == Compat::V4 || *given != For::Neither);
-        if is_foreign && arguments.get(name).is_some() {
-            return Err(Fault::precondition_failed(format_args!(
-                "invalid arg '{name}' for {resource} of queue type {}",
-                kind.module()
-            )));
+        if !fits(*given) && arguments.get(name).is_some() {
+            return Err(foreign(name, resource, kind));
         }
     }
     Ok(kind)
 }
 
 /// Checks the arguments of `basic.consume`.
-pub(crate) fn check_consume(arguments: Table<'_>, resource: &str, _kind: QueueKind) -> Result<(), Fault> {
+pub(crate) fn check_consume(arguments: Table<'_>, resource: &str, kind: QueueKind) -> Result<(), Fault> {
     if let Some(value) = arguments.get("x-priority") {
         integer(value).map_err(|reason| invalid("x-priority", resource, &reason))?;
     }
+    if let Some(value) = arguments.get(CANCEL_ON_FAILOVER) {
+        if kind != QueueKind::Classic {
+            return Err(foreign(CANCEL_ON_FAILOVER, resource, kind));
+        }
+        check(Rule::Flag, value, arguments)
+            .map_err(|reason| invalid(CANCEL_ON_FAILOVER, resource, &reason))?;
+    }
+    // A stream's. Whoever asks for a place in it must not be given messages that then are gone.
+    if arguments.get("x-stream-offset").is_some() {
+        return Err(foreign("x-stream-offset", resource, kind));
+    }
     Ok(())
+}
+
+fn foreign(name: &str, resource: &str, kind: QueueKind) -> Fault {
+    Fault::precondition_failed(format_args!(
+        "invalid arg '{name}' for {resource} of queue type {}",
+        kind.module()
+    ))
 }
 
 fn invalid(name: &str, resource: &str, reason: &str) -> Fault {
@@ -167,7 +194,9 @@ fn check(rule: Rule, value: Value<'_>, arguments: Table<'_>) -> Result<(), Strin
             _ => Ok(()),
         },
         Rule::Size => count(value).and_then(not_zero),
-        Rule::Name | Rule::DeadLetterKey | Rule::OneOf(..) if !matches!(value, Value::Text(_)) => {
+        Rule::Name | Rule::DeadLetterKey | Rule::OneOf(..) | Rule::Supported(..)
+            if !matches!(value, Value::Text(_)) =>
+        {
             Err(unacceptable(value))
         }
         Rule::Name => Ok(()),
@@ -179,6 +208,14 @@ fn check(rule: Rule, value: Value<'_>, arguments: Table<'_>) -> Result<(), Strin
             let known = value.as_str().is_some_and(|text| allowed.contains(&text));
             if known { Ok(()) } else { Err(error.to_owned()) }
         }
+        Rule::Supported(allowed, what) => match value.as_str() {
+            Some(text) if allowed.contains(&text) => Ok(()),
+            text => Err(format!("\"unsupported {what} '{}'\"", text.unwrap_or_default())),
+        },
+        Rule::Version => match integer(value)? {
+            1 | 2 => Ok(()),
+            other => Err(format!("\"unsupported queue version '{other}'\"")),
+        },
         Rule::Flag => value.as_bool().map(drop).ok_or_else(|| unacceptable(value)),
         Rule::Any => Ok(()),
     }
@@ -193,7 +230,7 @@ mod tests {
     #[track_caller]
     fn refused(name: &str, value: Value<'_>, reason: &str) {
         let arguments = TableBuf::new().with(name, value);
-        let fault = check_queue(arguments.as_table(), "queue 'q' in vhost '/'", Compat::V3).unwrap_err();
+        let fault = check_queue(arguments.as_table(), "queue 'q' in vhost '/'").unwrap_err();
         let expected =
             format!("PRECONDITION_FAILED - invalid arg '{name}' for queue 'q' in vhost '/'{reason}");
         assert_eq!(fault.text, expected);
@@ -206,10 +243,44 @@ mod tests {
         refused("x-expires", Value::U8(0), ": {value_zero,0}");
         refused("x-max-length", Value::I16(-5), ": {value_negative,-5}");
         refused("x-max-priority", Value::I32(256), ": {max_value_exceeded,256}");
-        refused("x-dead-letter-exchange", Value::U8(1), ": {unacceptable_type,unsignedbyte}");
+        refused("x-queue-mode", Value::text("odd"), ": \"unsupported queue mode 'odd'\"");
+        refused("x-queue-mode", Value::Bool(true), ": {unacceptable_type,bool}");
+        refused("x-queue-version", Value::text("2"), ": \"expected integer, got longstr\"");
+        refused("x-queue-version", Value::I32(3), ": \"unsupported queue version '3'\"");
+        refused("x-max-age", Value::text("1D"), " of queue type rabbit_classic_queue");
         refused("x-single-active-consumer", Value::text("true"), ": {unacceptable_type,longstr}");
         refused("x-queue-type", Value::text("stream"), ": \"unsupported queue type 'stream'\"");
         refused("x-delivery-limit", Value::U8(3), " of queue type rabbit_classic_queue");
+    }
+
+    #[test]
+    fn a_dead_letter_exchange_has_a_name() {
+        let arguments = TableBuf::new().with("x-dead-letter-exchange", Value::U8(1));
+        let fault = check_queue(arguments.as_table(), "queue 'q' in vhost '/'").unwrap_err();
+        let expected = "PRECONDITION_FAILED - invalid type 'unsignedbyte' for arg 'x-dead-letter-exchange' in \
+                        queue 'q' in vhost '/'";
+        assert_eq!(fault.text, expected);
+    }
+
+    #[test]
+    fn what_a_consumer_asks_of_the_wrong_kind_of_queue_is_refused() {
+        let says = |name: &str, value: Value<'_>, kind: QueueKind| {
+            let arguments = TableBuf::new().with(name, value);
+            let checked = check_consume(arguments.as_table(), "q", kind);
+            checked.map_err(|fault| fault.text.trim_start_matches("PRECONDITION_FAILED - ").to_owned())
+        };
+        let offset = says("x-stream-offset", Value::text("first"), QueueKind::Classic);
+        assert_eq!(
+            offset,
+            Err("invalid arg 'x-stream-offset' for q of queue type rabbit_classic_queue".into())
+        );
+        let word = "x-cancel-on-ha-failover";
+        assert_eq!(says(word, Value::Bool(true), QueueKind::Classic), Ok(()));
+        let wrong = says(word, Value::text("a"), QueueKind::Classic);
+        assert_eq!(wrong, Err(format!("invalid arg '{word}' for q: {{unacceptable_type,longstr}}")));
+        let quorum = says(word, Value::Bool(true), QueueKind::Quorum);
+        assert_eq!(quorum, Err(format!("invalid arg '{word}' for q of queue type rabbit_quorum_queue")));
+        assert_eq!(says("x-foo", Value::Void, QueueKind::Quorum), Ok(()));
     }
 
     #[test]
@@ -218,10 +289,10 @@ mod tests {
             .with("x-foo", Value::U8(1))
             .with("x-queue-mode", Value::text("lazy"))
             .with("x-queue-version", Value::U8(2));
-        assert_eq!(check_queue(arguments.as_table(), "q", Compat::V3), Ok(QueueKind::Classic));
+        assert_eq!(check_queue(arguments.as_table(), "q"), Ok(QueueKind::Classic));
         let arguments = TableBuf::new()
             .with("x-queue-type", Value::text("quorum"))
             .with("x-delivery-limit", Value::U8(3));
-        assert_eq!(check_queue(arguments.as_table(), "q", Compat::V4), Ok(QueueKind::Quorum));
+        assert_eq!(check_queue(arguments.as_table(), "q"), Ok(QueueKind::Quorum));
     }
 }

@@ -243,7 +243,10 @@ fn headers(dead: &Dead, now: Millis, compat: Compat) -> TableBuf {
     }
     let mut headers = TableBuf::from(old);
     headers.set("x-death", Value::Array(list.as_array()));
-    let is_first = !trusted || old.get("x-first-death-reason").is_none();
+    let is_first = match compat {
+        Compat::V3 => old.get("x-death").is_none(),
+        Compat::V4 => !trusted || old.get("x-first-death-reason").is_none(),
+    };
     if is_first {
         headers.set("x-first-death-exchange", Value::text(&message.exchange));
         headers.set("x-first-death-queue", Value::text(&dead.name));

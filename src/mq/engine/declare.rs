@@ -142,7 +142,7 @@ impl Engine {
             self.permit(at, Permission::Write, dead, || exchange::resource(dead, &self.vhost))?;
         }
         let resource = resource();
-        let kind = arguments::check_queue(method.arguments, &resource, self.config.compat)?;
+        let kind = arguments::check_queue(method.arguments, &resource)?;
         if kind == QueueKind::Quorum {
             let property = |name: &str| {
                 Fault::precondition_failed(format_args!("invalid property '{name}' for {resource}"))

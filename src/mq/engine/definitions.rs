@@ -8,12 +8,12 @@ use serde_json::{Map, Number, Value as Json};
 use crate::mq::wire::{Table, TableBuf, Value};
 
 use super::Engine;
-use super::access;
 use super::bind::{Action, NewExchange, with_inner};
 use super::bindings::{Destination, Kind};
 use super::declare::NewQueue;
 use super::id::QueueId;
 use super::output::Outputs;
+use super::pattern;
 use super::policy::{ApplyTo, Definition, Policy};
 use super::settings::QueueKind;
 
@@ -253,7 +253,7 @@ impl PolicyDefinition {
         let error = |reason: String| DefinitionError { what: "policy", name: self.name.clone(), reason };
         Ok(Policy {
             name: self.name.clone(),
-            pattern: access::regex(&self.pattern).map_err(|bad| error(bad.to_string()))?,
+            pattern: pattern::regex(&self.pattern).map_err(|bad| error(bad.to_string()))?,
             apply_to: ApplyTo::from_name(&self.apply_to)
                 .ok_or_else(|| error(format!("cannot apply to '{}'", self.apply_to)))?,
             priority: self.priority,
@@ -410,8 +410,7 @@ impl Engine {
         }
         let arguments = given(&queue.arguments, queue.exact.as_ref());
         let resource = super::queue::resource(&queue.name, &self.vhost);
-        super::arguments::check_queue(arguments.as_table(), &resource, self.config.compat)
-            .map_err(|fault| error(fault.text))?;
+        super::arguments::check_queue(arguments.as_table(), &resource).map_err(|fault| error(fault.text))?;
         let new = NewQueue {
             name: Arc::from(&*queue.name),
             kind: QueueKind::of(arguments.as_table()),

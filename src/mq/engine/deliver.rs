@@ -184,7 +184,8 @@ impl Engine {
                 continue;
             }
             let Some(entry) = queue.ready.pop() else { break };
-            if entry.expires != 0 && entry.expires < now {
+            // One without time is for who takes it at once: not when it came back in the same millisecond.
+            if entry.expires != 0 && entry.expires < now + u64::from(entry.returns > 0) {
                 dead.extend(Dead::new(queue, entry, Gone::Expired));
                 continue;
             }

@@ -1,7 +1,6 @@
 //! Policies: settings for every queue or exchange whose name matches, the highest priority winning.
 
-use regex_lite::Regex;
-
+use super::pattern::Expression;
 use crate::mq::wire::TableBuf;
 
 /// What a policy applies to.
@@ -64,7 +63,7 @@ pub struct Policy {
     /// Its name.
     pub name: String,
     /// A regular expression for names, not anchored.
-    pub pattern: Regex,
+    pub pattern: Expression,
     /// What it applies to.
     pub apply_to: ApplyTo,
     /// The highest that matches wins.

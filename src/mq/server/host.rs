@@ -237,11 +237,12 @@ impl Host {
             } else if !out.changes.is_empty() {
                 self.stored.send_replace(*changes);
             }
+            let stored = *self.stored.borrow();
             for lane in out.connections() {
                 if let Some(Some((id, outbox))) = outboxes.get(lane.connection.index())
                     && *id == lane.connection
                 {
-                    outbox.push(&mut lane.sends, lane.cost, *changes);
+                    outbox.push(&mut lane.sends, lane.cost, *changes, stored);
                 }
             }
             out.clear();

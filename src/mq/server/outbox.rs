@@ -1,12 +1,12 @@
 //! What goes to one connection: filled under the lock of its host, emptied by its writer.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::mq::engine::{Message, Send as Out};
+use crate::mq::engine::{Message, Send as Out, delivery_cost};
 
 /// Bytes of answers that a client may leave unread before it is not read itself. Deliveries are not counted: they are
 /// bounded by the engine's credit.
@@ -43,8 +43,15 @@ impl Batch {
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// What may be sent now, before any of the parts.
+    due: Vec<Out>,
+    /// Credit of its deliveries.
+    due_cost: u64,
+    /// What waits for the disk.
     parts: VecDeque<Part>,
-    /// Bytes of answers in it.
+    /// Channels with something in the parts, and what the last of it waits for; 0 is for the connection.
+    held: HashMap<u16, u64>,
+    /// Bytes of answers in both.
     unread: usize,
     secrets: u32,
     last: Option<Last>,
@@ -52,7 +59,7 @@ struct Inner {
     mute: bool,
 }
 
-/// What may be sent once so many changes of definitions are on disk.
+/// What must not be sent before so many changes of definitions are on disk.
 #[derive(Debug)]
 struct Part {
     after: u64,
@@ -76,6 +83,82 @@ pub(super) struct Outbox {
     closing: AtomicBool,
 }
 
+impl Part {
+    fn push(parts: &mut VecDeque<Self>, after: u64, send: Out, cost: u64) {
+        match parts.back_mut() {
+            Some(part) if part.after == after => {
+                part.sends.push(send);
+                part.cost += cost;
+            }
+            _ => parts.push_back(Self { after, sends: vec![send], cost }),
+        }
+    }
+}
+
+impl Inner {
+    /// Parts whose changes are on disk are due.
+    fn release(&mut self, stored: u64) {
+        while self.parts.front().is_some_and(|part| part.after <= stored)
+            && let Some(mut part) = self.parts.pop_front()
+        {
+            self.due_cost += part.cost;
+            if self.due.is_empty() {
+                std::mem::swap(&mut self.due, &mut part.sends);
+            } else {
+                self.due.append(&mut part.sends);
+            }
+        }
+        if !self.held.is_empty() {
+            self.held.retain(|_, after| *after > stored);
+        }
+    }
+
+    /// Deliveries promise nothing, and do not wait for somebody's declarations, unless they would overtake what waits on
+    /// their channel.
+    fn hold(&mut self, sends: &mut Vec<Out>, after: u64) {
+        for send in sends.drain(..) {
+            let channel = channel(&send);
+            match &send {
+                Out::Deliver(delivery) => {
+                    let cost = delivery_cost(&delivery.message);
+                    if !self.held.contains_key(&channel) && !self.held.contains_key(&0) {
+                        self.due_cost += cost;
+                        self.due.push(send);
+                        continue;
+                    }
+                    Part::push(&mut self.parts, after, send, cost);
+                }
+                // Told of memory and the disk, not of definitions.
+                Out::Block { .. } | Out::Unblock => {
+                    self.due.push(send);
+                    continue;
+                }
+                Out::Resume => {
+                    Part::push(&mut self.parts, after, send, 0);
+                    continue;
+                }
+                _ => Part::push(&mut self.parts, after, send, 0),
+            }
+            self.held.insert(channel, after);
+        }
+    }
+}
+
+/// The channel that it is for; 0 for the connection.
+fn channel(send: &Out) -> u16 {
+    match send {
+        Out::Deliver(delivery) => delivery.channel,
+        Out::GetOk { channel, .. }
+        | Out::Return { channel, .. }
+        | Out::Ack { channel, .. }
+        | Out::Nack { channel, .. }
+        | Out::Cancel { channel, .. }
+        | Out::Reply { channel, .. }
+        | Out::CloseChannel { channel, .. } => *channel,
+        Out::CloseConnection { .. } | Out::Block { .. } | Out::Unblock | Out::Resume => 0,
+    }
+}
+
 fn answer_size(send: &Out) -> usize {
     let of = |message: &Message| ANSWER_SIZE + message.body.len() + message.properties.len();
     match send {
@@ -90,8 +173,9 @@ impl Outbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends what the engine sends, to go out once `after` changes of definitions are on disk. Leaves `sends` empty.
-    pub fn push(&self, sends: &mut Vec<Out>, cost: u64, after: u64) {
+    /// Appends what the engine sends. What tells of something goes out once `after` changes of definitions are on disk,
+    /// of which `stored` are. Leaves `sends` empty.
+    pub fn push(&self, sends: &mut Vec<Out>, cost: u64, after: u64, stored: u64) {
         let unread: usize = sends.iter().map(answer_size).sum();
         {
             let mut inner = self.inner();
@@ -100,12 +184,16 @@ impl Outbox {
                 return;
             }
             inner.unread += unread;
-            match inner.parts.back_mut() {
-                Some(part) if part.after == after => {
-                    part.sends.append(sends);
-                    part.cost += cost;
+            inner.release(stored);
+            if after > stored {
+                inner.hold(sends, after);
+            } else {
+                inner.due_cost += cost;
+                if inner.due.is_empty() {
+                    std::mem::swap(&mut inner.due, sends);
+                } else {
+                    inner.due.append(sends);
                 }
-                _ => inner.parts.push_back(Part { after, sends: std::mem::take(sends), cost }),
             }
         }
         self.filled.notify_one();
@@ -128,6 +216,7 @@ impl Outbox {
     pub fn give_up(&self, last: Last) {
         {
             let mut inner = self.inner();
+            inner.due.clear();
             inner.parts.clear();
             inner.mute = true;
         }
@@ -137,15 +226,12 @@ impl Outbox {
     /// What may be sent now that so many changes are on disk. `spare` is where the next sends are gathered.
     pub fn take(&self, stored: u64, spare: &mut Batch) {
         let mut inner = self.inner();
-        while inner.parts.front().is_some_and(|part| part.after <= stored)
-            && let Some(mut part) = inner.parts.pop_front()
-        {
-            spare.cost += part.cost;
-            if spare.sends.is_empty() {
-                std::mem::swap(&mut spare.sends, &mut part.sends);
-            } else {
-                spare.sends.append(&mut part.sends);
-            }
+        inner.release(stored);
+        spare.cost += std::mem::take(&mut inner.due_cost);
+        if spare.sends.is_empty() {
+            std::mem::swap(&mut spare.sends, &mut inner.due);
+        } else {
+            spare.sends.append(&mut inner.due);
         }
         spare.secrets += std::mem::take(&mut inner.secrets);
         let was_full = inner.unread >= UNREAD_MAX;
@@ -195,5 +281,88 @@ impl Outbox {
 
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mq::engine::{Delivery, Message, Reply};
+
+    fn delivery(channel: u16, tag: u64) -> Out {
+        let message = Message::plain("", "key", b"body");
+        Out::Deliver(Delivery { channel, redelivered: false, tag, consumer: "c".into(), message })
+    }
+
+    fn reply(channel: u16) -> Out {
+        Out::Reply { channel, reply: Reply::ExchangeDeclareOk }
+    }
+
+    fn cost(send: &Out) -> u64 {
+        match send {
+            Out::Deliver(delivery) => delivery_cost(&delivery.message),
+            _ => 0,
+        }
+    }
+
+    fn push(outbox: &Outbox, sends: &[Out], after: u64, stored: u64) {
+        outbox.push(&mut sends.to_vec(), sends.iter().map(cost).sum(), after, stored);
+    }
+
+    fn take(outbox: &Outbox, stored: u64) -> Vec<Out> {
+        let mut batch = Batch::default();
+        outbox.take(stored, &mut batch);
+        assert_eq!(batch.cost, batch.sends.iter().map(cost).sum::<u64>());
+        batch.sends
+    }
+
+    #[test]
+    fn deliveries_do_not_wait_for_what_others_declare() {
+        let outbox = Outbox::default();
+        push(&outbox, &[reply(1), delivery(2, 1)], 7, 6);
+        push(&outbox, &[delivery(2, 2), delivery(3, 1)], 7, 6);
+        assert_eq!(take(&outbox, 6), [delivery(2, 1), delivery(2, 2), delivery(3, 1)]);
+        assert_eq!(outbox.waits_for(), Some(7));
+        assert_eq!(take(&outbox, 7), [reply(1)]);
+    }
+
+    #[test]
+    fn nothing_overtakes_on_its_channel() {
+        let outbox = Outbox::default();
+        push(&outbox, &[delivery(1, 1), reply(1), delivery(1, 2)], 7, 6);
+        push(&outbox, &[delivery(1, 3), reply(2), delivery(1, 4), delivery(2, 1)], 8, 6);
+        assert_eq!(take(&outbox, 6), [delivery(1, 1)]);
+        assert_eq!(take(&outbox, 7), [reply(1), delivery(1, 2)]);
+        // Something of each channel still waits.
+        push(&outbox, &[delivery(1, 5), delivery(2, 2), delivery(3, 1)], 8, 7);
+        assert_eq!(take(&outbox, 7), [delivery(3, 1)]);
+        let rest = [delivery(1, 3), reply(2), delivery(1, 4), delivery(2, 1), delivery(1, 5), delivery(2, 2)];
+        assert_eq!(take(&outbox, 8), rest);
+        push(&outbox, &[delivery(1, 6)], 9, 8);
+        assert_eq!(take(&outbox, 8), [delivery(1, 6)]);
+    }
+
+    #[test]
+    fn what_is_due_and_not_written_yet_is_not_overtaken() {
+        let outbox = Outbox::default();
+        push(&outbox, &[reply(1), delivery(1, 1)], 6, 6);
+        push(&outbox, &[delivery(1, 2)], 7, 6);
+        assert_eq!(take(&outbox, 6), [reply(1), delivery(1, 1), delivery(1, 2)]);
+        push(&outbox, &[reply(1)], 8, 7);
+        // Its change is on disk by now, and nobody has looked.
+        push(&outbox, &[delivery(1, 3)], 9, 8);
+        assert_eq!(take(&outbox, 8), [reply(1), delivery(1, 3)]);
+    }
+
+    #[test]
+    fn nothing_follows_the_end_of_a_connection() {
+        let outbox = Outbox::default();
+        let close = Out::CloseConnection { code: 541, text: String::new(), method: (0, 0) };
+        push(&outbox, &[close.clone(), delivery(1, 1)], 7, 6);
+        outbox.finish(Last::CloseOk);
+        assert_eq!(take(&outbox, 6), []);
+        let mut batch = Batch::default();
+        outbox.take(7, &mut batch);
+        assert_eq!((batch.sends, batch.last), (vec![close, delivery(1, 1)], Some(Last::CloseOk)));
     }
 }

@@ -133,7 +133,8 @@ impl User {
             impersonates: self.definition.tags.iter().any(|tag| tag == "impersonator"),
         };
         for topic in self.topics.values().filter(|topic| topic.vhost == vhost) {
-            let patterns = (Pattern::new(&topic.write)?, Pattern::new(&topic.read)?);
+            let of = |pattern| Pattern::of_topic(pattern, &self.name, vhost);
+            let patterns = (of(&topic.write)?, of(&topic.read)?);
             access.topics.insert(topic.exchange.as_str().into(), patterns);
         }
         self.access.insert(vhost.to_owned(), Arc::new(access));
@@ -289,7 +290,7 @@ impl Users {
             }
             Change::TopicPermission(topic) => {
                 for pattern in [&topic.write, &topic.read] {
-                    Pattern::new(pattern)?;
+                    Pattern::of_topic(pattern, &topic.user, &topic.vhost)?;
                 }
                 let user = self.user_on(&topic.user, &topic.vhost)?;
                 user.topics.insert((topic.vhost.clone(), topic.exchange.clone()), topic.clone());

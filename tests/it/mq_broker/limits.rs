@@ -1,9 +1,10 @@
-//! How many connections and channels a user may have, by the management API at the broker's own port.
+//! What a user may have and do, by the management API at the broker's own port.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use bandy::mq::wire::method::channel;
+use bandy::mq::wire::method::{basic, channel};
+use bandy::mq::wire::{self, FRAME_SIZE_DEFAULT};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -138,4 +139,47 @@ fn prometheus_is_told_of_each_object_too() {
     assert!(each.contains("rabbitmq_queue_messages_ready{vhost=\"/\",queue=\"q\\\"1\"} 1\n"), "{each}");
     assert!(each.contains("rabbitmq_channel_messages_published_total{channel=\"127.0.0.1:"), "{each}");
     assert!(page("/nothing").ends_with("here are /metrics, /metrics/per-object and /healthz\n"));
+}
+
+/// Publishes to `amq.topic` and asks something else, whose answer is the first if nothing is wrong.
+fn publish_to_topic(client: &mut Client, key: &str) -> String {
+    let publish =
+        basic::Publish { exchange: "amq.topic", routing_key: key.as_bytes(), ..basic::Publish::default() };
+    let mut bytes = Vec::new();
+    wire::content(&mut bytes, 1, &publish.into(), &[0, 0], b"x", FRAME_SIZE_DEFAULT);
+    client.socket.write_all(&bytes).unwrap();
+    client.ask(basic::Qos::default())
+}
+
+#[test]
+fn a_topic_permission_may_be_about_the_name_of_who_asks() {
+    let server = broker("--memory");
+    let own = r#"{"exchange": "amq.topic", "write": "^{username}\\.{1,2}[a-z]", "read": ".*"}"#;
+    does(&server, "PUT /api/topic-permissions/%2F/guest", own);
+    let (_, shown) = asks(&server, "GET /api/topic-permissions/%2F/guest", "");
+    assert!(shown.contains(r#""write":"^{username}\\.{1,2}[a-z]""#), "{shown}");
+    let mut client = Client::ready(&server);
+    assert_eq!(publish_to_topic(&mut client, "guest.eu"), "basic.qos-ok");
+    assert_eq!(publish_to_topic(&mut client, "guest..eu"), "basic.qos-ok");
+    let refused = publish_to_topic(&mut client, "eve.eu");
+    assert!(refused.starts_with("channel.close ACCESS_REFUSED"), "{refused}");
+}
+
+#[test]
+fn a_policy_may_leave_out_what_begins_with_a_word() {
+    let server = broker("--memory");
+    let mut client = Client::ready(&server);
+    for queue in ["jobs", "private.jobs"] {
+        client.declare(queue);
+    }
+    let policy = r#"{"pattern": "^(?!private\\.)", "definition": {"max-length": 1}}"#;
+    does(&server, "PUT /api/policies/%2F/p", policy);
+    let policy_of = |queue: &str| {
+        let (_, shown) = asks(&server, &format!("GET /api/queues/%2F/{queue}"), "");
+        serde_json::from_str::<serde_json::Value>(&shown).unwrap()["policy"].clone()
+    };
+    assert_eq!((policy_of("jobs"), policy_of("private.jobs")), ("p".into(), serde_json::Value::Null));
+    let (status, text) =
+        asks(&server, "PUT /api/policies/%2F/w", r#"{"pattern": "a(?!b)", "definition": {}}"#);
+    assert_eq!(status, 400, "{text}");
 }

@@ -108,7 +108,8 @@ fn what_is_not_to_be_kept_never_touches_the_disk() {
 #[test]
 fn arguments_that_json_cannot_say_survive_a_restart() {
     const KEY: &str = "key";
-    let mode = |value: u32| TableBuf::new().with("x-queue-mode", Value::Decimal { scale: 1, value });
+    let mode =
+        |value: u32| TableBuf::new().with("x-queue-master-locator", Value::Decimal { scale: 1, value });
     let declare = |world: &mut World, arguments: &TableBuf| {
         let arguments: Table<'_> = arguments.as_table();
         let name = queue::Declare { queue: "typed", durable: true, arguments, ..Default::default() };

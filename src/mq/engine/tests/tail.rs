@@ -100,6 +100,17 @@ fn a_message_with_no_time_at_all_reaches_a_consumer_that_is_ready() {
 }
 
 #[test]
+fn a_message_with_no_time_at_all_does_not_come_back() {
+    let mut world = World::new();
+    let me = world.open();
+    world.tell(me, 1, queue_with("q", &[("x-message-ttl", Value::U8(0))]));
+    world.tell(me, 1, consume("q", "t"));
+    assert_eq!(bodies(&world.publish(me, "", "q", Fields::default(), "once")), ["once"]);
+    assert_eq!(bodies(&world.call(me, 1, basic::Reject { delivery_tag: 1, requeue: true })), [""; 0]);
+    assert_eq!(world.counts("q").0, 0);
+}
+
+#[test]
 fn an_unused_queue_is_deleted_and_use_starts_its_time_anew() {
     let mut world = World::new();
     let me = world.open();

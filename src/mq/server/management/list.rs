@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Map, Value as Json, json};
 
 use super::reply::Refusal;
-use crate::mq::engine::regex;
+use crate::mq::engine::{Expression, regex};
 use crate::transport::http::Query;
 
 /// RabbitMQ's.
@@ -55,7 +55,7 @@ struct Page {
 
 enum Filter {
     Contains(String),
-    Matches(regex_lite::Regex),
+    Matches(Expression),
 }
 
 impl Filter {
