@@ -203,7 +203,7 @@ fn commands_of(path: &[String]) -> Vec<Vec<String>> {
     let listed = listed.take_while(|line| !line.is_empty());
     let names = listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
     names
-        .filter(|name| !name.is_empty() && *name != "help")
+        .filter(|name| !name.is_empty() && !name.starts_with('-') && *name != "help")
         .map(|name| [path, &[name.to_owned()]].concat())
         .collect()
 }

@@ -264,3 +264,17 @@ fn lines_go_straight_into_batches_and_are_told_by_number_when_refused() {
     let nope = log.server.home.path("nope");
     log.log(&format!("produce t --input {}", nope.display())).runs().exits(1).complains("cannot read");
 }
+
+#[test]
+fn a_broker_without_a_port_is_named_by_its_socket_and_times_are_readable() {
+    let server = bandy("log broker -l local: --memory").starts();
+    let log = |words: &str| bandy(&format!("log {words}")).home(&server.home);
+    let node = log("ls nodes --json").runs().exits(0).object();
+    assert_eq!((&node["host"], &node["port"]), (&"local:".into(), &serde_json::Value::Null));
+    log("produce orders --create hello").runs().exits(0);
+    let ms = log("consume orders -o %d{ms}").runs().exits(0).out();
+    let time = log("consume orders -o '%d{%Y-%m-%d %H:%M:%S}'").runs().exits(0).out();
+    log("consume orders -o table").runs().exits(0).shows(&format!("{}.{}", time.trim(), &ms.trim()[10..]));
+    log("consume orders -o plain").runs().exits(0).shows(ms.trim());
+    assert_eq!(log("consume orders --json").runs().object()["timestamp"].to_string(), ms.trim());
+}

@@ -273,7 +273,7 @@ impl<'a> Outgoing<'a> {
         if sent > 1 {
             let settled = sent - self.producer.waiting();
             failure.message =
-                format!("{}; {settled} of {} answered", failure.message, counted(sent as u64, "record"));
+                format!("{}; {settled} of {} answered", failure.message, counted(sent, "record"));
         }
         failure
     }
