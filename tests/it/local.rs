@@ -304,10 +304,10 @@ fn mistakes_of_the_surroundings_are_named() {
     let user = User::new();
     user.bandy("mq send q x").env("BANDY_IDLE_EXIT", "foo").runs().exits(2).complains("BANDY_IDLE_EXIT: ");
     let long = user.0.path(&"x".repeat(100));
-    let far = || user.bandy("mq send q x").env("BANDY_HOME", &long.display().to_string());
+    let far = || user.bandy("mq send q x").env("BANDY_HOME", long.display().to_string());
     far().runs().exits(3).complains("is too long for a socket").complains("export BANDY_HOME=");
     user.bandy("up mq")
-        .env("BANDY_HOME", &long.display().to_string())
+        .env("BANDY_HOME", long.display().to_string())
         .runs()
         .exits(1)
         .complains("is too long for a socket");
