@@ -235,7 +235,7 @@ fn short_help_is_one_screen_and_long_help_has_the_rest() {
         assert!(short.lines().count() <= 40, "{path:?}: {} lines\n{short}", short.lines().count());
         // What is hidden in the one is in the other.
         let flags = |text: &str| {
-            let words = text.lines().filter(|line| line.trim_start().starts_with('-'));
+            let words = text.lines().filter(|line| line.starts_with("  -") || line.starts_with("      --"));
             words
                 .map(|line| line.trim_start().split("  ").next().unwrap_or_default().to_owned())
                 .collect::<Vec<_>>()
