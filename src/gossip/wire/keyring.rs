@@ -45,7 +45,7 @@ pub enum KeyError {
 }
 
 enum Cipher {
-    Ring(LessSafeKey),
+    Ring(Box<LessSafeKey>),
     /// The length that ring does not have.
     Aes192(Box<AesGcm<Aes192, U12>>),
 }
@@ -58,7 +58,8 @@ impl Cipher {
             32 => &AES_256_GCM,
             _ => return AesGcm::new_from_slice(key).map_err(|_| wrong()).map(Box::new).map(Self::Aes192),
         };
-        UnboundKey::new(algorithm, key).map_err(|_| wrong()).map(LessSafeKey::new).map(Self::Ring)
+        let key = UnboundKey::new(algorithm, key).map_err(|_| wrong())?;
+        Ok(Self::Ring(Box::new(LessSafeKey::new(key))))
     }
 
     /// Encrypts in place and returns the tag; none if the message is longer than AES-GCM can have.
