@@ -1,5 +1,6 @@
 //! The gossip commands.
 
+mod coalesce;
 mod complete;
 mod connect;
 mod data;

@@ -31,7 +31,7 @@ mod stream;
 mod tests;
 
 pub use compress::{compress, decompress};
-pub use keyring::{KEYS_MAX, KeyError, Keyring, NonceBytes, OVERHEAD_BYTES};
+pub use keyring::{KEY_BYTES, KEYS_MAX, KeyError, Keyring, NonceBytes, OVERHEAD_BYTES};
 pub use label::LABEL_BYTES_MAX;
 pub use message::{
     Accusation, Ack, Alive, IndirectPing, META_BYTES_MAX, Message, NAME_BYTES_MAX, Name, Ping, Source,

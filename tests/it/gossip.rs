@@ -123,6 +123,43 @@ fn handlers_get_events_and_answer_queries() {
 }
 
 #[test]
+fn what_comes_in_a_burst_is_one_event_if_the_node_coalesces() {
+    let home = Home::new();
+    let script = home.script(
+        "handle.sh",
+        "#!/bin/sh\n[ \"$SERF_EVENT\" = member-join ] && cut -f 1 | tr '\\n' ' ' >> \"$HOME/joins\"\nexit 0\n",
+    );
+    let words = format!("--name a --alone --coalesce=9s -- {}", script.display());
+    let mut first = node(&home, &words);
+    let _second = node(&home, "--name b");
+    let mut third = node(&home, "--name c");
+    // Told at once, while those that joined wait.
+    gossip(&home, "event plain x -e local:a").runs().exits(0);
+    assert_eq!(first.line(), "event\tplain\tx");
+    for version in 1..=4 {
+        gossip(&home, &format!("event deploy v{version} --coalesce -e local:a")).runs().exits(0);
+    }
+    let mut lines: Vec<String> = (0..3).map(|_| first.line()).collect();
+    lines.sort();
+    assert!(lines[0].starts_with("event\tdeploy\tv4"), "{lines:?}");
+    assert!(lines[1].starts_with("join\tb") && lines[2].starts_with("join\tc"), "{lines:?}");
+    until("the handler has run, once for both", || {
+        std::fs::read_to_string(home.path("joins")).is_ok_and(|text| text == "b c ")
+    });
+    // Who does not coalesce is told all of them.
+    let mut all: Vec<String> = (1..=4).map(|_| reads(&mut third, "event\tdeploy")).collect();
+    all.sort();
+    assert_eq!(all, [1, 2, 3, 4].map(|version| format!("event\tdeploy\tv{version}")));
+    // What waits when it leaves is told.
+    third.signal(Signal::INT);
+    third.ends().exits(0);
+    until("it has left", || gossip(&home, "ls c -o %{status} -e local:a").runs().out() == "left\n");
+    first.signal(Signal::INT);
+    let ended = first.ends().exits(0).out();
+    assert!(ended.contains("leave\tc\t"), "{ended}");
+}
+
+#[test]
 fn watch_tells_what_happens_as_lines_and_as_records() {
     let home = Home::new();
     let _node = node(&home, "--name a --alone");
@@ -182,6 +219,10 @@ fn a_cluster_is_encrypted_and_its_keys_are_rotated() {
     let key = || gossip(&home, "keygen").runs().exits(0).out().trim().to_owned();
     let (old, new) = (key(), key());
     assert_eq!(old.len(), 44);
+    for (bits, length) in [("128", 24), ("192", 32), ("256", 44)] {
+        let key = gossip(&home, &format!("keygen --bits {bits}")).runs().exits(0).out();
+        assert_eq!(key.trim_end().len(), length, "{key}");
+    }
     let file = |name: &str| home.file(name, format!("[\"{old}\"]"));
     let (a, b) = (file("a.json"), file("b.json"));
     let _first = node(&home, &format!("--name a --alone --key-file {}", a.display()));

@@ -2,10 +2,13 @@
 
 mod place;
 mod run;
+mod tell;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use super::coalesce;
 use super::tag::pair;
 use crate::cli::app::App;
 use crate::cli::endpoint::{Endpoint, Pillar, Place as Where};
@@ -13,6 +16,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::serve::{self, Role, ServerArgs, TopArg};
 use crate::gossip::engine::{Mode, Profile};
 use crate::transport::Address;
+use crate::units::parse_duration;
 
 /// Arguments of `gossip join`.
 #[derive(Debug, clap::Args)]
@@ -61,6 +65,17 @@ pub struct Args {
     /// Encrypt with the key in this file; a JSON list of keys takes part in their rotation
     #[arg(long, value_name = "FILE", help_heading = "Cluster")]
     pub key_file: Option<PathBuf>,
+    /// Join what happens within PERIOD, or until a third of it was quiet, into fewer events, as Serf's agent does in 3s
+    #[arg(
+        long,
+        value_name = "PERIOD",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = coalesce::PERIOD,
+        value_parser = parse_duration,
+        help_heading = "Node"
+    )]
+    pub coalesce: Option<Duration>,
     /// Tell events again that happened before the node joined
     #[arg(hide_short_help = true, long, help_heading = "Cluster")]
     pub replay: bool,

@@ -19,16 +19,25 @@ Examples:
   bandy gossip keygen > key && chmod 600 key
   bandy gossip join --key-file key
 
-It is 32 random bytes in base64, as `serf keygen` prints them.")]
-pub struct KeygenArgs {}
+It is random bytes in base64: 32, as `serf keygen` prints them, unless --bits says otherwise.")]
+pub struct KeygenArgs {
+    /// How long the key is: AES-128, AES-192 or AES-256
+    #[arg(long, value_name = "N", default_value = "256", value_parser = ["128", "192", "256"])]
+    pub bits: String,
+}
 
 /// Prints a new key.
 ///
 /// # Errors
 /// The system has no random numbers.
-pub fn keygen(_: &KeygenArgs, app: &App) -> anyhow::Result<Exit> {
+pub fn keygen(args: &KeygenArgs, app: &App) -> anyhow::Result<Exit> {
     let mut key = [0; 32];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut key)
+    let key = match args.bits.as_str() {
+        "128" => &mut key[..16],
+        "192" => &mut key[..24],
+        _ => &mut key[..],
+    };
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), key)
         .map_err(|_| Failure::new(Exit::Failed, "the system has no random numbers"))?;
     let key = BASE64_STANDARD.encode(key);
     match app.printer.look().format {

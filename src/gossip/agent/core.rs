@@ -13,7 +13,8 @@ use crate::gossip::engine::{
     Engine, Event, Input, KeyOperation, Output, QueryId, QueryOptions, Refusal, Summary, Time,
 };
 use crate::gossip::wire::{
-    KeyError, KeyResponse, Layers, Message, Name, StreamMessage, Wrapping, encode, encode_key_request,
+    KEY_BYTES, KeyError, KeyResponse, Layers, Message, Name, StreamMessage, Wrapping, encode,
+    encode_key_request,
 };
 
 /// Answers that wait for whoever asked.
@@ -365,7 +366,7 @@ impl Core {
             KeyOperation::Remove => "_serf_remove-key",
             KeyOperation::List => "_serf_list-keys",
         };
-        if operation != KeyOperation::List && !matches!(key.len(), 16 | 32) {
+        if operation != KeyOperation::List && !KEY_BYTES.contains(&key.len()) {
             return Err(KeyError::Length(key.len()));
         }
         let payload = match operation {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
-use crate::gossip::wire::{KeyError, Keyring};
+use crate::gossip::wire::{KEY_BYTES, KeyError, Keyring};
 
 /// Longest file that is read.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -44,9 +44,9 @@ pub enum KeyFileError {
 /// It is not one.
 pub fn decode(text: &str) -> Result<Vec<u8>, String> {
     let key = BASE64_STANDARD.decode(text.trim()).map_err(|error| error.to_string())?;
-    match key.len() {
-        16 | 32 => Ok(key),
-        length => Err(KeyError::Length(length).to_string()),
+    match KEY_BYTES.contains(&key.len()) {
+        true => Ok(key),
+        false => Err(KeyError::Length(key.len()).to_string()),
     }
 }
 

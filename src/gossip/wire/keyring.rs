@@ -1,5 +1,8 @@
 //! Encryption: AES-GCM under a ring of keys, of which one seals and all open.
 
+use aes_gcm::aead::consts::U12;
+use aes_gcm::aes::Aes192;
+use aes_gcm::{AeadInOut as _, AesGcm, KeyInit as _};
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 /// The version that is written: no padding.
@@ -10,6 +13,8 @@ const VERSION_PADDED: u8 = 0;
 const TAG_BYTES: usize = 16;
 /// What version 1 adds: the version, a nonce and the tag.
 pub const OVERHEAD_BYTES: usize = 1 + NONCE_LEN + TAG_BYTES;
+/// How long a key is: AES-128, AES-192 or AES-256.
+pub const KEY_BYTES: [usize; 3] = [16, 24, 32];
 /// Most keys in a ring.
 pub const KEYS_MAX: usize = 64;
 
@@ -20,7 +25,7 @@ pub type NonceBytes = [u8; NONCE_LEN];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Not a length that AES has here.
-    #[error("a key of {0} bytes: it has to be 16 or 32, as `gossip keygen` writes it")]
+    #[error("a key of {0} bytes: it has to be 16, 24 or 32, as `gossip keygen` writes it")]
     Length(usize),
     /// No more keys fit.
     #[error("there are {KEYS_MAX} keys already")]
@@ -39,20 +44,63 @@ pub enum KeyError {
     Plain,
 }
 
+enum Cipher {
+    Ring(Box<LessSafeKey>),
+    /// The length that ring does not have.
+    Aes192(Box<AesGcm<Aes192, U12>>),
+}
+
+impl Cipher {
+    fn new(key: &[u8]) -> Result<Self, KeyError> {
+        let wrong = || KeyError::Length(key.len());
+        let algorithm = match key.len() {
+            16 => &AES_128_GCM,
+            32 => &AES_256_GCM,
+            _ => return AesGcm::new_from_slice(key).map_err(|_| wrong()).map(Box::new).map(Self::Aes192),
+        };
+        let key = UnboundKey::new(algorithm, key).map_err(|_| wrong())?;
+        Ok(Self::Ring(Box::new(LessSafeKey::new(key))))
+    }
+
+    /// Encrypts in place and returns the tag; none if the message is longer than AES-GCM can have.
+    fn seal(&self, nonce: NonceBytes, associated: &[u8], message: &mut [u8]) -> Option<[u8; TAG_BYTES]> {
+        match self {
+            Self::Ring(key) => {
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                let tag = key.seal_in_place_separate_tag(nonce, Aad::from(associated), message).ok()?;
+                tag.as_ref().try_into().ok()
+            }
+            Self::Aes192(key) => {
+                key.encrypt_inout_detached(&nonce.into(), associated, message.into()).ok().map(Into::into)
+            }
+        }
+    }
+
+    /// Decrypts ciphertext and tag in place and returns the length of what was in it; none if this key does not open it.
+    fn open(&self, nonce: NonceBytes, associated: &[u8], sealed: &mut [u8]) -> Option<usize> {
+        match self {
+            Self::Ring(key) => {
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                key.open_in_place(nonce, Aad::from(associated), sealed).ok().map(|plain| plain.len())
+            }
+            Self::Aes192(key) => {
+                let (message, tag) = sealed.split_last_chunk_mut::<TAG_BYTES>()?;
+                let tag = (*tag).into();
+                key.decrypt_inout_detached(&nonce.into(), associated, (&mut *message).into(), &tag).ok()?;
+                Some(message.len())
+            }
+        }
+    }
+}
+
 struct Key {
     bytes: Vec<u8>,
-    cipher: LessSafeKey,
+    cipher: Cipher,
 }
 
 impl Key {
     fn new(bytes: &[u8]) -> Result<Self, KeyError> {
-        let algorithm = match bytes.len() {
-            16 => &AES_128_GCM,
-            32 => &AES_256_GCM,
-            length => return Err(KeyError::Length(length)),
-        };
-        let key = UnboundKey::new(algorithm, bytes).map_err(|_| KeyError::Length(bytes.len()))?;
-        Ok(Self { bytes: bytes.to_vec(), cipher: LessSafeKey::new(key) })
+        Ok(Self { bytes: bytes.to_vec(), cipher: Cipher::new(bytes)? })
     }
 }
 
@@ -78,7 +126,7 @@ impl Keyring {
     /// A ring of one key.
     ///
     /// # Errors
-    /// It is not 16 or 32 bytes.
+    /// It is not 16, 24 or 32 bytes.
     pub fn new(primary: &[u8]) -> Result<Self, KeyError> {
         Ok(Self { keys: vec![Key::new(primary)?] })
     }
@@ -143,10 +191,8 @@ impl Keyring {
         to.extend(nonce);
         let start = to.len();
         to.extend_from_slice(message);
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag =
-            self.keys[0].cipher.seal_in_place_separate_tag(nonce, Aad::from(associated), &mut to[start..]);
-        to.extend_from_slice(tag.expect("a message is shorter than AES-GCM's 64 GiB").as_ref());
+        let tag = self.keys[0].cipher.seal(nonce, associated, &mut to[start..]);
+        to.extend(tag.expect("a message is shorter than AES-GCM's 64 GiB"));
     }
 
     /// Decrypts with whichever key opens it.
@@ -163,11 +209,7 @@ impl Keyring {
         for key in &self.keys {
             plain.clear();
             plain.extend_from_slice(cipher);
-            let nonce = Nonce::assume_unique_for_key(*nonce);
-            let Ok(opened) = key.cipher.open_in_place(nonce, Aad::from(associated), &mut plain) else {
-                continue;
-            };
-            let length = opened.len();
+            let Some(length) = key.cipher.open(*nonce, associated, &mut plain) else { continue };
             plain.truncate(length);
             if version == VERSION_PADDED {
                 let padding = usize::from(plain.last().copied().unwrap_or(0));

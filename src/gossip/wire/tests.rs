@@ -285,6 +285,30 @@ fn streams_are_read_as_they_were_written_and_never_before_their_end() {
     }
 }
 
+/// The algorithm's own vectors: McGrew and Viega, The Galois/Counter Mode of Operation, cases 2, 8 and 14.
+#[test]
+fn keys_of_each_length_seal_as_everybody_does() {
+    for (length, expected) in [
+        (16, "0388dace60b6a392f328c2b971b2fe78ab6e47d42cec13bdf53a67b21257bddf"),
+        (24, "98e7247c07f0fe411c267e4384b0f6002ff58d80033927ab8ef4d4587514f0fb"),
+        (32, "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919"),
+    ] {
+        let ring = Keyring::new(&vec![0; length]).unwrap();
+        let mut sealed = Vec::new();
+        ring.seal(&[0; 16], b"", [0; 12], &mut sealed);
+        let hex: String = sealed[13..].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, expected, "{length}");
+        assert_eq!(ring.open(&sealed, b"").unwrap(), [0; 16]);
+        assert_eq!(ring.open(&sealed, b"another stream"), Err(KeyError::Sealed));
+        for at in 0..sealed.len() {
+            let mut damaged = sealed.clone();
+            damaged[at] ^= 0x80;
+            assert!(ring.open(&damaged, b"").is_err(), "{length}, byte {at}");
+            assert!(ring.open(&sealed[..at], b"").is_err(), "{length}, {at} bytes");
+        }
+    }
+}
+
 #[test]
 fn both_versions_of_encryption_are_opened_by_any_key_of_the_ring() {
     // Version 0 pads to 16 bytes before it seals: what memberlist before protocol 2 sends.
@@ -310,7 +334,9 @@ fn both_versions_of_encryption_are_opened_by_any_key_of_the_ring() {
     ring.seal(b"hello", b"", [4; 12], &mut ours);
     assert_eq!(ours.len(), Keyring::sealed_bytes(5));
     assert_eq!(ring.open(&ours, b"").unwrap(), b"hello");
-    assert!(matches!(Keyring::new(&[0; 24]), Err(KeyError::Length(24))));
+    for length in [0, 15, 17, 23, 25, 31, 33] {
+        assert!(matches!(Keyring::new(&vec![0; length]), Err(KeyError::Length(wrong)) if wrong == length));
+    }
 }
 
 #[test]

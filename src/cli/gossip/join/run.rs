@@ -1,23 +1,21 @@
-//! The node of `gossip join`: its sockets, whom it joins, and what it prints.
+//! The node of `gossip join`: its sockets, and whom it joins.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::Args;
+use super::tell::{self, Own};
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::gossip::handler::Handler;
-use crate::cli::gossip::watch::cannot_run;
-use crate::cli::gossip::{discover, envelope, top};
+use crate::cli::gossip::{discover, top};
 use crate::cli::serve::{Harness, Service};
-use crate::exec::Program;
-use crate::gossip::agent::ipc::{self, Kinds};
+use crate::gossip::agent::ipc;
 use crate::gossip::agent::{Agent, KeyFile, Options, Snapshot};
-use crate::gossip::engine::{Config, DATA_TAG, Event, Input, Status};
+use crate::gossip::engine::{Config, DATA_TAG, Event, Status};
 use crate::gossip::wire::{LABEL_BYTES_MAX, Wrapping};
 use crate::transport::{Address, Datagrams, Listener, addresses, own_address};
 
@@ -25,8 +23,6 @@ use crate::transport::{Address, Datagrams, Listener, addresses, own_address};
 const RPC_ADDRESS: &str = "127.0.0.1:7373";
 /// Connections of commands at a time.
 const COMMANDS_MAX: usize = 256;
-/// Handlers that run at a time.
-const HANDLERS_MAX: usize = 16;
 
 /// How the node ended, if not in order.
 pub type Outcome = Arc<Mutex<Option<Failure>>>;
@@ -87,7 +83,7 @@ pub async fn start(
     serve_commands(&agent, &harness, commands.into_iter().chain(rpc));
 
     let (ready, is_ready) = watch::channel(false);
-    tell(args, app, &agent, &harness, is_ready, Own { name, tags });
+    tell::start(args, app, &agent, &harness, is_ready, Own { name, tags });
     end_when_displaced(&agent, &harness, outcome);
     join(args, app, &agent, &seeds).await?;
     let url = harness.urls.first().cloned().unwrap_or_default();
@@ -99,12 +95,6 @@ pub async fn start(
             let _ = ready.send(true);
         },
     ))
-}
-
-/// Who the node is, to its handlers.
-struct Own {
-    name: String,
-    tags: Vec<(String, String)>,
 }
 
 /// Datagrams at the port of the first listener, and where others reach it.
@@ -225,85 +215,6 @@ fn serve_commands(agent: &Agent, harness: &Harness, listeners: impl Iterator<Ite
         let serve = move |stream| ipc::serve(agent.clone(), shutdown.clone(), stream);
         harness.shutdown.spawn(acceptor.clone().run(listener, harness.shutdown.clone(), serve));
     }
-}
-
-/// Prints what happens once the URLs have been printed, or runs the user's command for it.
-fn tell(
-    args: &Args,
-    app: &App,
-    agent: &Agent,
-    harness: &Harness,
-    mut ready: watch::Receiver<bool>,
-    own: Own,
-) {
-    let path = app.environment.get("PATH").map(std::ffi::OsString::from);
-    let program = Program::from_words(args.command.clone(), path.as_deref());
-    let shutdown = harness.shutdown.clone();
-    let handler = program.map(|program| Handler {
-        program: Arc::new(program),
-        name: own.name.clone(),
-        tags: own.tags,
-        shutdown: shutdown.clone(),
-    });
-    // A printer of its own, which lives as long as the task.
-    let Ok(printing) = App::new(&app.global) else { return };
-    let silent = args.server.detached || args.quiet_events || args.top.top;
-    let mut events = agent.watch();
-    let agent = agent.clone();
-    let running = Arc::new(Semaphore::new(HANDLERS_MAX));
-    harness.shutdown.spawn(async move {
-        if ready.wait_for(|ready| *ready).await.is_err() {
-            return;
-        }
-        let kinds = Kinds::parse("*,bandy");
-        loop {
-            let event = tokio::select! {
-                biased;
-                event = events.recv() => event,
-                // Displaced, it does not leave in order.
-                () = agent.gone() => return,
-            };
-            let event = match event {
-                Ok(event) => event,
-                Err(RecvError::Lagged(_)) if silent => continue,
-                Err(RecvError::Lagged(missed)) => {
-                    printing.printer.warn(&format!("{missed} events came too fast to be told"));
-                    continue;
-                }
-                Err(RecvError::Closed) => return,
-            };
-            if *event == Event::Left {
-                return;
-            }
-            let Some(record) = ipc::record(&event, &kinds) else { continue };
-            if !silent
-                && envelope::write(&printing, &record, jiff::Timestamp::now().as_millisecond()).is_err()
-            {
-                // Whoever read it has left: the node stays.
-                tracing::debug!("nobody reads the events any more");
-            }
-            let _ = printing.printer.flush();
-            if let Some(handler) = &handler {
-                let Ok(permit) = running.clone().acquire_owned().await else { return };
-                let (handler, agent, event) = (handler.clone(), agent.clone(), event.clone());
-                shutdown.spawn(async move {
-                    let _permit = permit;
-                    match handler.run(&record).await {
-                        Ok(Some(payload)) => {
-                            if let Event::Query { query, .. } = &*event {
-                                let input = Input::Respond { query: *query, payload };
-                                if let Ok(Err(refusal)) = agent.with(move |core| core.input(input)).await {
-                                    tracing::warn!("the handler's answer is not sent: {refusal}");
-                                }
-                            }
-                        }
-                        Ok(None) => {}
-                        Err(error) => tracing::warn!("{}", cannot_run(&handler, &error)),
-                    }
-                });
-            }
-        }
-    });
 }
 
 /// A node whose name another one has, by the word of most others, ends.
