@@ -147,7 +147,11 @@ fn a_directory_serves_one_broker_at_a_time() {
     let home = Home::new();
     let server = broker_at(&home, "");
     let said = format!("is in use by another process (process {})", server.id());
-    bandy("mq broker -l :0").home(&home).runs().exits(1).complains(&said);
+    let dir = home.path("state/mq/default");
+    bandy(&format!("mq broker -l :0 --dir {}", dir.display())).home(&home).runs().exits(1).complains(&said);
+    // The same data, and so the same place, which is asked for first.
+    let there = format!("a server of yours is already at local: bandy (pid {})", server.id());
+    bandy("mq broker -l :0").home(&home).runs().exits(1).complains(&there);
     let _other = broker_at(&home, "--memory");
     let _third = broker_at(&home, "--name third");
     bandy("mq broker -l :0 --dir d --durability memory").runs().exits(2).complains("has no use");

@@ -349,7 +349,7 @@ impl Reader<'_> {
         loop {
             match self.step(&events, &mut next, &mut contents, &mut ahead) {
                 Step::Done => break,
-                Step::More => tokio::task::yield_now().await,
+                Step::More => self.host.give_way().await,
                 Step::CloseOk => return Fed::End(End::CloseOk),
                 Step::Close => {
                     self.host.disconnect(self.id);

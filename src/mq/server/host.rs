@@ -1,7 +1,7 @@
 //! One virtual host: the engine behind its lock, the outboxes of its connections, its clock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
@@ -11,6 +11,9 @@ use super::outbox::{Last, Outbox};
 use crate::mq::durable::{Durable, Link, Owner};
 use crate::mq::engine::{Config, ConnectionId, Engine, Id as _, Millis, Outputs, Peer, Totals};
 use crate::mq::wire::ReplyCode;
+
+/// How long one gives way to a thread that waits for the state: one that slept is awake by then.
+const GIVE_WAY_MAX: Duration = Duration::from_millis(1);
 
 /// What is short, as `connection.blocked` says it: RabbitMQ's words.
 fn reason(memory: bool, disk: bool) -> Option<&'static str> {
@@ -26,6 +29,8 @@ fn reason(memory: bool, disk: bool) -> Option<&'static str> {
 pub(super) struct Host {
     name: String,
     state: Mutex<State>,
+    /// Threads that wait for the state, or are about to have it.
+    waiting: AtomicUsize,
     /// The engine's deadline has come nearer.
     sooner: Notify,
     clock: Clock,
@@ -85,6 +90,7 @@ impl Host {
         let host = Arc::new(Self {
             link: link.clone(),
             name: name.to_owned(),
+            waiting: AtomicUsize::new(0),
             state: Mutex::new(State {
                 engine: Engine::new(name, config, random),
                 out: Outputs::default(),
@@ -122,7 +128,16 @@ impl Host {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                state
+            }
+        }
     }
 
     /// How many changes of definitions are on disk, as it goes on.
@@ -208,6 +223,15 @@ impl Host {
             && slot.as_ref().is_some_and(|(held, _)| *held == id)
         {
             *slot = None;
+        }
+    }
+
+    /// Lets others have the state who wait for it: a lock that is taken again at once would be had by the same thread for ever.
+    pub async fn give_way(&self) {
+        tokio::task::yield_now().await;
+        let until = Instant::now() + GIVE_WAY_MAX;
+        while self.waiting.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+            std::thread::yield_now();
         }
     }
 
