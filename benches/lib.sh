@@ -29,7 +29,7 @@ port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)
 median() { sort -n | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'; }
 # Arithmetic: calc 'FORMAT' 'EXPRESSION'.
 calc() { awk "BEGIN { printf \"$1\", $2 }"; }
-thousands() { printf "%'.0f" "$1" | sed 's/^$/0/'; }
+thousands() { printf '%.0f' "$1" | sed -E ':a; s|^([0-9]+)([0-9]{3})|\1,\2|; ta'; }
 have() { command -v "$1" > /dev/null; }
 # The most memory a command had, in MB.
 memory() { /usr/bin/time -f %M "$@" 2>&1 > /dev/null | awk 'END { printf "%.1f", $1 / 1024 }'; }

@@ -126,11 +126,11 @@ impl Running {
         u64::try_from(now - since).ok().map(Duration::from_millis)
     }
 
-    /// Connections of others that are open to it.
-    pub fn clients(&self) -> usize {
+    /// Connections of others that are open to it, among those.
+    pub fn clients(&self, connections: &owner::Connections) -> usize {
         let urls = self.registration.as_ref().map_or(&[][..], |said| &said.urls);
         let ports: Vec<u16> = urls.iter().filter_map(|url| port_of(url)).collect();
-        owner::connections(self.pid, &self.socket, &ports)
+        connections.served(self.pid, &self.socket, &ports)
     }
 
     /// Bytes in the files of its data directory; `None` if it has none.

@@ -83,16 +83,26 @@ fn sockets_of(pid: u32) -> impl Iterator<Item = String> {
     })
 }
 
-/// How many connections of others a process serves at this socket file and at these TCP ports.
-pub fn connections(pid: u32, socket: &Path, ports: &[u16]) -> usize {
-    let held: HashSet<String> = sockets_of(pid).collect();
-    let read = |table: &str| std::fs::read_to_string(table).unwrap_or_default();
-    let unix = read("/proc/net/unix");
-    let mut count = accepted(&unix, socket.to_str().unwrap_or_default(), &held);
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        count += established(&read(table), ports, &held);
+/// All connections of the machine at one moment. To read them takes milliseconds: the kernel walks all its tables.
+#[derive(Debug)]
+pub struct Connections {
+    unix: String,
+    tcp: [String; 2],
+}
+
+impl Connections {
+    /// Those of now.
+    pub fn now() -> Self {
+        let read = |table: &str| std::fs::read_to_string(table).unwrap_or_default();
+        Self { unix: read("/proc/net/unix"), tcp: ["/proc/net/tcp", "/proc/net/tcp6"].map(read) }
     }
-    count
+
+    /// How many of others a process serves at this socket file and at these TCP ports.
+    pub fn served(&self, pid: u32, socket: &Path, ports: &[u16]) -> usize {
+        let held: HashSet<String> = sockets_of(pid).collect();
+        let tcp: usize = self.tcp.iter().map(|table| established(table, ports, &held)).sum();
+        tcp + accepted(&self.unix, socket.to_str().unwrap_or_default(), &held)
+    }
 }
 
 fn accepted(table: &str, path: &str, held: &HashSet<String>) -> usize {
@@ -155,7 +165,7 @@ mod tests {
             std::os::unix::net::UnixListener::bind(&path).unwrap(),
         );
         let port = tcp.local_addr().unwrap().port();
-        let count = || connections(std::process::id(), &path, &[port]);
+        let count = || Connections::now().served(std::process::id(), &path, &[port]);
         assert_eq!(count(), 0);
         let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         let served = tcp.accept().unwrap();

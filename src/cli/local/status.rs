@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::owner::Connections;
 use super::{Mode, Running, pillars};
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
@@ -58,7 +59,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
             .tip(format!("bandy up {}", args.servers.join(" ")))
             .into());
     }
-    show(app, &running)?;
+    show(app, &running, |_| false)?;
     if running.is_empty() {
         app.printer.note("no server of yours is running; 'bandy up' starts them");
     }
@@ -71,7 +72,7 @@ async fn watch(args: &Args, app: &App, look: impl Fn() -> Vec<Running>) -> anyho
     for number in 0.. {
         tick.tick().await;
         top::begin_table(app, number)?;
-        show(app, &look())?;
+        show(app, &look(), |_| false)?;
         app.printer.flush()?;
     }
     Ok(Exit::Done)
@@ -105,12 +106,13 @@ const COLUMNS: &[Column] = &[
     Column::right("stored").shown(|value| value.as_f64().map_or_else(String::new, figures::bytes)),
 ];
 
-/// Prints a row for each.
+/// Prints a row for each; who has only just started has no clients.
 ///
 /// # Errors
 /// Output that cannot be written.
-pub fn show(app: &App, running: &[Running]) -> anyhow::Result<()> {
+pub fn show(app: &App, running: &[Running], is_new: impl Fn(&Running) -> bool) -> anyhow::Result<()> {
     let mut list = app.printer.list(COLUMNS);
+    let connections = std::cell::LazyCell::new(Connections::now);
     for server in running {
         let said = server.registration.as_ref();
         list.row(&View {
@@ -119,7 +121,7 @@ pub fn show(app: &App, running: &[Running]) -> anyhow::Result<()> {
             pid: server.pid,
             url: server.url(),
             uptime: server.uptime().map(|uptime| uptime.as_millis() as f64 / 1000.0),
-            clients: server.clients(),
+            clients: if is_new(server) { 0 } else { server.clients(&connections) },
             stored: server.stored(),
             mode: server.mode(),
             urls: said.map_or(&[], |said| &said.urls),

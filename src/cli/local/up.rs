@@ -63,10 +63,12 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         starting.push((pillar, spawn(server)?));
     }
     let mut missing = Vec::new();
+    let mut new = Vec::new();
     for (pillar, server) in starting {
         // It has said why on stderr.
-        if server.ready()?.is_err() {
-            missing.push(pillar.name());
+        match server.ready()? {
+            Ok(started) => new.push(started.pid),
+            Err(_) => missing.push(pillar.name()),
         }
     }
     drop(turns);
@@ -78,7 +80,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
             }
         }
     } else {
-        status::show(app, &running)?;
+        status::show(app, &running, |server| new.contains(&server.pid))?;
     }
     match missing.as_slice() {
         [] => Ok(Exit::Done),
