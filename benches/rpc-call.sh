@@ -11,12 +11,12 @@ rounds=${1:-7}
 for tool in grpcurl hyperfine; do
     have "$tool" || { skip 'rpc call beside grpcurl' "$tool is not installed"; exit 0; }
 done
-"$bandy" rpc serve -l 127.0.0.1:0 --url-file "$work/url" > /dev/null 2>&1 & pids+=($!)
+$real "$bandy" rpc serve -l 127.0.0.1:0 --url-file "$work/url" > /dev/null 2>&1 & pids+=($!)
 url=$(url url grpc $!)
 
 # Milliseconds, the median of 20: a command; what to do before each.
 wall() {
-    hyperfine -N --warmup 2 --runs 20 ${2:+--prepare "$2"} --export-json "$work/out" "$1" > /dev/null 2>&1
+    $real hyperfine -N --warmup 2 --runs 20 ${2:+--prepare "$2"} --export-json "$work/out" "$1" > /dev/null 2>&1
     jq '.results[0].median * 1000' "$work/out"
 }
 forget="rm -rf $work/home/cache"
