@@ -48,7 +48,7 @@ for round in $(seq "$rounds"); do
     done
 done
 for what in produce consume; do
-    own=$(median < "$work/ours.$what") other='' share='' verdict
+    own=$(median < "$work/ours.$what") other='' share=''
     verdict=$(at_most "$own" 0.08)
     if [ -n "$at_theirs" ]; then
         other="Apache Kafka: $(median < "$work/theirs.$what") s" share=$(calc %.3f "$own / $(median < "$work/theirs.$what")")
