@@ -103,7 +103,7 @@ fn reading(answer: Result<Reading, Failure>) -> Reading {
 /// The server's own view in its own terminal: `rpc serve --top`. Ends when the viewer wants the server to end.
 ///
 /// # Errors
-/// See [`live::show`].
+/// See [`top::show_own`].
 pub async fn show_own(stats: &Stats, url: &str, theme: &Theme) -> anyhow::Result<Exit> {
     let read = || Reading { trip: Duration::ZERO, seen: Ok(Seen::Own(stats.now().into())) };
     let mut board = Board::new([url]);
