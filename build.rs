@@ -14,32 +14,33 @@ fn main() {
     let native = env::var("HOST") == env::var("TARGET");
     let Some(directory) = env::var_os("OUT_DIR").map(PathBuf::from) else { return };
     if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") && native {
-        for flag in wanted(&directory).into_iter().filter(|flag| works(flag, &directory).unwrap_or(false)) {
+        for flag in wanted(&directory) {
             println!("cargo::rustc-link-arg-bins={flag}");
         }
     }
 }
 
-/// Flags of linkers, each taken if this machine's linker knows it and what it makes runs here.
+/// Flags that this machine's linker knows, and with which what it makes runs here.
 fn wanted(directory: &Path) -> Vec<String> {
-    let mut flags = vec![
-        // Functions of the same machine code are kept once. rust-lld and mold know it, GNU ld does not.
-        "-Wl,--icf=all".to_owned(),
-        // At a fixed address, as Go's programs are: nothing is relocated at each start, and processes share the pages of
-        // constants. Stack, heap and libraries stay where chance puts them.
-        "-no-pie".to_owned(),
-    ];
-    // Side by side, they fill few pages; in the order of the source, a page has one here and there.
-    if let Some(tree) = env::var_os("CARGO_MANIFEST_DIR") {
-        flags.push(format!("-Wl,-T,{}", Path::new(&tree).join(ORDER).display()));
+    let works = |flag: &String| works(flag, directory).unwrap_or(false);
+    // Functions of the same machine code are kept once.
+    let fold = "-Wl,--icf=all".to_owned();
+    let mut flags = Vec::new();
+    // rust-lld knows it, and then takes seconds for the order of functions, where GNU ld would take minutes. Side by side,
+    // they fill few pages; in the order of the source, a page has one here and there.
+    if works(&fold) {
+        flags.push(fold);
+        let tree = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+        flags.extend(Some(format!("-Wl,-T,{}", tree.join(ORDER).display())).filter(works));
     }
+    // At a fixed address, as Go's programs are: nothing is relocated at each start, and processes share the pages of
+    // constants. Stack, heap and libraries stay where chance puts them.
+    flags.extend(Some("-no-pie".to_owned()).filter(works));
     // Unwinding from the compiler's archive in place of its shared library, which would have to be loaded.
     let archive = directory.join("unwind");
     let script =
         fs::create_dir_all(&archive).and_then(|()| fs::write(archive.join("libgcc_s.so"), "INPUT(-lgcc_eh)"));
-    if let (Ok(()), Some(archive)) = (script, archive.to_str()) {
-        flags.push(format!("-L{archive}"));
-    }
+    flags.extend(script.ok().map(|()| format!("-L{}", archive.display())).filter(works));
     flags
 }
 
