@@ -25,6 +25,18 @@ const VARIABLE: &str = "COMPLETE";
 /// A server has this long to say what it offers: a person waits.
 const BUDGET: Duration = Duration::from_millis(300);
 
+/// What a command asks its server for has to be there after this.
+const ASKING: Duration = Duration::from_millis(150);
+
+/// What `find` found in time, in the order of the words; nothing if it did not.
+pub fn found(app: &App, find: impl Future<Output = Option<Vec<Candidate>>>) -> Vec<Candidate> {
+    let Ok(runtime) = app.client_runtime() else { return Vec::new() };
+    let found = runtime.block_on(async { tokio::time::timeout(ASKING, find).await });
+    let mut candidates = found.ok().flatten().unwrap_or_default();
+    candidates.sort_by(|a, b| a.word.cmp(&b.word));
+    candidates
+}
+
 /// Answers the shell and ends the process, if it is the shell that asks.
 pub fn answer() {
     // Checked first, so that a normal start does not pay for it.

@@ -375,7 +375,6 @@ async fn serve(
         }
     };
     let mut idle = std::pin::pin!(idle);
-    let mut may_be_idle = true;
     let mut turn = None;
     let mut top = service.top.take().map(|open| open());
     let mut result = Ok(Exit::Done);
@@ -383,20 +382,21 @@ async fn serve(
         tokio::select! {
             // The pillar has ended itself.
             () = shutdown.draining() => break,
-            held = &mut idle, if may_be_idle => {
+            held = &mut idle, if registration.mode == Mode::Idle => {
                 app.printer.note("no client for a while: stopping");
                 turn = held;
                 break;
             }
             asked = signals.next() => match asked {
                 Asked::Stop => break,
+                // It stays anyway, or as long as its terminal wants it.
+                Asked::GiveWay if registration.mode != Mode::Idle => {}
                 Asked::GiveWay => {
                     // A client that has just ended is at the door for a moment more.
                     tokio::time::sleep(if acceptor.door().open > 0 { idle::AT_THE_DOOR } else { Duration::ZERO }).await;
-                    if registration.mode == Mode::Idle && acceptor.door().open == 0 && !holds() {
+                    if acceptor.door().open == 0 && !holds() {
                         break;
                     }
-                    may_be_idle = false;
                     registration.mode = Mode::Background;
                     notices.extend(register(app, role.pillar, &registration)?);
                 }
@@ -604,22 +604,24 @@ enum Asked {
 ///
 /// # Errors
 /// What `open` says; of a directory in use after that time.
-pub fn open_data<T>(waits: bool, open: impl Fn() -> Result<T, storage::Error>) -> Result<T, storage::Error> {
+pub async fn open_data<T>(
+    waits: bool,
+    open: impl Fn() -> Result<T, storage::Error>,
+) -> Result<T, storage::Error> {
     let deadline = Instant::now() + HANDOVER;
     loop {
         match open() {
             Err(storage::Error::Locked { .. }) if waits && Instant::now() < deadline => {
-                std::thread::sleep(HANDOVER_LOOK);
+                tokio::time::sleep(HANDOVER_LOOK).await;
             }
             other => return other,
         }
     }
 }
 
-/// How to stop whoever holds a data directory, of ` (process 123)`.
-pub fn stopping(holder: &str) -> String {
-    let digits: String = holder.chars().filter(char::is_ascii_digit).collect();
-    format!("kill {}", if digits.is_empty() { "PID" } else { &digits })
+/// How to stop whoever holds a data directory.
+pub fn stopping(holder: Option<u32>) -> String {
+    format!("kill {}", holder.map_or_else(|| "PID".to_owned(), |id| id.to_string()))
 }
 
 /// Has the kernel stop us when the parent ends, kill -9 included. False if it is gone already.

@@ -80,12 +80,12 @@ pub enum Error {
     #[error(transparent)]
     Batch(#[from] BatchError),
     /// Another process uses the directory.
-    #[error("{} is in use by another process{holder}", path.display())]
+    #[error("{} is in use by another process{}", path.display(), holder.map(|id| format!(" (process {id})")).unwrap_or_default())]
     Locked {
         /// The data directory.
         path: PathBuf,
-        /// ` (process 123)`, or nothing.
-        holder: String,
+        /// Its process, if it says so.
+        holder: Option<u32>,
     },
     /// A data directory of a version to come, or not ours.
     #[error("{} is not a data directory that this version reads: {why}", path.display())]

@@ -52,10 +52,7 @@ pub(crate) fn take(disk: &dyn Disk, root: &Path) -> Result<Held> {
     let (pid, boot_before) = before.trim().split_once(' ').unwrap_or_default();
     let content = format!("{} {boot_id}\n", std::process::id());
     let lock = disk.lock(&path, &content).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => {
-            let holder = if pid.is_empty() { String::new() } else { format!(" (process {pid})") };
-            Error::Locked { path: root.to_owned(), holder }
-        }
+        io::ErrorKind::WouldBlock => Error::Locked { path: root.to_owned(), holder: pid.parse().ok() },
         _ => Error::io("lock", &path)(error),
     })?;
     let same_boot = !boot_id.is_empty() && boot_before == boot_id;

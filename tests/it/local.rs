@@ -209,6 +209,8 @@ fn status_counts_clients_and_down_leaves_a_terminal_alone() {
     user.bandy("mq create jobs -e local:").runs().exits(0);
     let waiting = user.bandy("mq recv jobs -e local:").spawns();
     until("it is counted", || user.status()[0]["clients"] == 1);
+    // What `up` asks of one that would stop when idle is nothing to one in a terminal.
+    user.signal(Signal::USR2);
     assert_eq!(user.status()[0]["mode"], "foreground");
     user.bandy("status mq -o '%{mode}'").runs().shows("foreground");
     user.bandy("status log").runs().exits(6).complains("bandy up log");

@@ -69,14 +69,11 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     // All at once, and then wait for each.
     let mut stopping = Vec::new();
     for server in &meant {
-        stopping.push((server, Stopping::start(server)?));
+        stopping.push((server, Stopping::start(server, Signal::TERM)?));
     }
     for (server, stop) in stopping {
         if !stop.finish(args.timeout)? {
-            let pid = server.pid;
-            let text =
-                format!("{} {} (pid {pid}) does not stop", server.pillar.name(), local_url(&server.name));
-            return Err(Failure::new(Exit::Failed, text).tip(format!("kill -9 {pid}")).into());
+            return Err(does_not_stop(server).into());
         }
         let url = local_url(&server.name);
         app.printer.note(&format!("stopped {} {url} (pid {})", server.pillar.name(), server.pid));
@@ -93,12 +90,10 @@ fn is_in_background(server: &Running) -> bool {
 /// # Errors
 /// It does not end, or is not ours to stop.
 pub fn stop(server: &Running) -> anyhow::Result<()> {
-    if Stopping::start(server)?.finish(IN_ORDER)? {
+    if Stopping::start(server, Signal::TERM)?.finish(IN_ORDER)? {
         return Ok(());
     }
-    Err(Failure::new(Exit::Failed, format!("pid {} does not stop", server.pid))
-        .tip(format!("kill -9 {}", server.pid))
-        .into())
+    Err(does_not_stop(server).into())
 }
 
 /// Asks a server that would stop when idle to end for another one. False if somebody would lose something by that: it stays,
@@ -107,14 +102,7 @@ pub fn stop(server: &Running) -> anyhow::Result<()> {
 /// # Errors
 /// It does neither, or is not ours to ask.
 pub fn give_way(server: &Running, app: &App) -> anyhow::Result<bool> {
-    let Some(pid) = i32::try_from(server.pid).ok().and_then(Pid::from_raw) else { return Ok(true) };
-    let handle = match pidfd_open(pid, PidfdFlags::empty()) {
-        Err(Errno::SRCH) => return Ok(true),
-        other => other?,
-    };
-    tell(&handle, Signal::USR2)?;
-    // One that Ctrl-Z has stopped hears nothing else.
-    tell(&handle, Signal::CONT)?;
+    let Some(handle) = Stopping::start(server, Signal::USR2)?.0 else { return Ok(true) };
     let deadline = Instant::now() + IN_ORDER;
     while Instant::now() < deadline {
         if ended(&handle, LOOK)? {
@@ -125,23 +113,27 @@ pub fn give_way(server: &Running, app: &App) -> anyhow::Result<bool> {
             return Ok(false);
         }
     }
-    Err(Failure::new(Exit::Failed, format!("pid {} does not stop", server.pid))
-        .tip(format!("kill -9 {}", server.pid))
-        .into())
+    Err(does_not_stop(server).into())
+}
+
+fn does_not_stop(server: &Running) -> Failure {
+    let (pid, url) = (server.pid, local_url(&server.name));
+    Failure::new(Exit::Failed, format!("{} {url} (pid {pid}) does not stop", server.pillar.name()))
+        .tip(format!("kill -9 {pid}"))
 }
 
 /// A process that was told to stop; `None` if it had ended by then.
 struct Stopping(Option<OwnedFd>);
 
 impl Stopping {
-    fn start(server: &Running) -> anyhow::Result<Self> {
+    fn start(server: &Running, signal: Signal) -> anyhow::Result<Self> {
         let Some(pid) = i32::try_from(server.pid).ok().and_then(Pid::from_raw) else { return Ok(Self(None)) };
         // Of this very process: its number may be somebody else's soon.
         let handle = match pidfd_open(pid, PidfdFlags::empty()) {
             Err(Errno::SRCH) => return Ok(Self(None)),
             other => other?,
         };
-        tell(&handle, Signal::TERM)?;
+        tell(&handle, signal)?;
         // One that Ctrl-Z has stopped hears nothing else.
         tell(&handle, Signal::CONT)?;
         Ok(Self(Some(handle)))

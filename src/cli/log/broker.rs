@@ -178,9 +178,12 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
         options.advertised.beside = beside(&harness);
         let store = match &dir {
             None => Store::memory(storage::Options::default()),
-            Some(dir) => open_data(waits, || {
-                Store::open(dir, storage::Options { durability, ..storage::Options::default() })
-            }),
+            Some(dir) => {
+                open_data(waits, || {
+                    Store::open(dir, storage::Options { durability, ..storage::Options::default() })
+                })
+                .await
+            }
         };
         let store = store.map_err(|error| cannot_open(dir.as_deref(), &error))?;
         let broker = Broker::open(store, options, harness.shutdown.clone())
@@ -292,7 +295,7 @@ fn cannot_open(dir: Option<&Path>, error: &storage::Error) -> Failure {
     let failure = Failure::new(Exit::Failed, error.to_string());
     match error {
         storage::Error::Locked { holder, .. } => failure
-            .tip(format!("{:<28}if that one is not to run any more", stopping(holder)))
+            .tip(format!("{:<28}if that one is not to run any more", stopping(*holder)))
             .tip("bandy log broker --dir DIR   another directory, or --name NAME for one of its own")
             .tip("bandy log broker --memory    nothing on disk"),
         storage::Error::Corrupt { .. } => {

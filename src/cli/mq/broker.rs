@@ -132,7 +132,10 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
     serve::run(args.server, app, role, async |harness| {
         let opened = admin::open(args.admin.as_ref(), &harness, app).await?;
         let urls = opened.urls();
-        let durable = keeping.map(|options| open(&options, waits)).transpose()?.map(Arc::new);
+        let durable = match &keeping {
+            Some(options) => Some(Arc::new(open(options, waits).await?)),
+            None => None,
+        };
         let broker = Broker::new(users, limits, &config, durable.clone(), harness.shutdown.clone());
         if let Some(durable) = &durable {
             durable.start()?;
@@ -206,8 +209,8 @@ fn end(durable: &Durable) -> anyhow::Result<()> {
     Ok(closed?)
 }
 
-fn open(options: &durable::Options, waits: bool) -> anyhow::Result<Durable> {
-    let opened = open_data(waits, || Durable::open(options.clone()));
+async fn open(options: &durable::Options, waits: bool) -> anyhow::Result<Durable> {
+    let opened = open_data(waits, || Durable::open(options.clone())).await;
     opened.map_err(|error| cannot_open(&options.dir, &error).into())
 }
 
@@ -215,7 +218,7 @@ fn cannot_open(dir: &Path, error: &storage::Error) -> Failure {
     let failure = Failure::new(Exit::Failed, error.to_string());
     match error {
         storage::Error::Locked { holder, .. } => failure
-            .tip(format!("{:<28}if that one is not to run any more", stopping(holder)))
+            .tip(format!("{:<28}if that one is not to run any more", stopping(*holder)))
             .tip("bandy mq broker --dir DIR   another directory, or --name NAME for one of its own")
             .tip("bandy mq broker --memory    nothing on disk"),
         storage::Error::Corrupt { .. } => {

@@ -1,16 +1,11 @@
 //! What a shell is offered after `bandy mq`: queues and exchanges of the broker that the words name.
 
-use std::time::Duration;
-
 use super::api::{Api, VhostArgs};
 use super::ls;
 use super::objects::{Kind, Row};
 use crate::cli::app::App;
-use crate::cli::completions::{Candidate, Typed};
+use crate::cli::completions::{Candidate, Typed, found};
 use crate::shutdown::Shutdown;
-
-/// A person waits: the shell is answered without us after this.
-const BUDGET: Duration = Duration::from_millis(150);
 
 /// Queues, with what waits in them.
 pub fn queues(app: &App, typed: &Typed) -> Vec<Candidate> {
@@ -38,21 +33,13 @@ pub fn listed(app: &App, typed: &Typed) -> Vec<Candidate> {
 }
 
 fn candidates(app: &App, typed: &Typed, kind: Kind, about: fn(&Row) -> String) -> Vec<Candidate> {
-    let find = async {
+    found(app, async {
         let shutdown = Shutdown::new();
         let api =
             Api::find(&typed.connect, &VhostArgs::default(), app, "completion", &shutdown).await.ok()?;
-        ls::rows(&api, kind).await.ok()
-    };
-    let Ok(runtime) = app.client_runtime() else { return Vec::new() };
-    let found = runtime.block_on(async { tokio::time::timeout(BUDGET, find).await });
-    let rows = found.ok().flatten().unwrap_or_default();
-    let name = |row: &Row| row["name"].as_str().unwrap_or_default().to_owned();
-    let mut candidates: Vec<Candidate> = rows
-        .iter()
-        .map(|row| Candidate { word: name(row), about: about(row) })
-        .filter(|candidate| !candidate.word.is_empty())
-        .collect();
-    candidates.sort_by(|a, b| a.word.cmp(&b.word));
-    candidates
+        let rows = ls::rows(&api, kind).await.ok()?;
+        let name = |row: &Row| row["name"].as_str().unwrap_or_default().to_owned();
+        let candidates = rows.iter().map(|row| Candidate { word: name(row), about: about(row) });
+        Some(candidates.filter(|candidate| !candidate.word.is_empty()).collect())
+    })
 }
