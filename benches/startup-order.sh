@@ -5,8 +5,9 @@
 #   benches/startup-order.sh
 #
 # A release build uses it (build.rs), so that a process touches few pages. The names are without their hashes, which change with
-# every compiler and library; a name that is no more does no harm. What has many instances, of which few run, is left out: it
-# would bring all of them. Needs valgrind. Set BANDY to a release build with its symbols (profile.release.strip=false).
+# every compiler and library; a name that is no more does no harm. What has many instances, of which few run, would bring all of
+# them: those have their hashes, and are found as long as the compiler and the libraries are those of then.
+# Needs valgrind. Set BANDY to a release build with its symbols (profile.release.strip=false).
 [ -n "${BANDY:-}" ] || {
     export BANDY=target/order/release/bandy
     CARGO_TARGET_DIR=target/order cargo build --release --config profile.release.strip=false
@@ -64,6 +65,7 @@ for path in sorted(glob.glob(work + '/run*.*')):
             runs[name].add(path)
 # Bytes of all instances of a name, and of those that ran.
 every, ran, used = collections.Counter(), collections.Counter(), collections.defaultdict(set)
+instances = collections.defaultdict(list)
 for line in subprocess.run(['nm', '-S', program], capture_output=True, text=True).stdout.splitlines():
     fields = line.split()
     if len(fields) == 4:
@@ -72,11 +74,14 @@ for line in subprocess.run(['nm', '-S', program], capture_output=True, text=True
         if fields[3] in runs:
             ran[name] += int(fields[1], 16)
             used[name] |= runs[fields[3]]
-wanted = [name for name in used if every[name] <= max(2 * ran[name], 2000)]
-wanted.sort(key=lambda name: (-len(used[name]), sorted(used[name]), name))
+            instances[name].append((fields[3], int(fields[1], 16)))
+wanted = [(name, used[name], every[name]) for name in used if every[name] <= max(2 * ran[name], 2000)]
+short = {name for name, _, _ in wanted}
+wanted += [(full, runs[full], size) for name in used if name not in short for full, size in instances[name]]
+wanted.sort(key=lambda it: (-len(it[1]), sorted(it[1]), it[0]))
 with open(script, 'w') as file:
     file.write('/* Written by benches/startup-order.sh. */\nSECTIONS {\n  .text.startup_order : {\n')
-    file.writelines(f'    *(.text.{name}*)\n' for name in wanted)
+    file.writelines(f'    *(.text.{name}*)\n' for name, _, _ in wanted)
     file.write('  }\n}\nINSERT BEFORE .text;\n')
-print(len(wanted), 'functions,', sum(every[name] for name in wanted), 'bytes')
+print(len(wanted), 'functions,', sum(size for _, _, size in wanted), 'bytes')
 PYTHON

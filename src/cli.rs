@@ -15,6 +15,7 @@ pub mod feed;
 mod figures;
 pub mod filter;
 pub mod gossip;
+mod greet;
 pub mod help;
 pub mod journal;
 mod limits;

@@ -13,7 +13,7 @@
 //!
 //! `tests/it/tidy.rs` holds the exact table and refuses an import that it does not grant.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod backoff;
 pub mod bench;

@@ -18,12 +18,15 @@ use super::settings::{Environment, Home};
 use super::signals;
 use crate::output::{Format, Look, Printer, Screen, Talk, Template, WriteError};
 
+/// Who made a mistake waits no longer than this for a tip that has to be asked for.
+pub const TIP_WAIT_MAX: Duration = Duration::from_millis(500);
+
 /// Flags that every command takes.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct GlobalArgs {
     /// auto table plain value json csv, or a template with % [env: BANDY_OUTPUT]
-    #[arg(short, long, global = true, value_name = "FORMAT", add = completions::words(completions::FORMATS))]
+    #[arg(short, long, global = true, allow_negative_numbers = true, value_name = "FORMAT", add = completions::words(completions::FORMATS))]
     pub output: Option<String>,
     /// One JSON object per line: the same as -o json
     #[arg(long, global = true, conflicts_with = "output")]
@@ -122,6 +125,7 @@ impl App {
     /// # Errors
     /// The operating system's.
     pub fn client_runtime(&self) -> anyhow::Result<tokio::runtime::Runtime> {
+        enough_descriptors()?;
         Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
     }
 
@@ -130,6 +134,7 @@ impl App {
     /// # Errors
     /// The operating system's.
     pub fn server_runtime(&self) -> anyhow::Result<tokio::runtime::Runtime> {
+        enough_descriptors()?;
         Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
     }
 
@@ -208,6 +213,7 @@ impl App {
     }
 
     fn driver_runtime(&self) -> anyhow::Result<tokio::runtime::Runtime> {
+        enough_descriptors()?;
         Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
     }
 
@@ -227,7 +233,21 @@ impl App {
     pub fn finish(&self, result: anyhow::Result<Exit>) -> Exit {
         match result.and_then(|exit| Ok(self.printer.flush().map(|()| exit)?)) {
             Ok(exit) => exit,
-            Err(error) => self.report(&error),
+            Err(mut error) => {
+                if let Some(failure) = error.downcast_mut() {
+                    self.ask_for_tip(failure);
+                }
+                self.report(&error)
+            }
+        }
+    }
+
+    /// Asks for the tip that a failure has to ask for.
+    fn ask_for_tip(&self, failure: &mut Failure) {
+        let Some(later) = failure.later.take() else { return };
+        let ask = async { tokio::time::timeout(TIP_WAIT_MAX, later.0()).await.ok().flatten() };
+        if let Some(tip) = self.client_runtime().ok().and_then(|runtime| runtime.block_on(ask)) {
+            failure.tips.insert(0, tip);
         }
     }
 
@@ -255,6 +275,18 @@ impl App {
             self.printer.say(&format!("{error:?}"));
         }
         exit
+    }
+}
+
+/// A runtime panics where its own descriptors cannot be had.
+fn enough_descriptors() -> Result<(), Failure> {
+    const DESCRIPTORS_MIN: u64 = 32;
+    match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        Some(limit) if limit < DESCRIPTORS_MIN => {
+            Err(Failure::new(Exit::Failed, format!("no more than {limit} files may be open at once"))
+                .tip("ulimit -n 1024"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -298,6 +330,10 @@ fn format(text: &str) -> Result<Format, Failure> {
         let failure = Failure::new(Exit::Usage, format!("'{text}' is not an output format"));
         match near_miss(text, Format::NAMES) {
             Some(near) => failure.tip(format!("did you mean '{near}'?")),
+            // What kcat's flag of this name takes.
+            None if matches!(text, "beginning" | "end" | "stored") || text.parse::<i64>().is_ok() => {
+                failure.tip(format!("--from {text}    of 'log consume' is where to begin"))
+            }
             None => {
                 failure.tip(format!("one of {}, or a template such as '%k %v'", Format::NAMES.join(", ")))
             }

@@ -114,8 +114,8 @@ impl Failure {
 
     /// Adds a tip that stands before the others, once it has been asked for.
     #[must_use]
-    pub fn ask(mut self, later: Box<Ask>) -> Self {
-        self.later = Some(Later(later));
+    pub fn ask(mut self, later: impl Into<Option<Box<Ask>>>) -> Self {
+        self.later = later.into().map(Later);
         self
     }
 }

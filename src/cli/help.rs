@@ -62,9 +62,9 @@ pub fn run(args: HelpArgs, app: &App) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let mut command = &mut root;
-    for word in &args.words {
+    for (number, word) in args.words.iter().enumerate() {
         if command.find_subcommand(word).is_none() {
-            return Err(unknown(word, command).into());
+            return Err(unknown(word, &args.words[..number], command).into());
         }
         command = command.find_subcommand_mut(word).expect("it was there a moment ago");
     }
@@ -74,14 +74,20 @@ pub fn run(args: HelpArgs, app: &App) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn unknown(word: &str, command: &Command) -> Failure {
-    let topics = TOPICS.iter().map(|topic| topic.name);
-    let names: Vec<_> = command.get_subcommands().map(Command::get_name).chain(topics).collect();
-    let failure = Failure::new(Exit::Usage, format!("no help on '{word}'"));
-    match near_miss(word, names.iter().copied()) {
-        Some(near) => failure.tip(format!("bandy help {near}")),
-        None => failure
-            .tip(format!("topics: {}", TOPICS.iter().map(|topic| topic.name).collect::<Vec<_>>().join(" "))),
+/// There is nothing of that name below the command of the words `before` it.
+fn unknown(word: &str, before: &[String], command: &Command) -> Failure {
+    let failure = Failure::new(
+        Exit::Usage,
+        format!("no help on '{}'", [before, &[word.to_owned()]].concat().join(" ")),
+    );
+    let topics: Vec<_> = TOPICS.iter().map(|topic| topic.name).filter(|_| before.is_empty()).collect();
+    let names = command.get_subcommands().map(Command::get_name).chain(topics.iter().copied());
+    match near_miss(word, names) {
+        Some(near) => {
+            failure.tip([&["bandy help".to_owned()], before, &[near.to_owned()]].concat().join(" "))
+        }
+        None if before.is_empty() => failure.tip(format!("topics: {}", topics.join(" "))),
+        None => failure.tip(format!("bandy help {}", before.join(" "))),
     }
 }
 

@@ -31,12 +31,10 @@ pub mod top;
 mod topology;
 mod work;
 
-use std::time::Duration;
-
 use clap::Args as _;
 
 use super::app::App;
-use super::exit::{Exit, Failure};
+use super::exit::Exit;
 
 /// Arguments of `bandy mq`.
 #[derive(Debug, clap::Args)]
@@ -130,24 +128,7 @@ pub fn verb(name: &str) -> Option<clap::Command> {
 /// # Errors
 /// The verb's.
 pub fn run(args: MqArgs, app: &App) -> anyhow::Result<Exit> {
-    run_verb(args.command, app).map_err(|mut error| {
-        let later = error.downcast_mut::<Failure>().and_then(|failure| failure.later.take());
-        let meant = later.and_then(|later| {
-            let ask = async { tokio::time::timeout(TIP_WAIT_MAX, later.0()).await.ok().flatten() };
-            app.client_runtime().ok()?.block_on(ask)
-        });
-        if let (Some(tip), Some(failure)) = (meant, error.downcast_mut::<Failure>()) {
-            failure.tips.insert(0, tip);
-        }
-        error
-    })
-}
-
-/// Who mistyped a name waits no longer than this for the right one.
-const TIP_WAIT_MAX: Duration = Duration::from_millis(500);
-
-fn run_verb(command: MqCommand, app: &App) -> anyhow::Result<Exit> {
-    match command {
+    match args.command {
         MqCommand::Broker(args) => broker::run(*args, app),
         MqCommand::Pub(args) => publish::run(&args, app),
         MqCommand::Sub(args) => sub::run(&args, app),

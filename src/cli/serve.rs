@@ -7,9 +7,11 @@
 
 mod announce;
 mod background;
+mod footprint;
 mod idle;
 mod listen;
 mod metrics;
+mod signals;
 mod top;
 
 use std::future::Future;
@@ -17,7 +19,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use futures_util::FutureExt as _;
 
 use super::app::App;
 use super::endpoint::{LOCAL_DEFAULT, Pillar};
@@ -34,6 +36,7 @@ use announce::{Notice, ReadyFd};
 pub use listen::Listen;
 use listen::{Port, Sockets};
 pub use metrics::{open_descriptors, resident_bytes};
+use signals::{Asked, Signals};
 pub use top::{Top, TopArg};
 
 /// After a stop that took longer than the grace, what still runs gets this long to fall.
@@ -375,6 +378,7 @@ async fn serve(
         }
     };
     let mut idle = std::pin::pin!(idle);
+    let mut lean = std::pin::pin!(footprint::give_back_start().fuse());
     let mut turn = None;
     let mut top = service.top.take().map(|open| open());
     let mut result = Ok(Exit::Done);
@@ -382,6 +386,7 @@ async fn serve(
         tokio::select! {
             // The pillar has ended itself.
             () = shutdown.draining() => break,
+            () = &mut lean => {}
             held = &mut idle, if registration.mode == Mode::Idle => {
                 app.printer.note("no client for a while: stopping");
                 turn = held;
@@ -547,57 +552,6 @@ fn status(urls: &[String], acceptor: &Acceptor, up: Duration, service: &Service)
         text.push_str(&more());
     }
     text
-}
-
-/// The signals of a server. Ctrl-Z is left alone: a stopped server is how people show what failing looks like.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-    status: Signal,
-    give_way: Signal,
-    /// In the background there is no terminal whose end could matter.
-    ignore_hangup: bool,
-}
-
-impl Signals {
-    fn new(ignore_hangup: bool) -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            status: signal(SignalKind::user_defined1())?,
-            give_way: signal(SignalKind::user_defined2())?,
-            ignore_hangup,
-        })
-    }
-
-    /// What is asked for next.
-    async fn next(&mut self) -> Asked {
-        loop {
-            tokio::select! {
-                _ = self.interrupt.recv() => return Asked::Stop,
-                _ = self.terminate.recv() => return Asked::Stop,
-                _ = self.hangup.recv() => if !self.ignore_hangup { return Asked::Stop },
-                _ = self.status.recv() => return Asked::Status,
-                _ = self.give_way.recv() => return Asked::GiveWay,
-            }
-        }
-    }
-
-    /// Returns when asked to stop.
-    async fn stop(&mut self) {
-        while self.next().await != Asked::Stop {}
-    }
-}
-
-/// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    Stop,
-    Status,
-    /// Of `bandy up`, to a server that would stop when idle: to end if nothing is lost by that, else to stay.
-    GiveWay,
 }
 
 /// Opens a data directory. A server that is started in the background waits for the one before it to end.

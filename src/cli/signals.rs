@@ -2,21 +2,21 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Waits for SIGINT, SIGTERM or SIGHUP and returns its number.
-pub async fn interrupted() -> u8 {
-    // Without a handler the signal ends the process by itself, which is what is wanted in the end.
-    let wait = |kind: SignalKind| async move {
-        match signal(kind) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
-        };
-        u8::try_from(kind.as_raw_value()).expect("signals have small numbers")
+/// Waits for SIGINT, SIGTERM or SIGHUP and returns its number. They are caught from the call on, before anything is waited for.
+pub fn interrupted() -> impl Future<Output = u8> {
+    let wait = |kind: SignalKind| {
+        // Without a handler the signal ends the process by itself, which is what is wanted in the end.
+        let caught = signal(kind);
+        async move {
+            match caught {
+                Ok(mut signal) => signal.recv().await,
+                Err(_) => std::future::pending().await,
+            };
+            u8::try_from(kind.as_raw_value()).expect("signals have small numbers")
+        }
     };
-    tokio::select! {
-        number = wait(SignalKind::interrupt()) => number,
-        number = wait(SignalKind::terminate()) => number,
-        number = wait(SignalKind::hangup()) => number,
-    }
+    let waits = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(wait);
+    async move { futures_util::future::select_all(waits.map(Box::pin)).await.0 }
 }
 
 /// Ends the process by `signal`, as if it had never been caught: the shell that runs us sees why we

@@ -8,6 +8,7 @@ pub mod chronicle;
 mod lines;
 pub mod live;
 mod screen;
+pub mod terminal;
 pub mod theme;
 pub mod widgets;
 
@@ -15,8 +16,8 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ratatui::Frame;
-use ratatui::layout::Rect;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::widgets::{Paragraph, Wrap};
 
 use super::app::App;
 use super::exit::{Exit, Failure};
@@ -79,7 +80,7 @@ pub trait Scene {
     fn typed(&mut self, _letter: char) {}
 
     /// Draws this moment into `area`, which has at least [`SIZE_MIN`] less two rows.
-    fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme);
+    fn draw(&self, frame: &mut ratatui::Frame<'_>, area: Rect, theme: &Theme);
 }
 
 /// How to play: the flags that every demo takes.
@@ -132,7 +133,7 @@ fn parse_size(text: &str) -> Result<(u16, u16), String> {
 
 /// Where the story goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+enum Form {
     /// A terminal is there: draw.
     Terminal,
     /// A pipe: one line per note.
@@ -143,8 +144,8 @@ pub enum Form {
 
 impl Form {
     /// JSON if asked for, a picture on a terminal, lines otherwise.
-    pub fn of(app: &App) -> Self {
-        match (app.global.json, std::io::stdout().is_terminal()) {
+    fn of(app: &App) -> Self {
+        match (app.global.json, std::io::stdout().is_terminal() && !terminal::is_dumb()) {
             (true, _) => Self::Json,
             (false, true) => Self::Terminal,
             (false, false) => Self::Lines,
@@ -156,18 +157,27 @@ impl Form {
 ///
 /// # Errors
 /// A terminal that is too small or cannot be used, a cast file that cannot be written.
-pub fn play(scene: &mut dyn Scene, args: &StageArgs, form: Form) -> anyhow::Result<Exit> {
+pub fn play(scene: &mut dyn Scene, args: &StageArgs, app: &App) -> anyhow::Result<Exit> {
     let theme = if args.ascii { Theme::ascii() } else { Theme::unicode() };
     if let Some(path) = &args.cast {
+        // A recording has its colours wherever it is made.
+        crossterm::style::force_color_output(true);
         let recording = cast::record(scene, args, &theme)?;
+        if path.as_os_str() == "-" {
+            app.printer.own(&recording)?;
+            return Ok(Exit::Done);
+        }
         std::fs::write(path, recording).map_err(|error| {
             Failure::new(Exit::Failed, format!("cannot write {}: {error}", path.display()))
         })?;
         return Ok(Exit::Done);
     }
-    match form {
-        Form::Lines | Form::Json => lines::play(scene, args, form),
-        Form::Terminal => screen::play(scene, args, &theme),
+    match Form::of(app) {
+        form @ (Form::Lines | Form::Json) => lines::play(scene, args, form),
+        Form::Terminal => {
+            crossterm::style::force_color_output(app.printer.look().out.colour);
+            app.client(None, screen::play(scene, args, &theme))
+        }
     }
 }
 
@@ -177,33 +187,75 @@ fn ticks_max(args: &StageArgs) -> u64 {
     u64::try_from(bound.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Draws title line, scene and key line.
-fn draw(frame: &mut Frame<'_>, scene: &dyn Scene, theme: &Theme, state: widgets::Playing) {
-    let area = frame.area();
-    let [title, body, keys] = ratatui::layout::Layout::vertical([
-        ratatui::layout::Constraint::Length(1),
-        ratatui::layout::Constraint::Min(0),
-        ratatui::layout::Constraint::Length(1),
-    ])
-    .areas(area);
-    let shown = widgets::Title {
-        title: &scene.title(),
-        state: match state {
-            widgets::Playing::Running | widgets::Playing::Unattended => "",
-            widgets::Playing::Paused => "paused",
-            widgets::Playing::Over => "end",
-        },
-        figures: &scene.figures(),
-    };
-    widgets::title_line(frame, title, &shown, theme);
-    scene.draw(frame, body, theme);
-    if state != widgets::Playing::Unattended {
-        let own = scene.keys().iter().map(|(key, what)| (key.to_string(), *what));
-        let step = theme.key_step;
-        let common = [("q", "quit"), ("space", "pause"), (step, "step"), ("+/-", "speed"), ("r", "restart")];
-        let common = common.into_iter().map(|(key, what)| (key.to_owned(), what));
-        widgets::key_line(frame, keys, own.chain(common), theme);
+/// What of a picture is not the scene's.
+struct Frame {
+    playing: widgets::Playing,
+    speed: f64,
+    help: bool,
+    columns_max: u16,
+}
+
+impl Frame {
+    /// Of a recording: nobody can press a key.
+    fn unattended() -> Self {
+        Self { playing: widgets::Playing::Unattended, speed: 1.0, help: false, columns_max: u16::MAX }
     }
+
+    /// What is out of the ordinary.
+    fn remark(&self) -> String {
+        match self.playing {
+            widgets::Playing::Paused => "paused".to_owned(),
+            widgets::Playing::Over => "end".to_owned(),
+            widgets::Playing::Running if self.speed != 1.0 => {
+                let speed = format!("{:.2}", self.speed);
+                format!("{}x", speed.trim_end_matches('0').trim_end_matches('.'))
+            }
+            widgets::Playing::Running | widgets::Playing::Unattended => String::new(),
+        }
+    }
+}
+
+/// Draws title line, scene and key line, or says how large the terminal has to be.
+fn draw(frame: &mut ratatui::Frame<'_>, scene: &dyn Scene, theme: &Theme, shown: &Frame) {
+    let mut area = frame.area();
+    if area.width < SIZE_MIN.0 || area.height < SIZE_MIN.1 {
+        return too_small(frame, SIZE_MIN, "quit");
+    }
+    area.width = area.width.min(shown.columns_max);
+    let [top, body, bottom] =
+        Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(area);
+    let title = widgets::Title { title: &scene.title(), state: &shown.remark(), figures: &scene.figures() };
+    widgets::title_line(frame, top, &title, theme);
+    scene.draw(frame, body, theme);
+    if shown.playing == widgets::Playing::Unattended {
+        return;
+    }
+    if scene.is_typing() {
+        let keys = live::TYPING.map(|(key, what)| (key.to_owned(), what));
+        return widgets::key_line(frame, bottom, keys, theme);
+    }
+    let owned = |(key, what): (&str, &'static str)| (key.to_owned(), what);
+    let own: Vec<_> = scene.keys().iter().map(|(key, what)| (key.to_string(), *what)).collect();
+    let first = [("q", "quit"), ("?", "help"), ("space", "pause")].map(owned);
+    let last = [(theme.key_step, "step"), ("+/-", "speed"), ("r", "restart")].map(owned);
+    widgets::key_line(frame, bottom, first.into_iter().chain(own.clone()).chain(last), theme);
+    if shown.help {
+        let first =
+            [("q, Esc", "quit"), ("?", "show or hide this"), ("space", "pause, and go on")].map(owned);
+        let step = format!("{}, Enter", theme.key_step);
+        let last = [(&*step, "to the next thing that happens"), ("+ -", "faster, slower"), ("r", "restart")];
+        live::help(frame, body, first.into_iter().chain(own).chain(last.map(owned)), theme);
+    }
+}
+
+/// A sentence in place of a broken picture; `quit` is what `q` does.
+fn too_small(frame: &mut ratatui::Frame<'_>, (columns, rows): (u16, u16), quit: &str) {
+    let area = frame.area();
+    let text = format!(
+        "this terminal has {}x{} cells; {columns}x{rows} are needed: make it larger, or q to {quit}",
+        area.width, area.height
+    );
+    frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), area);
 }
 
 #[cfg(test)]

@@ -6,12 +6,16 @@ use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::Line;
+use ratatui::widgets::{Paragraph, Wrap};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::app::App;
 use super::exit::Exit;
 use super::stage::live::{self, Pace, View};
+use super::stage::terminal::is_dumb;
 use super::stage::theme::Theme;
 use crate::output::Format;
 use crate::units::parse_duration;
@@ -102,7 +106,10 @@ pub async fn show<V: Top>(
     view: &mut V,
     read: impl AsyncFn() -> V::News,
 ) -> anyhow::Result<Exit> {
-    let is_live = !args.once && app.printer.look().format == Format::Auto && std::io::stdout().is_terminal();
+    let is_live = !args.once
+        && app.printer.look().format == Format::Auto
+        && std::io::stdout().is_terminal()
+        && !is_dumb();
     if is_live {
         return live::show(view, read, args.pace(), &theme(args.ascii, app)).await;
     }
@@ -180,6 +187,9 @@ pub fn begin_table(app: &App, number: u64) -> anyhow::Result<bool> {
     Ok(for_people)
 }
 
+/// Rows that a remark may take from the table.
+const REMARK_ROWS_MAX: u16 = 3;
+
 /// The parts of the picture from top to bottom.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts {
@@ -193,13 +203,15 @@ pub struct Parts {
     pub table: Rect,
     /// A line about the row that is looked at.
     pub detail: Rect,
-    /// A line that is there for a remark.
+    /// No rows without a remark.
     pub remark: Rect,
 }
 
 impl Parts {
-    /// With so many rows above the graph, and with or without room for a remark.
-    pub fn new(area: Rect, above: u16, has_remark: bool) -> Self {
+    /// With so many rows above the graph, and with room for a remark if there is one.
+    pub fn new(area: Rect, above: u16, remark: Option<&Line<'_>>) -> Self {
+        let rows = remark.map_or(0, |remark| remark.width() / usize::from(area.width).max(1) + 1);
+        let rows = u16::try_from(rows).unwrap_or(u16::MAX).min(REMARK_ROWS_MAX);
         let graph = if area.height < 18 { 0 } else { (area.height / 5).clamp(4, 10) };
         let [totals, above, graph, table, detail, remark] = Layout::vertical([
             Constraint::Length(1),
@@ -207,11 +219,16 @@ impl Parts {
             Constraint::Length(graph),
             Constraint::Min(4),
             Constraint::Length(1),
-            Constraint::Length(u16::from(has_remark)),
+            Constraint::Length(rows),
         ])
         .areas(area);
         Self { totals, above, graph, table, detail, remark }
     }
+}
+
+/// A remark in its place: all of it, if it can be.
+pub fn draw_remark(frame: &mut Frame<'_>, area: Rect, remark: Line<'_>) {
+    frame.render_widget(Paragraph::new(remark).wrap(Wrap { trim: false }), area);
 }
 
 /// Remembers the latest of the values that a graph shows.

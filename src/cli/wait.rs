@@ -3,31 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
 use super::app::App;
 use super::connect::ConnectArgs;
-use super::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place, Scheme};
+use super::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place};
 use super::exit::{Exit, Failure};
+use super::greet::{ATTEMPT_TIMEOUT, greet};
 use crate::backoff::{Backoff, Delays};
-use crate::log::client::{Config as LogConfig, Connection as LogConnection};
-use crate::mq::wire::PROTOCOL_HEADER;
-use crate::rpc::client::{CallOptions, Cause, Client, Connector};
-use crate::rpc::jsonrpc::Framing;
-use crate::rpc::jsonrpc::client::Carrier;
-use crate::shutdown::Shutdown;
-use crate::transport::tls::{ALPN_H2, ALPN_HTTP11, TlsClientOptions};
-use crate::transport::{Address, ConnectOptions, Stream, TlsClient};
+use crate::transport::Address;
 
 /// Between two attempts: soon at first, because a server needs tens of milliseconds to start.
 const PAUSE: Backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_millis(250) };
-
-/// One attempt: a machine that drops packets must not use up the whole time.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// RFC 9113, 3.4: the client's preface, and an empty SETTINGS frame.
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// Wait until servers answer
 #[derive(Debug, clap::Args)]
@@ -148,7 +135,8 @@ pub(super) struct Late {
 impl Late {
     fn failure(self, after: Duration) -> Failure {
         let Self { what, why } = self;
-        Failure::new(Exit::Timeout, format!("{what} after {after:?}: {why}"))
+        let after = if after.is_zero() { "at once".to_owned() } else { format!("after {after:?}") };
+        Failure::new(Exit::Timeout, format!("{what} {after}: {why}"))
     }
 }
 
@@ -191,12 +179,7 @@ async fn answers(server: &Server, app: &App, deadline: Instant) -> Result<(), La
             };
             let mut result = Err("there is none".to_owned());
             for address in &addresses {
-                result = match pillar {
-                    Pillar::Mq => greet_broker(address, endpoint.scheme).await,
-                    Pillar::Gossip => super::gossip::greet(address, endpoint.scheme, ATTEMPT_TIMEOUT).await,
-                    Pillar::Log => greet_log(address, endpoint.scheme).await,
-                    Pillar::Rpc => greet(address, endpoint.scheme).await,
-                };
+                result = greet(*pillar, address, endpoint.scheme).await;
                 if result.is_ok() {
                     break;
                 }
@@ -213,97 +196,4 @@ async fn answers(server: &Server, app: &App, deadline: Instant) -> Result<(), La
             return Err(Late { what: format!("{endpoint} is not ready"), why });
         }
     }
-}
-
-/// How to reach it.
-fn options(scheme: Scheme, alpn: Vec<Vec<u8>>) -> Result<ConnectOptions, String> {
-    let tls = if scheme.is_tls() {
-        // Nothing is told to this server but that we are here: whoever it is, it is ready.
-        let options = TlsClientOptions { insecure: true, alpn, ..TlsClientOptions::default() };
-        Some(TlsClient::new(&options).map_err(|error| error.to_string())?)
-    } else {
-        None
-    };
-    Ok(ConnectOptions { timeout: ATTEMPT_TIMEOUT, tls })
-}
-
-/// The first words of a broker: it says who it is before anybody logs in.
-async fn greet_broker(address: &Address, scheme: Scheme) -> Result<(), String> {
-    let options = options(scheme, Vec::new())?;
-    let mut stream = Stream::connect_with(address, &options).await.map_err(|error| error.to_string())?;
-    let talk = async {
-        stream.write_all(&PROTOCOL_HEADER).await?;
-        stream.flush().await?;
-        let mut head = [0; 11];
-        stream.read_exact(&mut head).await?;
-        std::io::Result::Ok(head)
-    };
-    let head = talk.await.map_err(|error| format!("no AMQP handshake: {error}"))?;
-    // A method frame of channel 0, with connection.start.
-    if head[..3] == [1, 0, 0] && head[7..] == [0, 10, 0, 10] {
-        return Ok(());
-    }
-    Err("it speaks something else than AMQP 0-9-1".to_owned())
-}
-
-/// What a Kafka broker speaks: it says so before anybody logs in.
-async fn greet_log(address: &Address, scheme: Scheme) -> Result<(), String> {
-    let mut config = LogConfig::new(vec![address.clone()]);
-    config.connect = options(scheme, Vec::new())?;
-    // The connection's task ends with this attempt.
-    let met = LogConnection::open(address, &config, &Shutdown::new()).await;
-    met.map(drop).map_err(|error| error.to_string())
-}
-
-/// One handshake.
-async fn greet(address: &Address, scheme: Scheme) -> Result<(), String> {
-    let options = options(scheme, vec![ALPN_H2.to_vec(), ALPN_HTTP11.to_vec()])?;
-    let connector = match scheme {
-        Scheme::Tcp => Some(Connector::Compact(address.clone(), options.clone())),
-        Scheme::Udp => Some(Connector::CompactDatagrams { address: address.clone(), at_least_once: false }),
-        Scheme::JsonRpcTcp | Scheme::JsonRpcUnix => {
-            Some(Connector::JsonRpc(Carrier::Stream(address.clone(), options.clone(), Framing::Lines)))
-        }
-        Scheme::JsonRpcUdp => Some(Connector::JsonRpc(Carrier::Datagrams(address.clone()))),
-        _ => None,
-    };
-    if let Some(connector) = connector {
-        return exchange(&connector.client(Shutdown::new())).await;
-    }
-    let mut stream = Stream::connect_with(address, &options).await.map_err(|error| error.to_string())?;
-    let talk = async {
-        stream.write_all(HTTP2_PREFACE).await?;
-        stream.flush().await?;
-        let mut head = [0; 9];
-        stream.read_exact(&mut head).await?;
-        std::io::Result::Ok(head)
-    };
-    let head = talk.await.map_err(|error| format!("no HTTP/2 handshake: {error}"))?;
-    if head[3] == 4 || head.starts_with(b"HTTP/1.") {
-        return Ok(());
-    }
-    Err("it speaks something else than HTTP".to_owned())
-}
-
-/// One question and its answer, whatever it says.
-async fn exchange(client: &Client) -> Result<(), String> {
-    let options = CallOptions { timeout: Some(ATTEMPT_TIMEOUT), ..CallOptions::default() };
-    let met = match client {
-        Client::Compact(client) => match client.connection(&options).await {
-            Ok(connection) => connection.ping().await.map(drop),
-            Err(ending) => Err(ending),
-        },
-        Client::CompactDatagrams(client) => match client.socket().await {
-            Ok(socket) => socket.reach().await,
-            Err(ending) => Err(ending),
-        },
-        Client::JsonRpc(client) => {
-            // Every server has some answer to it, and be it that there is no such method.
-            let reply = client.call("rpc.discover", None, &options).await;
-            let answered = reply.ending.status.is_ok() || reply.ending.cause == Cause::Answered;
-            if answered { Ok(()) } else { Err(reply.ending) }
-        }
-        Client::Http(_) => Ok(()),
-    };
-    met.map_err(|ending| ending.status.message)
 }

@@ -47,7 +47,7 @@ Examples:
 
 Exit: the command's · 125 no servers · 126, 127 the command cannot be run")]
 pub struct WithArgs {
-    /// What to start: rpc, mq, log, gossip; rpc=FILE.proto to answer its methods with their requests; gossip=N nodes
+    /// What to start: rpc, mq, log, gossip; rpc=FILE.proto to answer its methods with their requests, or examples; gossip=N nodes
     #[arg(value_name = "SERVER", required = true, add = super::completions::words(SERVERS))]
     pub servers: Vec<String>,
     /// What to run; without it, $SHELL
@@ -225,7 +225,8 @@ impl Servers {
         let failed = |error: std::io::Error| set_up(format!("cannot start the {name} server: {error}"));
         let mut child = Command::new(std::env::current_exe().map_err(failed)?)
             .args(server.words())
-            .args(["-l", ":0", "-l", "local:", "--die-with"])
+            // The command's words are to be read, and not what its servers say of themselves.
+            .args(["--quiet", "-l", ":0", "-l", "local:", "--die-with"])
             .arg(std::process::id().to_string())
             .env("BANDY_HOME", home)
             .stdin(Stdio::null())

@@ -144,7 +144,9 @@ impl<'a> List<'a> {
             table.enforce_styling();
         }
         let header = self.columns.iter().map(|column| {
-            let cell = aligned(column, column.key.to_uppercase());
+            // A value that is shown in another way has a unit of its own.
+            let key = column.key.strip_suffix("_ms").filter(|_| column.show.is_some()).unwrap_or(column.key);
+            let cell = aligned(column, key.to_uppercase());
             if self.printer.look.out.colour { cell.add_attribute(Attribute::Bold) } else { cell }
         });
         table.set_header(one_line(header));

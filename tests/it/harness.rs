@@ -57,6 +57,21 @@ fn the_url_is_printed_once_ready_and_terminate_ends_with_0() {
 }
 
 #[test]
+fn a_server_that_waits_gives_back_the_pages_of_its_start() {
+    let server = bandy(SERVE).starts();
+    // In KiB.
+    let pages_of_files = || -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    let at_first = pages_of_files();
+    until("half of them are gone", || pages_of_files() < at_first / 2);
+    // And it still answers.
+    bandy("rpc call upper hello").endpoint(&server).runs().prints("HELLO\n");
+}
+
+#[test]
 fn interrupt_and_hangup_stop_as_well() {
     for signal in [Signal::INT, Signal::HUP] {
         let server = bandy(SERVE).starts();

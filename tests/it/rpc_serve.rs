@@ -86,6 +86,27 @@ esac
 }
 
 #[test]
+fn an_echo_of_another_type_is_an_example_of_it() {
+    let home = Home::new();
+    let proto = home.file(
+        "shop.proto",
+        r#"syntax = "proto3";
+package shop;
+service Shop {
+  rpc Buy(Order) returns (Receipt);
+  rpc Same(Order) returns (Order);
+}
+message Order { string item = 1; int32 count = 2; }
+message Receipt { string id = 1; repeated Order orders = 2; bool paid = 3; }
+"#,
+    );
+    let server = bandy("rpc serve -l :0 --echo --proto").arg(proto).home(&home).starts();
+    answers(&server, "shop.Shop/Same", r#"{"item":"nail"}"#, r#"{"item":"nail"}"#);
+    // One element of each list; what is at its default is not sent.
+    answers(&server, "shop.Shop/Buy", r#"{"item":"nail"}"#, r#"{"orders":[{}]}"#);
+}
+
+#[test]
 fn a_method_may_have_a_command_of_its_own() {
     let home = Home::new();
     let proto = home.file("greeter.proto", GREETER);

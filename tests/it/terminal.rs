@@ -8,10 +8,13 @@ use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system}
 
 use crate::support::{DEADLINE, Home};
 
+/// Device status report 6 of ECMA-48.
+const ASKS_CURSOR: &[u8] = b"\x1b[6n";
+
 /// A terminal with `bandy` in it. What runs there is killed when it is dropped.
 pub struct Terminal {
     master: Box<dyn MasterPty + Send>,
-    writer: Box<dyn Write + Send>,
+    writer: Arc<Mutex<Box<dyn Write + Send>>>,
     child: Box<dyn Child + Send + Sync>,
     seen: Arc<(Mutex<Seen>, Condvar)>,
 }
@@ -47,7 +50,8 @@ impl Terminal {
         let screen = vt100::Parser::new(rows.try_into().unwrap(), columns.try_into().unwrap(), 0);
         let seen = Arc::new((Mutex::new(Seen { screen, bytes: Vec::new(), closed: false }), Condvar::new()));
         let mut reader = pair.master.try_clone_reader().unwrap();
-        let shared = Arc::clone(&seen);
+        let writer = Arc::new(Mutex::new(pair.master.take_writer().unwrap()));
+        let (shared, answers) = (Arc::clone(&seen), Arc::clone(&writer));
         std::thread::spawn(move || {
             let mut buffer = [0; 8192];
             loop {
@@ -56,6 +60,11 @@ impl Terminal {
                 let mut seen = shared.0.lock().unwrap();
                 seen.screen.process(&buffer[..count]);
                 seen.bytes.extend_from_slice(&buffer[..count]);
+                // Asked where its cursor is, a terminal answers.
+                if buffer[..count].windows(ASKS_CURSOR.len()).any(|part| part == ASKS_CURSOR) {
+                    let (row, column) = seen.screen.screen().cursor_position();
+                    let _ = write!(answers.lock().unwrap(), "\x1b[{};{}R", row + 1, column + 1);
+                }
                 seen.closed = count == 0;
                 shared.1.notify_all();
                 if count == 0 {
@@ -63,14 +72,14 @@ impl Terminal {
                 }
             }
         });
-        let writer = pair.master.take_writer().unwrap();
         Self { master: pair.master, writer, child, seen }
     }
 
     /// Presses keys.
     pub fn types(&mut self, keys: &str) {
-        self.writer.write_all(keys.as_bytes()).unwrap();
-        self.writer.flush().unwrap();
+        let mut writer = self.writer.lock().unwrap();
+        writer.write_all(keys.as_bytes()).unwrap();
+        writer.flush().unwrap();
     }
 
     /// Makes it another size.

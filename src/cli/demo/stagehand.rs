@@ -54,7 +54,8 @@ impl Stagehand {
     /// Starts a server, leaves it running, and returns its first line: the URL, when it is ready.
     pub(super) async fn serve(&mut self, line: &str) -> anyhow::Result<String> {
         let mut server = self
-            .command(&format!("exec {line}"))
+            // It goes when the tour does, without a word about it.
+            .command(&format!("exec {line} --die-with {}", std::process::id()))
             .stdout(Stdio::piped())
             .process_group(0)
             .spawn()

@@ -7,6 +7,7 @@ use crate::cli::app::App;
 use crate::cli::connect::{Connect, ConnectArgs, Credentials, Source};
 use crate::cli::endpoint::{Pillar, Place, Scheme};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::greet;
 use crate::gossip::client::{Client, Error};
 use crate::gossip::wire::ipc::Request;
 use crate::gossip::wire::msgpack::{Fault, Reader};
@@ -39,7 +40,12 @@ impl Node {
         };
         let options = ConnectOptions { timeout: CONNECT_TIMEOUT, ..ConnectOptions::default() };
         let client = Client::connect(&address, &options, key.as_deref().filter(|key| !key.is_empty())).await;
-        let client = client.map_err(|error| unreachable(&error, &url))?;
+        let client = client.map_err(|error| match error {
+            Error::Lost(_) | Error::Malformed(_) => {
+                unreachable(&error, &url).ask(greet::ask(&connect.endpoint, Pillar::Gossip))
+            }
+            Error::Connect(_) | Error::Refused(_) => unreachable(&error, &url),
+        })?;
         Ok(Self { client, url })
     }
 

@@ -8,7 +8,7 @@ mod world;
 
 use crate::cli::app::App;
 use crate::cli::exit::Exit;
-use crate::cli::stage::{self, Form, Scene, StageArgs};
+use crate::cli::stage::{self, Scene, StageArgs};
 
 /// Arguments of `bandy gossip demo`.
 #[derive(Debug, clap::Args)]
@@ -42,5 +42,5 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         Name::Failure => Box::new(failure::FailureScene::new(seed)),
         Name::Split => Box::new(split::SplitScene::new(seed)),
     };
-    stage::play(scene.as_mut(), &args.stage, Form::of(app))
+    stage::play(scene.as_mut(), &args.stage, app)
 }

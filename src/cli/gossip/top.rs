@@ -228,6 +228,10 @@ impl View for Picture {
         self.filter.typing
     }
 
+    fn back(&mut self) -> bool {
+        self.filter.clear()
+    }
+
     fn key(&mut self, key: KeyCode) {
         let names: Vec<String> = self.rows().into_iter().map(|member| member.name.clone()).collect();
         let _ = self.filter.key(key) || self.order.key(key, &names);
@@ -238,7 +242,8 @@ impl View for Picture {
     }
 
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
-        let parts = Parts::new(area, 0, self.lost.is_some());
+        let remark = self.lost.as_ref().map(|reason| Line::styled(format!(" {reason}"), theme.bad()));
+        let parts = Parts::new(area, 0, remark.as_ref());
         let mut figures = Figures::new(area.width, theme);
         for (status, style) in [
             ("alive", theme.good()),
@@ -276,8 +281,8 @@ impl View for Picture {
             }
             frame.render_widget(figures.line, parts.detail);
         }
-        if let Some(reason) = &self.lost {
-            frame.render_widget(Line::styled(format!(" {reason}"), theme.bad()), parts.remark);
+        if let Some(remark) = remark {
+            top::draw_remark(frame, parts.remark, remark);
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::connect::{Connect, ConnectArgs, Credentials as Given, Tls};
 use crate::cli::endpoint::{Endpoint, Pillar, Place, Scheme};
 use crate::cli::errors::{near_miss, why, word};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::local;
+use crate::cli::{greet, local};
 use crate::log::client::{Cluster, Config, Credentials, Error, ErrorKind, Mechanism};
 use crate::log::wire::ErrorCode;
 use crate::shutdown::Shutdown;
@@ -110,7 +110,7 @@ impl Log {
     pub fn failure(&self, error: &Error) -> Failure {
         let url = &self.url;
         let plain = || Failure::new(exit_of(error.kind()), format!("{url}: {error}"));
-        match error {
+        let failure = match error {
             Error::Unreachable(error) => self.unreachable(error),
             Error::LoginRefused { user, .. } => {
                 let text = format!("{url} does not let {user} in: wrong user or password");
@@ -138,6 +138,12 @@ impl Log {
                 Failure::new(exit_of(error.kind()), format!("{url}: {why} ({})", code.name()))
             }
             _ => plain(),
+        };
+        match error {
+            Error::Ended | Error::Lost(_) | Error::TooLong { .. } | Error::OutOfTurn | Error::Wire(_) => {
+                failure.ask(greet::ask(&self.endpoint, Pillar::Log))
+            }
+            _ => failure,
         }
     }
 

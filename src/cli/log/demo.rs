@@ -5,7 +5,7 @@ mod replay;
 
 use crate::cli::app::App;
 use crate::cli::exit::Exit;
-use crate::cli::stage::{self, Form, Scene, StageArgs};
+use crate::cli::stage::{self, Scene, StageArgs};
 
 /// Arguments of `bandy log demo`.
 #[derive(Debug, clap::Args)]
@@ -35,5 +35,5 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         Name::Partitions => Box::new(partitions::PartitionsScene::new(args.stage.seed)),
         Name::Replay => Box::new(replay::ReplayScene::new(args.stage.seed)),
     };
-    stage::play(scene.as_mut(), &args.stage, Form::of(app))
+    stage::play(scene.as_mut(), &args.stage, app)
 }

@@ -8,7 +8,7 @@ use crate::cli::connect::{Connect, ConnectArgs, Credentials as Given, Tls};
 use crate::cli::endpoint::{Endpoint, Pillar, Place, Scheme};
 use crate::cli::errors::{why, word};
 use crate::cli::exit::{Ask, Exit, Failure};
-use crate::cli::local;
+use crate::cli::{greet, local};
 use crate::mq::client::{Config, Connection, Credentials, Error, ErrorKind};
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
@@ -121,6 +121,7 @@ impl Broker {
     /// What an error of the client means for whoever typed.
     pub fn failure(&self, error: &Error) -> Failure {
         let url = &self.url;
+        let plain = || Failure::new(exit_of(error.kind()), format!("{url}: {error}"));
         match error {
             Error::Unreachable(error) => self.unreachable(error),
             Error::LoginRefused { user } => {
@@ -138,7 +139,10 @@ impl Broker {
             Error::Mechanism { .. } => Failure::new(Exit::Denied, format!("{url}: {error}"))
                 .tip("-u USER --password-file FILE    with a password instead of the certificate alone"),
             Error::Channel { text, .. } | Error::Connection { text, .. } => self.refusal(error, text),
-            _ => Failure::new(exit_of(error.kind()), format!("{url}: {error}")),
+            Error::Ended | Error::Lost(_) | Error::NotAmqp(_) | Error::Wire(_) | Error::Unexpected(_) => {
+                plain().ask(greet::ask(&self.endpoint, Pillar::Mq))
+            }
+            _ => plain(),
         }
     }
 

@@ -7,7 +7,7 @@ mod world;
 
 use crate::cli::app::App;
 use crate::cli::exit::Exit;
-use crate::cli::stage::{self, Form, Scene, StageArgs};
+use crate::cli::stage::{self, Scene, StageArgs};
 
 /// Arguments of `bandy mq demo`.
 #[derive(Debug, clap::Args)]
@@ -40,5 +40,5 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         Name::Topics => Box::new(topics::TopicsScene::new(args.stage.seed)),
         Name::DeadLetter => Box::new(dead_letter::DeadLetterScene::new(args.stage.seed)),
     };
-    stage::play(scene.as_mut(), &args.stage, Form::of(app))
+    stage::play(scene.as_mut(), &args.stage, app)
 }

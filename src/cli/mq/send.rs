@@ -119,7 +119,7 @@ async fn start(args: &Args, app: &App, broker: &Broker, shutdown: &Shutdown) -> 
                 return Err(failure.tip("add --create to make it now").into());
             }
             let near = super::api::meant(broker.clone(), Kind::Queues, args.queue.clone());
-            let near = tokio::time::timeout(super::TIP_WAIT_MAX, near).await.ok().flatten();
+            let near = tokio::time::timeout(crate::cli::app::TIP_WAIT_MAX, near).await.ok().flatten();
             let publisher =
                 started(queue::durable(&args.queue)).await.map_err(|error| refusal(&error, broker))?;
             app.printer.status(&format!("created the queue {}", args.queue));

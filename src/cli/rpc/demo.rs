@@ -7,7 +7,7 @@ mod streams;
 
 use crate::cli::app::App;
 use crate::cli::exit::Exit;
-use crate::cli::stage::{self, Form, Scene, StageArgs};
+use crate::cli::stage::{self, Scene, StageArgs};
 
 /// Arguments of `bandy rpc demo`.
 #[derive(Debug, clap::Args)]
@@ -43,5 +43,5 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         Name::Deadline => Box::new(deadline::DeadlineScene::new()),
         Name::Streams => Box::new(streams::StreamsScene::new()),
     };
-    stage::play(scene.as_mut(), &args.stage, Form::of(app))
+    stage::play(scene.as_mut(), &args.stage, app)
 }

@@ -18,6 +18,7 @@ use crate::cli::app::App;
 use crate::cli::connect::{Connect, ConnectArgs, Credentials};
 use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::greet;
 use crate::rpc::client::resolve::{MethodName, ends_with_words};
 use crate::rpc::client::{
     CallOptions, Cause, Client, Connector, Ending, HttpProtocol, Replies, Requests, UnaryReply,
@@ -282,8 +283,10 @@ impl Remote {
             Cause::Unreachable => {
                 let failure =
                     Failure::new(Exit::Unreachable, format!("cannot reach {url} — {}", status.message));
-                if self.is_local || !ending.untouched {
+                if self.is_local {
                     failure
+                } else if !ending.untouched {
+                    failure.ask(greet::ask(&self.way.endpoint, Pillar::Rpc))
                 } else if ending.unresolved {
                     failure.tip("is the name right? 'getent hosts NAME' asks the same resolver")
                 } else {
@@ -293,6 +296,7 @@ impl Remote {
             Cause::Malformed => {
                 let message = format!("{url} does not speak {} well — {}", self.protocol(), status.message);
                 self.other_protocol(Failure::new(Exit::Status(status.code.number()), message))
+                    .ask(greet::ask(&self.way.endpoint, Pillar::Rpc))
             }
             // RFC 9110, 15.6.6: connect-node's answer to streams both ways.
             Cause::Foreign(http) if *http == StatusCode::HTTP_VERSION_NOT_SUPPORTED => {

@@ -75,7 +75,7 @@ pub struct Args {
     /// Run the COMMAND after -- N times, each answering many calls as lines of JSON
     #[arg(long, value_name = "N", help_heading = "Handlers", requires = "command")]
     pub workers: Option<usize>,
-    /// Answer with the request
+    /// Answer with the request, or with an example of the reply if that is of another type
     #[arg(long, help_heading = "Handlers", conflicts_with = "command")]
     pub echo: bool,
     /// Commands that run at the same time; other calls wait

@@ -7,7 +7,7 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::cli::endpoint::Pillar;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::stage::live::has_terminal;
+use crate::cli::stage::terminal::can_draw;
 
 /// A live view of the server in its own terminal, opened when it is ready.
 pub type Top = Box<dyn FnOnce() -> LocalBoxFuture<'static, anyhow::Result<Exit>>>;
@@ -26,7 +26,7 @@ impl TopArg {
     /// # Errors
     /// There is none.
     pub fn check(&self, pillar: Pillar) -> Result<(), Failure> {
-        if self.top && !has_terminal() {
+        if self.top && !can_draw() {
             let tip = format!("bandy {} top --once    one table, wherever it goes", pillar.name());
             return Err(Failure::new(Exit::Usage, "--top needs a terminal").tip(tip));
         }

@@ -9,8 +9,7 @@ use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
 
 use super::theme::Theme;
-use super::widgets::Playing;
-use super::{Scene, StageArgs, TICK, draw, ticks_max};
+use super::{Frame, Scene, StageArgs, TICK, draw, ticks_max};
 
 /// The last picture stays this many ticks.
 const HOLD_TICKS: u32 = 60;
@@ -34,7 +33,7 @@ impl std::io::Write for Screen {
 pub(super) fn record(scene: &mut dyn Scene, args: &StageArgs, theme: &Theme) -> anyhow::Result<String> {
     let (columns, rows) = args.size.unwrap_or((100, 30));
     let header = serde_json::json!({
-        "version": 2, "width": columns, "height": rows, "title": format!("bandy {}", scene.title()),
+        "version": 2, "width": columns, "height": rows, "title": format!("bandy {}", scene.title().replace('·', theme.dot)),
         "env": {"TERM": "xterm-256color"},
     });
     let mut recording = format!("{header}\n");
@@ -49,7 +48,7 @@ pub(super) fn record(scene: &mut dyn Scene, args: &StageArgs, theme: &Theme) -> 
     let mut now = 0.0;
     let mut last_change = 0.0;
     for _ in 0..ticks_max(args) {
-        terminal.draw(|frame| draw(frame, scene, theme, Playing::Unattended))?;
+        terminal.draw(|frame| draw(frame, scene, theme, &Frame::unattended()))?;
         let bytes = screen.0.take();
         if !bytes.is_empty() {
             push(&mut recording, now, &bytes)?;

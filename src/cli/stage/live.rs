@@ -1,28 +1,24 @@
 //! A picture of something that happens: drawn again when there is news, a key, or another size, and never otherwise.
 
-use std::fs::File;
 use std::future::Future;
-use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crossterm::event::{Event, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen};
-use crossterm::{cursor, execute, terminal};
-use futures_util::StreamExt as _;
-use ratatui::backend::CrosstermBackend;
-use ratatui::layout::{Constraint, Layout, Position, Rect};
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
-use ratatui::widgets::{Clear, Paragraph, Wrap};
-use ratatui::{Frame, Terminal};
+use ratatui::widgets::{Clear, Paragraph};
 use tokio::time::Instant;
 
+use super::terminal::{Place, Screen};
 use super::theme::Theme;
-use super::widgets;
-use crate::cli::exit::{Exit, Failure};
-use crate::cli::logging::Hold;
+use super::{too_small, widgets};
+use crate::cli::exit::Exit;
 use crate::wait::until;
+
+/// An answer that takes longer is missed, and said to be.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// How far `+` and `-` go.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
@@ -65,6 +61,11 @@ pub trait View {
         false
     }
 
+    /// Takes back what Esc takes back; false if there is nothing, and Esc is `q`.
+    fn back(&mut self) -> bool {
+        false
+    }
+
     /// A key was pressed that is not one of all views.
     fn key(&mut self, key: KeyCode);
 
@@ -86,11 +87,6 @@ pub struct Pace {
     pub duration: Option<Duration>,
 }
 
-/// True if there is a terminal to draw on.
-pub fn has_terminal() -> bool {
-    io::stdout().is_terminal() || io::stderr().is_terminal()
-}
-
 /// Shows `view` until the viewer leaves or `pace` ends it; `source` brings the news. While it is shown, logs are
 /// held back. Dropping the future gives the terminal back.
 ///
@@ -104,22 +100,22 @@ pub async fn show<V: View>(
 ) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let end = pace.duration.and_then(|duration| started.checked_add(duration));
-    let mut screen = Screen::open()?;
-    let mut events = screen.keys.then(EventStream::new);
-    let mut state = State { paused: false, help: false, interval: pace.interval };
+    let mut screen = Screen::open(Place::Alone)?;
+    let mut state = State { paused: false, help: false, interval: pace.interval, waited: Duration::ZERO };
     let mut left = pace.count;
     let mut last = started;
     let mut reading: Option<Pin<Box<dyn Future<Output = V::News> + '_>>> = None;
     while left != Some(0) {
         screen.terminal.draw(|frame| draw(frame, view, &state, theme))?;
         tokio::select! {
-            event = next(&mut events) => match state.event(event, view) {
+            event = screen.event() => match state.event(event, view) {
                 Wish::Nothing => {}
                 Wish::Suspend => screen.suspend()?,
                 Wish::Leave(exit) => return Ok(exit),
             },
             news = finished(&mut reading) => {
                 reading = None;
+                state.waited = Duration::ZERO;
                 view.news(news);
                 left = left.map(|left| left - 1);
             }
@@ -127,25 +123,14 @@ pub async fn show<V: View>(
                 last = Instant::now();
                 reading = Some(Box::pin(source()));
             }
+            // What is shown is old by now.
+            () = tokio::time::sleep_until(last + state.waited + ANSWER_TIME), if reading.is_some() => {
+                state.waited = last.elapsed();
+            }
             () = until(end) => break,
         }
     }
     Ok(Exit::Done)
-}
-
-/// The next thing that the viewer does; never, without keys.
-async fn next(events: &mut Option<EventStream>) -> Event {
-    match events {
-        Some(stream) => match stream.next().await {
-            Some(Ok(event)) => event,
-            // The terminal is gone; a signal says so too.
-            Some(Err(_)) | None => {
-                *events = None;
-                std::future::pending().await
-            }
-        },
-        None => std::future::pending().await,
-    }
 }
 
 async fn finished<T>(reading: &mut Option<Pin<Box<dyn Future<Output = T> + '_>>>) -> T {
@@ -166,9 +151,22 @@ struct State {
     paused: bool,
     help: bool,
     interval: Duration,
+    /// For an answer that has not come; zero as long as that is usual.
+    waited: Duration,
 }
 
 impl State {
+    /// What is out of the ordinary.
+    fn remark(&self) -> String {
+        if self.waited > Duration::ZERO {
+            format!("no answer for {} s", self.waited.as_secs())
+        } else if self.paused {
+            "paused".to_owned()
+        } else {
+            String::new()
+        }
+    }
+
     fn event<V: View>(&mut self, event: Event, view: &mut V) -> Wish {
         match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => self.key(key, view),
@@ -182,9 +180,12 @@ impl State {
         match key.code {
             KeyCode::Char('c') if control => return Wish::Leave(Exit::Signal(2)),
             KeyCode::Char('z') if control => return Wish::Suspend,
+            // A letter with Ctrl is no letter.
+            _ if control => {}
             code if view.is_typing() => view.key(code),
             KeyCode::Char('?' | 'h') => self.help = !self.help,
             KeyCode::Esc if self.help => self.help = false,
+            KeyCode::Esc if view.back() => {}
             KeyCode::Char('q') | KeyCode::Esc => return Wish::Leave(Exit::Done),
             KeyCode::Char(' ') => self.paused = !self.paused,
             KeyCode::Char('+' | '=') => self.interval = (self.interval / 2).max(INTERVALS.0),
@@ -200,46 +201,47 @@ fn draw<V: View>(frame: &mut Frame<'_>, view: &V, state: &State, theme: &Theme) 
     let area = frame.area();
     let (columns, rows) = view.size_min();
     if area.width < columns || area.height < rows {
-        let text = format!(
-            "this terminal has {}x{} cells; {columns}x{rows} are needed: make it larger, or q to {}",
-            area.width,
-            area.height,
-            view.quit()
-        );
-        frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), area);
-        return;
+        return too_small(frame, (columns, rows), view.quit());
     }
     let [top, body, bottom] =
         Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(area);
     let figures = format!("{}  every {:?}", view.figures(), state.interval);
-    let title = widgets::Title {
-        title: &view.title(),
-        state: if state.paused { "paused" } else { "" },
-        figures: figures.trim_start(),
-    };
+    let title =
+        widgets::Title { title: &view.title(), state: &state.remark(), figures: figures.trim_start() };
     widgets::title_line(frame, top, &title, theme);
     view.draw(frame, body, theme);
+    if view.is_typing() {
+        let keys = TYPING.map(|(key, what)| (key.to_owned(), what));
+        return widgets::key_line(frame, bottom, keys, theme);
+    }
     let common = [("q", view.quit()), ("?", "help"), ("space", "pause"), ("+/-", "faster/slower")];
     let own = view.keys(theme).into_iter().filter(|key| !key.short.is_empty());
     let own = own.map(|key| (key.name.to_owned(), key.short));
     let keys = common.into_iter().map(|(key, what)| (key.to_owned(), what)).chain(own);
     widgets::key_line(frame, bottom, keys, theme);
     if state.help {
-        help(frame, body, view, theme);
+        let common = [
+            Key { name: "q, Esc", short: "", long: view.quit() },
+            Key { name: "?, h", short: "", long: "show or hide this" },
+            Key { name: "space", short: "", long: "hold the picture, and go on" },
+            Key { name: "+ -", short: "", long: "refresh more often, less often" },
+        ];
+        let keys = common.into_iter().chain(view.keys(theme));
+        help(frame, body, keys.map(|key| (key.name.to_owned(), key.long)), theme);
     }
 }
 
-/// All keys, in a box over the view.
-fn help<V: View>(frame: &mut Frame<'_>, area: Rect, view: &V, theme: &Theme) {
-    let common = [
-        Key { name: "q, Esc", short: "", long: view.quit() },
-        Key { name: "?, h", short: "", long: "show or hide this" },
-        Key { name: "space", short: "", long: "hold the picture, and go on" },
-        Key { name: "+ -", short: "", long: "refresh more often, less often" },
-    ];
-    let keys: Vec<Key> = common.into_iter().chain(view.keys(theme)).collect();
-    let lines: Vec<Line<'_>> =
-        keys.iter().map(|key| Line::from(format!(" {:<12} {} ", key.name, key.long))).collect();
+/// What ends typing.
+pub(super) const TYPING: [(&str, &str); 2] = [("Enter", "done"), ("Esc", "cancel")];
+
+/// All keys, in a box over the picture.
+pub(super) fn help<'a>(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    keys: impl Iterator<Item = (String, &'a str)>,
+    theme: &Theme,
+) {
+    let lines: Vec<Line<'_>> = keys.map(|(key, what)| Line::from(format!(" {key:<12} {what} "))).collect();
     let width = lines.iter().map(Line::width).max().unwrap_or(0) + 2;
     let width = u16::try_from(width).unwrap_or(u16::MAX).min(area.width);
     let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX).min(area.height);
@@ -250,90 +252,33 @@ fn help<V: View>(frame: &mut Frame<'_>, area: Rect, view: &V, theme: &Theme) {
     frame.render_widget(Paragraph::new(lines), inner);
 }
 
-/// The terminal, while it is ours.
-struct Screen {
-    terminal: Terminal<CrosstermBackend<File>>,
-    out: File,
-    /// False if there is nobody to press them.
-    keys: bool,
-    _hold: Hold,
-}
-
-impl Screen {
-    fn open() -> anyhow::Result<Self> {
-        // Where stdout is a file, stderr is where a person looks.
-        let copy = if io::stdout().is_terminal() {
-            io::stdout().as_fd().try_clone_to_owned()?
-        } else if io::stderr().is_terminal() {
-            io::stderr().as_fd().try_clone_to_owned()?
-        } else {
-            return Err(Failure::new(Exit::Usage, "a live view needs a terminal").into());
-        };
-        let out = File::from(copy);
-        let terminal = Terminal::new(CrosstermBackend::new(out.try_clone()?))?;
-        let mut screen = Self { terminal, out, keys: io::stdin().is_terminal(), _hold: Hold::start() };
-        restore_at_panic();
-        screen.enter()?;
-        Ok(screen)
-    }
-
-    fn enter(&mut self) -> io::Result<()> {
-        if self.keys {
-            terminal::enable_raw_mode()?;
-        }
-        execute!(self.out, EnterAlternateScreen, cursor::Hide)?;
-        // Clears, and forgets what was drawn. Terminal::clear asks the terminal where its cursor is: the answer would
-        // be among the keys.
-        let area = Rect::from((Position::ORIGIN, self.terminal.size()?));
-        self.terminal.resize(area)
-    }
-
-    /// Ctrl-Z in raw mode: gives the terminal back, stops like any job, and takes it again on `fg`.
-    fn suspend(&mut self) -> io::Result<()> {
-        leave(&mut self.out);
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TSTP);
-        // Job control needs a moment to stop us; after `fg` we go on here.
-        std::thread::sleep(Duration::from_millis(20));
-        self.enter()
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        leave(&mut self.out);
-    }
-}
-
-fn leave(out: &mut impl Write) {
-    let _ = terminal::disable_raw_mode();
-    let _ = execute!(out, LeaveAlternateScreen, cursor::Show);
-}
-
-/// A panic of ours is to be readable. One in another thread, such as a handler's, does not end the picture.
-fn restore_at_panic() {
-    let (previous, ours) = (std::panic::take_hook(), std::thread::current().id());
-    std::panic::set_hook(Box::new(move |panic| {
-        if std::thread::current().id() == ours {
-            leave(&mut io::stderr());
-        }
-        previous(panic);
-    }));
-}
-
 #[cfg(test)]
 pub(in crate::cli) mod tests {
+    use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
     use super::*;
 
     /// What `view` looks like on a screen of that size, without blanks at the ends of lines.
     pub fn picture<V: View>(view: &V, columns: u16, rows: u16, theme: &Theme) -> String {
-        render(view, columns, rows, &State { paused: false, help: false, interval: SECOND }, theme)
+        render(
+            view,
+            columns,
+            rows,
+            &State { paused: false, help: false, interval: SECOND, waited: Duration::ZERO },
+            theme,
+        )
     }
 
     /// The same with the help over it.
     pub fn picture_with_help<V: View>(view: &V, columns: u16, rows: u16, theme: &Theme) -> String {
-        render(view, columns, rows, &State { paused: true, help: true, interval: SECOND }, theme)
+        render(
+            view,
+            columns,
+            rows,
+            &State { paused: true, help: true, interval: SECOND, waited: Duration::ZERO },
+            theme,
+        )
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -397,7 +342,8 @@ pub(in crate::cli) mod tests {
 
     #[test]
     fn keys_do_what_they_say() {
-        let (mut state, mut view) = (State { paused: false, help: false, interval: SECOND }, Counter(0));
+        let (mut state, mut view) =
+            (State { paused: false, help: false, interval: SECOND, waited: Duration::ZERO }, Counter(0));
         let mut press = |code, modifiers| {
             let wish = state.event(Event::Key(KeyEvent::new(code, modifiers)), &mut view);
             (wish, state.paused, state.help, state.interval)

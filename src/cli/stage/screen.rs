@@ -1,18 +1,23 @@
 //! A scene on a terminal: full screen or inline, with keys.
 
-use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use ratatui::{DefaultTerminal, TerminalOptions, Viewport};
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use tokio::time::{Instant, sleep_until};
 
+use super::terminal::{Place, Screen};
 use super::theme::Theme;
 use super::widgets::Playing;
-use super::{SIZE_MIN, Scene, StageArgs, TICK, draw, ticks_max};
+use super::{Frame, SIZE_MIN, Scene, StageArgs, TICK, draw, ticks_max};
 use crate::cli::exit::{Exit, Failure};
 
-/// Plays until the viewer leaves, or, inline, until the story is told.
-pub(super) fn play(scene: &mut dyn Scene, args: &StageArgs, theme: &Theme) -> anyhow::Result<Exit> {
+/// Between two pictures of a story that is told fast.
+const FRAME: Duration = Duration::from_millis(33);
+/// Rows of an inline picture, unless others are asked for.
+const INLINE_ROWS: u16 = 30;
+
+/// Plays until the viewer leaves, or, inline, without keys or with an end, until the story is told.
+pub(super) async fn play(scene: &mut dyn Scene, args: &StageArgs, theme: &Theme) -> anyhow::Result<Exit> {
     let (columns, rows) = crossterm::terminal::size()?;
     if columns < SIZE_MIN.0 || rows < SIZE_MIN.1 {
         let message =
@@ -21,37 +26,33 @@ pub(super) fn play(scene: &mut dyn Scene, args: &StageArgs, theme: &Theme) -> an
             .tip("make it larger, or read the story as lines: … | cat")
             .into());
     }
-    // Keys need a terminal to come from; without one the story plays by itself.
-    let keys = std::io::stdin().is_terminal();
-    let inline_rows = args.inline.then(|| args.size.map_or(rows.min(30), |(_, wanted)| wanted.min(rows)));
-    let mut terminal = match inline_rows {
-        Some(rows) => ratatui::init_with_options(TerminalOptions { viewport: Viewport::Inline(rows) }),
-        None => ratatui::init(),
+    let place = match args.inline {
+        true => Place::Inline(args.size.map_or(INLINE_ROWS, |(_, wanted)| wanted).min(rows)),
+        false => Place::Alone,
     };
+    let mut screen = Screen::open(place)?;
+    // Keys need a terminal to come from; without one the story plays by itself.
+    let keys = screen.has_keys();
     let mut player = Player {
         scene,
         theme,
         keys,
-        leave_at_end: args.inline || !keys,
+        leave_at_end: args.inline || !keys || args.for_.is_some(),
+        columns_max: args.size.filter(|_| args.inline).map_or(u16::MAX, |(columns, _)| columns),
+        ticks_max: ticks_max(args),
         ticks_left: ticks_max(args),
         speed: args.speed,
-        paused: args.step,
+        starts_paused: args.step && keys,
+        paused: args.step && keys,
+        help: false,
     };
-    let result = player.run(&mut terminal);
-    if inline_rows.is_some() {
-        leave_picture(&mut terminal);
+    let exit = player.run(&mut screen).await?;
+    if args.inline {
+        // What stays in the scroll-back takes no keys any more.
+        player.help = false;
+        player.draw(&mut screen, Playing::Unattended)?;
     }
-    ratatui::restore();
-    if inline_rows.is_some() {
-        std::io::stdout().write_all(b"\r\n")?;
-    }
-    result
-}
-
-/// Puts the cursor on the last row of an inline picture, so that the prompt comes below it.
-fn leave_picture(terminal: &mut DefaultTerminal) {
-    let bottom = terminal.get_frame().area().bottom().saturating_sub(1);
-    let _ = terminal.set_cursor_position((0, bottom));
+    Ok(exit)
 }
 
 struct Player<'a> {
@@ -59,38 +60,59 @@ struct Player<'a> {
     theme: &'a Theme,
     keys: bool,
     leave_at_end: bool,
+    columns_max: u16,
+    ticks_max: u64,
     ticks_left: u64,
     speed: f64,
+    starts_paused: bool,
     paused: bool,
+    help: bool,
 }
 
 enum Wish {
     Nothing,
-    Draw,
-    Step,
-    Redraw,
+    Suspend,
     Leave(Exit),
 }
 
 impl Player<'_> {
-    fn run(&mut self, terminal: &mut DefaultTerminal) -> anyhow::Result<Exit> {
-        let mut next = Instant::now();
+    async fn run(&mut self, screen: &mut Screen) -> anyhow::Result<Exit> {
+        let mut next = Instant::now() + self.tick_time();
         loop {
-            let playing = self.playing();
-            terminal.draw(|frame| draw(frame, self.scene, self.theme, playing))?;
+            self.draw(screen, self.playing())?;
+            let drawn = Instant::now();
             if self.over() && self.leave_at_end {
                 return Ok(Exit::Done);
             }
-            next = (next + TICK.div_f64(self.speed)).max(Instant::now());
-            match self.wait_until(next)? {
-                Wish::Leave(exit) => return Ok(exit),
-                Wish::Step => self.step(),
-                Wish::Redraw => terminal.clear()?,
-                Wish::Draw => {}
-                Wish::Nothing if self.paused || self.over() => {}
-                Wish::Nothing => self.tick(),
+            let still = self.paused || self.over();
+            let event = tokio::select! {
+                event = screen.event() => Some(event),
+                () = sleep_until(next.max(drawn + FRAME)), if !still => None,
+            };
+            match event.map(|event| self.event(&event)) {
+                Some(Wish::Leave(exit)) => return Ok(exit),
+                Some(Wish::Suspend) => screen.suspend()?,
+                Some(Wish::Nothing) => {}
+                None => {
+                    while next <= Instant::now() && !self.over() {
+                        self.tick();
+                        next += self.tick_time();
+                    }
+                }
             }
+            // What was missed, stopped or behind the time, is not made up for.
+            next = next.max(Instant::now() - FRAME);
         }
+    }
+
+    fn draw(&self, screen: &mut Screen, playing: Playing) -> std::io::Result<()> {
+        let shown = Frame { playing, speed: self.speed, help: self.help, columns_max: self.columns_max };
+        screen.terminal.draw(|frame| draw(frame, self.scene, self.theme, &shown))?;
+        Ok(())
+    }
+
+    fn tick_time(&self) -> Duration {
+        TICK.div_f64(self.speed)
     }
 
     fn playing(&self) -> Playing {
@@ -121,76 +143,48 @@ impl Player<'_> {
         }
     }
 
-    fn wait_until(&mut self, until: Instant) -> anyhow::Result<Wish> {
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if !self.keys {
-                std::thread::sleep(left);
-                return Ok(Wish::Nothing);
-            }
-            if !event::poll(left)? {
-                return Ok(Wish::Nothing);
-            }
-            match event::read()? {
-                Event::Key(key) if key.kind == KeyEventKind::Press => match self.key(key) {
-                    Wish::Nothing => {}
-                    wish => return Ok(wish),
-                },
-                Event::Resize(..) => return Ok(Wish::Nothing),
-                _ => {}
-            }
+    fn event(&mut self, event: &Event) -> Wish {
+        match event {
+            Event::Key(key) if key.kind != KeyEventKind::Release => self.key(*key),
+            // Another size is drawn in the next round.
+            _ => Wish::Nothing,
         }
     }
 
     fn key(&mut self, key: KeyEvent) -> Wish {
+        if key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) {
+            return match key.code {
+                KeyCode::Char('c') => Wish::Leave(Exit::Signal(2)),
+                KeyCode::Char('z') => Wish::Suspend,
+                _ => Wish::Nothing,
+            };
+        }
         match key.code {
-            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => {
-                return Wish::Leave(Exit::Signal(2));
-            }
-            KeyCode::Char('z') if key.modifiers.contains(KeyModifiers::CONTROL) => {
-                suspend();
-                return Wish::Redraw;
-            }
-            code if self.scene.is_typing() => {
-                match code {
-                    KeyCode::Enter => self.scene.typed('\n'),
-                    KeyCode::Esc => self.scene.typed('\x1b'),
-                    KeyCode::Backspace => self.scene.typed('\x08'),
-                    KeyCode::Char(letter) => self.scene.typed(letter),
-                    _ => {}
-                }
-                // What is typed is seen at once, also while time stands still.
-                return Wish::Draw;
-            }
+            code if self.scene.is_typing() => match code {
+                KeyCode::Enter => self.scene.typed('\n'),
+                KeyCode::Esc => self.scene.typed('\x1b'),
+                KeyCode::Backspace => self.scene.typed('\x08'),
+                KeyCode::Char(letter) => self.scene.typed(letter),
+                _ => {}
+            },
+            KeyCode::Char('?') => self.help = !self.help,
+            KeyCode::Esc if self.help => self.help = false,
             KeyCode::Char('q') | KeyCode::Esc => return Wish::Leave(Exit::Done),
             KeyCode::Char(' ') => self.paused = !self.paused,
             KeyCode::Right | KeyCode::Enter => {
                 self.paused = true;
-                return Wish::Step;
+                self.step();
             }
             KeyCode::Char('+' | '=') => self.speed = (self.speed * 1.5).min(100.0),
             KeyCode::Char('-') => self.speed = (self.speed / 1.5).max(0.05),
             KeyCode::Char('r') => {
                 self.scene.restart();
-                self.paused = false;
+                self.ticks_left = self.ticks_max;
+                self.paused = self.starts_paused;
             }
             KeyCode::Char(own) if self.scene.keys().iter().any(|(key, _)| *key == own) => self.scene.key(own),
             _ => {}
         }
         Wish::Nothing
     }
-}
-
-/// Ctrl-Z in raw mode: gives the terminal back, stops like any job, and takes it again on `fg`.
-fn suspend() {
-    ratatui::restore();
-    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TSTP);
-    // Job control needs a moment to stop us; after `fg` we go on here.
-    std::thread::sleep(Duration::from_millis(20));
-    let _ = crossterm::execute!(std::io::stdout(), crossterm::terminal::EnterAlternateScreen);
-    let _ = crossterm::terminal::enable_raw_mode();
-    let _ = crossterm::execute!(
-        std::io::stdout(),
-        crossterm::terminal::Clear(crossterm::terminal::ClearType::All)
-    );
 }

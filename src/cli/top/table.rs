@@ -117,6 +117,11 @@ impl Filter {
         true
     }
 
+    /// Shows all rows again; false if they are.
+    pub fn clear(&mut self) -> bool {
+        !std::mem::take(self).text.is_empty()
+    }
+
     /// True if a row of that name is shown.
     pub fn shows(&self, name: &str) -> bool {
         name.contains(&self.text)
@@ -233,7 +238,16 @@ impl<R, S: Sort, K: PartialEq> Table<'_, R, S, K> {
             .header(header)
             .row_highlight_style(Style::new().reversed())
             .column_spacing(1);
-        frame.render_stateful_widget(table, inner, &mut TableState::new().with_selected(selected));
+        let mut state = TableState::new().with_selected(selected);
+        frame.render_stateful_widget(table, inner, &mut state);
+        // Under the header.
+        let shown = state.offset() + usize::from(inner.height.saturating_sub(1));
+        if let Some(more) = self.rows.len().checked_sub(shown).filter(|more| *more > 0) {
+            let text = Line::styled(format!(" {more} more "), *style);
+            let width = u16::try_from(text.width()).unwrap_or(0).min(inner.width);
+            let bottom = area.bottom().saturating_sub(1);
+            frame.render_widget(text, Rect { x: inner.right() - width, y: bottom, width, height: 1 });
+        }
     }
 }
 

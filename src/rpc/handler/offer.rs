@@ -44,7 +44,7 @@ pub enum Rest {
     Command(Program),
     /// Persistent processes.
     Workers(Workers),
-    /// The request itself.
+    /// The request itself; an example of the reply where that is of another type.
     Echo,
 }
 
@@ -297,7 +297,11 @@ impl Offer {
                 Rest::Command(program) => Some(command(program.clone())),
                 Rest::Workers(workers) => Some(workers.backend(schema)),
                 Rest::Echo if method.input.full_name() == method.output.full_name() => Some(Arc::new(Echo)),
-                Rest::Echo => None,
+                // A reply of another type cannot be the request: a filled-in one says what it looks like.
+                Rest::Echo => {
+                    let example = fixed(method, dialect, &method.output.example().to_string());
+                    example.ok().map(|reply| -> Arc<dyn Backend> { Arc::new(reply) })
+                }
             },
         })
     }

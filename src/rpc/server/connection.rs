@@ -26,6 +26,9 @@ use crate::rpc::budget::Share;
 const PENDING_RESETS_MAX: usize = 20;
 /// Streams that we reset because of the peer's errors: CVE-2025-8671. More close the connection.
 const LOCAL_RESETS_MAX: usize = 1024;
+/// Calls that end before their replies leave in one write. A peer works on the first while we work on the next; each write
+/// costs as much as a call, so that a few are not worth one.
+const CALLS_PER_WRITE: usize = 16;
 /// Bytes of replies that wait in one stream for the peer to read.
 const SEND_BUFFER_SIZE: usize = 256 * 1024;
 
@@ -93,11 +96,15 @@ where
                 }
                 tasks.take(&mut calls);
                 let before = calls.len();
-                while let Poll::Ready(Some(())) = calls.poll_next_unpin(cx) {}
+                for _ in 0..CALLS_PER_WRITE {
+                    if !matches!(calls.poll_next_unpin(cx), Poll::Ready(Some(()))) {
+                        break;
+                    }
+                }
                 if calls.len() == before {
                     return Poll::Pending;
                 }
-                // Calls have ended: their replies leave now, all in one write, and not after a trip of this
+                // Calls have ended: their replies leave now, many in one write, and not after a trip of this
                 // task through the scheduler. Tokio's budget ends this loop even under a flood of requests.
             }
         });

@@ -11,7 +11,7 @@ use crate::cli::gossip::demo::picture::{Dot, Picture};
 use crate::cli::gossip::demo::spread::{Setting, SpreadScene};
 use crate::cli::stage::chronicle::Chronicle;
 use crate::cli::stage::theme::Theme;
-use crate::cli::stage::{self, Form, Note, Scene};
+use crate::cli::stage::{self, Note, Scene};
 use crate::gossip::simulate::{Model, Round};
 
 /// Ticks of a round.
@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     } else {
         Box::new(ModelScene::new(args.model()?, args.stage.seed))
     };
-    stage::play(scene.as_mut(), &args.stage, Form::of(app))
+    stage::play(scene.as_mut(), &args.stage, app)
 }
 
 /// A run of the model, played back.

@@ -65,6 +65,10 @@ impl View for Picture {
         self.board.filter.typing
     }
 
+    fn back(&mut self) -> bool {
+        self.board.filter.clear()
+    }
+
     fn key(&mut self, key: KeyCode) {
         self.board.key(key);
     }
@@ -75,7 +79,8 @@ impl View for Picture {
 
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let board = &self.board;
-        let parts = Parts::new(area, 0, board.lost.is_some());
+        let remark = board.lost.as_ref().map(|reason| Line::styled(format!(" {reason}"), theme.bad()));
+        let parts = Parts::new(area, 0, remark.as_ref());
         let mut totals = Figures::new(area.width, theme);
         totals.add("in", per_second(board.rate_in()), theme.strong());
         totals.add("out", per_second(board.rate_out()), theme.strong());
@@ -101,8 +106,8 @@ impl View for Picture {
             is_idle: Row::is_idle,
         };
         table.draw(frame, parts.table, theme);
-        if let Some(reason) = &board.lost {
-            frame.render_widget(Line::styled(format!(" {reason}"), theme.bad()), parts.remark);
+        if let Some(remark) = remark {
+            top::draw_remark(frame, parts.remark, remark);
         }
     }
 }

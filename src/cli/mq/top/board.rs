@@ -26,13 +26,13 @@ pub enum Sort {
     /// The name, from a to z; all others begin with the most.
     Name,
     /// Messages that wait.
-    #[default]
     Ready,
     /// Messages on their way.
     Unacked,
     /// Consumers.
     Consumers,
     /// Messages in per second.
+    #[default]
     In,
     /// Messages out per second.
     Out,

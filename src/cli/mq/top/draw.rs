@@ -78,6 +78,10 @@ impl View for Picture {
         self.board.filter.typing
     }
 
+    fn back(&mut self) -> bool {
+        self.board.filter.clear()
+    }
+
     fn key(&mut self, key: KeyCode) {
         let board = &mut self.board;
         if !board.key(key) && key == KeyCode::Char('b') {
@@ -93,7 +97,7 @@ impl View for Picture {
         let board = &self.board;
         let rows = board.rows();
         let remark = remark(board, theme);
-        let parts = Parts::new(area, 0, remark.is_some());
+        let parts = Parts::new(area, 0, remark.as_ref());
         frame.render_widget(totals_line(board, area.width, theme), parts.totals);
         if parts.graph.height > 0 {
             draw_graphs(frame, parts.graph, board, theme);
@@ -101,7 +105,7 @@ impl View for Picture {
         draw_queues(frame, parts.table, board, &rows, theme);
         frame.render_widget(detail_line(board, &rows, area.width, theme), parts.detail);
         if let Some(remark) = remark {
-            frame.render_widget(remark, parts.remark);
+            crate::cli::top::draw_remark(frame, parts.remark, remark);
         }
     }
 }

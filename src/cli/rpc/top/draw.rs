@@ -119,7 +119,7 @@ impl View for Picture {
         let several = board.instances.len() > 1;
         let listed = u16::try_from(board.instances.len()).unwrap_or(u16::MAX).min(servers_max(area.height));
         let above = if several { listed + 2 } else { 0 };
-        let parts = Parts::new(area, above, remark.is_some());
+        let parts = Parts::new(area, above, remark.as_ref());
         frame.render_widget(totals_line(board, &rows, area.width, theme), parts.totals);
         if several {
             draw_servers(frame, parts.above, board, theme);
@@ -128,7 +128,7 @@ impl View for Picture {
         draw_methods(frame, parts.table, board, &rows, theme);
         frame.render_widget(detail_line(board, &rows, area.width, theme), parts.detail);
         if let Some(remark) = remark {
-            frame.render_widget(remark, parts.remark);
+            crate::cli::top::draw_remark(frame, parts.remark, remark);
         }
     }
 }

@@ -1,0 +1,77 @@
+//! What a server that waits holds of its program in memory: no more than it needs to wait.
+//!
+//! Each page of machine code that a process touches brings its neighbours into the process's memory (Linux maps sixteen
+//! pages at a time), and starting touches the most of them, once. They stay for as long as the process runs, although
+//! they are the program file's and shared with everybody who runs it.
+
+use std::time::Duration;
+
+/// A server that has been ready for this long has started.
+const STARTED_AFTER: Duration = Duration::from_secs(1);
+
+/// Gives the pages of starting back, once the server has started. What is needed again comes back from the file.
+pub(super) async fn give_back_start() {
+    tokio::time::sleep(STARTED_AFTER).await;
+    // Without it we are what we were: larger than need be.
+    if let Ok(maps) = std::fs::read_to_string("/proc/self/maps") {
+        pages_of_files(&maps).for_each(|(start, end)| forget(start, end));
+    }
+}
+
+/// The addresses at which files are mapped that nobody has written to since: machine code, and the segment at the beginning
+/// of a file, which a loader does not change either.
+fn pages_of_files(maps: &str) -> impl Iterator<Item = (usize, usize)> {
+    maps.lines().filter_map(|line| {
+        // proc_pid_maps(5): address range, permissions, offset, device, inode, path.
+        let mut fields = line.split_ascii_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let (permissions, offset) = (fields.next()?, fields.next()?);
+        let is_file = fields.nth(2).is_some_and(|path| path.starts_with('/'));
+        let is_code = permissions == "r-xp";
+        let is_begin = permissions == "r--p" && u64::from_str_radix(offset, 16) == Ok(0);
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        if is_file && (is_code || is_begin) { Some((address(start)?, address(end)?)) } else { None }
+    })
+}
+
+#[expect(unsafe_code, reason = "there is no safe call for it")]
+fn forget(start: usize, end: usize) {
+    let pages = std::ptr::with_exposed_provenance_mut(start);
+    // SAFETY: the pages are a private mapping of a file that is neither writable nor was ever written to, of the program
+    // or a library that stays loaded. madvise(2): the next access reads them from the file again, with what they hold
+    // now. Nobody can see a difference but in time.
+    let _ = unsafe { rustix::mm::madvise(pages, end - start, rustix::mm::Advice::LinuxDontNeed) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_code_and_the_begin_of_files_are_given_back() {
+        let maps = "\
+00200000-00792000 r--p 00000000 fe:00 42                                 /usr/bin/bandy
+00792000-01a91000 r-xp 00591000 fe:00 42                                 /usr/bin/bandy
+01a91000-01b26000 r--p 0188f000 fe:00 42                                 /usr/bin/bandy
+01b26000-01b2b000 rw-p 01923000 fe:00 42                                 /usr/bin/bandy
+02000000-02100000 rw-p 00000000 00:00 0                                  [heap]
+7f0000000000-7f0000100000 r--s 00000000 fe:00 43                         /data/segment
+7f0000200000-7f0000300000 r-xp 00026000 fe:00 44                         /lib/libc.so.6
+7ffc00000000-7ffc00002000 r-xp 00000000 00:00 0                          [vdso]
+";
+        let found: Vec<_> = pages_of_files(maps).collect();
+        assert_eq!(
+            found,
+            [(0x20_0000, 0x79_2000), (0x79_2000, 0x1a9_1000), (0x7f00_0020_0000, 0x7f00_0030_0000)]
+        );
+    }
+
+    #[test]
+    fn code_that_was_given_back_runs() {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let before = pages_of_files(&maps).count();
+        pages_of_files(&maps).for_each(|(start, end)| forget(start, end));
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        assert!(before >= 2 && pages_of_files(&maps).count() == before, "{maps}");
+    }
+}

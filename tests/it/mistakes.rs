@@ -1,0 +1,74 @@
+//! Commands of one pillar at a server of another, and words that fingers know from other tools.
+
+use crate::support::{Home, Running, bandy, shell};
+
+/// A server, and its port.
+fn server(words: &str) -> (Running, String) {
+    let server = bandy(words).starts();
+    let port = server.url.rsplit(':').next().expect("a URL ends with its port").to_owned();
+    (server, port)
+}
+
+#[test]
+fn a_server_of_another_pillar_is_told_by_what_it_speaks() {
+    let (_mq, mq) = server("mq broker --memory -l 127.0.0.1:0");
+    let (_log, log) = server("log broker --memory -l 127.0.0.1:0");
+    let (_rpc, rpc) = server("rpc serve -l 127.0.0.1:0");
+    let (_node, node) = server("gossip join -l 127.0.0.1:0 --alone");
+    let tells = |words: String, exit: i32, tip: &str| {
+        bandy(&words).runs().exits(exit).complains(&format!("tip: bandy {tip} "));
+    };
+    tells(format!("log ls -e :{mq}"), 1, &format!("mq ls -e amqp://127.0.0.1:{mq}"));
+    tells(format!("rpc ls -e :{mq}"), 3, &format!("mq ls -e amqp://127.0.0.1:{mq}"));
+    tells(format!("gossip ls -e serf://127.0.0.1:{mq}"), 1, &format!("mq ls -e amqp://127.0.0.1:{mq}"));
+    tells(format!("mq ls -e :{log}"), 3, &format!("log ls -e kafka://127.0.0.1:{log}"));
+    tells(format!("rpc ls -e :{log}"), 3, &format!("log ls -e kafka://127.0.0.1:{log}"));
+    tells(format!("mq recv jobs -e :{rpc}"), 3, &format!("rpc ls -e grpc://127.0.0.1:{rpc}"));
+    tells(format!("log consume t -e :{rpc}"), 3, &format!("rpc ls -e grpc://127.0.0.1:{rpc}"));
+    tells(format!("log ls -e :{node}"), 3, &format!("gossip join 127.0.0.1:{node}"));
+    tells(format!("gossip ls -e serf://127.0.0.1:{node}"), 1, &format!("gossip join 127.0.0.1:{node}"));
+}
+
+#[test]
+fn a_broker_that_speaks_tls_is_told_by_it() {
+    let (_log, log) = server("log broker --memory -l 127.0.0.1:0 --tls-self-signed");
+    bandy(&format!("log ls -e kafka://127.0.0.1:{log}"))
+        .runs()
+        .exits(3)
+        .complains(&format!("tip: bandy log ls -e kafkas://127.0.0.1:{log}    it speaks TLS"));
+}
+
+#[test]
+fn what_kcat_writes_behind_o_is_where_to_begin() {
+    for place in ["-10", "beginning", "end", "42"] {
+        bandy(&format!("log consume t -o {place}"))
+            .runs()
+            .exits(2)
+            .complains(&format!("tip: --from {place}    of 'log consume' is where to begin"));
+    }
+    bandy("log produce t -f lines").runs().exits(2).complains("tip: bandy log produce t --input lines");
+    bandy("mq send jobs -f lines").runs().exits(2).complains("tip: --input FILE sends its lines");
+}
+
+#[test]
+fn too_few_open_files_are_an_error_and_no_panic() {
+    let home = Home::new();
+    for words in ["log ls -e :1", "log consume t -e :1", "mq broker --memory -l 127.0.0.1:0"] {
+        shell("bash", &format!("ulimit -n 8; bandy {words}"))
+            .home(&home)
+            .runs()
+            .exits(1)
+            .complains("error: no more than 8 files may be open at once\n  tip: ulimit -n 1024");
+    }
+}
+
+#[test]
+fn help_on_a_mistyped_verb_names_the_whole_command() {
+    bandy("help mq snd").runs().exits(2).complains("no help on 'mq snd'\n  tip: bandy help mq send");
+    bandy("help mq send x").runs().exits(2).complains("tip: bandy help mq send");
+}
+
+#[test]
+fn who_waits_no_time_is_told_so() {
+    bandy("wait kafka://127.0.0.1:1 --timeout 0").runs().exits(124).complains("is not ready at once: ");
+}
