@@ -349,3 +349,17 @@ fn the_columns_of_a_trace_stay_in_line_when_it_takes_long() {
         assert!(columns.len() == count && columns.iter().all(|at| *at == columns[0]), "{columns:?}\n{text}");
     }
 }
+
+#[test]
+fn a_trace_fits_a_narrow_terminal_one_stage_below_the_other() {
+    let server = bandy("rpc serve -l :0").starts();
+    let trace = |columns: &str| {
+        let call = bandy("rpc call demo.Greeter/Hello name=Ada --trace --color never");
+        call.env("BANDY_FORCE_TTY", columns).endpoint(&server).runs().exits(0).out()
+    };
+    let narrow = trace("80");
+    assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+    let sides = |side: &str| narrow.lines().filter(|line| line.starts_with(&format!(" {side} "))).count();
+    assert_eq!((sides("client"), sides("server")), (7, 4), "{narrow}");
+    assert!(trace("200").contains("▶"), "there is room for both side by side");
+}

@@ -128,31 +128,40 @@ impl Story<'_> {
             let view = View { method: &method.path, call_id: method.id, status, server_visible, stages };
             return Ok(printer.json(&view)?);
         }
-        printer.line(&format!("{:<CLIENT_WIDTH$}server", " client"))?;
+        let mut lines = self.side_by_side();
+        let longest = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
+        if let Some(room) = printer.look().out.width.map(usize::from).filter(|room| longest > *room) {
+            lines = one_below_the_other(self.client_rows(), self.server_rows(), room);
+        }
+        lines.iter().try_for_each(|line| printer.line(line))?;
+        Ok(())
+    }
+
+    /// The client on the left, the server on the right, with arrows between them.
+    fn side_by_side(&self) -> Vec<String> {
+        let mut lines = vec![format!("{:<CLIENT_WIDTH$}server", " client")];
         let (client, server) = (self.client_rows(), self.server_rows());
-        let latest = client.iter().chain(&server).map(|row| row.at_ms).fold(0.0, f64::max);
         // All times are as wide as the widest, so that what follows them stays in its column.
-        let width = format!("{latest:.2}").len();
+        let width = width_of_times(client.iter().chain(&server));
         let mut server = server.into_iter();
         let right = |row: Option<Row>| row.map(|row| text(&row, width)).unwrap_or_default();
         for (at, row) in client.iter().enumerate() {
             let left = format!(" {}", text(row, width));
             // The request's arrow leads to the first stage over there, the reply's comes from the last.
             if row.stage != "transport" {
-                printer.line(&left)?;
+                lines.push(left);
             } else if at < 4 {
                 let opposite = if self.steps.is_empty() { self.invisible() } else { right(server.next()) };
-                printer.line(&format!("{}▶ {opposite}", arrow(&left, CLIENT_WIDTH - 2)))?;
+                lines.push(format!("{}▶ {opposite}", arrow(&left, CLIENT_WIDTH - 2)));
                 while server.len() > 1 {
-                    printer.line(&format!("{:CLIENT_WIDTH$}{}", "", right(server.next())))?;
+                    lines.push(format!("{:CLIENT_WIDTH$}{}", "", right(server.next())));
                 }
             } else {
-                printer.line(
-                    format!("{} {}", arrow(&left, CLIENT_WIDTH - 1), right(server.next())).trim_end(),
-                )?;
+                let line = format!("{} {}", arrow(&left, CLIENT_WIDTH - 1), right(server.next()));
+                lines.push(line.trim_end().to_owned());
             }
         }
-        Ok(())
+        lines
     }
 
     fn client_rows(&self) -> Vec<Row> {
@@ -216,6 +225,25 @@ impl Story<'_> {
     fn invisible(&self) -> String {
         format!("server: {:.2} ms, not visible", millis(self.times.reply.saturating_sub(self.times.sent)))
     }
+}
+
+/// For a screen that is too narrow for both: by time, each line at most as long as there is room.
+fn one_below_the_other(client: Vec<Row>, server: Vec<Row>, room: usize) -> Vec<String> {
+    let width = width_of_times(client.iter().chain(&server));
+    let mut rows: Vec<Row> = client.into_iter().chain(server).collect();
+    rows.sort_by(|a, b| a.at_ms.total_cmp(&b.at_ms));
+    let line = |row: &Row| {
+        let text = format!(" {}  {}", row.side, text(row, width));
+        if text.chars().count() <= room {
+            return text;
+        }
+        text.chars().take(room.saturating_sub(1)).chain(['…']).collect()
+    };
+    rows.iter().map(line).collect()
+}
+
+fn width_of_times<'a>(rows: impl Iterator<Item = &'a Row>) -> usize {
+    format!("{:.2}", rows.map(|row| row.at_ms).fold(0.0, f64::max)).len()
 }
 
 fn text(row: &Row, width: usize) -> String {
