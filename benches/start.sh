@@ -49,6 +49,8 @@ for _ in $(seq "$((runs / 4))"); do
     end=${EPOCHREALTIME/./}
     calc '%.2f\n' "$((end - start)) / 1000" >> "$work/up.ms"
     sum() { "$bandy" status --json | jq .pid | while read -r pid; do awk "\$1 == \"$1:\" { print \$2 }" "/proc/$pid/smaps_rollup"; done | awk '{ all += $1 } END { printf "%.1f\n", all / 1024 }'; }
+    # What starting took is given back a second after it.
+    sleep 2
     sum Rss >> "$work/up.rss"
     sum Pss >> "$work/up.pss"
     "$bandy" down --all > /dev/null 2>&1

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossterm::event::KeyCode;
 
-use crate::cli::top::table::{self, Order};
+use crate::cli::top::table::{self, Filter, Order};
 use crate::cli::top::{Span, remember, rounded};
 use crate::metrics::Spread;
 use crate::rpc::stats::ServerStats;
@@ -337,6 +337,8 @@ pub struct Board {
     pub span: Span,
     /// The order of the methods, and the one that is looked at.
     pub order: Order<Sort, Option<String>>,
+    /// Only methods with this in their names.
+    pub filter: Filter,
     /// Only this one of the servers.
     pub only: Option<usize>,
     /// The latest line of the log.
@@ -403,7 +405,8 @@ impl Board {
             }
         }
         // By name to begin with, so that what is equal has an order.
-        let mut rows: Vec<Row> = merged.into_values().collect();
+        let shown = |row: &Row| row.method.as_ref().is_none_or(|method| self.filter.shows(method));
+        let mut rows: Vec<Row> = merged.into_values().filter(shown).collect();
         self.order.arrange(&mut rows, Sort::value);
         rows
     }
@@ -411,7 +414,7 @@ impl Board {
     /// Takes a key of every table; false if it is none.
     pub fn key(&mut self, key: KeyCode) -> bool {
         let methods: Vec<_> = self.rows().into_iter().map(|row| row.method).collect();
-        self.order.key(key, &methods)
+        self.filter.key(key) || self.order.key(key, &methods)
     }
 
     /// Looks at the next server alone, after the last one at all of them again.
@@ -544,6 +547,21 @@ pub(super) mod tests {
             assert_eq!(order(sort, false), expected, "{sort:?}");
         }
         assert_eq!(order(Sort::Name, true), "cba");
+    }
+
+    #[test]
+    fn a_filter_hides_methods_and_its_letters_are_no_keys() {
+        let mut board = Board::new(["a"]);
+        board.take(vec![own(1, 10, vec![method("a/Add", 0, &[]), method("b/Buy", 0, &[])])]);
+        let order = board.order.sort;
+        for letter in "/ue".chars() {
+            board.key(KeyCode::Char(letter));
+        }
+        assert!(board.rows().is_empty() && board.order.sort == order);
+        board.key(KeyCode::Backspace);
+        board.key(KeyCode::Enter);
+        assert_eq!(board.rows()[0].method.as_deref(), Some("b/Buy"));
+        assert!(board.filter.clear() && board.rows().len() == 2 && !board.filter.clear());
     }
 
     #[test]

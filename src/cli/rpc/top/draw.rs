@@ -16,7 +16,7 @@ use crate::cli::figures::{age, per_second, percent, readable};
 use crate::cli::stage::live::{Key, View};
 use crate::cli::stage::theme::Theme;
 use crate::cli::stage::widgets::{Figures, ending, graph, panel};
-use crate::cli::top::table::{self, Column};
+use crate::cli::top::table::{self, Column, Filter};
 use crate::cli::top::{self, Parts, Span as Time};
 
 /// Columns and rows without which there is no room for the table.
@@ -74,6 +74,7 @@ impl View for Picture {
         let [sort, select, reverse] = table::keys(theme, "look at a method: its codes are below the table");
         let mut keys = vec![
             sort,
+            Filter::help("only methods with a text in their name; Enter keeps it"),
             select,
             Key { name: "t", short: "since start", long: "rates and times since the start, or of now" },
             reverse,
@@ -94,9 +95,18 @@ impl View for Picture {
         crate::cli::top::quit(self.own)
     }
 
+    fn is_typing(&self) -> bool {
+        self.board.filter.typing
+    }
+
+    fn back(&mut self) -> bool {
+        self.board.filter.clear()
+    }
+
     fn key(&mut self, key: KeyCode) {
         let board = &mut self.board;
         match key {
+            key if board.filter.typing => drop(board.key(key)),
             KeyCode::Tab => board.next_instance(),
             KeyCode::Char('t') => {
                 board.span = match board.span {
@@ -315,13 +325,19 @@ fn quantile(row: &Row, quantile: f64, theme: &Theme) -> String {
 }
 
 fn draw_methods(frame: &mut Frame<'_>, area: Rect, board: &Board, rows: &[Row], theme: &Theme) {
-    let title = match board.span {
-        Time::Interval => "methods",
-        Time::Start => "methods, rates and times since the start",
+    let since = match board.span {
+        Time::Interval => "",
+        Time::Start => ", rates and times since the start",
     };
+    let title = match (board.filter.typing, board.filter.text.as_str()) {
+        (true, filter) => format!("methods  /{filter}_"),
+        (false, "") => format!("methods{since}"),
+        (false, filter) => format!("methods with '{filter}'{since}"),
+    };
+    let style = if board.filter.typing { theme.accent() } else { theme.dim() };
     let rows: Vec<&Row> = rows.iter().collect();
     let table = table::Table {
-        title: (title.to_owned(), theme.dim()),
+        title: (title, style),
         columns: COLUMNS.iter().collect(),
         rows: &rows,
         order: &board.order,
@@ -422,7 +438,8 @@ mod tests {
         for (line, (start, part)) in lines[header + 1..].iter().zip(rows) {
             assert!(line.contains(start) && line.contains(part), "{part}\n{drawn}");
         }
-        assert!(lines[23].starts_with(" q quit  ? help  space pause  +/- faster/slower  ←→ sort"), "{drawn}");
+        let keys = " q quit  ? help  space pause  +/- faster/slower  ←→ sort  / filter";
+        assert!(lines[23].starts_with(keys), "{drawn}");
     }
 
     #[test]
