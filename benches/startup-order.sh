@@ -5,9 +5,8 @@
 #   benches/startup-order.sh
 #
 # A release build uses it (build.rs), so that a process touches few pages. The names are without their hashes, which change with
-# every compiler and library; a name that is no more does no harm. What has many instances, of which few run, would bring all of
-# them: those have their hashes, and are found as long as the compiler and the libraries are those of then.
-# Needs valgrind. Set BANDY to a release build with its symbols (profile.release.strip=false).
+# every compiler and library; a name that is no more does no harm. What has many instances, of which few run, is left out: it
+# would bring all of them. Needs valgrind. Set BANDY to a release build with its symbols (profile.release.strip=false).
 [ -n "${BANDY:-}" ] || {
     export BANDY=target/order/release/bandy
     CARGO_TARGET_DIR=target/order cargo build --release --config profile.release.strip=false
@@ -29,8 +28,9 @@ serve() {
     until [ -s "$work/url" ]; do kill -0 "$pid" && sleep 0.1; done
     url=$(head -1 "$work/url")
 }
-# What it ran is asked for before: not every server survives its end under valgrind.
+# What it ran is asked for before: not every server survives its end under valgrind. Some seconds of waiting belong to it.
 stop() {
+    sleep 8
     callgrind_control --dump "$pid" > /dev/null
     kill -KILL "$pid" && wait "$pid" 2> /dev/null || true
 }
@@ -57,15 +57,15 @@ client up
 python3 - "$work" "$bandy" "$tree/src/startup.ld" << 'PYTHON'
 import collections, glob, re, subprocess, sys
 work, program, script = sys.argv[1:]
-without_hash = lambda name: re.sub(r'17h[0-9a-f]{16}E(\.llvm\.\d+)?$', '17h', name)
+# Of both manglings: that of our crates, and that of the standard library, which names a crate by its hash.
+without_hash = lambda name: re.sub(r'Cs[0-9A-Za-z]+_', 'Cs*_', re.sub(r'17h[0-9a-f]{16}E(\.llvm\.\d+)?$', '17h', name))
 runs = collections.defaultdict(set)
 for path in sorted(glob.glob(work + '/run*.*')):
     with open(path) as lines:
-        for name in {line.split()[1].split("'")[0] for line in lines if re.match(r'c?fn=\(\d+\) _ZN', line)}:
+        for name in {line.split()[1].split("'")[0] for line in lines if re.match(r'c?fn=\(\d+\) _(ZN|R)', line)}:
             runs[name].add(path)
 # Bytes of all instances of a name, and of those that ran.
 every, ran, used = collections.Counter(), collections.Counter(), collections.defaultdict(set)
-instances = collections.defaultdict(list)
 for line in subprocess.run(['nm', '-S', program], capture_output=True, text=True).stdout.splitlines():
     fields = line.split()
     if len(fields) == 4:
@@ -74,14 +74,11 @@ for line in subprocess.run(['nm', '-S', program], capture_output=True, text=True
         if fields[3] in runs:
             ran[name] += int(fields[1], 16)
             used[name] |= runs[fields[3]]
-            instances[name].append((fields[3], int(fields[1], 16)))
-wanted = [(name, used[name], every[name]) for name in used if every[name] <= max(2 * ran[name], 2000)]
-short = {name for name, _, _ in wanted}
-wanted += [(full, runs[full], size) for name in used if name not in short for full, size in instances[name]]
-wanted.sort(key=lambda it: (-len(it[1]), sorted(it[1]), it[0]))
+wanted = [name for name in used if every[name] <= max(2 * ran[name], 2000)]
+wanted.sort(key=lambda name: (-len(used[name]), sorted(used[name]), name))
 with open(script, 'w') as file:
     file.write('/* Written by benches/startup-order.sh. */\nSECTIONS {\n  .text.startup_order : {\n')
-    file.writelines(f'    *(.text.{name}*)\n' for name, _, _ in wanted)
+    file.writelines(f'    *(.text.{name}*)\n' for name in wanted)
     file.write('  }\n}\nINSERT BEFORE .text;\n')
-print(len(wanted), 'functions,', sum(size for _, _, size in wanted), 'bytes')
+print(len(wanted), 'functions,', sum(every[name] for name in wanted), 'bytes')
 PYTHON

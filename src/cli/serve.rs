@@ -19,8 +19,6 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
-
 use super::app::App;
 use super::endpoint::{LOCAL_DEFAULT, Pillar};
 use super::exit::{Exit, Failure};
@@ -378,7 +376,7 @@ async fn serve(
         }
     };
     let mut idle = std::pin::pin!(idle);
-    let mut lean = std::pin::pin!(footprint::give_back_start().fuse());
+    let mut small = std::pin::pin!(footprint::stay_small(|| acceptor.door().open == 0));
     let mut turn = None;
     let mut top = service.top.take().map(|open| open());
     let mut result = Ok(Exit::Done);
@@ -386,7 +384,7 @@ async fn serve(
         tokio::select! {
             // The pillar has ended itself.
             () = shutdown.draining() => break,
-            () = &mut lean => {}
+            () = &mut small => {}
             held = &mut idle, if registration.mode == Mode::Idle => {
                 app.printer.note("no client for a while: stopping");
                 turn = held;

@@ -9,12 +9,22 @@ use std::time::Duration;
 /// A server that has been ready for this long has started.
 const STARTED_AFTER: Duration = Duration::from_secs(1);
 
-/// Gives the pages of starting back, once the server has started. What is needed again comes back from the file.
-pub(super) async fn give_back_start() {
+/// How often a server that may have become idle is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Gives the pages of starting back once the server has started, and those of work whenever it waits for more, which `waits`
+/// says. What is needed again comes back from the file. It has no end.
+pub(super) async fn stay_small(waits: impl Fn() -> bool) {
     tokio::time::sleep(STARTED_AFTER).await;
-    // Without it we are what we were: larger than need be.
-    if let Ok(maps) = std::fs::read_to_string("/proc/self/maps") {
-        pages_of_files(&maps).for_each(|(start, end)| forget(start, end));
+    loop {
+        // Without it we are what we were: larger than need be.
+        if let Ok(maps) = std::fs::read_to_string("/proc/self/maps") {
+            pages_of_files(&maps).for_each(|(start, end)| forget(start, end));
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        while !waits() {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
     }
 }
 

@@ -160,6 +160,11 @@ impl Board {
         let wanted = |row: &&Row| self.filter.shows(&text(row, "name")) && (!self.busy || is_busy(row));
         let mut rows: Vec<&Row> = self.now.queues.iter().filter(wanted).collect();
         rows.sort_by_cached_key(|row| id(row));
+        if self.order.sort != Sort::Name {
+            // Of those that are equal, the longest.
+            let ready = |row| number(row, "ready").unwrap_or(-1.0);
+            rows.sort_by(|a, b| ready(b).total_cmp(&ready(a)));
+        }
         self.order.arrange(&mut rows, |sort, row| match sort {
             Sort::Name => 0.0,
             sort => number(row, sort.key()).unwrap_or(-1.0),
@@ -197,13 +202,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_longest_queue_comes_first_and_equals_by_name() {
+    fn the_busiest_queue_comes_first_then_the_longest_then_by_name() {
         let mut board = board(vec![queue("b", 1, 5.0), queue("c", 9, 0.0), queue("a", 1, 7.0)]);
-        assert_eq!(names(&board), ["c", "a", "b"]);
-        board.order.sort = Sort::In;
         assert_eq!(names(&board), ["a", "b", "c"]);
+        board.order.sort = Sort::Ready;
+        assert_eq!(names(&board), ["c", "a", "b"]);
         board.order.reversed = true;
-        assert_eq!(names(&board), ["c", "b", "a"]);
+        assert_eq!(names(&board), ["b", "a", "c"]);
+        board.order.sort = Sort::Unacked;
+        assert_eq!(names(&board), ["b", "a", "c"]);
         board.order.sort = Sort::Name;
         assert_eq!(names(&board), ["c", "b", "a"]);
     }
