@@ -1,6 +1,7 @@
 //! Gossip in virtual time: the engine itself in many copies, and a model for a million nodes.
 //!
 //! ```text
+//! queue     what is due when
 //! network   engines, and the links between them: delay, loss, duplicates, partitions, crashes
 //! model     who knows one piece of news, as bits: rounds of push, pull or both, with or without an end
 //! papers    what has been published, to be compared with
@@ -11,6 +12,7 @@
 mod model;
 mod network;
 mod papers;
+mod queue;
 #[cfg(test)]
 mod tests;
 

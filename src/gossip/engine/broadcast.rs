@@ -11,7 +11,7 @@ type Place = (u32, Reverse<usize>, Reverse<u64>);
 /// A queue of news.
 #[derive(Debug, Default)]
 pub(super) struct Broadcasts {
-    queue: BTreeMap<Place, Queued>,
+    queue: BTreeMap<Place, Box<Queued>>,
     /// Where the news about each member is: newer news replace it.
     about: HashMap<u32, Place>,
     count: u64,
@@ -83,7 +83,7 @@ impl Broadcasts {
         if let Some(member) = about {
             self.about.insert(member, place);
         }
-        self.queue.insert(place, Queued { message, about, last });
+        self.queue.insert(place, Box::new(Queued { message, about, last }));
     }
 
     /// Nothing more is told of a member.

@@ -34,6 +34,9 @@ pub struct Config {
     pub indirect_checks: usize,
     /// How often news are passed on.
     pub gossip_interval: Duration,
+    /// When in each interval; at random if it is not said. Nodes that all have the same one gossip in rounds, as the
+    /// models of papers do.
+    pub gossip_phase: Option<Duration>,
     /// To how many.
     pub gossip_nodes: usize,
     /// For how long the dead are told: they may not know.
@@ -130,6 +133,7 @@ impl Config {
             probe_timeout: Duration::from_millis(500),
             indirect_checks: 3,
             gossip_interval: Duration::from_millis(200),
+            gossip_phase: None,
             gossip_nodes: 3,
             gossip_to_the_dead: Duration::from_secs(30),
             push_pull_interval: Duration::from_secs(30),

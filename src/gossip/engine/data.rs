@@ -242,7 +242,8 @@ impl Engine {
     fn arm_data(&mut self, now: Time) {
         if !self.data.armed {
             self.data.armed = true;
-            self.timers.set(now + self.config.gossip_interval, Timer::Data);
+            let at = self.next_round(now);
+            self.timers.set(at, Timer::Data);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Users' events: each is told once, and passed on byte by byte as it came.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,14 +14,15 @@ pub const EVENT_BYTES_MAX: usize = 512;
 const FOREIGN_BYTES_MAX: usize = 9 * 1024;
 /// Events are told apart for so many times; older ones are ignored. Serf, EventBuffer.
 const WINDOW: u64 = 512;
-/// Most events of one time.
-const PER_TIME_MAX: usize = 256;
+/// Most events that are told apart; of more the oldest times are given up, as if they were over.
+const EVENTS_MAX: usize = 4096;
 
 /// Events that have come.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    by_ltime: BTreeMap<u64, Vec<UserEvent>>,
     least: u64,
+    /// By time: most of what comes is about the last of them.
+    events: VecDeque<UserEvent>,
 }
 
 impl Seen {
@@ -33,7 +34,7 @@ impl Seen {
     /// Those that can be told to somebody who joins, by time.
     pub fn all(&self) -> Vec<UserEvent> {
         let unraw = |event: &UserEvent| UserEvent { raw: Bytes::new(), ..event.clone() };
-        self.by_ltime.values().flatten().map(unraw).collect()
+        self.events.iter().map(unraw).collect()
     }
 
     /// True if it is news.
@@ -43,16 +44,30 @@ impl Seen {
         if event.ltime < self.least || event.ltime < oldest || is_over {
             return false;
         }
-        while self.by_ltime.first_key_value().is_some_and(|(ltime, _)| *ltime < oldest) {
-            self.by_ltime.pop_first();
+        let mut end = self.events.len();
+        if self.events.back().is_some_and(|last| last.ltime > event.ltime) {
+            end = self.events.partition_point(|known| known.ltime <= event.ltime);
         }
         let same = |known: &UserEvent| known.name == event.name && known.payload == event.payload;
-        let slot = self.by_ltime.entry(event.ltime).or_default();
-        if slot.len() >= PER_TIME_MAX || slot.iter().any(same) {
+        let of_its_time = self.events.range(..end).rev().take_while(|known| known.ltime == event.ltime);
+        if of_its_time.clone().any(same) {
             return false;
         }
-        slot.push(event.clone());
-        true
+        self.events.insert(end, event.clone());
+        self.give_up(oldest);
+        // It may itself have been of the oldest time.
+        event.ltime >= self.least
+    }
+
+    fn give_up(&mut self, oldest: u64) {
+        if self.events.len() > EVENTS_MAX {
+            let first = self.events.front().map_or(0, |first| first.ltime);
+            self.ignore_until(first.saturating_add(1));
+        }
+        let oldest = oldest.max(self.least);
+        while self.events.front().is_some_and(|first| first.ltime < oldest) {
+            self.events.pop_front();
+        }
     }
 }
 
@@ -102,5 +117,43 @@ impl Engine {
         let ltime = self.event_clock.tick();
         let event = UserEvent { ltime, name: name.clone(), payload, coalesce, raw: Bytes::new() };
         self.receive_event(event, outputs);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(ltime: u64, name: &str) -> UserEvent {
+        UserEvent { ltime, name: name.into(), payload: Bytes::new(), coalesce: false, raw: Bytes::new() }
+    }
+
+    #[test]
+    fn events_are_told_apart_by_time_name_and_payload() {
+        let mut seen = Seen::default();
+        for (ltime, name) in [(5, "a"), (5, "b"), (3, "a"), (4, "a"), (9, "a")] {
+            assert!(seen.put(&event(ltime, name), 9));
+            assert!(!seen.put(&event(ltime, name), 9));
+        }
+        let other = UserEvent { payload: Bytes::from_static(b"1"), ..event(4, "a") };
+        assert!(seen.put(&other, 9) && !seen.put(&other, 9) && !seen.put(&event(5, "a"), 9));
+        assert_eq!(seen.all().iter().map(|event| event.ltime).collect::<Vec<_>>(), [3, 4, 4, 5, 5, 9]);
+        // Beyond the window nothing is remembered, and nothing is told.
+        assert!(seen.put(&event(517, "a"), 517) && !seen.put(&event(4, "c"), 517));
+        assert_eq!(seen.all().len(), 4);
+    }
+
+    #[test]
+    fn a_flood_of_one_time_is_bounded_and_nothing_is_told_twice() {
+        let mut seen = Seen::default();
+        let mut told = std::collections::HashSet::new();
+        for round in 0..2 {
+            for count in 0..3 * EVENTS_MAX {
+                let event = event(7 + (count / EVENTS_MAX) as u64, &count.to_string());
+                assert!(!seen.put(&event, 9) || told.insert(count), "{count} again, round {round}");
+            }
+        }
+        assert!(seen.events.len() <= EVENTS_MAX);
+        assert!(seen.put(&event(11, "later"), 11));
     }
 }

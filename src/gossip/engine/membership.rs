@@ -97,8 +97,7 @@ impl Engine {
             node: member.name.clone(),
             from: self.config.name.clone(),
         };
-        let messages = vec![Message::Suspect(accusation)];
-        outputs.push(Output::Send { to: alive.address, messages, checksum: member.takes_checksums() });
+        self.send_plainly(alive.address, vec![Message::Suspect(accusation)], outputs);
     }
 
     /// What others say of this node is corrected unless it is so.

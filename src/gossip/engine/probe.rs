@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::exchange::Purpose;
-use super::{Engine, Event, Member, Message, Name, NodeState, Output, Refusal, Time, Timer};
+use super::{Engine, Event, Message, Name, NodeState, Output, Refusal, Time, Timer};
 use crate::gossip::wire::{Accusation, Ack, IndirectPing, Ping, Source, StreamMessage};
 
 /// Most pings that are passed on for others at a time.
@@ -236,8 +236,7 @@ impl Engine {
             return;
         };
         let message = Message::Nack { sequence: forward.sequence };
-        let checksum = self.members.by_address(forward.to).is_some_and(Member::takes_checksums);
-        outputs.push(Output::Send { to: forward.to, messages: vec![message], checksum });
+        self.send_plainly(forward.to, vec![message], outputs);
     }
 
     /// Measures the way to a member for a user.
@@ -258,6 +257,8 @@ impl Engine {
         let sequence = self.next_sequence();
         self.probes.users.insert(sequence, UserPing { tag, member: id, sent: now });
         let message = Message::Ping(self.ping_of(sequence, node.clone()));
-        self.send_to(id, vec![message], outputs);
+        if let Some(to) = self.members.get(id).map(|member| member.address) {
+            self.send_plainly(to, vec![message], outputs);
+        }
     }
 }

@@ -109,7 +109,7 @@ impl Engine {
             payload: options.payload,
             raw: Bytes::new(),
         };
-        let bytes = Serf::Query(query.clone()).encode().len();
+        let bytes = Serf::Query(Box::new(query.clone())).encode().len();
         if bytes > QUERY_BYTES_MAX {
             return Err(Refusal::Query { bytes });
         }
@@ -132,7 +132,7 @@ impl Engine {
         }
         if query.flags & QUERY_FLAG_NO_BROADCAST == 0 {
             // Passed on also if it is not for us: filters are for those who answer.
-            self.queries.pass_on(Message::Serf(Serf::Query(query.clone())), self.room());
+            self.queries.pass_on(Message::Serf(Serf::Query(Box::new(query.clone()))), self.room());
         }
         if !self.is_for_me(&query) {
             return;
@@ -251,8 +251,7 @@ impl Engine {
                 self.send_to(id, vec![Message::Serf(Serf::Relay(relay.clone()))], outputs);
             }
         }
-        let checksum = self.members.by_address(query.address).is_some_and(super::Member::takes_checksums);
-        outputs.push(Output::Send { to: query.address, messages: vec![Message::Serf(message)], checksum });
+        self.send_plainly(query.address, vec![Message::Serf(message)], outputs);
     }
 
     /// A node that found its name taken asks from where nobody knows it. It is answered, but seldom.
@@ -283,9 +282,9 @@ impl Engine {
     /// Passes on an answer to another member; nothing else, and to nobody else.
     pub(super) fn relay(&mut self, relay: &Relay, outputs: &mut Vec<Output>) {
         let Ok(inner @ Serf::Response(_)) = Serf::decode(&relay.inner) else { return };
-        let Some(member) = self.members.by_address(relay.address) else { return };
-        let checksum = member.takes_checksums();
-        outputs.push(Output::Send { to: relay.address, messages: vec![Message::Serf(inner)], checksum });
+        if self.is_member_address(relay.address) {
+            self.send_plainly(relay.address, vec![Message::Serf(inner)], outputs);
+        }
     }
 
     /// An answer to a query of ours. Serf, handleQueryResponse.

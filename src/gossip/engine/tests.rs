@@ -48,7 +48,13 @@ fn gets(engine: &mut Engine, now: Time, from: u8, message: Message) -> Vec<Outpu
     does(engine, now, Input::Packet { from: address(from), messages: vec![message] })
 }
 
+/// Pings, answers and what is passed on have no checksum, as with memberlist: each would be five bytes longer.
 fn send(to: u8, message: Message) -> Output {
+    Output::Send { to: address(to), messages: vec![message], checksum: false }
+}
+
+/// News have one.
+fn tell(to: u8, message: Message) -> Output {
     Output::Send { to: address(to), messages: vec![message], checksum: true }
 }
 
@@ -67,6 +73,37 @@ fn changes(outputs: &[Output]) -> Vec<(Change, String)> {
         _ => None,
     };
     outputs.iter().filter_map(change).collect()
+}
+
+#[test]
+fn news_wait_for_the_nodes_own_moment_in_each_interval() {
+    let tells =
+        |outputs: &[Output]| outputs.iter().any(|output| matches!(output, Output::Send { checksum: true, .. }));
+    let event =
+        |name: &str| Input::Event { name: name.into(), payload: Bytes::new(), coalesce: false };
+    let mut waited = Vec::new();
+    for seed in 0..40 {
+        let config = Config { probe_interval: Duration::from_secs(900), ..node(0).config };
+        let mut engine = Engine::new(Time::default(), config, fastrand::Rng::with_seed(seed)).unwrap();
+        gets(&mut engine, at(0), 1, Message::Alive(alive(1, 1)));
+        let mut moments = Vec::new();
+        for millis in 0..5000 {
+            // What comes when nothing has been told for long does not start a new interval.
+            if millis == 3317 {
+                assert!(!tells(&does(&mut engine, at(millis), event("late"))));
+            }
+            if tells(&does(&mut engine, at(millis), Input::Tick)) {
+                moments.push(millis);
+            }
+        }
+        let first = moments[0];
+        waited.push(first);
+        assert!(first <= 200 && moments.iter().all(|moment| moment % 200 == first % 200), "{moments:?}");
+        let late = moments.iter().find(|moment| **moment > 3317).unwrap();
+        assert!(*late <= 3517 && moments.iter().all(|moment| !(2500..3317).contains(moment)), "{moments:?}");
+    }
+    let mean = waited.iter().sum::<u64>() / 40;
+    assert!((75..125).contains(&mean), "half an interval on average: {mean}, {waited:?}");
 }
 
 #[test]
@@ -214,7 +251,7 @@ fn an_event_is_told_once_and_passed_on_as_it_came() {
     assert!(matches!(&told[..], [Output::Event(Event::User { ltime: 5, .. })]), "{told:?}");
     assert_eq!(gets(&mut engine, at(2), 1, message.clone()), []);
     let gossip = does(&mut engine, at(201), Input::Tick);
-    assert!(gossip.contains(&send(1, message)), "{gossip:?}");
+    assert!(gossip.contains(&tell(1, message)), "{gossip:?}");
     // What is older than the window, or claims a time that cannot be, is not told.
     for ltime in [5 + 600, 5 + (1 << 40), u64::MAX] {
         let event = UserEvent { ltime, name: "y".into(), ..event.clone() };
@@ -257,9 +294,9 @@ fn a_query_of_nobody_floods_nobody() {
     };
     let sends =
         |outputs: &[Output]| outputs.iter().filter(|output| matches!(output, Output::Send { .. })).count();
-    let asked = gets(&mut engine, at(1), 1, Message::Serf(Serf::Query(query(1, "load", 2))));
+    let asked = gets(&mut engine, at(1), 1, Message::Serf(Serf::Query(Box::new(query(1, "load", 2)))));
     assert_eq!(sends(&asked), 1);
-    let forged = gets(&mut engine, at(1), 1, Message::Serf(Serf::Query(query(88, "load", 3))));
+    let forged = gets(&mut engine, at(1), 1, Message::Serf(Serf::Query(Box::new(query(88, "load", 3)))));
     assert_eq!(sends(&forged), 0);
     // An answer is given once, in time.
     let id = QueryId { ltime: 2, id: 1 };
@@ -342,7 +379,7 @@ fn versions_do_not_go_back_and_strangers_are_not_believed() {
     let answer = gets(&mut engine, at(1), 1, rumors(1, entry(4, b"old")));
     let from = name(0);
     let newer = Data::Rumors { from, entries: vec![entry(5, b"new")], feedback: false };
-    assert_eq!(answer, [send(1, Message::Serf(Serf::Data(newer)))]);
+    assert_eq!(answer, [tell(1, Message::Serf(Serf::Data(newer)))]);
     assert_eq!(gets(&mut engine, at(1), 1, rumors(77, entry(9, b"evil"))), []);
     assert_eq!(gets(&mut engine, at(1), 1, rumors(1, entry(u64::MAX, b"evil"))).len(), 1);
     assert_eq!(engine.store().get("k").unwrap().value.as_deref(), Some(&b"new"[..]));

@@ -17,6 +17,16 @@ impl Add<Duration> for Time {
     }
 }
 
+impl Time {
+    /// The next moment that is as far into its interval as the phase says. Intervals are counted from the beginning.
+    pub(super) fn next_in_phase(self, interval: Duration, phase: Duration) -> Self {
+        let [interval, phase] = [interval, phase].map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        let interval = interval.max(1);
+        let since = (self.0 % interval + interval - phase % interval) % interval;
+        Self(self.0.saturating_add(interval - since))
+    }
+}
+
 impl Sub for Time {
     type Output = Duration;
 
@@ -60,6 +70,8 @@ pub(super) enum Timer {
 /// Timers by time. One that is no longer wanted stays until its time and is found idle then.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
+    /// The first of the heap: asked for after every input.
+    next: Option<Time>,
     heap: BinaryHeap<Reverse<(Time, u64, Timer)>>,
     /// Those of one time are due in the order in which they were set.
     count: u64,
@@ -69,16 +81,32 @@ impl Timers {
     pub fn set(&mut self, at: Time, timer: Timer) {
         self.count += 1;
         self.heap.push(Reverse((at, self.count, timer)));
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }
 
     pub fn next(&self) -> Option<Time> {
-        self.heap.peek().map(|Reverse((at, ..))| *at)
+        self.next
     }
 
     pub fn due(&mut self, now: Time) -> Option<Timer> {
-        match self.heap.peek() {
-            Some(Reverse((at, ..))) if *at <= now => self.heap.pop().map(|Reverse((_, _, timer))| timer),
-            _ => None,
-        }
+        self.next.filter(|at| *at <= now)?;
+        let Reverse((_, _, timer)) = self.heap.pop()?;
+        self.next = self.heap.peek().map(|Reverse((at, ..))| *at);
+        Some(timer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_of_a_phase_come_once_in_each_interval() {
+        let [interval, phase] = [200, 30].map(Duration::from_micros);
+        let next = |now| Time(now).next_in_phase(interval, phase).0;
+        assert_eq!([0, 29, 30, 31, 229, 230, 1000].map(next), [30, 30, 230, 230, 230, 430, 1030]);
+        assert_eq!(Time(7).next_in_phase(interval, Duration::from_micros(430)), Time(30));
+        assert_eq!(Time(7).next_in_phase(Duration::ZERO, Duration::ZERO), Time(8));
+        assert_eq!(Time(u64::MAX).next_in_phase(interval, phase), Time(u64::MAX));
     }
 }

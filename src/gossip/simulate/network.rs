@@ -1,13 +1,13 @@
 //! Engines in one process, and the links between them.
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::queue::Queue;
 use crate::gossip::engine::{
     Config, Engine, Event, Input, Member, Output, Roster, Status, StreamReply, Time,
 };
@@ -118,7 +118,8 @@ pub struct Sent {
 
 #[derive(Debug)]
 struct Node {
-    engine: Option<Engine>,
+    /// Elsewhere: whoever only asks where a node is does not fetch all of it.
+    engine: Option<Box<Engine>>,
     /// Stopped, not dead: what comes waits.
     paused: Option<Vec<Input>>,
     wakes_at: Option<Time>,
@@ -128,13 +129,11 @@ struct Node {
 
 #[derive(Debug)]
 enum Pending {
-    Input { node: usize, life: u32, input: Box<Input> },
-    Wake { node: usize, life: u32 },
+    Packet { node: u32, life: u32, from: u32, messages: Vec<Message> },
+    Input { node: u32, life: u32, input: Box<Input> },
+    Wake { node: u32, life: u32 },
     StreamOver { stream: u64 },
 }
-
-/// Where a due thing stands in the order.
-type Place = Reverse<(Time, u64)>;
 
 /// Many nodes.
 #[derive(Debug)]
@@ -143,11 +142,7 @@ pub struct Network {
     rng: fastrand::Rng,
     links: Links,
     nodes: Vec<Node>,
-    order: BinaryHeap<(Place, u32)>,
-    /// What is due, by the second part of the order's entries.
-    pending: Vec<Option<Pending>>,
-    free: Vec<u32>,
-    count: u64,
+    pending: Queue<Pending>,
     /// Streams that wait for an answer: who opened them, in which life, and its number there.
     streams: HashMap<u64, (usize, u32, u64)>,
     stream_count: u64,
@@ -166,10 +161,7 @@ impl Network {
             rng: fastrand::Rng::with_seed(seed),
             links,
             nodes: Vec::new(),
-            order: BinaryHeap::new(),
-            pending: Vec::new(),
-            free: Vec::new(),
-            count: 0,
+            pending: Queue::default(),
             streams: HashMap::new(),
             stream_count: 0,
             totals: Totals::default(),
@@ -233,7 +225,7 @@ impl Network {
         let rng = self.rng.fork();
         let engine =
             Engine::with_roster(self.now, config, rng, roster).expect("the tags of a simulation fit");
-        self.nodes[node].engine = Some(engine);
+        self.nodes[node].engine = Some(Box::new(engine));
         self.schedule(node);
     }
 
@@ -249,7 +241,7 @@ impl Network {
 
     /// A node, unless it has crashed.
     pub fn engine(&self, node: usize) -> Option<&Engine> {
-        self.nodes[node].engine.as_ref()
+        self.nodes[node].engine.as_deref()
     }
 
     /// Ends a node without a word.
@@ -319,23 +311,17 @@ impl Network {
 
     fn schedule(&mut self, node: usize) {
         let slot = &mut self.nodes[node];
-        let Some(at) = slot.engine.as_ref().and_then(Engine::deadline) else { return };
+        let Some(at) = slot.engine.as_deref().and_then(Engine::deadline) else { return };
         let at = at.max(self.now);
         if slot.wakes_at.is_none_or(|wakes| at < wakes) {
             slot.wakes_at = Some(at);
             let life = slot.life;
-            self.push(at, Pending::Wake { node, life });
+            self.pending.put(at, Pending::Wake { node: node as u32, life });
         }
     }
 
-    fn push(&mut self, at: Time, pending: Pending) {
-        self.count += 1;
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.pending.push(None);
-            self.pending.len() as u32 - 1
-        });
-        self.pending[slot as usize] = Some(pending);
-        self.order.push((Reverse((at, self.count)), slot));
+    fn put_input(&mut self, at: Time, node: usize, life: u32, input: Input) {
+        self.pending.put(at, Pending::Input { node: node as u32, life, input: Box::new(input) });
     }
 
     fn delay(&mut self) -> Duration {
@@ -360,8 +346,7 @@ impl Network {
                 if let Some((to, life, exchange)) = self.streams.remove(&stream) {
                     let reply = StreamReply::Message(self.through_stream(*message));
                     let at = self.now + self.delay();
-                    let input = Box::new(Input::Reply { exchange, reply });
-                    self.push(at, Pending::Input { node: to, life, input });
+                    self.put_input(at, to, life, Input::Reply { exchange, reply });
                 }
             }
             Output::Event(event) => self.happened.push(Happened { at: self.now, node, event }),
@@ -388,11 +373,11 @@ impl Network {
         }
         let messages = if self.links.wire { through_packet(&messages, checksum) } else { messages };
         let copies = 1 + usize::from(self.rng.f64() < self.links.duplicates);
-        for _ in 0..copies {
+        let life = self.nodes[to].life;
+        let (from, to) = (node as u32, to as u32);
+        for messages in std::iter::repeat_n(messages, copies) {
             let at = self.now + self.delay();
-            let input = Box::new(Input::Packet { from: address_of(node), messages: messages.clone() });
-            let life = self.nodes[to].life;
-            self.push(at, Pending::Input { node: to, life, input });
+            self.pending.put(at, Pending::Packet { node: to, life, from, messages });
         }
     }
 
@@ -400,22 +385,20 @@ impl Network {
         self.totals.streams += 1;
         let life = self.nodes[node].life;
         let Some(to) = self.reach(node, to) else {
-            let input = Box::new(Input::failed(exchange, "nobody is there"));
-            return self.push(self.now + STREAM_TIMEOUT, Pending::Input { node, life, input });
+            let failed = Input::failed(exchange, "nobody is there");
+            return self.put_input(self.now + STREAM_TIMEOUT, node, life, failed);
         };
         self.stream_count += 1;
         let stream = self.stream_count;
         let at = self.now + self.delay() + self.delay();
         let message = self.through_stream(message);
-        let input = Box::new(Input::Stream { stream, from: address_of(node), message });
         let their_life = self.nodes[to].life;
-        self.push(at, Pending::Input { node: to, life: their_life, input });
+        self.put_input(at, to, their_life, Input::Stream { stream, from: address_of(node), message });
         if answered {
             self.streams.insert(stream, (node, life, exchange));
-            self.push(self.now + STREAM_TIMEOUT, Pending::StreamOver { stream });
+            self.pending.put(self.now + STREAM_TIMEOUT, Pending::StreamOver { stream });
         } else {
-            let input = Box::new(Input::Reply { exchange, reply: StreamReply::Sent });
-            self.push(at, Pending::Input { node, life, input });
+            self.put_input(at, node, life, Input::Reply { exchange, reply: StreamReply::Sent });
         }
     }
 
@@ -431,31 +414,32 @@ impl Network {
 
     /// Does the next thing that is due until then. False if there is none.
     fn step(&mut self, until: Time) -> bool {
-        let Some((Reverse((at, _)), _)) = self.order.peek() else { return false };
-        if *at > until {
-            return false;
-        }
-        let Some((Reverse((at, _)), slot)) = self.order.pop() else { return false };
+        let Some((at, pending)) = self.pending.take(until) else { return false };
         self.now = at;
-        self.free.push(slot);
-        match self.pending[slot as usize].take() {
-            Some(Pending::Input { node, life, input }) if self.nodes[node].life == life => {
-                self.input(node, *input);
+        let lives = |node: u32, life: u32| self.nodes[node as usize].life == life;
+        match pending {
+            Pending::Packet { node, life, from, messages } if lives(node, life) => {
+                self.input(node as usize, Input::Packet { from: address_of(from as usize), messages });
             }
-            Some(Pending::Wake { node, life }) if self.nodes[node].life == life => {
-                self.nodes[node].wakes_at = None;
-                if self.nodes[node].paused.is_none() {
-                    self.input(node, Input::Tick);
+            Pending::Input { node, life, input } if lives(node, life) => self.input(node as usize, *input),
+            // One that an earlier deadline has overtaken is not wanted any more.
+            Pending::Wake { node, life }
+                if lives(node, life) && self.nodes[node as usize].wakes_at == Some(at) =>
+            {
+                let slot = &mut self.nodes[node as usize];
+                slot.wakes_at = None;
+                if slot.paused.is_none() {
+                    self.input(node as usize, Input::Tick);
                 }
             }
-            Some(Pending::StreamOver { stream }) => {
+            Pending::StreamOver { stream } => {
                 if let Some((node, life, exchange)) = self.streams.remove(&stream)
                     && self.nodes[node].life == life
                 {
                     self.input(node, Input::failed(exchange, "no answer came"));
                 }
             }
-            Some(Pending::Input { .. } | Pending::Wake { .. }) | None => {}
+            Pending::Packet { .. } | Pending::Input { .. } | Pending::Wake { .. } => {}
         }
         true
     }

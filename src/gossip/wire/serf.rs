@@ -46,7 +46,7 @@ pub enum Serf {
     /// Somebody's event.
     Event(UserEvent),
     /// A question to some or all.
-    Query(Query),
+    Query(Box<Query>),
     /// An answer to one.
     Response(QueryResponse),
     /// Something to be passed on to another node.
@@ -300,7 +300,7 @@ impl Serf {
             kind::QUERY => {
                 let mut query = read_query(reader)?;
                 query.raw = Bytes::copy_from_slice(bytes);
-                Ok(Self::Query(query))
+                Ok(Self::Query(Box::new(query)))
             }
             kind::QUERY_RESPONSE => read_response(reader).map(Self::Response),
             kind::RELAY => read_relay(reader).map(Self::Relay),

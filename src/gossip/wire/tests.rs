@@ -205,7 +205,7 @@ fn every_message() -> Vec<Message> {
         serf(Serf::Leave(intent.clone())),
         serf(Serf::Join(Intent { prune: false, ..intent })),
         serf(Serf::Event(event(4, "deploy"))),
-        serf(Serf::Query(query)),
+        serf(Serf::Query(Box::new(query))),
         serf(Serf::Response(QueryResponse {
             ltime: 4,
             id: 1,

@@ -86,6 +86,8 @@ impl SpreadScene {
         network.add_cluster(setting.nodes, |config| {
             config.gossip_nodes = setting.fanout;
             config.gossip_interval = ROUND;
+            // All at once: what is drawn are rounds.
+            config.gossip_phase = Some(Duration::ZERO);
             config.probe_interval = NEVER;
             config.coordinates = false;
         });
