@@ -123,6 +123,38 @@ fn handlers_get_events_and_answer_queries() {
 }
 
 #[test]
+fn a_handler_that_fails_is_told_of() {
+    let home = Home::new();
+    let script = home.script("handle.sh", "#!/bin/sh\n[ \"$SERF_EVENT\" = query ] && exit 3\nexit 0\n");
+    let mut node = node(&home, &format!("--name a --alone -- {}", script.display()));
+    gossip(&home, "query load --wait 0.5s").runs();
+    node.says("handle.sh, for query load: exit status: 3");
+    let mut watch = gossip(&home, "watch --event user -n 1 -- false").spawns();
+    watch.says("watching");
+    gossip(&home, "event deploy").runs().exits(0);
+    watch.says("false, for user deploy: exit status: 1");
+    watch.ends().exits(0);
+    gossip(&home, "leave").runs().exits(0);
+    let said = node.stderr();
+    node.ends().exits(0);
+    assert!(!said.contains("user deploy"), "it ended well: {said}");
+}
+
+/// Somebody else's node, where others may write, would bring this one into a cluster of theirs.
+#[test]
+fn a_node_that_others_could_have_put_there_is_not_joined() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::new();
+    let _first = node(&home, "--name a --alone");
+    let folder = home.path("run/gossip");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let second = node(&home, "--name b");
+    second.says("not joining local:a: what is at local: may be somebody else's");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+    gossip(&home, "ls -o %{node} -e local:b").runs().prints("b\n");
+}
+
+#[test]
 fn what_comes_in_a_burst_is_one_event_if_the_node_coalesces() {
     let home = Home::new();
     let script = home.script(

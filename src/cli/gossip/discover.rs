@@ -61,10 +61,15 @@ pub async fn newest(app: &App) -> Option<Found> {
     None
 }
 
-/// Where the nodes of a cluster receive that answer, but for one's own.
+/// Where the nodes of a cluster receive that answer, but for one's own. Those that may be somebody else's are not asked:
+/// who says that it is a node of this user's decides which cluster is joined.
 pub async fn seeds(app: &App, own: &str, cluster: &str) -> Vec<String> {
     let mut seeds = Vec::new();
     for found in sockets(app).into_iter().filter(|found| found.name != own) {
+        if let Err(failure) = app.home.trust(Pillar::Gossip, &found.name) {
+            app.printer.warn(&format!("not joining local:{}: {}", found.name, failure.message));
+            continue;
+        }
         let Some(mut client) = connect(&found).await else { continue };
         let asked = tokio::time::timeout(ANSWER_TIMEOUT, client.ask(&Request::Stats, read_stats)).await;
         let Ok(Ok(stats)) = asked else { continue };

@@ -30,12 +30,21 @@ pub struct Handler {
     pub shutdown: Shutdown,
 }
 
+/// How a command ended.
+#[derive(Debug)]
+pub struct Handled {
+    /// Of a query: what it printed, if it ended well.
+    pub answer: Option<Bytes>,
+    /// In what way it did not end well, and for what.
+    pub failure: Option<String>,
+}
+
 impl Handler {
-    /// Runs the command for what happened. Of a query: what it printed, if it ended well.
+    /// Runs the command for what happened.
     ///
     /// # Errors
     /// It could not be run, or took too long.
-    pub async fn run(&self, record: &StreamRecord) -> std::io::Result<Option<Bytes>> {
+    pub async fn run(&self, record: &StreamRecord) -> std::io::Result<Handled> {
         let query = record.event == "query";
         let prints = if query { Prints::StdoutToUs } else { Prints::Through };
         let environment = self.environment(record).into_iter().map(|(name, value)| (name, Some(value)));
@@ -50,7 +59,9 @@ impl Handler {
                 stdout.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
             }
             let status = process.wait().await?;
-            std::io::Result::Ok((query && status.success() && !answer.is_empty()).then(|| answer.into()))
+            let answer = (query && status.success() && !answer.is_empty()).then(|| answer.into());
+            let failure = (!status.success()).then(|| self.failure(record, status));
+            std::io::Result::Ok(Handled { answer, failure })
         };
         match tokio::time::timeout(HANDLER_TIMEOUT, run).await {
             Ok(answer) => answer,
@@ -59,6 +70,12 @@ impl Handler {
                 Err(std::io::Error::other(format!("it took longer than {HANDLER_TIMEOUT:?}")))
             }
         }
+    }
+
+    fn failure(&self, record: &StreamRecord, status: std::process::ExitStatus) -> String {
+        let command = self.program.argv().first().map(|word| word.to_string_lossy()).unwrap_or_default();
+        let about = [record.event.as_str(), record.name.as_str()].join(" ");
+        format!("{command}, for {}: {status}", about.trim_end())
     }
 
     /// Serf's variables, and those of every command that bandy runs for a record.

@@ -122,8 +122,11 @@ async fn watch(args: &Args, app: &App) -> anyhow::Result<Exit> {
             }
             Some(handler) => {
                 // In order: one event's command ends before the next one's begins.
-                let answer = handler.run(&record).await.map_err(|error| cannot_run(handler, &error))?;
-                if let Some(payload) = answer {
+                let handled = handler.run(&record).await.map_err(|error| cannot_run(handler, &error))?;
+                if let Some(failure) = handled.failure {
+                    app.printer.warn(&failure);
+                }
+                if let Some(payload) = handled.answer {
                     let answered = node.ask(&Request::Respond { id: record.id, payload }, |_| Ok(())).await;
                     if let Err(failure) = answered {
                         app.printer.warn(&failure.message);

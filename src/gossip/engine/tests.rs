@@ -77,10 +77,10 @@ fn changes(outputs: &[Output]) -> Vec<(Change, String)> {
 
 #[test]
 fn news_wait_for_the_nodes_own_moment_in_each_interval() {
-    let tells =
-        |outputs: &[Output]| outputs.iter().any(|output| matches!(output, Output::Send { checksum: true, .. }));
-    let event =
-        |name: &str| Input::Event { name: name.into(), payload: Bytes::new(), coalesce: false };
+    let tells = |outputs: &[Output]| {
+        outputs.iter().any(|output| matches!(output, Output::Send { checksum: true, .. }))
+    };
+    let event = |name: &str| Input::Event { name: name.into(), payload: Bytes::new(), coalesce: false };
     let mut waited = Vec::new();
     for seed in 0..40 {
         let config = Config { probe_interval: Duration::from_secs(900), ..node(0).config };

@@ -20,7 +20,8 @@ impl Add<Duration> for Time {
 impl Time {
     /// The next moment that is as far into its interval as the phase says. Intervals are counted from the beginning.
     pub(super) fn next_in_phase(self, interval: Duration, phase: Duration) -> Self {
-        let [interval, phase] = [interval, phase].map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        let [interval, phase] =
+            [interval, phase].map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
         let interval = interval.max(1);
         let since = (self.0 % interval + interval - phase % interval) % interval;
         Self(self.0.saturating_add(interval - since))

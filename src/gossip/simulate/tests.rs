@@ -506,7 +506,10 @@ fn news_are_faster_where_each_tells_at_its_own_moment() {
         let saved = 1000f64.ln() / (1.0 + useful).ln() - 1000f64.ln() / useful;
         let expected = rounds(1000, Direction::Push, fanout, loss, 50) - saved;
         let engine = intervals(None, fanout, loss, 5);
-        assert!((engine - expected).abs() <= 0.15 * expected, "fanout {fanout}, loss {loss}: {engine}, not {expected}");
+        assert!(
+            (engine - expected).abs() <= 0.15 * expected,
+            "fanout {fanout}, loss {loss}: {engine}, not {expected}"
+        );
     }
 }
 

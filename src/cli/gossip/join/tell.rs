@@ -133,15 +133,18 @@ impl Teller {
         let agent = self.agent.clone();
         self.shutdown.spawn(async move {
             let _permit = permit;
-            match (handler.run(&record).await, query) {
-                (Ok(Some(payload)), Some(query)) => {
-                    let input = Input::Respond { query, payload };
-                    if let Ok(Err(refusal)) = agent.with(move |core| core.input(input)).await {
-                        tracing::warn!("the handler's answer is not sent: {refusal}");
-                    }
+            let handled = match handler.run(&record).await {
+                Ok(handled) => handled,
+                Err(error) => return tracing::warn!("{}", cannot_run(&handler, &error)),
+            };
+            if let Some(failure) = handled.failure {
+                tracing::warn!("{failure}");
+            }
+            if let (Some(payload), Some(query)) = (handled.answer, query) {
+                let input = Input::Respond { query, payload };
+                if let Ok(Err(refusal)) = agent.with(move |core| core.input(input)).await {
+                    tracing::warn!("the handler's answer is not sent: {refusal}");
                 }
-                (Ok(_), _) => {}
-                (Err(error), _) => tracing::warn!("{}", cannot_run(&handler, &error)),
             }
         });
     }
