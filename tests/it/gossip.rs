@@ -126,13 +126,14 @@ fn handlers_get_events_and_answer_queries() {
 fn a_handler_that_fails_is_told_of() {
     let home = Home::new();
     let script = home.script("handle.sh", "#!/bin/sh\n[ \"$SERF_EVENT\" = query ] && exit 3\nexit 0\n");
-    let mut node = node(&home, &format!("--name a --alone -- {}", script.display()));
+    let node = node(&home, &format!("--name a --alone -- {}", script.display()));
     gossip(&home, "query load --wait 0.5s").runs();
     node.says("handle.sh, for query load: exit status: 3");
-    let mut watch = gossip(&home, "watch --event user -n 1 -- false").spawns();
-    watch.says("watching");
-    gossip(&home, "event deploy").runs().exits(0);
-    watch.says("false, for user deploy: exit status: 1");
+    let watch = gossip(&home, "watch --event user -n 1 -- false").spawns();
+    until("it is told there as well", || {
+        gossip(&home, "event deploy").runs().exits(0);
+        watch.stderr().contains("false, for user deploy: exit status: 1")
+    });
     watch.ends().exits(0);
     gossip(&home, "leave").runs().exits(0);
     let said = node.stderr();

@@ -2,6 +2,7 @@
 
 mod amqp_client;
 mod gossip;
+mod gossip_label;
 mod grpc_go;
 mod json_rpc;
 mod kafka;

@@ -26,8 +26,11 @@ fn nonce() -> [u8; 12] {
 }
 
 /// Reads the message of a stream.
-async fn read(stream: &mut Stream, wrapping: &Wrapping) -> Result<StreamMessage, String> {
-    let mut decoder = StreamDecoder::default();
+async fn read(
+    stream: &mut Stream,
+    wrapping: &Wrapping,
+    mut decoder: StreamDecoder,
+) -> Result<StreamMessage, String> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut large = None;
     loop {
@@ -46,9 +49,8 @@ async fn read(stream: &mut Stream, wrapping: &Wrapping) -> Result<StreamMessage,
     }
 }
 
-async fn write(stream: &mut Stream, message: &StreamMessage, wrapping: &Wrapping) -> Result<(), String> {
-    let bytes = message.encode(wrapping, nonce());
-    stream.write_all(&bytes).await.map_err(|error| error.to_string())?;
+async fn write(stream: &mut Stream, bytes: &[u8]) -> Result<(), String> {
+    stream.write_all(bytes).await.map_err(|error| error.to_string())?;
     stream.flush().await.map_err(|error| error.to_string())
 }
 
@@ -63,12 +65,12 @@ pub(super) async fn exchange(
         let address = Address::tcp(to.ip().to_string(), to.port());
         let options = ConnectOptions { timeout: STREAM_TIMEOUT, ..ConnectOptions::default() };
         let mut stream = Stream::connect_with(&address, &options).await.map_err(|error| error.to_string())?;
-        write(&mut stream, message, wrapping).await?;
+        write(&mut stream, &message.encode(wrapping, nonce())).await?;
         if !answered {
             let _ = stream.shutdown().await;
             return Ok(StreamReply::Sent);
         }
-        read(&mut stream, wrapping).await.map(StreamReply::Message)
+        read(&mut stream, wrapping, StreamDecoder::of_answer()).await.map(StreamReply::Message)
     };
     match tokio::time::timeout(STREAM_TIMEOUT, talk).await {
         Ok(Ok(reply)) => reply,
@@ -95,12 +97,12 @@ pub(super) async fn serve(agent: Agent, mut stream: Stream) {
     let Some(from) = stream.peer_address() else { return };
     let wrapping = agent.wrapping();
     let talk = async {
-        let message = match read(&mut stream, &wrapping).await {
+        let message = match read(&mut stream, &wrapping, StreamDecoder::default()).await {
             Ok(message) => message,
             Err(why) => {
                 // In the clear, as agents do: whoever has no key cannot read it otherwise.
                 let error = StreamMessage::Error(why.clone());
-                let _ = write(&mut stream, &error, &Wrapping::default()).await;
+                let _ = write(&mut stream, &error.encode_answer(&Wrapping::default(), nonce())).await;
                 let _ = stream.shutdown().await;
                 return Err(why);
             }
@@ -109,7 +111,7 @@ pub(super) async fn serve(agent: Agent, mut stream: Stream) {
         let command = Command::Stream { from, message, answer };
         agent.commands.send(command).await.map_err(|_| "the node has ended".to_owned())?;
         if let Ok(answer) = answered.await {
-            write(&mut stream, &answer, &wrapping).await?;
+            write(&mut stream, &answer.encode_answer(&wrapping, nonce())).await?;
         }
         let _ = stream.shutdown().await;
         Ok(())

@@ -17,12 +17,21 @@ const WINDOW: u64 = 512;
 /// Most events that are told apart; of more the oldest times are given up, as if they were over.
 const EVENTS_MAX: usize = 4096;
 
+/// What of an event is remembered: not the bytes in which it came.
+#[derive(Clone, Debug)]
+struct Known {
+    ltime: u64,
+    name: Arc<str>,
+    payload: Bytes,
+    coalesce: bool,
+}
+
 /// Events that have come.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     least: u64,
     /// By time: most of what comes is about the last of them.
-    events: VecDeque<UserEvent>,
+    events: VecDeque<Known>,
 }
 
 impl Seen {
@@ -33,8 +42,11 @@ impl Seen {
 
     /// Those that can be told to somebody who joins, by time.
     pub fn all(&self) -> Vec<UserEvent> {
-        let unraw = |event: &UserEvent| UserEvent { raw: Bytes::new(), ..event.clone() };
-        self.events.iter().map(unraw).collect()
+        let whole = |known: &Known| {
+            let Known { ltime, name, payload, coalesce } = known.clone();
+            UserEvent { ltime, name, payload, coalesce, raw: Bytes::new() }
+        };
+        self.events.iter().map(whole).collect()
     }
 
     /// True if it is news.
@@ -48,12 +60,14 @@ impl Seen {
         if self.events.back().is_some_and(|last| last.ltime > event.ltime) {
             end = self.events.partition_point(|known| known.ltime <= event.ltime);
         }
-        let same = |known: &UserEvent| known.name == event.name && known.payload == event.payload;
+        let same = |known: &Known| known.name == event.name && known.payload == event.payload;
         let of_its_time = self.events.range(..end).rev().take_while(|known| known.ltime == event.ltime);
         if of_its_time.clone().any(same) {
             return false;
         }
-        self.events.insert(end, event.clone());
+        let (ltime, coalesce) = (event.ltime, event.coalesce);
+        let known = Known { ltime, name: event.name.clone(), payload: event.payload.clone(), coalesce };
+        self.events.insert(end, known);
         self.give_up(oldest);
         // It may itself have been of the oldest time.
         event.ltime >= self.least

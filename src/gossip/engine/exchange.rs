@@ -146,8 +146,10 @@ impl Engine {
         match message {
             StreamMessage::PushPull(theirs) => {
                 answer(StreamMessage::PushPull(self.state(false, theirs.serf.as_ref())));
-                // Only one who joins may be far ahead: it brings a cluster with it.
-                self.merge(now, theirs, false, outputs);
+                // Only one who joins a node that is alone may be far ahead: it brings a cluster with it. Anybody can say
+                // that it joins, and whoever leaps ahead is deaf to what all others say.
+                let alone = theirs.join && self.members.living() == 1;
+                self.merge(now, theirs, alone, outputs);
             }
             StreamMessage::Ping(ping) if ping.node.is_empty() || ping.node == self.config.name => {
                 answer(StreamMessage::Ack(Ack { sequence: ping.sequence, payload: bytes::Bytes::new() }));
@@ -236,8 +238,7 @@ impl Engine {
         for node in state.nodes {
             self.merge_node(now, node, outputs);
         }
-        let join = state.join;
-        self.merge_serf(now, state.serf?, any || join, outputs);
+        self.merge_serf(now, state.serf?, any, outputs);
         None
     }
 

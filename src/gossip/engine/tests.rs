@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::gossip::wire::data::{Data, Entry, Value, Version};
 use crate::gossip::wire::{
-    Accusation, Ack, IndirectPing, Intent, Name, Ping, Query, QueryResponse, Source, StreamMessage, UserEvent,
+    Accusation, Ack, IndirectPing, Intent, Name, Ping, Query, QueryResponse, SerfState, Source,
+    StreamMessage, UserEvent,
 };
 
 fn address(node: u8) -> SocketAddr {
@@ -260,6 +261,22 @@ fn an_event_is_told_once_and_passed_on_as_it_came() {
     }
     let old = UserEvent { ltime: 6, name: "z".into(), ..event };
     assert_eq!(gets(&mut engine, at(301), 1, Message::Serf(Serf::Event(old))), []);
+}
+
+#[test]
+fn one_that_joins_does_not_make_a_cluster_deaf() {
+    let state = |ltime| {
+        let serf = SerfState { ltime, event_ltime: ltime, query_ltime: ltime, ..SerfState::default() };
+        let message = StreamMessage::PushPull(PushPull { join: true, nodes: Vec::new(), serf: Some(serf) });
+        Input::Stream { stream: 1, from: address(9), message }
+    };
+    for (others, ltime, clocks) in
+        [(2, 1 << 40, [1; 3]), (2, 1 << 20, [1 << 20; 3]), (0, 1 << 40, [1 << 40; 3])]
+    {
+        let mut engine = node(others);
+        does(&mut engine, at(1), state(ltime));
+        assert_eq!(engine.clocks(), clocks, "{others} others, {ltime}");
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where the addresses of nodes begin: 10.0.0.1.
 const FIRST_ADDRESS: u32 = 0x0a00_0001;
 const PORT: u16 = 7946;
+const NEVER: Time = Time(u64::MAX);
 
 /// The address of a node of a simulation.
 pub fn address_of(node: usize) -> SocketAddr {
@@ -121,8 +122,9 @@ struct Node {
     /// Elsewhere: whoever only asks where a node is does not fetch all of it.
     engine: Option<Box<Engine>>,
     /// Stopped, not dead: what comes waits.
-    paused: Option<Vec<Input>>,
-    wakes_at: Option<Time>,
+    paused: Option<Box<Vec<Input>>>,
+    /// At the end of all time, if not at all.
+    wakes_at: Time,
     side: u32,
     life: u32,
 }
@@ -194,7 +196,7 @@ impl Network {
     /// Adds a node. It knows only itself.
     pub fn add(&mut self, configure: impl FnOnce(&mut Config)) -> usize {
         let node = self.nodes.len();
-        self.nodes.push(Node { engine: None, paused: None, wakes_at: None, side: 0, life: 0 });
+        self.nodes.push(Node { engine: None, paused: None, wakes_at: NEVER, side: 0, life: 0 });
         self.start(node, Arc::default(), configure);
         node
     }
@@ -214,7 +216,7 @@ impl Network {
         };
         let roster = Arc::new(Roster::new((0..count).map(member).collect()));
         for node in 0..count {
-            self.nodes.push(Node { engine: None, paused: None, wakes_at: None, side: 0, life: 0 });
+            self.nodes.push(Node { engine: None, paused: None, wakes_at: NEVER, side: 0, life: 0 });
             self.start(node, roster.clone(), &configure);
         }
     }
@@ -249,7 +251,7 @@ impl Network {
         let slot = &mut self.nodes[node];
         slot.engine = None;
         slot.paused = None;
-        slot.wakes_at = None;
+        slot.wakes_at = NEVER;
         slot.life += 1;
     }
 
@@ -266,7 +268,7 @@ impl Network {
 
     /// Lets a stopped node go on, with all that came meanwhile.
     pub fn resume(&mut self, node: usize) {
-        for input in self.nodes[node].paused.take().unwrap_or_default() {
+        for input in *self.nodes[node].paused.take().unwrap_or_default() {
             self.input(node, input);
         }
         self.input(node, Input::Tick);
@@ -313,8 +315,8 @@ impl Network {
         let slot = &mut self.nodes[node];
         let Some(at) = slot.engine.as_deref().and_then(Engine::deadline) else { return };
         let at = at.max(self.now);
-        if slot.wakes_at.is_none_or(|wakes| at < wakes) {
-            slot.wakes_at = Some(at);
+        if at < slot.wakes_at {
+            slot.wakes_at = at;
             let life = slot.life;
             self.pending.put(at, Pending::Wake { node: node as u32, life });
         }
@@ -423,11 +425,9 @@ impl Network {
             }
             Pending::Input { node, life, input } if lives(node, life) => self.input(node as usize, *input),
             // One that an earlier deadline has overtaken is not wanted any more.
-            Pending::Wake { node, life }
-                if lives(node, life) && self.nodes[node as usize].wakes_at == Some(at) =>
-            {
+            Pending::Wake { node, life } if lives(node, life) && self.nodes[node as usize].wakes_at == at => {
                 let slot = &mut self.nodes[node as usize];
-                slot.wakes_at = None;
+                slot.wakes_at = NEVER;
                 if slot.paused.is_none() {
                     self.input(node as usize, Input::Tick);
                 }

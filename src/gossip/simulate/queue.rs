@@ -86,7 +86,6 @@ mod tests {
                 let next = *model.iter().min().unwrap();
                 assert_eq!((at.0, what), next);
                 model.retain(|entry| *entry != next);
-                now = at.0;
                 seen += 1;
                 // What is put for now comes after what is due now already.
                 if rng.u8(..) < 30 {

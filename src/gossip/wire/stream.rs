@@ -83,8 +83,23 @@ impl StreamMessage {
         }
     }
 
-    /// The bytes of a stream with this message.
+    /// The bytes of a stream that we open with this message.
     pub fn encode(&self, wrapping: &Wrapping, nonce: NonceBytes) -> Vec<u8> {
+        let mut stream = Vec::with_capacity(1024);
+        label::write(&mut stream, &wrapping.label);
+        self.write_wrapped(wrapping, nonce, &mut stream);
+        stream
+    }
+
+    /// The bytes of an answer: only who opens a stream says for which cluster it is, though the label is authenticated in
+    /// both directions. memberlist, sendLocalState
+    pub fn encode_answer(&self, wrapping: &Wrapping, nonce: NonceBytes) -> Vec<u8> {
+        let mut stream = Vec::with_capacity(1024);
+        self.write_wrapped(wrapping, nonce, &mut stream);
+        stream
+    }
+
+    fn write_wrapped(&self, wrapping: &Wrapping, nonce: NonceBytes, stream: &mut Vec<u8>) {
         let mut inner = Vec::with_capacity(1024);
         self.write(&mut inner);
         let mut packed = Vec::with_capacity(inner.len() / 2);
@@ -92,8 +107,6 @@ impl StreamMessage {
         if packed.len() < inner.len() {
             inner = packed;
         }
-        let mut stream = Vec::with_capacity(inner.len() + 512);
-        label::write(&mut stream, &wrapping.label);
         match &wrapping.keyring {
             None => stream.extend_from_slice(&inner),
             Some(keyring) => {
@@ -102,10 +115,9 @@ impl StreamMessage {
                 associated.extend(length.to_be_bytes());
                 stream.extend_from_slice(&associated);
                 associated.extend_from_slice(wrapping.label.as_bytes());
-                keyring.seal(&inner, &associated, nonce, &mut stream);
+                keyring.seal(&inner, &associated, nonce, stream);
             }
         }
-        stream
     }
 }
 
@@ -146,6 +158,11 @@ enum Step {
 }
 
 impl StreamDecoder {
+    /// Reads the answer on a stream that we have opened: it has no label.
+    pub fn of_answer() -> Self {
+        Self { stage: Stage::Encryption, ..Self::default() }
+    }
+
     /// Takes bytes that came.
     ///
     /// # Errors

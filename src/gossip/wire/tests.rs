@@ -487,3 +487,26 @@ proptest! {
         }
     }
 }
+
+/// memberlist 0.5: who answers with a label is not understood.
+#[test]
+fn an_answer_has_no_label_and_is_authenticated_with_it() {
+    let message = StreamMessage::Error("no".to_owned());
+    let key = Keyring::new(&[3; 16]).unwrap();
+    let labelled =
+        |label: &str, keyring: Option<&Keyring>| Wrapping { label: label.into(), keyring: keyring.cloned() };
+    let read = |bytes: &[u8], wrapping: &Wrapping| {
+        let mut decoder = StreamDecoder::of_answer();
+        decoder.push(bytes).unwrap();
+        decoder.next_message(wrapping)
+    };
+    let plain = labelled("blue", None);
+    let bytes = message.encode_answer(&plain, [1; 12]);
+    assert_eq!((bytes[0], &bytes), (kind::ERROR, &message.encode(&Wrapping::default(), [1; 12])));
+    assert_eq!(read(&bytes, &plain), Ok(Some(message.clone())));
+    let sealed = labelled("blue", Some(&key));
+    let bytes = message.encode_answer(&sealed, [1; 12]);
+    assert_eq!(bytes[0], kind::ENCRYPTED);
+    assert_eq!(read(&bytes, &sealed), Ok(Some(message)));
+    assert!(read(&bytes, &labelled("green", Some(&key))).is_err());
+}
