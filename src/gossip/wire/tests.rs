@@ -502,11 +502,14 @@ fn an_answer_has_no_label_and_is_authenticated_with_it() {
     };
     let plain = labelled("blue", None);
     let bytes = message.encode_answer(&plain, [1; 12]);
-    assert_eq!((bytes[0], &bytes), (kind::ERROR, &message.encode(&Wrapping::default(), [1; 12])));
+    assert_eq!(
+        (bytes[0], &bytes),
+        (super::message::kind::ERROR, &message.encode(&Wrapping::default(), [1; 12]))
+    );
     assert_eq!(read(&bytes, &plain), Ok(Some(message.clone())));
     let sealed = labelled("blue", Some(&key));
     let bytes = message.encode_answer(&sealed, [1; 12]);
-    assert_eq!(bytes[0], kind::ENCRYPTED);
+    assert_eq!(bytes[0], super::message::kind::ENCRYPTED);
     assert_eq!(read(&bytes, &sealed), Ok(Some(message)));
     assert!(read(&bytes, &labelled("green", Some(&key))).is_err());
 }
