@@ -79,16 +79,19 @@ fn an_address_for_replies_is_no_queue_to_version_3() {
 
 #[test]
 fn version_4_takes_messages_of_16_mib() {
-    for (compat, size, taken) in
-        [(Compat::V3, (16 << 20) + 1, true), (Compat::V4, 16 << 20, true), (Compat::V4, (16 << 20) + 1, false)]
-    {
+    for (compat, size, taken) in [
+        (Compat::V3, (16 << 20) + 1, true),
+        (Compat::V4, 16 << 20, true),
+        (Compat::V4, (16 << 20) + 1, false),
+    ] {
         let mut world = World::with(Config::like(compat));
         let me = world.open();
         world.tell(me, 1, declare("q"));
         let sends = world.publish(me, "", "q", Fields::default(), &"m".repeat(size));
         assert_eq!(sends.is_empty(), taken, "{compat:?} {size}");
         if !taken {
-            let text = "PRECONDITION_FAILED - message size 16777217 is larger than configured max size 16777216";
+            let text =
+                "PRECONDITION_FAILED - message size 16777217 is larger than configured max size 16777216";
             assert_eq!(refusal(&sends).1, text);
         }
     }
