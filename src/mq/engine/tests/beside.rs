@@ -86,7 +86,7 @@ fn version_4_takes_messages_of_16_mib() {
     ] {
         let mut world = World::with(Config::like(compat));
         let me = world.open();
-        world.tell(me, 1, declare("q"));
+        world.tell(me, 1, queue::Declare { durable: true, ..declare("q") });
         let sends = world.publish(me, "", "q", Fields::default(), &"m".repeat(size));
         assert_eq!(sends.is_empty(), taken, "{compat:?} {size}");
         if !taken {
