@@ -295,7 +295,7 @@ impl Engine {
         if let Some((connection, channel)) = targets.reply {
             // What RabbitMQ 3 documents: an address for replies is no queue, so that a mandatory message comes back too.
             if mandatory && self.config.compat == Compat::V3 {
-                self.bring_back(at, &message, out);
+                self.bring_back(at, Arc::new(message.clone()), out);
             }
             self.deliver_reply_to(connection, channel, Arc::new(message), out);
             self.settle_at_once(at);
@@ -313,11 +313,11 @@ impl Engine {
         }
     }
 
-    fn bring_back(&mut self, at: At, message: &Message, out: &mut Outputs) {
+    fn bring_back(&mut self, at: At, message: Arc<Message>, out: &mut Outputs) {
         if let Some(channel) = self.channel_mut(at) {
             channel.counts.returned += 1;
         }
-        no_route(at, Arc::new(message.clone()), out);
+        out.send(at.connection, Send::Return { channel: at.channel, code: 312, text: "NO_ROUTE", message });
     }
 
     fn settle_at_once(&mut self, at: At) {
@@ -401,12 +401,11 @@ impl Engine {
         let message = Arc::new(message);
         let seq = self.open_publish(at);
         if queues.is_empty() {
-            if let Some(channel) = self.channel_mut(at) {
-                *(if mandatory { &mut channel.counts.returned } else { &mut channel.counts.dropped }) += 1;
-            }
             if mandatory {
                 // NO_ROUTE goes out before the acknowledgement.
-                no_route(at, message.clone(), out);
+                self.bring_back(at, message.clone(), out);
+            } else if let Some(channel) = self.channel_mut(at) {
+                channel.counts.dropped += 1;
             }
         } else if let Some((seq, opened)) = seq {
             for queue in queues {
@@ -483,10 +482,6 @@ impl Engine {
         }
         pushed
     }
-}
-
-fn no_route(at: At, message: Arc<Message>, out: &mut Outputs) {
-    out.send(at.connection, Send::Return { channel: at.channel, code: 312, text: "NO_ROUTE", message });
 }
 
 /// What became of a message that was pushed to a queue.
