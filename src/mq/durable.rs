@@ -35,6 +35,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -113,6 +114,8 @@ struct Waiting {
     host: usize,
     changes: u64,
     done: Vec<oneshot::Sender<()>>,
+    /// Queues that are defined then.
+    begun: Vec<(usize, QueueId)>,
 }
 
 /// What the threads share.
@@ -131,6 +134,8 @@ struct Shared {
     snapshots: Mailbox<Log>,
     /// For definitions on their way to the disk, oldest first.
     definitions: Mutex<std::collections::VecDeque<Waiting>>,
+    /// Queues whose definitions are not on disk, and up to where their logs are: a log that no definition knows is lost.
+    undefined: Mutex<HashMap<(usize, QueueId), Option<u64>>>,
     hosts: Mutex<Vec<Arc<Host>>>,
     closing: AtomicBool,
     /// The disk is short of space.
@@ -320,6 +325,7 @@ impl Durable {
             chores: Mailbox::default(),
             snapshots: Mailbox::default(),
             definitions: Mutex::default(),
+            undefined: Mutex::default(),
             hosts: Mutex::default(),
             closing: AtomicBool::new(false),
             short: AtomicBool::new(false),

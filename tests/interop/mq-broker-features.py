@@ -233,6 +233,62 @@ def full_queues():
     assert bodies(by_bytes) == ["123456", "1234"]
 
 
+def returns_to_full_queues():
+    q = queue(max_length=2, overflow="reject-publish")
+    own = connection.channel()
+    own.confirm_delivery()
+    publish("", q, "0", on=own)
+    publish("", q, "1", on=own)
+    method, _, _ = channel.basic_get(q)
+    publish("", q, "2", on=own)
+    channel.basic_nack(method.delivery_tag)
+    end = time.monotonic() + DEADLINE
+    while channel.queue_declare(q, passive=True).method.message_count < 3 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert bodies(q) == ["0", "1", "2"], "what comes back stays"
+
+
+def hidden_copies_of_dead_letters():
+    e = exchange("direct")
+    q, one, hidden = queue(dead_letter_exchange=e), queue(), queue()
+    channel.queue_bind(one, e, q)
+    channel.queue_bind(hidden, e, "blind")
+    publish("", q, "m", headers={"BCC": ["blind"]})
+    method, _, _ = get(q, auto_ack=False)
+    channel.basic_reject(method.delivery_tag, requeue=False)
+    for name in [one, hidden]:
+        headers = get(name)[1].headers
+        assert "BCC" not in headers and headers["x-death"][0]["routing-keys"] == [q], headers
+
+
+def the_next_single_active_consumer():
+    q = queue(single_active_consumer=True)
+    taken = []
+    consumers = [connection.channel() for _ in range(3)]
+    for number, own in enumerate(consumers):
+        own.basic_consume(q, lambda c, m, p, body, number=number: taken.append(number), auto_ack=True,
+                          consumer_tag=str(number), arguments={"x-priority": number})
+    publish("", q)
+    until(lambda: taken == [0])
+    consumers[0].close()
+    publish("", q)
+    until(lambda: taken == [0, 2])
+
+
+def limits_of_channels_at_quorum_queues():
+    name = "features-quorum-limit"
+    channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum"})
+    other = connect()
+    own = other.channel()
+    own.basic_qos(prefetch_count=5, global_qos=True)
+    try:
+        own.basic_consume(name, print)
+        raise AssertionError("not refused")
+    except ConnectionClosedByBroker as error:
+        assert (error.reply_code, "does not support global qos" in error.reply_text) == (540, True), error
+    channel.queue_delete(name)
+
+
 def circles_of_dead_letters():
     # A message that only expired does not come to the same queue again; one that was rejected does.
     q = queue(message_ttl=50, dead_letter_exchange="")
@@ -285,6 +341,14 @@ def direct_replies():
     server.queue_declare(address, passive=True)
     publish("", address, "answer", on=server, correlation_id="7")
     until(lambda: replies == [("7", b"answer")])
+    # As documented for RabbitMQ 3: that address is no queue, and a mandatory message comes back although it arrives.
+    server.confirm_delivery()
+    try:
+        server.basic_publish("", address, b"again", pika.BasicProperties(correlation_id="7"), mandatory=True)
+        raise AssertionError("not returned")
+    except UnroutableError:
+        pass
+    until(lambda: replies[1:] == [("7", b"again")])
     other.close()
     refused(406, "reply consumer cannot acknowledge",
             lambda own: own.basic_consume("amq.rabbitmq.reply-to", print, auto_ack=False))
@@ -382,7 +446,8 @@ def permissions_by_topic():
 
 for feature in [
     alternate_exchanges, bindings_between_exchanges, internal_exchanges, headers_exchanges, copies, priorities,
-    single_active_consumers, consumer_priorities, limits_of_deliveries, full_queues, circles_of_dead_letters,
+    single_active_consumers, consumer_priorities, limits_of_deliveries, full_queues, returns_to_full_queues,
+    hidden_copies_of_dead_letters, the_next_single_active_consumer, limits_of_channels_at_quorum_queues, circles_of_dead_letters,
     times_to_live, direct_replies, users_in_messages, new_secrets, limits_agreed_on, heartbeats, names_of_all_kinds,
     cancel_notifications, hashed_exchanges,
 ] + [permissions_by_topic] * USERS:

@@ -110,11 +110,10 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
     let compat = if args.compat == "4" { Compat::V4 } else { Compat::V3 };
     let limits = Limits { memory_max: args.memory_max.unwrap_or_else(memory_max), ..Limits::like(compat) };
     let config = Config {
-        compat,
         page_above: PAGE_ABOVE.min(limits.memory_max / 4),
         spill_above: SPILL_ABOVE.min(limits.memory_max / 2),
         consumer_timeout_ms: timeout_ms(args.consumer_timeout),
-        ..Config::default()
+        ..Config::like(compat)
     };
     let keeping = dir.map(|dir| durable::Options {
         dir,

@@ -26,6 +26,8 @@ const MOVE: u8 = 5;
 const FLAG_DEAD: u8 = 1;
 /// The keys of the header `CC` were used to route it.
 const FLAG_COPIES: u8 = 2;
+/// Those of the header `BCC` were, which is among the properties here and not in the message.
+const FLAG_HIDDEN: u8 = 4;
 
 /// The operation and the flags of a record.
 pub(crate) type Key = [u8; 2];
@@ -129,11 +131,14 @@ pub(crate) fn enqueue(message: &Message, expires: u64, head: &mut Vec<u8>) -> Ke
     head.push(message.priority());
     put_short(head, message.exchange.as_bytes());
     put_short(head, &message.routing_key);
-    put(head, message.properties.len() as u64);
-    head.extend_from_slice(&message.properties);
+    let hidden = message.properties_with_hidden();
+    let properties = hidden.as_ref().unwrap_or(&message.properties);
+    put(head, properties.len() as u64);
+    head.extend_from_slice(properties);
     let dead = if message.is_dead() { FLAG_DEAD } else { 0 };
     let copies = if message.has_copies() { FLAG_COPIES } else { 0 };
-    [ENQUEUE, dead | copies]
+    let hidden = if hidden.is_some() { FLAG_HIDDEN } else { 0 };
+    [ENQUEUE, dead | copies | hidden]
 }
 
 /// ACK: sorts the ranges and joins neighbours.
@@ -248,8 +253,9 @@ impl Restorer {
             SHARE_SIZE.. => share(stored.body),
             _ => Bytes::copy_from_slice(stored.body),
         };
-        let (dead, copies) = (stored.flags & FLAG_DEAD != 0, stored.flags & FLAG_COPIES != 0);
-        Message::new(exchange, key, properties, body).ok().map(|message| message.restored(dead, copies))
+        let is = |flag| stored.flags & flag != 0;
+        let message = Message::new(exchange, key, properties, body).ok()?;
+        Some(message.restored(is(FLAG_DEAD), is(FLAG_COPIES), is(FLAG_HIDDEN)))
     }
 }
 
@@ -273,11 +279,14 @@ mod tests {
     fn a_message_comes_back_as_it_was() {
         let array: ArrayBuf = [Value::text("copy")].into_iter().collect();
         let array: Array<'_> = array.as_array();
-        let headers = TableBuf::new().with("CC", Value::Array(array));
+        let hidden: ArrayBuf = [Value::text("nobody's"), Value::text("business")].into_iter().collect();
+        let hidden: Array<'_> = hidden.as_array();
+        let headers = TableBuf::new().with("CC", Value::Array(array)).with("BCC", Value::Array(hidden));
         let headers: Table<'_> = headers.as_table();
         let fields =
             Fields { headers: Some(headers), delivery_mode: Some(2), priority: Some(7), ..Fields::default() };
-        let sent = message("orders", b"new\xff", &fields, b"body").restored(true, true);
+        let sent = message("orders", b"new\xff", &fields, b"body").restored(true, true, true);
+        assert!(sent.headers().get("BCC").is_none());
         let mut head = Vec::new();
         let key = enqueue(&sent, 1_700_000_000_000, &mut head);
         let value = value_of(head, &sent);
@@ -286,7 +295,7 @@ mod tests {
         let mut restorer = Restorer::default();
         let restored = restorer.message(&stored, Bytes::copy_from_slice).unwrap();
         assert_eq!(restored, sent);
-        assert_eq!(restored.routing_keys().count(), 2);
+        assert_eq!((restored.routing_keys().count(), restored.further_keys().count()), (2, 3));
         let mut head = Vec::new();
         let key = moved(5, 3, &stored, &mut head);
         let value = value_of(head, &sent);

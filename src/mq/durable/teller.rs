@@ -81,9 +81,10 @@ pub(super) fn run(shared: &Shared) {
 
 /// Tells everything.
 pub(super) fn tell(shared: &Shared, told: &mut Vec<Told>) {
+    let mut defined = Vec::new();
     for one in told.iter() {
         match one {
-            Told::Definitions(end) => definitions(shared, *end),
+            Told::Definitions(end) => definitions(shared, *end, &mut defined),
             Told::DefinitionsFailed => {
                 // Whoever waits for his word hears that it is not kept.
                 shared.lock(&shared.definitions).clear();
@@ -94,6 +95,9 @@ pub(super) fn tell(shared: &Shared, told: &mut Vec<Told>) {
         }
     }
     told.retain(|one| one.host().is_some());
+    hold_undefined(shared, told);
+    // Before what is told of the same queues by now.
+    told.splice(..0, defined);
     told.sort_by_key(Told::host);
     for same in told.chunk_by(|one, other| one.host() == other.host()) {
         let owner = same.first().and_then(Told::host).and_then(|host| shared.owner(host));
@@ -112,7 +116,23 @@ pub(super) fn tell(shared: &Shared, told: &mut Vec<Told>) {
     told.clear();
 }
 
-fn definitions(shared: &Shared, end: i64) {
+/// What is in the log of a queue is safe once its definition is: without it, a start does not find the log.
+fn hold_undefined(shared: &Shared, told: &mut Vec<Told>) {
+    let mut undefined = shared.lock(&shared.undefined);
+    if undefined.is_empty() {
+        return;
+    }
+    told.retain(|one| match one {
+        Told::Stored(host, queue, end) => {
+            let held = undefined.get_mut(&(*host, *queue));
+            held.map(|held| *held = (*held).max(Some(*end))).is_none()
+        }
+        _ => true,
+    });
+}
+
+/// Tells who waited for the definitions before an offset, and what is safe with them.
+fn definitions(shared: &Shared, end: i64, defined: &mut Vec<Told>) {
     let mut done = Vec::new();
     {
         let mut waiting = shared.lock(&shared.definitions);
@@ -121,6 +141,11 @@ fn definitions(shared: &Shared, end: i64) {
         }
     }
     for one in done {
+        if !one.begun.is_empty() {
+            let mut undefined = shared.lock(&shared.undefined);
+            let stored = one.begun.iter().filter_map(|at| Some((at, undefined.remove(at)??)));
+            defined.extend(stored.map(|((host, queue), end)| Told::Stored(*host, *queue, end)));
+        }
         if let Some(owner) = shared.owner(one.host) {
             owner.definitions_stored(one.changes);
         }

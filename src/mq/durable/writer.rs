@@ -108,6 +108,8 @@ pub(super) struct Writer {
     /// Changes by host, and who waits for them, since the definitions were last appended.
     changes: Vec<(usize, u64)>,
     done: Vec<tokio::sync::oneshot::Sender<()>>,
+    /// Queues that are defined with the definitions that are to be appended.
+    begun: Vec<Key>,
     /// Logs to be removed with the definitions that are to be appended.
     doomed: Vec<LogId>,
     unlooked: u64,
@@ -130,6 +132,7 @@ impl Writer {
             head: Vec::new(),
             changes: Vec::new(),
             done: Vec::new(),
+            begun: Vec::new(),
             doomed: Vec::new(),
             unlooked: 0,
             now: 0,
@@ -276,6 +279,8 @@ impl Writer {
             begun.and_then(|name| self.shared.with_store(|store| store.log(name, LogConfig::default())));
         match log {
             Ok(log) => {
+                self.begun.push((host, id));
+                self.shared.lock(&self.shared.undefined).insert((host, id), None);
                 self.observe(host, id, &log);
                 let name = log.id().to_string();
                 self.queues.insert((host, id), Kept::new(log, Arc::default(), Live::from(0), 0));
@@ -329,10 +334,10 @@ impl Writer {
         {
             let mut waiting = self.shared.lock(&self.shared.definitions);
             for (host, changes) in self.changes.drain(..) {
-                waiting.push_back(Waiting { end, host, changes, done: Vec::new() });
+                waiting.push_back(Waiting { end, host, changes, done: Vec::new(), begun: Vec::new() });
             }
-            let done = std::mem::take(&mut self.done);
-            waiting.push_back(Waiting { end, host: usize::MAX, changes: 0, done });
+            let (done, begun) = (std::mem::take(&mut self.done), std::mem::take(&mut self.begun));
+            waiting.push_back(Waiting { end, host: usize::MAX, changes: 0, done, begun });
             // Or it has failed, and told so when nobody waited yet.
             if self.shared.failure.borrow().is_some() {
                 waiting.clear();

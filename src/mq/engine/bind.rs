@@ -312,7 +312,8 @@ impl Engine {
             true => queue::resource(&target, &self.vhost),
             false => exchange::resource(exchange_permission_name(&target), &self.vhost),
         };
-        if is_queue && target.starts_with(REPLY_TO) {
+        // RabbitMQ 3 knows no queue of that name.
+        if self.config.compat == Compat::V4 && is_queue && target.starts_with(REPLY_TO) {
             return Err(Fault::access_refused("cannot bind or unbind to a volatile (direct reply-to) queue"));
         }
         if !is_queue {
@@ -376,10 +377,14 @@ impl Engine {
             Kind::Headers | Kind::Delayed(Inner::Headers) => match arguments.get("x-match") {
                 None => Ok(()),
                 Some(Value::Text(b"all" | b"any" | b"all-with-x" | b"any-with-x")) => Ok(()),
-                Some(Value::Text(text)) => Err(Fault::precondition_failed(format_args!(
-                    "Invalid x-match field value <<\"{}\">>; expected all, any, all-with-x, or any-with-x",
-                    String::from_utf8_lossy(text)
-                ))),
+                Some(Value::Text(text)) => {
+                    // As Erlang prints it.
+                    let text = String::from_utf8_lossy(text);
+                    let quoted = if text.is_empty() { String::new() } else { format!("\"{text}\"") };
+                    Err(Fault::precondition_failed(format_args!(
+                        "Invalid x-match field value <<{quoted}>>; expected all, any, all-with-x, or any-with-x",
+                    )))
+                }
                 Some(other) => Err(Fault::precondition_failed(format_args!(
                     "Invalid x-match field type {} (value {}); expected longstr",
                     other.type_name(),

@@ -10,7 +10,8 @@ pub enum Compat {
     V3,
     /// As 4.x: `x-death` of publishers is not believed, `x-last-death-*` is written, quorum queues let a message come
     /// back 20 times, `basic.qos` with `global` counts per consumer, declaring a transient queue that is not
-    /// exclusive is refused, the single active consumer is the one with the highest priority.
+    /// exclusive is refused, the single active consumer is the one with the highest priority, an address for replies
+    /// counts as a queue.
     V4,
 }
 
@@ -37,6 +38,18 @@ pub struct Config {
     pub consumers_max: usize,
     /// Queues there may be.
     pub queues_max: Option<usize>,
+}
+
+impl Config {
+    /// As the RabbitMQ that the engine is to be like.
+    pub fn like(compat: Compat) -> Self {
+        // RabbitMQ's max_message_size, which its release notes for 4.0 made smaller.
+        let message_size_max = match compat {
+            Compat::V3 => 128 << 20,
+            Compat::V4 => 16 << 20,
+        };
+        Self { compat, message_size_max, ..Self::default() }
+    }
 }
 
 impl Default for Config {

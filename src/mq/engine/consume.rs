@@ -15,6 +15,7 @@ use super::id::{ConsumerId, QueueId};
 use super::output::{Gone, Outputs, Reply, Send};
 use super::publish::REPLY_TO;
 use super::queue::{self, Getting};
+use super::settings::QueueKind;
 use super::trace::Doer;
 use super::unacked::Unacked;
 use super::{At, Engine, arguments, deliver};
@@ -34,8 +35,8 @@ impl Engine {
                     .reply_to
                     .as_ref()
                     .is_some_and(|reply_to| *reply_to.consumer == *method.consumer_tag));
-        let (count, last_queue, prefetch) =
-            (channel.consumers.len(), channel.last_queue.clone(), channel.prefetch);
+        let (count, last_queue, prefetch, global_prefetch) =
+            (channel.consumers.len(), channel.last_queue.clone(), channel.prefetch, channel.global_prefetch);
         if method.queue == REPLY_TO {
             return self.consume_replies(at, method, known, out);
         }
@@ -64,6 +65,10 @@ impl Engine {
         if method.exclusive && queue.single_active {
             let resource = queue.resource(&self.vhost);
             return Err(Fault::access_refused(format_args!("{resource} in exclusive use")));
+        }
+        if global_prefetch > 0 && queue.kind == QueueKind::Quorum {
+            let resource = queue.resource(&self.vhost);
+            return Err(Fault::not_implemented(format_args!("{resource} does not support global qos")));
         }
         let priority = method.arguments.get("x-priority").and_then(|value| value.as_integer()).unwrap_or(0);
         let consumer = Consumer {
@@ -191,16 +196,15 @@ impl Engine {
         }
         let consumers = &self.consumers;
         let priority = |id: &ConsumerId| consumers.get(*id).map_or(i64::MIN, |consumer| consumer.priority);
+        let best = || queue.consumers.all().iter().rev().max_by_key(|id| priority(id)).copied();
         let chosen = match (self.config.compat, queue.consumers.active) {
             (Compat::V3, Some(_)) => return,
-            (Compat::V3, None) => queue.consumers.all().first().copied(),
-            (Compat::V4, active) => {
-                let best = queue.consumers.all().iter().rev().max_by_key(|id| priority(id)).copied();
-                match (active, best) {
-                    (Some(active), Some(best)) if priority(&active) >= priority(&best) => return,
-                    (_, best) => best,
-                }
-            }
+            (Compat::V3, None) if queue.kind == QueueKind::Quorum => queue.consumers.all().first().copied(),
+            (Compat::V3, None) => best(),
+            (Compat::V4, active) => match (active, best()) {
+                (Some(active), Some(best)) if priority(&active) >= priority(&best) => return,
+                (_, best) => best,
+            },
         };
         let Some(chosen) = chosen else { return };
         if let Some(old) = queue.consumers.active

@@ -81,7 +81,7 @@ impl Engine {
             let old = &dead.entry.message;
             let name = dead.exchange.as_ref().unwrap_or(&old.exchange);
             let mut message = old.dead_lettered(name, dead.key.as_ref(), headers.as_table());
-            let keys: Vec<Arc<[u8]>> = message.routing_keys().skip(1).cloned().collect();
+            let keys: Vec<Arc<[u8]>> = message.further_keys().cloned().collect();
             if let Some((connection, channel)) = (exchange == self.default_exchange)
                 .then(|| self.reply_address(&message.routing_key))
                 .flatten()

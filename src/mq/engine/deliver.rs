@@ -263,7 +263,10 @@ impl Engine {
     #[inline]
     pub(crate) fn enforce(&mut self, id: QueueId, out: &mut Outputs) {
         let Some(queue) = self.queues.get_mut(id) else { return };
-        while queue.settings.is_over(queue.ready.len() as u64, queue.ready.bytes()) {
+        // The other policies keep publishes out, and what came back stays.
+        while queue.settings.overflow == Overflow::DropHead
+            && queue.settings.is_over(queue.ready.len() as u64, queue.ready.bytes())
+        {
             let Some(entry) = queue.ready.pop() else { break };
             self.dead.extend(Dead::new(queue, entry, Gone::MaxLength));
         }

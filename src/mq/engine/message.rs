@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::mq::wire::{self, Fields, Properties, Table, TableBuf, Value};
+use crate::mq::wire::{self, ArrayBuf, Fields, Properties, Table, TableBuf, Value};
 
 /// Bytes that a message costs beside its properties and body: itself, its names, its place in a queue.
 pub(crate) const OVERHEAD: usize = 192;
@@ -27,8 +27,16 @@ pub struct Message {
     /// Into how many queues it went: what it costs is divided among them.
     shared: u32,
     expiration: Option<u64>,
-    /// Further routing keys from the header `CC`.
-    copies: Option<Box<[Arc<[u8]>]>>,
+    copies: Option<Box<Copies>>,
+}
+
+/// Further routing keys of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Copies {
+    /// From the header `CC`.
+    shown: Vec<Arc<[u8]>>,
+    /// From `BCC`, which nobody gets to see: a dead letter is routed by them again.
+    hidden: Vec<Arc<[u8]>>,
 }
 
 /// What is wrong with the property `expiration`.
@@ -154,21 +162,39 @@ impl Message {
 
     /// Whether the keys of `CC` were used to route it.
     pub(crate) fn has_copies(&self) -> bool {
-        self.copies.is_some()
+        self.copies.as_ref().is_some_and(|copies| !copies.shown.is_empty())
     }
 
-    /// As it was before it went to disk: put together by the broker or not, routed by the keys of its `CC` or not.
-    pub(crate) fn restored(mut self, dead: bool, copies: bool) -> Self {
+    /// Its properties as the publisher wrote them, with the header `BCC`, if it had one.
+    pub(crate) fn properties_with_hidden(&self) -> Option<Bytes> {
+        let hidden = self.copies.as_ref().filter(|copies| !copies.hidden.is_empty())?;
+        let keys: ArrayBuf = hidden.hidden.iter().map(|key| Value::Text(key)).collect();
+        let mut headers = TableBuf::from(self.headers());
+        headers.set("BCC", Value::Array(keys.as_array()));
+        let headers = headers.as_table();
+        Some(self.rewritten(|fields| fields.headers = Some(headers)).properties)
+    }
+
+    /// As it was before it went to disk: put together by the broker or not, routed by the keys of its `CC` and of its
+    /// `BCC` or not.
+    pub(crate) fn restored(mut self, dead: bool, copies: bool, hidden: bool) -> Self {
         self.dead = dead;
-        if copies && let Some(Value::Array(array)) = self.headers().get("CC") {
-            let keys = array.iter().filter_map(|value| match value {
-                Value::Text(text) => Some(Arc::from(text)),
-                _ => None,
-            });
-            let keys: Vec<Arc<[u8]>> = keys.collect();
-            self.set_copies(keys);
+        if !copies && !hidden {
+            return self;
         }
-        self
+        let keys = |name: &str| match self.headers().get(name) {
+            Some(Value::Array(array)) => array.iter().filter_map(key_of).collect(),
+            _ => Vec::new(),
+        };
+        let shown = if copies { keys("CC") } else { Vec::new() };
+        let mut restored = self.clone();
+        if hidden {
+            let mut headers = TableBuf::from(self.headers());
+            headers.remove("BCC");
+            restored = self.rewritten(|fields| fields.headers = headers_or_none(headers.as_table()));
+        }
+        restored.set_copies(shown, if hidden { keys("BCC") } else { Vec::new() });
+        restored
     }
 
     /// Memory that one of the queues it is in is charged for it.
@@ -184,11 +210,17 @@ impl Message {
 
     /// The key, and those of `CC`: what `x-death` records.
     pub(crate) fn routing_keys(&self) -> impl Iterator<Item = &Arc<[u8]>> {
-        std::iter::once(&self.routing_key).chain(self.copies.iter().flatten())
+        std::iter::once(&self.routing_key).chain(self.copies.iter().flat_map(|copies| &copies.shown))
     }
 
-    pub(crate) fn set_copies(&mut self, copies: Vec<Arc<[u8]>>) {
-        self.copies = (!copies.is_empty()).then(|| copies.into());
+    /// Those of `CC` and of `BCC`.
+    pub(crate) fn further_keys(&self) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.copies.iter().flat_map(|copies| copies.shown.iter().chain(&copies.hidden))
+    }
+
+    pub(crate) fn set_copies(&mut self, shown: Vec<Arc<[u8]>>, hidden: Vec<Arc<[u8]>>) {
+        let any = !shown.is_empty() || !hidden.is_empty();
+        self.copies = any.then(|| Box::new(Copies { shown, hidden }));
     }
 
     /// The property `headers`, or an empty table.
@@ -232,6 +264,13 @@ impl Message {
             message.copies = None;
         }
         message
+    }
+}
+
+fn key_of(value: Value<'_>) -> Option<Arc<[u8]>> {
+    match value {
+        Value::Text(text) => Some(Arc::from(text)),
+        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::mq::wire::{Table, TableBuf, Value};
 use super::access::{self, Permission};
 use super::bindings::Kind;
 use super::clock::{Millis, Timer};
+use super::config::Compat;
 use super::connection::{Gathered, Mode, Route, Targets};
 use super::exchange::{self, Delayed};
 use super::fault::Fault;
@@ -292,6 +293,10 @@ impl Engine {
         out: &mut Outputs,
     ) {
         if let Some((connection, channel)) = targets.reply {
+            // What RabbitMQ 3 documents: an address for replies is no queue, so that a mandatory message comes back too.
+            if mandatory && self.config.compat == Compat::V3 {
+                self.bring_back(at, Arc::new(message.clone()), out);
+            }
             self.deliver_reply_to(connection, channel, Arc::new(message), out);
             self.settle_at_once(at);
         } else if let Some((exchange, due)) = targets.delay {
@@ -306,6 +311,13 @@ impl Engine {
         } else {
             self.deliver_to(at, message, &targets.queues, mandatory, out);
         }
+    }
+
+    fn bring_back(&mut self, at: At, message: Arc<Message>, out: &mut Outputs) {
+        if let Some(channel) = self.channel_mut(at) {
+            channel.counts.returned += 1;
+        }
+        out.send(at.connection, Send::Return { channel: at.channel, code: 312, text: "NO_ROUTE", message });
     }
 
     fn settle_at_once(&mut self, at: At) {
@@ -389,16 +401,11 @@ impl Engine {
         let message = Arc::new(message);
         let seq = self.open_publish(at);
         if queues.is_empty() {
-            if let Some(channel) = self.channel_mut(at) {
-                *(if mandatory { &mut channel.counts.returned } else { &mut channel.counts.dropped }) += 1;
-            }
             if mandatory {
                 // NO_ROUTE goes out before the acknowledgement.
-                let message = message.clone();
-                out.send(
-                    at.connection,
-                    Send::Return { channel: at.channel, code: 312, text: "NO_ROUTE", message },
-                );
+                self.bring_back(at, message.clone(), out);
+            } else if let Some(channel) = self.channel_mut(at) {
+                channel.counts.dropped += 1;
             }
         } else if let Some((seq, opened)) = seq {
             for queue in queues {
@@ -511,14 +518,14 @@ fn copies(message: &mut Message) -> Result<Vec<Arc<[u8]>>, Fault> {
     let mut keys = keys_of(headers, "CC")?;
     let copies = keys.clone();
     let hidden = keys_of(headers, "BCC")?;
-    keys.extend(hidden);
+    keys.extend_from_slice(&hidden);
     if headers.get("BCC").is_some() {
         let mut shown = TableBuf::from(headers);
         shown.remove("BCC");
         let shown = shown.as_table();
         *message = message.rewritten(|fields| fields.headers = (!shown.is_empty()).then_some(shown));
     }
-    message.set_copies(copies);
+    message.set_copies(copies, hidden);
     Ok(keys)
 }
 

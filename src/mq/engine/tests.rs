@@ -1,5 +1,6 @@
 //! Tests of the engine as a whole.
 
+mod beside;
 mod failing;
 mod golden;
 mod model;

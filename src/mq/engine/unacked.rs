@@ -17,6 +17,9 @@ pub(crate) struct Unacked {
     pub since: u64,
 }
 
+/// So many places are kept by a channel that has nothing outstanding.
+const KEPT: usize = 256;
+
 /// In order of their tags. Answered ones in the middle leave a hole until there are too many holes.
 #[derive(Debug, Default)]
 pub(crate) struct UnackedList {
@@ -74,6 +77,9 @@ impl UnackedList {
                 return Some(unacked);
             }
         }
+        if self.list.capacity() > KEPT {
+            self.list = VecDeque::new();
+        }
         None
     }
 
@@ -85,6 +91,9 @@ impl UnackedList {
     fn close_holes(&mut self) {
         while let Some(Slot { held: None, .. }) = self.list.front() {
             self.list.pop_front();
+        }
+        if self.list.is_empty() && self.list.capacity() > KEPT {
+            self.list = VecDeque::new();
         }
         if self.list.len() > 64 && self.count * 2 < self.list.len() {
             self.list.retain(|slot| slot.held.is_some());

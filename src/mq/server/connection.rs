@@ -216,6 +216,7 @@ impl Reader<'_> {
         let mut assembler = Assembler::new(self.frame_max, self.message_size_max);
         let mut partial = Partial { host: self.host, bytes: 0 };
         let mut room = READ_SIZE_MIN;
+        let mut is_idle = false;
         let mut draining = std::pin::pin!(self.shutdown.draining());
         // Set again when it goes off, not at each read.
         let mut silence = std::pin::pin!(tokio::time::sleep(self.silence_max.unwrap_or(Duration::MAX)));
@@ -255,14 +256,21 @@ impl Reader<'_> {
                 }
                 continue;
             }
-            buffer.reserve(room);
+            buffer.reserve(if is_idle { READ_SIZE_MIN } else { room });
+            let holds_much = !is_idle && room > READ_SIZE_MIN && buffer.is_empty();
             let since = *asked_at.get_or_insert_with(Instant::now);
             let read = tokio::select! {
-                read = socket.read_buf(&mut buffer) => read,
+                // What is to be read last: there may always be something.
+                biased;
                 () = self.outbox.reader.notified() => {
                     asked_at = None;
                     continue;
                 }
+                () = &mut draining => {
+                    self.shut_down();
+                    break;
+                }
+                read = socket.read_buf(&mut buffer) => read,
                 () = &mut silence, if self.silence_max.is_some() => {
                     let until = since + self.silence_max.unwrap_or_default();
                     if until <= Instant::now() {
@@ -271,12 +279,13 @@ impl Reader<'_> {
                     silence.as_mut().reset(until);
                     continue;
                 }
-                () = &mut draining => {
-                    self.shut_down();
-                    break;
+                // Who has nothing more to say for now holds no memory for it.
+                () = std::future::ready(()), if holds_much => {
+                    (buffer, is_idle) = (BytesMut::new(), true);
+                    continue;
                 }
             };
-            asked_at = None;
+            (asked_at, is_idle) = (None, false);
             match read {
                 Ok(count) if count > 0 => {
                     Traffic::count(&self.traffic.received, &self.traffic.reads, count);

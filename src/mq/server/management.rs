@@ -14,7 +14,7 @@ mod messages;
 mod node;
 mod object;
 mod people;
-mod policy;
+pub(super) mod policy;
 mod rates;
 mod read;
 mod reply;

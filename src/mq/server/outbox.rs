@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::mq::engine::{Message, Send as Out, delivery_cost};
+use crate::mq::engine::{Message, Reply, Send as Out, delivery_cost};
 
 /// Bytes of answers that a client may leave unread before it is not read itself. Deliveries are not counted: they are
 /// bounded by the engine's credit.
@@ -113,34 +113,71 @@ impl Inner {
         }
     }
 
-    /// Deliveries promise nothing, and do not wait for somebody's declarations, unless they would overtake what waits on
-    /// their channel.
+    /// What promises nothing of definitions does not wait for somebody's declarations, unless it would overtake what
+    /// waits on its channel. Answers to publishes come when their queues are safe, definitions and all.
     fn hold(&mut self, sends: &mut Vec<Out>, after: u64) {
         for send in sends.drain(..) {
             let channel = channel(&send);
-            match &send {
-                Out::Deliver(delivery) => {
-                    let cost = delivery_cost(&delivery.message);
-                    if !self.held.contains_key(&channel) && !self.held.contains_key(&0) {
-                        self.due_cost += cost;
-                        self.due.push(send);
-                        continue;
-                    }
-                    Part::push(&mut self.parts, after, send, cost);
-                }
-                // Told of memory and the disk, not of definitions.
-                Out::Block { .. } | Out::Unblock => {
-                    self.due.push(send);
-                    continue;
-                }
-                Out::Resume => {
-                    Part::push(&mut self.parts, after, send, 0);
-                    continue;
-                }
-                _ => Part::push(&mut self.parts, after, send, 0),
+            let cost = match &send {
+                Out::Deliver(delivery) => delivery_cost(&delivery.message),
+                _ => 0,
+            };
+            // Memory and the disk have nothing to do with it.
+            let is_free = matches!(send, Out::Block { .. } | Out::Unblock)
+                || !is_of_definitions(&send)
+                    && !self.held.contains_key(&channel)
+                    && !self.held.contains_key(&0);
+            if is_free {
+                self.due_cost += cost;
+                self.due.push(send);
+                continue;
             }
-            self.held.insert(channel, after);
+            let holds = !matches!(send, Out::Resume);
+            Part::push(&mut self.parts, after, send, cost);
+            if holds {
+                self.held.insert(channel, after);
+            }
         }
+    }
+}
+
+/// Whether it says that something is defined, or is no more; or ends what others may say that on.
+fn is_of_definitions(send: &Out) -> bool {
+    match send {
+        Out::Reply { reply, .. } => match reply {
+            Reply::ExchangeDeclareOk
+            | Reply::ExchangeDeleteOk
+            | Reply::ExchangeBindOk
+            | Reply::ExchangeUnbindOk
+            | Reply::QueueDeclareOk { .. }
+            | Reply::QueueBindOk
+            | Reply::QueueUnbindOk
+            | Reply::QueuePurgeOk { .. }
+            | Reply::QueueDeleteOk { .. } => true,
+            Reply::ChannelOpenOk
+            | Reply::ChannelCloseOk
+            | Reply::ChannelFlowOk { .. }
+            | Reply::AccessRequestOk
+            | Reply::BasicQosOk
+            | Reply::BasicConsumeOk { .. }
+            | Reply::BasicCancelOk { .. }
+            | Reply::BasicGetEmpty
+            | Reply::BasicRecoverOk
+            | Reply::ConfirmSelectOk
+            | Reply::TxSelectOk
+            | Reply::TxCommitOk
+            | Reply::TxRollbackOk => false,
+        },
+        Out::CloseConnection { .. } | Out::Resume => true,
+        Out::Deliver(_)
+        | Out::GetOk { .. }
+        | Out::Return { .. }
+        | Out::Ack { .. }
+        | Out::Nack { .. }
+        | Out::Cancel { .. }
+        | Out::CloseChannel { .. }
+        | Out::Block { .. }
+        | Out::Unblock => false,
     }
 }
 
@@ -287,7 +324,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mq::engine::{Delivery, Message, Reply};
+    use crate::mq::engine::{Delivery, Message};
 
     fn delivery(channel: u16, tag: u64) -> Out {
         let message = Message::plain("", "key", b"body");
@@ -324,6 +361,16 @@ mod tests {
         assert_eq!(take(&outbox, 6), [delivery(2, 1), delivery(2, 2), delivery(3, 1)]);
         assert_eq!(outbox.waits_for(), Some(7));
         assert_eq!(take(&outbox, 7), [reply(1)]);
+    }
+
+    #[test]
+    fn answers_to_publishes_do_not_wait_for_what_others_declare() {
+        let ack = |channel, tag| Out::Ack { channel, tag, multiple: false };
+        let outbox = Outbox::default();
+        push(&outbox, &[ack(1, 1), reply(2), ack(2, 1)], 7, 6);
+        push(&outbox, &[Out::Nack { channel: 1, tag: 2 }, ack(2, 2)], 7, 6);
+        assert_eq!(take(&outbox, 6), [ack(1, 1), Out::Nack { channel: 1, tag: 2 }]);
+        assert_eq!(take(&outbox, 7), [reply(2), ack(2, 1), ack(2, 2)]);
     }
 
     #[test]

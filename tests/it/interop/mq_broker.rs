@@ -9,6 +9,8 @@ const SEEN: &str = "work\ntopics\nreturned\ndead letters\ntransactions\nreplies\
 
 const FEATURES: &str = "alternate exchanges\nbindings between exchanges\ninternal exchanges\nheaders exchanges\ncopies\n\
     priorities\nsingle active consumers\nconsumer priorities\nlimits of deliveries\nfull queues\n\
+    returns to full queues\nhidden copies of dead letters\nthe next single active consumer\n\
+    limits of channels at quorum queues\n\
     circles of dead letters\ntimes to live\ndirect replies\nusers in messages\nnew secrets\nlimits agreed on\n\
     heartbeats\nnames of all kinds\ncancel notifications\nhashed exchanges\npermissions by topic\n";
 

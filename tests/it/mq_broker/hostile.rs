@@ -331,6 +331,27 @@ fn connections_that_come_and_go_leave_nothing_behind() {
 }
 
 #[test]
+fn who_was_busy_and_is_idle_holds_no_memory_for_it() {
+    const CLIENTS: usize = 150;
+    let server = broker("--memory");
+    let busy = |_| {
+        let mut client = Client::ready(&server);
+        // Nobody takes them: all that is left is what reading them took.
+        let publish = Client::publish_bytes("nowhere", &[7; 1000]);
+        client.socket.write_all(&publish.repeat(2000)).unwrap();
+        assert_eq!(client.ask(basic::Qos { prefetch_count: 1, ..basic::Qos::default() }), "basic.qos-ok");
+        client
+    };
+    let first: Vec<Client> = (0..10).map(busy).collect();
+    let warm = resident(&server);
+    let others: Vec<Client> = (0..CLIENTS).map(busy).collect();
+    let grown = resident(&server).saturating_sub(warm);
+    assert!(grown < 40 * CLIENTS as u64, "{grown} kB for {CLIENTS} that are idle now");
+    drop((first, others));
+    serves(&mut Client::ready(&server), "after-bursts");
+}
+
+#[test]
 fn one_who_floods_many_queues_does_not_keep_others_waiting() {
     const QUEUES: usize = 100;
     const MESSAGES: usize = 5000;

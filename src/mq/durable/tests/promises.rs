@@ -73,6 +73,32 @@ fn definitions_that_cannot_be_stored_are_told_and_never_count_as_stored() {
 }
 
 #[test]
+fn what_is_in_a_log_is_safe_once_the_queue_is_defined_on_disk() {
+    let disk = SimDisk::default();
+    let mut world = World::start(&disk, START).unwrap();
+    world.tell(queue::Declare { queue: "late", durable: true, ..queue::Declare::default() });
+    world.publish("late", 1, 0);
+    world.work();
+    let id = world.owner.0.lock().unwrap().engine.queue_id("late").unwrap();
+    // The flusher takes one log after the other, and may take this one first.
+    let shared = Arc::clone(&world.link.shared);
+    teller::tell(&shared, &mut vec![teller::Told::Stored(0, id, 1)]);
+    world.hear();
+    assert!(world.confirmed.is_empty(), "without its definition a start would not find it");
+    let _ = shared.with_store(Store::flush);
+    let mut told = vec![];
+    shared.told.take_now(&mut told);
+    told.retain(|one| matches!(one, teller::Told::Definitions(_)));
+    teller::tell(&shared, &mut told);
+    world.hear();
+    assert_eq!(world.confirmed.len(), 1, "what was told before counts now");
+    world.publish("late", 2, 0);
+    world.sync();
+    assert_eq!(world.confirmed.len(), 2);
+    assert!(shared.lock(&shared.undefined).is_empty());
+}
+
+#[test]
 fn what_is_not_to_be_kept_never_touches_the_disk() {
     let disk = SimDisk::default();
     let mut world = World::start(&disk, START).unwrap();

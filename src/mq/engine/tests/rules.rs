@@ -114,7 +114,7 @@ fn only_one_consumer_is_active_and_the_next_takes_over() {
     assert_eq!(active(&world).as_deref(), Some("second"));
     let high = basic::Consume { arguments: table(&[("x-priority", Value::I8(5))]), ..no_ack("q", "high") };
     world.tell(me, 1, high);
-    assert_eq!(active(&world).as_deref(), Some("second"), "3.x does not look at priorities");
+    assert_eq!(active(&world).as_deref(), Some("second"), "3.x keeps the one there is");
     let exclusive = basic::Consume { exclusive: true, ..consume("q", "mine") };
     assert_eq!(refusal(&world.call(me, 1, exclusive)).0, 403);
 }

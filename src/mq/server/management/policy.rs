@@ -13,11 +13,15 @@ enum Shape {
     Positive(&'static str),
     Text(&'static str),
     OneOf(&'static [&'static str], &'static str),
+    /// 1 or 2.
+    Version(&'static str),
     /// Of something that is not here: taken, and of no effect.
     Any,
 }
 
-/// The settings of RabbitMQ 3.10, and whether operator policies may have them.
+const LEADER_LOCATORS: &[&str] = &["client-local", "balanced", "random", "least-leaders"];
+
+/// The settings of RabbitMQ 3.10 and of later ones, and whether operator policies may have them.
 const SETTINGS: &[(&str, Shape, bool)] = &[
     ("alternate-exchange", Shape::Text("alternate exchange name"), false),
     ("dead-letter-exchange", Shape::Text("dead letter exchange name"), false),
@@ -37,12 +41,14 @@ const SETTINGS: &[(&str, Shape, bool)] = &[
         false,
     ),
     ("queue-mode", Shape::OneOf(&["default", "lazy"], "queue-mode value"), false),
-    ("queue-version", Shape::Any, false),
+    ("queue-version", Shape::Version("queue-version value"), false),
     ("queue-master-locator", Shape::Any, false),
-    ("queue-leader-locator", Shape::Any, false),
+    ("queue-leader-locator", Shape::OneOf(LEADER_LOCATORS, "queue leader locator value"), false),
     ("initial-cluster-size", Shape::Any, false),
+    ("target-group-size", Shape::Any, true),
     ("max-age", Shape::Any, false),
     ("stream-max-segment-size-bytes", Shape::Any, false),
+    ("stream-filter-size-bytes", Shape::Any, false),
     ("ha-mode", Shape::Any, false),
     ("ha-params", Shape::Any, false),
     ("ha-sync-mode", Shape::Any, false),
@@ -84,6 +90,21 @@ pub(super) fn read(
     };
     let definition = definition.as_object().filter(|settings| !settings.is_empty());
     let definition = definition.ok_or_else(|| "no policy provided".to_owned())?;
+    check_settings(definition, is_operator)?;
+    Ok(PolicyDefinition {
+        name: name.to_owned(),
+        pattern: pattern.to_owned(),
+        apply_to,
+        priority,
+        definition: definition.clone(),
+    })
+}
+
+/// Why settings cannot be.
+pub(in crate::mq::server) fn check_settings(
+    definition: &Map<String, Json>,
+    is_operator: bool,
+) -> Result<(), String> {
     let setting = |name: &str| SETTINGS.iter().find(|(known, ..)| *known == name);
     let unknown: Vec<String> = definition
         .iter()
@@ -98,13 +119,7 @@ pub(super) fn read(
             check(*shape, value)?;
         }
     }
-    Ok(PolicyDefinition {
-        name: name.to_owned(),
-        pattern: pattern.to_owned(),
-        apply_to,
-        priority,
-        definition: definition.clone(),
-    })
+    Ok(())
 }
 
 fn check(shape: Shape, value: &Json) -> Result<(), String> {
@@ -113,6 +128,7 @@ fn check(shape: Shape, value: &Json) -> Result<(), String> {
         Shape::Positive(what) => (value.as_u64().is_some_and(|number| number > 0), what),
         Shape::Text(what) => (value.is_string(), what),
         Shape::OneOf(words, what) => (value.as_str().is_some_and(|word| words.contains(&word)), what),
+        Shape::Version(what) => (matches!(value.as_u64(), Some(1 | 2)), what),
         Shape::Any => return Ok(()),
     };
     if fits { Ok(()) } else { Err(format!("{} is not a valid {what}", term(value))) }
@@ -145,7 +161,12 @@ mod tests {
             (json!({"max-length": "a"}), "&lt;&lt;\"a\"&gt;&gt; is not a valid maximum length"),
             (json!({"max-length": -1}), "-1 is not a valid maximum length"),
             (json!({"overflow": "zz"}), "&lt;&lt;\"zz\"&gt;&gt; is not a valid overflow value"),
-            (json!({"max-length": 1, "ha-mode": "all"}), ""),
+            (json!({"queue-version": 3}), "3 is not a valid queue-version value"),
+            (
+                json!({"queue-leader-locator": "x"}),
+                "&lt;&lt;\"x\"&gt;&gt; is not a valid queue leader locator value",
+            ),
+            (json!({"max-length": 1, "ha-mode": "all", "queue-version": 2}), ""),
         ] {
             assert_eq!(why(definition, json!({}), false), expected);
         }
