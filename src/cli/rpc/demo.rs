@@ -38,10 +38,10 @@ pub enum Name {
 /// See [`stage::play`].
 pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let mut scene: Box<dyn Scene> = match args.name {
-        Name::Call => Box::new(call::CallScene::new("Ada")),
+        Name::Call => Box::new(call::CallScene::new(args.stage.seed)),
         Name::LostReply => Box::new(lost_reply::LostReplyScene::new(args.stage.seed)),
-        Name::Deadline => Box::new(deadline::DeadlineScene::new()),
-        Name::Streams => Box::new(streams::StreamsScene::new()),
+        Name::Deadline => Box::new(deadline::DeadlineScene::new(args.stage.seed)),
+        Name::Streams => Box::new(streams::StreamsScene::new(args.stage.seed)),
     };
     stage::play(scene.as_mut(), &args.stage, app)
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufWriter, Write};
 
+use super::chronicle::{TIME, own_ms};
 use super::{Form, Scene, StageArgs, TICK, ticks_max};
 use crate::cli::exit::Exit;
 
@@ -29,12 +30,15 @@ fn write_all(
             match form {
                 Form::Json => {
                     let mut object = serde_json::Map::new();
-                    object.insert("time_ms".to_owned(), now_ms.into());
+                    object.insert(TIME.to_owned(), now_ms.into());
                     object.extend(note.fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
                     serde_json::to_writer(&mut *out, &object)?;
                     out.write_all(b"\n")?;
                 }
-                Form::Lines | Form::Terminal => writeln!(out, "{now_ms:>6} ms  {}", note.text)?,
+                // One clock: the story's own, where it has one.
+                Form::Lines | Form::Terminal => {
+                    writeln!(out, "{:>6} ms  {}", own_ms(&note).unwrap_or(now_ms), note.text)?;
+                }
             }
         }
         now_ms += TICK.as_millis() as u64;

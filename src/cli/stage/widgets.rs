@@ -37,7 +37,8 @@ pub(super) fn title_line(frame: &mut Frame<'_>, area: Rect, title: &Title<'_>, t
         Span::styled(format!(" {}", title.title.replace('·', theme.dot)), theme.strong()),
         Span::styled(state, theme.warn()),
     ]);
-    let room = usize::from(area.width).saturating_sub(left.width() + 1);
+    // Two blanks at least keep them apart.
+    let room = usize::from(area.width).saturating_sub(left.width() + 2);
     frame.render_widget(Paragraph::new(left), area);
     // What does not fit gives way to the title, the first group first: the last one is the clock.
     let mut rest = Some(title.figures);
@@ -74,7 +75,8 @@ pub(super) fn key_line<'a>(
 
 /// A box with a title; returns the room inside.
 pub fn panel(frame: &mut Frame<'_>, area: Rect, title: &str, theme: &Theme, style: Style) -> Rect {
-    let title = if title.is_empty() { String::new() } else { format!(" {title} ") };
+    let room = usize::from(area.width).saturating_sub(4);
+    let title = if title.is_empty() { String::new() } else { format!(" {} ", fit(title, room, theme)) };
     let block = Block::bordered().border_set(theme.border).border_style(style).title(title);
     let inner = block.inner(area);
     frame.render_widget(block, area);
@@ -130,6 +132,100 @@ pub fn ending(name: &str, room: usize, theme: &Theme) -> String {
         text.push(letter);
         text
     })
+}
+
+/// Columns that a text takes on the screen: some letters take two.
+pub fn width_of(text: &str) -> usize {
+    Span::raw(text).width()
+}
+
+/// A text in so many columns: what is too long ends in a mark.
+pub fn fit(text: &str, room: usize, theme: &Theme) -> String {
+    if width_of(text) <= room {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    let mut left = room.saturating_sub(width_of(theme.cut));
+    for letter in text.chars() {
+        let width = width_of(letter.encode_utf8(&mut [0; 4]));
+        if width > left {
+            break;
+        }
+        left -= width;
+        kept.push(letter);
+    }
+    kept + if room == 0 { "" } else { theme.cut }
+}
+
+/// The same, with blanks up to so many columns.
+pub fn padded(text: &str, room: usize, theme: &Theme) -> String {
+    let text = fit(text, room, theme);
+    let blanks = room.saturating_sub(width_of(&text));
+    text + &" ".repeat(blanks)
+}
+
+/// As many words as there is room for, whole ones; a mark stands for the rest.
+pub fn fit_words<'a>(words: impl IntoIterator<Item = &'a str>, room: usize, theme: &Theme) -> String {
+    let words: Vec<&str> = words.into_iter().collect();
+    let all = words.join(" ");
+    if width_of(&all) <= room {
+        return all;
+    }
+    let mut kept = String::new();
+    for word in words {
+        if width_of(&kept) + width_of(word) + 1 + width_of(theme.cut) > room {
+            break;
+        }
+        kept += word;
+        kept.push(' ');
+    }
+    kept + theme.cut
+}
+
+/// Breaks a text between words into lines of at most so many columns, all but the first after `indent` blanks. A word
+/// that is longer than a line is broken in itself.
+pub fn wrap(text: &str, width: usize, indent: usize) -> Vec<String> {
+    let width = width.max(1);
+    let indent = if indent * 2 > width { 0 } else { indent };
+    let (mut lines, mut line, mut blank) = (Vec::new(), String::new(), true);
+    for word in text.split(' ') {
+        let gap = usize::from(!blank || word.is_empty());
+        if !blank && width_of(&line) + gap + width_of(word) > width {
+            lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
+            blank = true;
+        } else if gap == 1 {
+            line.push(' ');
+        }
+        for letter in word.chars() {
+            if width_of(&line) + width_of(letter.encode_utf8(&mut [0; 4])) > width {
+                lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
+            }
+            line.push(letter);
+        }
+        blank &= word.is_empty();
+    }
+    lines.push(line);
+    lines
+}
+
+/// Sentences under a picture, each from a new line, broken between words. What does not fit ends in a mark.
+pub fn say(frame: &mut Frame<'_>, area: Rect, sentences: &[(&str, Style)], theme: &Theme) {
+    let (width, rows) = (usize::from(area.width).saturating_sub(2), usize::from(area.height));
+    let mut lines: Vec<(String, Style)> = sentences
+        .iter()
+        .flat_map(|(text, style)| wrap(text, width, 0).into_iter().map(|line| (line, *style)))
+        .collect();
+    if lines.len() > rows {
+        lines.truncate(rows);
+        if let Some((last, _)) = lines.last_mut() {
+            let room = width.saturating_sub(width_of(theme.cut) + 1);
+            let kept = wrap(last, room, 0).swap_remove(0);
+            *last = format!("{kept} {}", theme.cut);
+        }
+    }
+    let lines: Vec<Line<'_>> =
+        lines.into_iter().map(|(line, style)| Line::styled(format!(" {line}"), style)).collect();
+    frame.render_widget(Paragraph::new(lines), area);
 }
 
 /// A graph of the latest values, the last of them at the right edge.
@@ -200,6 +296,29 @@ mod tests {
         assert_eq!(ending("a.b.Service/Method", 18, &Theme::ascii()), "a.b.Service/Method");
         assert_eq!(ending("a.b.Service/Method", 17, &Theme::ascii()), "~b.Service/Method");
         assert_eq!(ending("abc", 0, &Theme::unicode()), "…");
+    }
+
+    #[test]
+    fn what_does_not_fit_ends_in_a_mark() {
+        let theme = Theme::ascii();
+        assert_eq!(fit("orders.*.paid", 13, &theme), "orders.*.paid");
+        assert_eq!(fit("orders.*.paid", 8, &theme), "orders.~");
+        assert_eq!((fit("日本語", 5, &theme), fit("ab", 0, &theme)), ("日本~".to_owned(), String::new()));
+        assert_eq!(padded("日本", 6, &theme), "日本  ");
+        assert_eq!(fit_words(["3", "9", "10", "11"], 9, &theme), "3 9 10 11");
+        assert_eq!(fit_words(["3", "9", "10", "11"], 8, &theme), "3 9 10 ~");
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrap("the same call again", 10, 0), ["the same", "call again"]);
+        assert_eq!(wrap("  50 ms  n4 is gone", 12, 3), ["  50 ms  n4", "   is gone"]);
+        assert_eq!(wrap("abcdef", 4, 0), ["abcd", "ef"]);
+        assert_eq!(wrap("", 4, 0), [""]);
+        for width in 0..30 {
+            let text = wrap("what a dead one has not stored is read again", width, 2);
+            assert!(text.iter().all(|line| width_of(line) <= width.max(1)), "{width}: {text:?}");
+        }
     }
 
     #[test]

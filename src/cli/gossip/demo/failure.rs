@@ -10,9 +10,9 @@ use ratatui::widgets::Paragraph;
 
 use super::world::{View, World};
 use crate::cli::stage::theme::Theme;
-use crate::cli::stage::widgets::{bar, panel};
+use crate::cli::stage::widgets::{bar, panel, say};
 use crate::cli::stage::{Note, Scene, TICK};
-use crate::gossip::engine::{Input, Status};
+use crate::gossip::engine::{Input, Status, Time};
 use crate::gossip::simulate::{Fate, Sent, address_of, name_of};
 use crate::gossip::wire::{Message, Name, NodeState};
 
@@ -26,6 +26,13 @@ const STEP: Duration = TICK.saturating_mul(2);
 const PAUSE: Duration = Duration::from_millis(2_500);
 /// How long the stopped one stays suspected: less than a suspect has at the least.
 const SUSPECTED: Duration = Duration::from_millis(1_500);
+
+/// A suspect's time is told to be shorter only if it is so by this much.
+const SHORTER: Duration = Duration::from_secs(1);
+const LESSON: [&str; 2] = [
+    "Silence is not death: others try as well, and a suspect has time to object; the less, the more confirm it.",
+    "It objects with a higher incarnation, which only the node itself may give.",
+];
 
 /// Where the story is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +51,8 @@ pub(super) struct FailureScene {
     act: Act,
     /// Accusations and objections that were told already: one line each.
     told: HashSet<(&'static str, String, String, u32)>,
+    /// Since when each suspect is one, and when its time ends, as the first sees it whose patience ends.
+    suspicions: BTreeMap<usize, (Time, Time)>,
 }
 
 impl FailureScene {
@@ -52,7 +61,7 @@ impl FailureScene {
         let mut world = World::new(seed, NODES);
         // From now on it is remembered what is sent.
         world.network.sent();
-        Self { world, act: Act::Calm, told: HashSet::new() }
+        Self { world, act: Act::Calm, told: HashSet::new(), suspicions: BTreeMap::new() }
     }
 
     /// One line for each accusation and each objection, by whoever is the first to say it; one for all who ping in vain.
@@ -73,7 +82,7 @@ impl FailureScene {
                         self.accuse("suspects", &from, &accused.node, accused.incarnation);
                     }
                     Message::Dead(accused) if accused.from == from => {
-                        self.accuse("says dead:", &from, &accused.node, accused.incarnation);
+                        self.accuse("declares failed:", &from, &accused.node, accused.incarnation);
                     }
                     Message::Alive(alive) if alive.node == from && alive.incarnation > 1 => {
                         let key = ("alive", from.to_string(), from.to_string(), alive.incarnation);
@@ -99,6 +108,34 @@ impl FailureScene {
     fn accuse(&mut self, verb: &'static str, from: &str, node: &str, incarnation: u32) {
         if self.told.insert((verb, from.to_owned(), node.to_owned(), incarnation)) {
             self.world.note(from, &format!("{verb} {node}, incarnation {incarnation}"));
+        }
+    }
+
+    /// The earliest end of the time that a suspect has, and since when it is one.
+    fn suspicion(&self, node: usize) -> Option<(Time, Time)> {
+        let name = name_of(node);
+        let engines =
+            (0..NODES).filter(|other| *other != node).filter_map(|other| self.world.network.engine(other));
+        engines.filter_map(|engine| engine.suspicion_of(&name)).min_by_key(|(_, end)| *end)
+    }
+
+    /// A suspect has less time when others confirm that it is silent: otherwise the clock in its box seems broken.
+    fn time(&mut self) {
+        for node in 0..NODES {
+            let Some((since, end)) = self.suspicion(node) else {
+                self.suspicions.remove(&node);
+                continue;
+            };
+            let now = self.world.network.now();
+            if let Some((_, before)) = self.suspicions.insert(node, (since, end))
+                && end + SHORTER < before
+            {
+                let [left, was] = [end, before].map(|end| (end - now).as_secs_f64());
+                let what = format!(
+                    "has {left:.0} s left to object, no longer {was:.0} s: others confirm the silence"
+                );
+                self.world.note(&name_of(node), &what);
+            }
         }
     }
 
@@ -196,10 +233,12 @@ impl FailureScene {
             .max();
         let incarnation = incarnation.map_or_else(String::new, |number| format!(" incarnation {number}"));
         lines.push(Line::styled(incarnation, theme.dim()));
-        lines.push(Line::raw(""));
-        let mut until = None;
+        // The names of those who say so are on the left, as in the rows of the other scene.
+        lines.push(Line::styled(" seen by", theme.dim()));
         for other in (0..NODES).filter(|other| *other != node) {
-            let Some(engine) = self.world.network.engine(other) else { continue };
+            if self.is_killed(other) {
+                continue;
+            }
             let (symbol, word, style) = match self.world.view(other, node) {
                 None => (theme.empty, "unknown", theme.dim()),
                 Some((NodeState::Suspect, _)) => (theme.doubt, "suspect", theme.warn()),
@@ -207,16 +246,12 @@ impl FailureScene {
                 Some((_, Status::Left | Status::Leaving)) => (theme.empty, "left", theme.dim()),
                 Some(_) => (theme.done, "alive", theme.good()),
             };
-            let by = Span::styled(format!(" {}: ", name_of(other)), theme.dim());
+            let by = Span::styled(format!("  {} ", name_of(other)), theme.dim());
             lines.push(Line::from(vec![by, Span::styled(format!("{symbol} {word}"), style)]));
-            if let Some((since, end)) = engine.suspicion_of(&name) {
-                let (since, end) = until.unwrap_or((since, end)).min((since, end));
-                until = Some((since, end));
-            }
         }
-        if let Some((since, end)) = until {
+        if let Some((since, end)) = self.suspicion(node) {
             let now = self.world.network.now();
-            let part = (now - since).as_secs_f64() / (end - since).as_secs_f64();
+            let part = (now - since).as_secs_f64() / (end - since).as_secs_f64().max(f64::MIN_POSITIVE);
             let width = usize::from(inner.width).saturating_sub(8);
             let left = (end - now).as_secs_f64();
             lines.resize(3 + NODES, Line::raw(""));
@@ -242,6 +277,7 @@ impl Scene for FailureScene {
         self.world.network.run(STEP);
         let sent = self.world.network.sent();
         self.listen(&sent);
+        self.time();
         if !self.world.directed {
             self.direct();
         }
@@ -249,7 +285,7 @@ impl Scene for FailureScene {
     }
 
     fn done(&self) -> bool {
-        self.act == Act::Over
+        self.act == Act::Over && !self.world.directed
     }
 
     fn restart(&mut self) {
@@ -272,14 +308,12 @@ impl Scene for FailureScene {
 
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let [nodes, says, story] =
-            Layout::vertical([Constraint::Length(11), Constraint::Length(3), Constraint::Min(4)]).areas(area);
+            Layout::vertical([Constraint::Length(11), Constraint::Length(4), Constraint::Min(4)]).areas(area);
         let columns = Layout::horizontal([Constraint::Ratio(1, NODES as u32); NODES]).split(nodes);
         for (node, area) in columns.iter().enumerate() {
             self.draw_node(frame, *area, node, theme);
         }
-        let lesson = " Silence is not death: others try as well, and a suspect has time to object.\n \
-            It does so with a higher incarnation, which only the node itself may give.";
-        frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
+        say(frame, says, &LESSON.map(|sentence| (sentence, theme.strong())), theme);
         self.world.draw(frame, story, theme);
     }
 }
@@ -289,6 +323,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::stage::chronicle::tests::is_told_whole;
+
+    #[test]
+    fn all_that_is_said_fits_the_smallest_screen() {
+        is_told_whole(&mut FailureScene::new(7), &LESSON);
+    }
+
+    #[test]
+    fn keys_go_on_after_the_end() {
+        let (mut scene, _) = play(7);
+        scene.key('s');
+        for _ in 0..2_000 {
+            scene.tick();
+            if !scene.all_see(STOPPED, |view| view.is_some_and(|(state, _)| state == NodeState::Alive)) {
+                return;
+            }
+        }
+        panic!("time stands still");
+    }
 
     fn play(seed: u64) -> (FailureScene, Vec<Note>) {
         let mut scene = FailureScene::new(seed);
@@ -308,9 +361,10 @@ mod tests {
                 notes.iter().any(|note| note.fields[1].1 == json!(node) && note.text.contains(part))
             };
             assert!(has("n4", "objects: I am here, incarnation 2"), "seed {seed}");
-            assert!(!notes.iter().any(|note| note.text.contains("says dead: n4")), "seed {seed}");
+            assert!(!notes.iter().any(|note| note.text.contains("declares failed: n4")), "seed {seed}");
             assert!(notes.iter().any(|note| note.text.contains("suspects n3")), "seed {seed}");
-            assert!(notes.iter().any(|note| note.text.contains("says dead: n3")), "seed {seed}");
+            assert!(has("n3", "no longer"), "seed {seed}: its time is cut short, and that is said");
+            assert!(notes.iter().any(|note| note.text.contains("declares failed: n3")), "seed {seed}");
         }
     }
 

@@ -49,16 +49,26 @@ impl Dot {
     }
 }
 
+/// How dots are laid out.
+struct Grid {
+    rows: usize,
+    across: usize,
+    cells: usize,
+    lines: usize,
+}
+
 /// How far a piece of news has come.
 pub struct Picture<'a> {
     /// Nodes by number.
     pub dots: &'a [Dot],
     /// How many each dot stands for already.
     pub nodes: u64,
-    /// How many knew after each round.
-    pub rounds: &'a [u32],
+    /// Rounds, and how many knew after each.
+    pub rounds: &'a [(u32, u32)],
     /// Above the rounds.
     pub rounds_title: &'a str,
+    /// What it has cost: above the dots.
+    pub cost: &'a str,
 }
 
 impl Picture<'_> {
@@ -72,43 +82,45 @@ impl Picture<'_> {
         frame.render_widget(Paragraph::new(self.bars(inner, theme)), inner);
     }
 
-    /// Rows, dots in a row, cells of a dot.
-    fn grid(&self, area: Rect) -> (usize, usize, usize) {
+    /// Rows, dots in a row, cells of a dot and lines of a row: as far apart as there is room for.
+    fn grid(&self, area: Rect) -> Grid {
         let (width, height) = (usize::from(area.width).max(1), usize::from(area.height).max(1));
-        for cells in [3, 2, 1].into_iter().filter(|cells| *cells <= width) {
-            let across = (width / cells).max(1);
-            if self.dots.len().div_ceil(across) <= height {
+        let scales = [(8, 4), (6, 3), (4, 2), (3, 1), (2, 1), (1, 1)];
+        for (cells, lines) in scales.into_iter().filter(|(cells, _)| *cells <= width) {
+            let (most, rows) = ((width / cells).max(1), height.div_ceil(lines));
+            if self.dots.len().div_ceil(most) <= rows {
                 // As square as the letters are not.
-                let wanted = (1..=across).find(|across| {
-                    let rows = self.dots.len().div_ceil(*across);
-                    rows <= height && rows * 2 <= across * cells
+                let wanted = (1..=most).find(|across| {
+                    let needed = self.dots.len().div_ceil(*across);
+                    needed <= rows && needed * lines * 2 <= across * cells
                 });
-                return (height, wanted.unwrap_or(across), cells);
+                return Grid { rows, across: wanted.unwrap_or(most), cells, lines };
             }
         }
-        (height, width, 1)
+        Grid { rows: height, across: width, cells: 1, lines: 1 }
     }
 
     fn dots_title(&self, area: Rect, theme: &Theme) -> String {
         let inner =
             Rect { width: area.width.saturating_sub(2), height: area.height.saturating_sub(2), ..area };
-        let (rows, across, _) = self.grid(inner);
+        let Grid { rows, across, .. } = self.grid(inner);
         let shown = self.dots.len().min(rows * across).max(1) as u64;
         match self.nodes.div_ceil(shown) {
-            1 => "nodes".to_owned(),
-            each => format!("nodes {} {each} each", theme.dot),
+            1 => format!("nodes   {}", self.cost),
+            each => format!("{each} nodes a dot, {} some know", theme.doubt),
         }
     }
 
     fn lines(&self, area: Rect, theme: &Theme) -> Vec<Line<'static>> {
-        let (rows, across, cells) = self.grid(area);
+        let Grid { rows, across, cells, lines } = self.grid(area);
         let each = self.dots.len().div_ceil(rows * across).max(1);
         let gap = " ".repeat(cells - 1);
         let shared: Vec<Dot> = self.dots.chunks(each).map(Dot::of).collect();
-        shared
+        let rows = shared
             .chunks(across)
-            .map(|row| Line::from(row.iter().map(|dot| dot.span(theme, &gap)).collect::<Vec<_>>()))
-            .collect()
+            .map(|row| Line::from(row.iter().map(|dot| dot.span(theme, &gap)).collect::<Vec<_>>()));
+        let spaced = rows.flat_map(|row| std::iter::once(row).chain(vec![Line::raw(""); lines - 1]));
+        spaced.take(usize::from(area.height).max(1)).collect()
     }
 
     fn bars(&self, area: Rect, theme: &Theme) -> Vec<Line<'static>> {
@@ -116,8 +128,11 @@ impl Picture<'_> {
         let digits = most.to_string().len();
         let width = usize::from(area.width).saturating_sub(digits + 7);
         let skip = self.rounds.len().saturating_sub(usize::from(area.height));
-        let line = |(round, informed): (usize, &u32)| {
+        let line = |(round, informed): &(u32, u32)| {
             let part = f64::from(*informed) / most as f64;
+            // A bar is full when all know, and not before.
+            let almost = width.saturating_sub(1) as f64 / width.max(1) as f64;
+            let part = if u64::from(*informed) == most { part } else { part.min(almost) };
             let style = if u64::from(*informed) == most { theme.good() } else { theme.accent() };
             Line::from(vec![
                 Span::styled(format!(" {round:>3} "), theme.dim()),
@@ -125,7 +140,7 @@ impl Picture<'_> {
                 Span::styled(bar(width, part, theme), style),
             ])
         };
-        self.rounds.iter().enumerate().skip(skip).map(line).collect()
+        self.rounds.iter().skip(skip).map(line).collect()
     }
 }
 
@@ -143,10 +158,34 @@ mod tests {
     }
 
     #[test]
+    fn a_bar_is_full_only_when_all_know() {
+        let rounds = [(3, 999), (4, 1_000)];
+        let picture =
+            Picture { dots: &[Dot::Aware], nodes: 1_000, rounds: &rounds, rounds_title: "", cost: "" };
+        let theme = Theme::ascii();
+        let bars: Vec<String> =
+            picture.bars(Rect::new(0, 0, 30, 5), &theme).iter().map(ToString::to_string).collect();
+        assert!(bars[0].ends_with("#.") && bars[1].ends_with("##"), "{bars:?}");
+    }
+
+    #[test]
+    fn few_nodes_use_the_room_there_is() {
+        let dots = [Dot::Aware; 40];
+        let picture = Picture { dots: &dots, nodes: 40, rounds: &[], rounds_title: "", cost: "" };
+        for (width, height) in [(34, 10), (43, 14), (86, 24)] {
+            let lines = picture.lines(Rect::new(0, 0, width, height), &Theme::ascii());
+            let widest = lines.iter().map(Line::width).max().unwrap();
+            assert!(lines.len() * 3 >= usize::from(height) * 2, "{} of {height}", lines.len());
+            assert!(widest * 2 >= usize::from(width), "{widest} of {width}");
+        }
+    }
+
+    #[test]
     fn every_node_has_a_place() {
         for count in [1, 7, 40, 500, 10_000] {
             let dots = vec![Dot::Aware; count];
-            let picture = Picture { dots: &dots, nodes: count as u64, rounds: &[], rounds_title: "" };
+            let picture =
+                Picture { dots: &dots, nodes: count as u64, rounds: &[], rounds_title: "", cost: "" };
             for (width, height) in [(34, 10), (80, 20), (1, 1)] {
                 let lines = picture.lines(Rect::new(0, 0, width, height), &Theme::ascii());
                 assert!(lines.len() <= usize::from(height), "{count} in {width}x{height}");

@@ -11,7 +11,7 @@ use ratatui::widgets::Paragraph;
 
 use super::world::World;
 use crate::cli::stage::theme::Theme;
-use crate::cli::stage::widgets::panel;
+use crate::cli::stage::widgets::{panel, say};
 use crate::cli::stage::{Note, Scene, TICK};
 use crate::gossip::engine::{Change, Event, Input, Status};
 use crate::gossip::simulate::{Happened, name_of};
@@ -25,6 +25,10 @@ const STEP: Duration = TICK.saturating_mul(4);
 /// How long the story waits before it goes on.
 const PAUSE: Duration = Duration::from_secs(4);
 const KEY: &str = "price";
+const LESSON: [&str; 2] = [
+    "Nobody can tell a dead node from one that cannot be reached: both sides go on.",
+    "Afterwards they find each other, and of two values the newer one stays.",
+];
 
 /// Where the story is, and what it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +154,7 @@ impl SplitScene {
                 Event::Member { change, member } if node % OTHER_SIDE == 0 => {
                     let what = match change {
                         Change::Suspect => "suspects",
-                        Change::Failed => "takes for dead:",
+                        Change::Failed => "declares failed:",
                         Change::Join => "sees again:",
                         Change::Refuted => "hears the objection of",
                         Change::Leave | Change::Update | Change::Reap => continue,
@@ -216,7 +220,7 @@ impl Scene for SplitScene {
     }
 
     fn done(&self) -> bool {
-        self.act == Act::Over
+        self.act == Act::Over && !self.world.directed
     }
 
     fn restart(&mut self) {
@@ -239,8 +243,11 @@ impl Scene for SplitScene {
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let [views, says, story] =
             Layout::vertical([Constraint::Length(12), Constraint::Length(3), Constraint::Min(4)]).areas(area);
-        let title = "each row is what one node sees of all";
-        let inner = panel(frame, views, title, theme, if self.cut { theme.bad() } else { theme.accent() });
+        let title = format!(
+            "each row is what one node sees   {} alive  {} suspect  {} failed",
+            theme.done, theme.doubt, theme.lost
+        );
+        let inner = panel(frame, views, &title, theme, if self.cut { theme.bad() } else { theme.accent() });
         let mut head = vec![Span::raw("     ")];
         for of in 0..NODES {
             if of == OTHER_SIDE {
@@ -260,9 +267,7 @@ impl Scene for SplitScene {
             lines.push(self.row(by, theme));
         }
         frame.render_widget(Paragraph::new(lines), inner);
-        let lesson = " Nobody can tell a dead node from one that cannot be reached: both sides go on.\n \
-            Afterwards they find each other, and of two values the newer one stays.";
-        frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
+        say(frame, says, &LESSON.map(|sentence| (sentence, theme.strong())), theme);
         self.world.draw(frame, story, theme);
     }
 }
@@ -270,6 +275,28 @@ impl Scene for SplitScene {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::stage::chronicle::tests::is_told_whole;
+
+    #[test]
+    fn all_that_is_said_fits_the_smallest_screen() {
+        is_told_whole(&mut SplitScene::new(7), &LESSON);
+    }
+
+    #[test]
+    fn keys_go_on_after_the_end() {
+        let mut scene = SplitScene::new(7);
+        while !scene.done() {
+            scene.tick();
+        }
+        scene.key('a');
+        for _ in 0..500 {
+            scene.tick();
+            if scene.price_at(7).as_deref() == Some("10") {
+                return;
+            }
+        }
+        panic!("the price of one never comes to the others: {:?}", scene.price_at(7));
+    }
 
     #[test]
     fn both_sides_come_to_one_view_and_the_newer_price() {

@@ -1,16 +1,17 @@
 //! One node knows something. Every round each who knows tells a few at random: soon all know, and nobody is in charge.
 
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::widgets::Paragraph;
 use serde_json::json;
 
 use super::picture::{Dot, Picture};
 use crate::cli::stage::chronicle::Chronicle;
 use crate::cli::stage::theme::Theme;
+use crate::cli::stage::widgets::say;
 use crate::cli::stage::{Note, Scene};
 use crate::gossip::engine::{Engine, Event, Input};
 use crate::gossip::simulate::{Fate, Happened, Links, Network, name_of};
@@ -26,6 +27,10 @@ const NEVER: Duration = Duration::from_secs(24 * 3600);
 const WAITS: u32 = 20;
 const LOSS_STEP: f64 = 0.1;
 const FANOUT_MAX: usize = 6;
+const LESSON: [&str; 2] = [
+    "Each who knows tells a few at random, every round. Nobody keeps a list.",
+    "A lost message or a dead node costs a round or two: others tell it as well.",
+];
 
 /// What the scene starts with.
 #[derive(Clone, Copy, Debug)]
@@ -62,8 +67,10 @@ pub struct SpreadScene {
     /// Since which round each node knows.
     known: Vec<Option<u32>>,
     gone: Vec<bool>,
-    /// How many knew after each round.
-    rounds: Vec<u32>,
+    /// Rounds, and how many knew after each.
+    rounds: Vec<(u32, u32)>,
+    /// All of a round is told at the same moment; it is shown one after the other: a line, and who is new by it.
+    unseen: VecDeque<(String, Vec<usize>)>,
     tick: u32,
     round: u32,
     /// Which piece of news this is.
@@ -99,6 +106,7 @@ impl SpreadScene {
             known: vec![None; setting.nodes],
             gone: vec![false; setting.nodes],
             rounds: Vec::new(),
+            unseen: VecDeque::new(),
             tick: 0,
             round: 0,
             edition: 0,
@@ -126,9 +134,42 @@ impl SpreadScene {
         let name = self.event_name().into();
         self.network.input(from, Input::Event { name, payload: Bytes::new(), coalesce: false });
         self.learn();
-        self.rounds = vec![self.informed()];
+        // Whoever knows tells it a round later: rounds are to end between two such moments.
+        self.network.run(ROUND / 2);
+        self.show_all();
+        self.rounds = vec![(0, self.informed())];
         self.chronicle.push(format!("{} has news", name_of(from)));
         self.note();
+    }
+
+    /// Shows a part of what this round has brought, so that all is seen when it ends.
+    fn show_some(&mut self) {
+        let left = (TICKS - self.tick % TICKS).max(1) as usize;
+        for _ in 0..self.unseen.len().div_ceil(left) {
+            self.show_one();
+        }
+    }
+
+    fn show_all(&mut self) {
+        while self.show_one() {}
+    }
+
+    fn show_one(&mut self) -> bool {
+        let Some((line, _)) = self.unseen.pop_front() else { return false };
+        self.chronicle.push(line);
+        true
+    }
+
+    /// Nodes whose news is not drawn yet.
+    fn hidden(&self) -> HashSet<usize> {
+        self.unseen.iter().flat_map(|(_, nodes)| nodes.iter().copied()).collect()
+    }
+
+    /// How many of the living are drawn as knowing.
+    fn shown(&self) -> u32 {
+        let hidden =
+            self.hidden().into_iter().filter(|node| !self.gone[*node] && self.known[*node].is_some());
+        self.informed() - hidden.count() as u32
     }
 
     fn informed(&self) -> u32 {
@@ -155,7 +196,8 @@ impl SpreadScene {
     /// Takes what was sent: who told whom, and what came of it.
     fn listen(&mut self, known_before: &[Option<u32>]) {
         let mut teller = None;
-        let mut line = String::new();
+        let (mut line, mut new) = (String::new(), Vec::new());
+        let mut reached = HashSet::new();
         for sent in self.network.sent() {
             let tells = |message: &Message| matches!(message, Message::Serf(Serf::Event(_)));
             if !sent.messages.iter().any(tells) {
@@ -165,31 +207,43 @@ impl SpreadScene {
             self.lost += u64::from(sent.fate == Fate::Lost);
             if teller != Some(sent.from) {
                 if !line.is_empty() {
-                    self.chronicle.push(std::mem::take(&mut line));
+                    self.unseen.push_back((std::mem::take(&mut line), std::mem::take(&mut new)));
                 }
                 line = format!("{:<5} tells", name_of(sent.from));
                 teller = Some(sent.from);
             }
             let outcome = match sent.fate {
                 Fate::Lost => "lost",
-                Fate::Nobody => "nobody there",
+                Fate::Nobody if self.gone[sent.to] => "is gone",
+                Fate::Nobody => "cut off",
                 Fate::Arrives if known_before[sent.to].is_some() => "knew",
-                Fate::Arrives => "new",
+                // Two may tell the same one in a round: the first is the one that brings it news.
+                Fate::Arrives if !reached.insert(sent.to) => "just heard",
+                Fate::Arrives => {
+                    new.push(sent.to);
+                    "new"
+                }
             };
             line += &format!("  {} ({outcome})", name_of(sent.to));
         }
         if !line.is_empty() {
-            self.chronicle.push(line);
+            self.unseen.push_back((line, new));
         }
     }
 
     fn note(&mut self) {
         let (informed, living) = (self.informed(), self.living());
+        let text = format!(
+            "round={} informed={informed}/{living} messages={} lost={}",
+            self.round, self.messages, self.lost
+        );
+        self.note_as(text);
+    }
+
+    fn note_as(&mut self, text: String) {
+        let (informed, living) = (self.informed(), self.living());
         self.notes.push(Note::new(
-            format!(
-                "round={} informed={informed}/{living} messages={} lost={}",
-                self.round, self.messages, self.lost
-            ),
+            text,
             vec![
                 ("round", json!(self.round)),
                 ("informed", json!(informed)),
@@ -245,17 +299,16 @@ fn told(engine: &Engine) -> usize {
 
 impl Scene for SpreadScene {
     fn title(&self) -> String {
-        if self.split { "gossip · spread · cut in two".to_owned() } else { "gossip · spread".to_owned() }
+        if self.split { "gossip · spread · cut".to_owned() } else { "gossip · spread".to_owned() }
     }
 
     fn figures(&self) -> String {
         format!(
-            "loss {:.0} %   fanout {}   messages {}   round {}   informed {}/{}",
-            self.network.loss() * 100.0,
+            "fanout {}   loss {:.0} %   round {}   informed {}/{}",
             self.setting.fanout,
-            self.messages,
+            self.network.loss() * 100.0,
             self.round,
-            self.informed(),
+            self.shown(),
             self.living()
         )
     }
@@ -265,7 +318,9 @@ impl Scene for SpreadScene {
             return Vec::new();
         }
         if self.all_know() {
+            self.show_some();
             self.over += 1;
+            self.tick += 1;
             return std::mem::take(&mut self.notes);
         }
         let before = self.known.clone();
@@ -275,22 +330,33 @@ impl Scene for SpreadScene {
         self.learn();
         self.listen(&before);
         let ends = self.tick.is_multiple_of(TICKS);
+        match ends || self.quiet {
+            true => self.show_all(),
+            false => self.show_some(),
+        }
         if ends || self.all_know() {
             let informed = self.informed();
-            self.rounds.resize(self.round as usize, informed);
-            self.rounds.push(informed);
+            // Rounds in which nobody heard of it are not drawn once it is quiet: they would be a hundred.
             if !self.quiet || informed != before.iter().flatten().count() as u32 {
+                self.rounds.push((self.round, informed));
                 self.note();
             }
         }
         if self.all_know() {
-            self.chronicle.push(format!("all know after {} rounds", self.round));
+            let what = format!(
+                "all know after {} rounds: {} messages, {} of them lost",
+                self.round, self.messages, self.lost
+            );
+            self.unseen.push_back((what.clone(), Vec::new()));
+            self.note_as(what);
         } else if ends && !self.quiet && !self.is_told() {
             self.quiet = true;
             let left = self.living() - self.informed();
-            self.chronicle.push(format!(
+            let what = format!(
                 "nobody tells it any more, and {left} never heard of it: they learn it when states are exchanged"
-            ));
+            );
+            self.chronicle.push(what.clone());
+            self.note_as(what);
         }
         std::mem::take(&mut self.notes)
     }
@@ -334,20 +400,27 @@ impl Scene for SpreadScene {
         let [picture, says, story] =
             Layout::vertical([Constraint::Percentage(55), Constraint::Length(2), Constraint::Min(4)])
                 .areas(area);
-        let dot = |(known, gone): (&Option<u32>, &bool)| match (gone, known) {
+        let hidden = self.hidden();
+        let dot = |node: usize| match (self.gone[node], self.known[node]) {
             (true, _) => Dot::Gone,
             (false, None) => Dot::Unaware,
-            (false, Some(since)) if *since == self.round && self.over == 0 => Dot::Fresh,
+            (false, Some(_)) if hidden.contains(&node) => Dot::Unaware,
+            (false, Some(since)) if since == self.round && !self.done() => Dot::Fresh,
             (false, Some(_)) => Dot::Aware,
         };
-        let dots: Vec<Dot> = self.known.iter().zip(&self.gone).map(dot).collect();
+        let dots: Vec<Dot> = (0..self.known.len()).map(dot).collect();
+        // The round that is on is the last bar: it grows with the number in the title.
+        let mut rounds: Vec<(u32, u32)> =
+            self.rounds.iter().copied().filter(|(round, _)| *round < self.round || *round == 0).collect();
+        if self.round > 0 && (!self.quiet || self.all_know()) {
+            rounds.push((self.round, self.shown()));
+        }
+        let cost = format!("{} messages, {} lost", self.messages, self.lost);
         let title = format!("who knows, by round {} theory {:.1}", theme.dot, self.setting.theory());
         let nodes = u64::from(self.living());
-        Picture { dots: &dots, nodes, rounds: &self.rounds, rounds_title: &title }
+        Picture { dots: &dots, nodes, rounds: &rounds, rounds_title: &title, cost: &cost }
             .draw(frame, picture, theme);
-        let lesson = " Each who knows tells a few at random, every round. Nobody keeps a list.\n \
-            A lost message or a dead node costs a round or two: others tell it as well.";
-        frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
+        say(frame, says, &LESSON.map(|sentence| (sentence, theme.strong())), theme);
         self.chronicle.draw(frame, story, theme);
     }
 }
@@ -355,6 +428,41 @@ impl Scene for SpreadScene {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::stage::chronicle::tests::{is_told_whole, rows};
+
+    #[test]
+    fn all_that_is_said_fits_the_smallest_screen() {
+        let mut scene = SpreadScene::new(Setting { loss: 0.9, ..Setting::demo(7) });
+        is_told_whole(&mut scene, &LESSON);
+        assert!(rows(&scene, (80, 24), &Theme::unicode())[0].contains("loss 90 %"));
+        is_told_whole(&mut SpreadScene::new(Setting::demo(7)), &["all know after"]);
+    }
+
+    #[test]
+    fn the_first_round_already_tells_and_a_round_is_shown_bit_by_bit() {
+        let mut scene = SpreadScene::new(Setting { loss: 0.0, ..Setting::demo(7) });
+        let mut seen = HashSet::new();
+        while scene.round <= 3 {
+            scene.tick();
+            seen.insert(scene.shown());
+        }
+        assert_eq!(scene.rounds[1], (1, 4), "the first tells three in the first round");
+        assert!(seen.len() > 6, "{seen:?}");
+    }
+
+    #[test]
+    fn whoever_is_behind_the_cut_is_not_gone() {
+        let mut scene = SpreadScene::new(Setting::demo(7));
+        scene.key('p');
+        let mut told = Vec::new();
+        for _ in 0..5 * TICKS {
+            scene.tick();
+            told.extend(scene.unseen.iter().map(|(line, _)| line.clone()));
+        }
+        let told = told.join("\n");
+        assert!(told.contains("(cut off)") && !told.contains("nobody there"), "{told}");
+        assert!(told.lines().all(|line| !line.contains("is gone")), "{told}");
+    }
 
     fn play(setting: Setting) -> (SpreadScene, Vec<Note>) {
         let mut scene = SpreadScene::new(setting);

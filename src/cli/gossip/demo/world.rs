@@ -7,7 +7,7 @@ use ratatui::layout::Rect;
 use serde_json::json;
 
 use crate::cli::stage::Note;
-use crate::cli::stage::chronicle::Chronicle;
+use crate::cli::stage::chronicle::{Chronicle, TIME};
 use crate::cli::stage::theme::Theme;
 use crate::gossip::engine::{DATA_TAG, Input, Status, Time};
 use crate::gossip::simulate::{Links, Network, address_of, name_of};
@@ -71,8 +71,8 @@ impl World {
     pub fn note(&mut self, node: &str, what: &str) {
         let ms = self.ms();
         self.notes.push(Note::new(
-            format!("{ms:>6} ms  {node:<3} {what}"),
-            vec![("at_ms", json!(ms)), ("node", json!(node)), ("what", json!(what))],
+            format!("{node:<3} {what}"),
+            vec![(TIME, json!(ms)), ("node", json!(node)), ("what", json!(what))],
         ));
     }
 

@@ -45,7 +45,7 @@ struct ModelScene {
     model: Model,
     /// Each round with its dots.
     rounds: Vec<(Round, Vec<Dot>)>,
-    informed: Vec<u32>,
+    informed: Vec<(u32, u32)>,
     tick: u32,
     chronicle: Chronicle,
 }
@@ -73,8 +73,31 @@ impl ModelScene {
             }
             rounds.push((*round, dots));
         });
-        let informed = rounds.iter().map(|(round, _)| round.informed).collect();
+        let informed = rounds.iter().map(|(round, _)| (round.round, round.informed)).collect();
         Self { model, rounds, informed, tick: 0, chronicle: Chronicle::default() }
+    }
+
+    /// What it came to.
+    fn end(&self) -> Note {
+        let (round, _) = &self.rounds[self.rounds.len() - 1];
+        let (informed, nodes) = (round.informed, self.model.nodes);
+        let what = match nodes - informed {
+            0 => format!("all {nodes} know after {} rounds", round.round),
+            left if round.active == 0 => format!(
+                "{informed} of {nodes} know after {} rounds; {left} never hear of it: nobody tells it any more",
+                round.round
+            ),
+            left => format!("{informed} of {nodes} know after {} rounds; {left} do not yet", round.round),
+        };
+        Note::new(
+            what,
+            vec![
+                ("round", json!(round.round)),
+                ("informed", json!(informed)),
+                ("nodes", json!(nodes)),
+                ("never", json!(nodes - informed)),
+            ],
+        )
     }
 
     fn at(&self) -> usize {
@@ -90,10 +113,9 @@ impl Scene for ModelScene {
     fn figures(&self) -> String {
         let (round, _) = &self.rounds[self.at()];
         format!(
-            "loss {:.0} %   fanout {}   messages {}   round {}   informed {}/{}",
-            self.model.loss * 100.0,
+            "fanout {}   loss {:.0} %   round {}   informed {}/{}",
             self.model.fanout,
-            round.messages,
+            self.model.loss * 100.0,
             round.round,
             round.informed,
             self.model.nodes
@@ -121,11 +143,12 @@ impl Scene for ModelScene {
             ],
         );
         self.tick += 1;
-        if !begins {
-            return Vec::new();
+        let mut notes = if begins { vec![note] } else { Vec::new() };
+        if self.done() {
+            notes.push(self.end());
         }
-        self.chronicle.add(std::slice::from_ref(&note));
-        vec![note]
+        self.chronicle.add(&notes);
+        notes
     }
 
     fn done(&self) -> bool {
@@ -140,11 +163,13 @@ impl Scene for ModelScene {
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let [picture, story] = Layout::vertical([Constraint::Percentage(75), Constraint::Min(4)]).areas(area);
         let at = self.at();
+        let cost = format!("{} messages, {} lost", self.rounds[at].0.messages, self.rounds[at].0.lost);
         let shown = Picture {
             dots: &self.rounds[at].1,
             nodes: u64::from(self.model.nodes),
             rounds: &self.informed[..=at],
             rounds_title: "who knows, by round",
+            cost: &cost,
         };
         shown.draw(frame, picture, theme);
         self.chronicle.draw(frame, story, theme);
@@ -155,6 +180,25 @@ impl Scene for ModelScene {
 mod tests {
     use super::*;
     use crate::gossip::simulate::{Direction, Stop};
+
+    #[test]
+    fn the_end_names_those_who_never_hear_of_it() {
+        let model = Model {
+            nodes: 1_000,
+            fanout: 1,
+            direction: Direction::Push,
+            loss: 0.0,
+            stop: Stop::After { feedback: true, coin: false, k: 1 },
+            rounds_max: 1_000,
+        };
+        let mut scene = ModelScene::new(model, 7);
+        let mut last = None;
+        while !scene.done() {
+            last = scene.tick().pop().or(last);
+        }
+        let text = last.unwrap().text;
+        assert!(text.contains("never hear of it: nobody tells it any more"), "{text}");
+    }
 
     #[test]
     fn a_round_is_told_once_and_the_last_dots_all_know() {
@@ -171,7 +215,8 @@ mod tests {
         while !scene.done() {
             notes.extend(scene.tick());
         }
-        assert_eq!(notes.len(), scene.rounds.len());
+        assert_eq!(notes.len(), scene.rounds.len() + 1);
+        assert!(notes.last().unwrap().text.starts_with("all 10000 know after "));
         assert_eq!(notes.last().unwrap().fields[1].1, json!(10_000));
         let (_, dots) = scene.rounds.last().unwrap();
         assert!(dots.iter().all(|dot| matches!(dot, Dot::Aware | Dot::Fresh)));

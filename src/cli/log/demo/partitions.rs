@@ -8,9 +8,9 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use serde_json::json;
 
-use crate::cli::stage::chronicle::Chronicle;
+use crate::cli::stage::chronicle::{Chronicle, TIME};
 use crate::cli::stage::theme::Theme;
-use crate::cli::stage::widgets::panel;
+use crate::cli::stage::widgets::{fit, panel, say};
 use crate::cli::stage::{Note, Scene, TICK};
 use crate::log::client::group::assign::{Assignor, Member};
 use crate::log::client::{murmur2, of_key};
@@ -23,8 +23,8 @@ const RECORDS: u32 = 240;
 /// Ticks between two of them.
 const EVERY: u32 = 2;
 /// Ticks that a reader takes for one, and a slow one.
-const TAKES: u32 = 5;
-const TAKES_SLOW: u32 = 15;
+const TAKES: u32 = 3;
+const TAKES_SLOW: u32 = 12;
 /// A reader tells the group how far it is after so many ticks.
 const COMMIT_EVERY: u32 = 30;
 /// The group waits so many ticks for all members to join again.
@@ -32,8 +32,15 @@ const ROUND: u32 = 10;
 /// Who is silent for so many ticks is out.
 const SESSION: u32 = 40;
 /// When the story lets readers join, and kills one.
-const JOIN_AT: [u32; 2] = [110, 180];
-const KILL_AT: u32 = 300;
+const JOIN_AT: [u32; 2] = [170, 250];
+const KILL_AT: u32 = 340;
+/// A lag of so many is worth a word, and one of so few is no lag any more.
+const LAG_GROWN: u32 = 20;
+const LAG_MELTED: u32 = 4;
+const LESSON: [&str; 2] = [
+    "The records of a key stay in order: they are in one partition, and one reader has it.",
+    "A reader that joins takes work from others. What a dead one has not stored is read again.",
+];
 const READERS_MAX: usize = 5;
 /// What the key for more adds.
 const BURST: u32 = 60;
@@ -80,6 +87,8 @@ pub(super) struct PartitionsScene {
     last: Option<(&'static str, usize, u32)>,
     /// The viewer has taken over: the story lets nobody join or die any more.
     directed: bool,
+    /// The lag has grown, and has not melted yet.
+    lags: bool,
     notes: Vec<Note>,
     chronicle: Chronicle,
 }
@@ -101,6 +110,7 @@ impl PartitionsScene {
             again: 0,
             last: None,
             directed: false,
+            lags: false,
             notes: Vec::new(),
             chronicle: Chronicle::default(),
         };
@@ -108,16 +118,41 @@ impl PartitionsScene {
         scene
     }
 
+    /// Who reads a partition, and how far the group is in it.
+    fn place(&self, at: usize) -> (Option<&Reader>, u32) {
+        let reader = self.readers.iter().find(|reader| reader.own.contains_key(&at));
+        (reader, reader.map_or(self.parts[at].stored, |reader| reader.own[&at]))
+    }
+
+    /// Records of a partition that wait to be read.
+    fn lag_of(&self, at: usize) -> u32 {
+        self.parts[at].end - self.place(at).1
+    }
+
+    /// The sum of what the rows show.
     fn lag(&self) -> u32 {
-        self.parts.iter().map(|part| part.end - part.stored).sum()
+        (0..PARTITIONS).map(|at| self.lag_of(at)).sum()
+    }
+
+    /// Says that the lag has grown, and that it has melted.
+    fn watch(&mut self) {
+        let (lag, readers) = (self.lag(), self.alive().count());
+        let many = if readers == 1 { "one reader reads".to_owned() } else { format!("{readers} read") };
+        if !self.lags && lag >= LAG_GROWN {
+            self.lags = true;
+            self.note("group", &format!("lags by {lag}: {many} less than what comes"));
+        } else if self.lags && lag <= LAG_MELTED {
+            self.lags = false;
+            self.note("group", &format!("has caught up: the lag is {lag}, {many} as fast as it comes"));
+        }
     }
 
     fn note(&mut self, who: &str, what: &str) {
         let ms = self.now * TICK.as_millis() as u32;
         self.notes.push(Note::new(
-            format!("{ms:>6} ms  {who:<8} {what}"),
+            format!("{who:<8} {what}"),
             vec![
-                ("at_ms", json!(ms)),
+                (TIME, json!(ms)),
                 ("who", json!(who)),
                 ("what", json!(what)),
                 ("lag", json!(self.lag())),
@@ -213,6 +248,15 @@ impl PartitionsScene {
         }
         if gives_up {
             self.begin_round();
+        } else {
+            let idle: Vec<String> = self
+                .alive()
+                .filter(|reader| reader.own.is_empty())
+                .map(|reader| reader.name.clone())
+                .collect();
+            for name in idle {
+                self.note(&name, "has nothing to read: there are more readers than partitions");
+            }
         }
     }
 
@@ -303,16 +347,20 @@ impl Scene for PartitionsScene {
             self.divide();
         }
         self.read();
+        self.watch();
         if self.done() {
-            let again = self.again;
-            self.note("group", &format!("has read everything; {again} records twice, none was left out"));
+            let (again, sent) = (self.again, self.sent);
+            self.note(
+                "group",
+                &format!("has read all {sent} records; {again} of them twice, none was left out"),
+            );
         }
         self.chronicle.add(&self.notes);
         std::mem::take(&mut self.notes)
     }
 
     fn done(&self) -> bool {
-        self.sent == self.wanted && self.lag() == 0
+        self.sent == self.wanted && self.parts.iter().all(|part| part.stored == part.end)
     }
 
     fn restart(&mut self) {
@@ -324,7 +372,7 @@ impl Scene for PartitionsScene {
     }
 
     fn key(&mut self, key: char) {
-        self.directed = true;
+        self.directed |= matches!(key, 'a' | 'd');
         match key {
             'a' => self.join(),
             'd' if self.alive().count() > 1 => {
@@ -351,7 +399,7 @@ impl Scene for PartitionsScene {
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let [parts, says, story] = Layout::vertical([
             Constraint::Length(PARTITIONS as u16 * 2 + 4),
-            Constraint::Length(3),
+            Constraint::Length(4),
             Constraint::Min(4),
         ])
         .areas(area);
@@ -366,20 +414,32 @@ impl Scene for PartitionsScene {
             format!(" last: key={key} hash 0x{hash:08x} {} p{at} @{offset}", theme.head_right)
         });
         lines.push(Line::styled(last, theme.dim()));
+        let width = usize::from(inner.width);
+        lines.push(Line::raw(fit(&self.who_reads_what(theme), width, theme)));
         frame.render_widget(Paragraph::new(lines), inner);
-        let lesson = " Records of a key stay in order: they are in one partition, and that has one reader.\n \
-            A reader that joins takes work from others; one that dies leaves what it has not stored.";
-        frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
+        say(frame, says, &LESSON.map(|sentence| (sentence, theme.strong())), theme);
         self.chronicle.draw(frame, story, theme);
     }
 }
 
 impl PartitionsScene {
+    /// Each reader with its partitions, also one that has none.
+    fn who_reads_what(&self, theme: &Theme) -> String {
+        let readers = self.readers.iter().map(|reader| {
+            let own: Vec<usize> = reader.own.keys().copied().collect();
+            match (reader.killed_at, own.is_empty()) {
+                (Some(_), _) => format!("{} {}", reader.name, theme.lost),
+                (None, true) => format!("{} idle", reader.name),
+                (None, false) => format!("{} {}", reader.name, list(&own).replace(',', "")),
+            }
+        });
+        format!(" readers: {}", readers.collect::<Vec<_>>().join("   "))
+    }
+
     /// What is read, what waits, who reads, how far behind.
     fn row(&self, at: usize, most: u32, width: usize, theme: &Theme) -> Line<'static> {
         let part = self.parts[at];
-        let reader = self.readers.iter().find(|reader| reader.own.contains_key(&at));
-        let position = reader.map_or(part.stored, |reader| reader.own[&at]);
+        let (reader, position) = self.place(at);
         let room = width.saturating_sub(38).max(10);
         let cells = |count: u32| (count as usize * room).div_ceil(most as usize).min(room);
         let (read, end) = (cells(position), cells(part.end));
@@ -412,6 +472,55 @@ impl PartitionsScene {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::stage::chronicle::tests::is_told_whole;
+
+    #[test]
+    fn all_that_is_said_fits_the_smallest_screen() {
+        is_told_whole(&mut PartitionsScene::new(7), &LESSON);
+    }
+
+    #[test]
+    fn lag_grows_under_one_reader_and_melts_when_others_join() {
+        for seed in 0..20 {
+            let mut scene = PartitionsScene::new(seed);
+            let mut lags = Vec::new();
+            while !scene.done() {
+                scene.tick();
+                lags.push(scene.lag());
+            }
+            let at = |tick: u32| lags[tick as usize - 1];
+            assert!(at(JOIN_AT[0]) >= LAG_GROWN, "seed {seed}: {}", at(JOIN_AT[0]));
+            assert!(at(KILL_AT) <= LAG_MELTED * 2, "seed {seed}: {}", at(KILL_AT));
+            assert!(lags.len() < 700, "seed {seed}: nobody waits so long: {}", lags.len());
+        }
+    }
+
+    #[test]
+    fn a_reader_without_a_partition_is_drawn_and_said() {
+        let mut scene = PartitionsScene::new(7);
+        (0..4).for_each(|_| scene.key('a'));
+        let mut notes = Vec::new();
+        for _ in 0..60 {
+            notes.extend(scene.tick());
+        }
+        assert!(notes.iter().any(|note| note.text.contains("more readers than partitions")));
+        assert!(scene.who_reads_what(&Theme::ascii()).contains("c5 idle"));
+    }
+
+    #[test]
+    fn the_lag_of_the_title_is_the_sum_of_the_rows() {
+        let mut scene = PartitionsScene::new(7);
+        while !scene.done() {
+            scene.tick();
+            let row = |at| {
+                let text = scene.row(at, 100, 78, &Theme::ascii()).to_string();
+                let lag = text.rsplit("lag ").next().unwrap().trim();
+                lag.parse::<u32>().unwrap()
+            };
+            let sum: u32 = (0..PARTITIONS).map(row).sum();
+            assert!(scene.figures().contains(&format!("lag {sum:>3}")), "{sum}: {}", scene.figures());
+        }
+    }
 
     /// A partition has one reader at most, who is between what is stored and the end.
     #[track_caller]

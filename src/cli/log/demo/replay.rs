@@ -6,9 +6,9 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use serde_json::json;
 
-use crate::cli::stage::chronicle::Chronicle;
+use crate::cli::stage::chronicle::{Chronicle, TIME};
 use crate::cli::stage::theme::Theme;
-use crate::cli::stage::widgets::panel;
+use crate::cli::stage::widgets::{fit, panel, say};
 use crate::cli::stage::{Note, Scene, TICK};
 
 /// Records of the story.
@@ -24,6 +24,10 @@ const BACK_AT: u32 = 300;
 const BACK_BY: usize = 12;
 /// What the key for more adds.
 const BURST: usize = 12;
+const LESSON: [&str; 2] = [
+    "Reading takes nothing away: each group has its own place, and may go back.",
+    "Records go when they are too old or too many, not when they were read.",
+];
 const KEYS: [&str; 6] = ["ada", "bob", "cleo", "dan", "eve", "finn"];
 
 #[derive(Debug)]
@@ -62,7 +66,6 @@ pub(super) struct ReplayScene {
     now: u32,
     wanted: usize,
     next_at: u32,
-    directed: bool,
     notes: Vec<Note>,
     chronicle: Chronicle,
 }
@@ -79,7 +82,6 @@ impl ReplayScene {
             now: 0,
             wanted: RECORDS,
             next_at: 2,
-            directed: false,
             notes: Vec::new(),
             chronicle: Chronicle::default(),
         }
@@ -88,9 +90,9 @@ impl ReplayScene {
     fn note(&mut self, who: &str, what: &str, offset: Option<usize>) {
         let ms = self.now * TICK.as_millis() as u32;
         self.notes.push(Note::new(
-            format!("{ms:>6} ms  {who:<8} {what}"),
+            format!("{who:<9} {what}"),
             vec![
-                ("at_ms", json!(ms)),
+                (TIME, json!(ms)),
                 ("who", json!(who)),
                 ("what", json!(what)),
                 ("offset", json!(offset)),
@@ -109,7 +111,7 @@ impl ReplayScene {
         if offset + 1 - self.start > KEPT {
             self.start += KEPT / 4;
             let what =
-                format!("is over: the log begins at {} now, whoever has read what was before", self.start);
+                format!("removes the {} oldest, read or not: the log begins @{}", KEPT / 4, self.start);
             self.note("retention", &what, Some(self.start));
             for at in 0..self.groups.len() {
                 let group = &mut self.groups[at];
@@ -154,8 +156,7 @@ impl ReplayScene {
             return;
         }
         self.groups.push(Group::new("audit", self.start, 3));
-        let what =
-            format!("begins at the start: @{} and all that billing has read is still there", self.start);
+        let what = format!("begins at the start, @{}: what billing has read is still there", self.start);
         self.note("audit", &what, Some(self.start));
     }
 
@@ -193,13 +194,20 @@ impl Scene for ReplayScene {
             self.produce();
             self.next_at = self.now + self.dice.u32(EVERY.0..=EVERY.1);
         }
-        if !self.directed && self.now == SECOND_AT {
+        if self.now == SECOND_AT {
             self.second();
         }
-        if !self.directed && self.now == BACK_AT {
+        if self.now == BACK_AT {
             self.back();
         }
         self.read();
+        if self.done() {
+            let read: Vec<String> =
+                self.groups.iter().map(|group| format!("{} has read {}", group.name, group.read)).collect();
+            let left = self.records.len() - self.start;
+            let what = format!("{} orders came: {}; {left} are still there", self.wanted, read.join(", "));
+            self.note("all", &what, None);
+        }
         self.chronicle.add(&self.notes);
         std::mem::take(&mut self.notes)
     }
@@ -207,7 +215,7 @@ impl Scene for ReplayScene {
     fn done(&self) -> bool {
         self.records.len() == self.wanted
             && self.groups.iter().all(|group| group.position == self.records.len())
-            && (self.directed || self.now > BACK_AT)
+            && self.now > BACK_AT
     }
 
     fn restart(&mut self) {
@@ -219,7 +227,6 @@ impl Scene for ReplayScene {
     }
 
     fn key(&mut self, key: char) {
-        self.directed = true;
         match key {
             'g' => self.second(),
             'b' => self.back(),
@@ -233,7 +240,7 @@ impl Scene for ReplayScene {
         let inner = panel(frame, log, "orders, partition 0: the oldest on the left", theme, theme.accent());
         let room = usize::from(inner.width).saturating_sub(12);
         // As many cells as fit, and the place of each offset among them.
-        let first = self.records.len().saturating_sub(room).max(self.start.saturating_sub(4));
+        let first = self.records.len().saturating_sub(room);
         let mut tape = vec![Span::raw(" log      ")];
         for offset in first..self.records.len() {
             let (cell, style) = match offset < self.start {
@@ -242,7 +249,14 @@ impl Scene for ReplayScene {
             };
             tape.push(Span::styled(cell, style));
         }
-        let mut lines = vec![Line::from(tape)];
+        // The number of every tenth stands under it.
+        let mut numbers = String::new();
+        for offset in (first..self.records.len()).filter(|offset| offset.is_multiple_of(10)) {
+            numbers += &" ".repeat((offset - first).saturating_sub(numbers.len()));
+            numbers += &offset.to_string();
+        }
+        let numbers = fit(&format!(" offset   {numbers}"), usize::from(inner.width), theme);
+        let mut lines = vec![Line::from(tape), Line::styled(numbers, theme.dim())];
         for group in &self.groups {
             let at = group.position.saturating_sub(first);
             let style = if group.position < group.furthest { theme.warn() } else { theme.accent() };
@@ -253,7 +267,7 @@ impl Scene for ReplayScene {
                 Span::styled(format!("{}", group.position), theme.dim()),
             ]));
         }
-        lines.push(Line::raw(""));
+        lines.resize(5, Line::raw(""));
         let sums: Vec<String> = self
             .groups
             .iter()
@@ -261,9 +275,7 @@ impl Scene for ReplayScene {
             .collect();
         lines.push(Line::styled(format!(" {}", sums.join("   ")), theme.dim()));
         frame.render_widget(Paragraph::new(lines), inner);
-        let lesson = " Reading takes nothing away: each group has its own place in the log, and may go back.\n \
-            Records go when they are too old or too many, not when they were read.";
-        frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
+        say(frame, says, &LESSON.map(|sentence| (sentence, theme.strong())), theme);
         self.chronicle.draw(frame, story, theme);
     }
 }
@@ -271,6 +283,42 @@ impl Scene for ReplayScene {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::stage::chronicle::tests::{is_told_whole, rows};
+
+    #[test]
+    fn all_that_is_said_fits_the_smallest_screen() {
+        is_told_whole(&mut ReplayScene::new(7), &LESSON);
+    }
+
+    #[test]
+    fn a_place_stands_still_as_long_as_there_is_room() {
+        let mut scene = ReplayScene::new(7);
+        let column = |scene: &ReplayScene| {
+            let rows = rows(scene, (80, 24), &Theme::ascii());
+            let row = rows.into_iter().find(|row| row.contains("offset")).unwrap();
+            row.find(" 10")
+        };
+        while scene.start == 0 {
+            scene.tick();
+        }
+        let before = column(&scene);
+        while !scene.done() {
+            scene.tick();
+        }
+        assert!(before.is_some() && before == column(&scene), "records that go leave their place");
+    }
+
+    #[test]
+    fn keys_go_on_after_the_end() {
+        let mut scene = ReplayScene::new(7);
+        for key in ['b', 'm'] {
+            while !scene.done() {
+                scene.tick();
+            }
+            scene.key(key);
+            assert!(!scene.done());
+        }
+    }
 
     #[test]
     fn both_groups_read_to_the_end_and_one_reads_some_twice() {

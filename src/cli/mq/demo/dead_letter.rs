@@ -10,9 +10,9 @@ use ratatui::widgets::Paragraph;
 use serde_json::json;
 
 use super::world::{World, deaths, plain, text};
-use crate::cli::stage::chronicle::Chronicle;
+use crate::cli::stage::chronicle::{Chronicle, TIME};
 use crate::cli::stage::theme::Theme;
-use crate::cli::stage::widgets::{bar, panel};
+use crate::cli::stage::widgets::{bar, fit_words, panel, say};
 use crate::cli::stage::{Note, Scene, TICK};
 use crate::mq::engine::{ConnectionId, Delivery};
 use crate::mq::wire::method::basic;
@@ -23,16 +23,21 @@ const ASIDE: &str = "failed";
 /// Queues that nobody consumes: a message expires there after so many milliseconds, and goes back to the jobs.
 const WAITS: [(&str, u64); 3] = [("wait-1s", 1_000), ("wait-2s", 2_000), ("wait-4s", 4_000)];
 const JOBS: u32 = 8;
-/// Cannot be done.
-const POISON: u32 = 3;
-/// Fails once: what it needs is not there yet.
-const FLAKY: u32 = 5;
+/// The job that cannot be done is one of these: the seed chooses.
+const POISON: (u32, u32) = (2, 4);
+/// The one that fails once, because what it needs is not there yet, comes so far behind it.
+const FLAKY_AFTER: (u32, u32) = (1, 3);
 /// Ticks that an attempt takes.
 const TAKES: u32 = 7;
 /// Ticks between two jobs.
 const EVERY: u32 = 4;
 /// How long the first telling lasts, in ticks: it would never end.
 const FIRST_TICKS: u32 = 130;
+const PUT_BACK: &str = "A job that fails is put back where it stood: at the front. It fails again at once, the \
+    worker does nothing else, and what waits behind it waits for ever.";
+const WAIT: &str = "A job that fails waits in a queue without consumers. When its time is over, it is moved back \
+    and counted in x-death. After three times it is put aside.";
+const NO_WAITS: &str = "nowhere to wait: what fails goes back to the front of the queue";
 /// The last picture of the second stays so long.
 const HOLD_TICKS: u32 = 20;
 
@@ -73,6 +78,9 @@ pub(super) struct DeadLetterScene {
     /// The second follows the first.
     both: bool,
     poison: Vec<u32>,
+    flaky: u32,
+    /// What the first telling came to.
+    first: Option<String>,
     round: Round,
     over: bool,
     notes: Vec<Note>,
@@ -147,14 +155,24 @@ impl Round {
     }
 }
 
+/// The job that cannot be done, and the one that fails once.
+fn troubled(seed: u64) -> (u32, u32) {
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let poison = dice.u32(POISON.0..=POISON.1);
+    (poison, poison + dice.u32(FLAKY_AFTER.0..=FLAKY_AFTER.1))
+}
+
 impl DeadLetterScene {
-    /// The engine's random names come from `seed`; the story has no chance in it.
+    /// Which job cannot be done, and which fails once, is from `seed`.
     pub(super) fn new(seed: u64) -> Self {
+        let (poison, flaky) = troubled(seed);
         Self {
             seed,
             waits: false,
             both: true,
-            poison: vec![POISON],
+            poison: vec![poison],
+            flaky,
+            first: None,
             round: Round::new(seed),
             over: false,
             notes: Vec::new(),
@@ -166,21 +184,38 @@ impl DeadLetterScene {
         self.waits = waits;
         self.over = false;
         self.round = Round::new(self.seed);
-        self.poison = vec![POISON];
+        self.poison = vec![troubled(self.seed).0];
+        if waits {
+            self.note(None, "the same jobs again: now there are queues to wait in");
+        }
+    }
+
+    /// What this telling came to.
+    fn outcome(&self) -> String {
+        let round = &self.round;
+        let (done, aside) = (round.count(|at| at == At::Done), round.count(|at| at == At::Aside));
+        let poison = self.poison[0];
+        let tries = round.tries(poison);
+        let aside = if self.waits { format!(", {aside} put aside") } else { String::new() };
+        let mode = self.mode();
+        format!("{mode}: {done} of {} done{aside}, job {poison} tried {tries} times", round.sent)
     }
 
     fn mode(&self) -> &'static str {
         if self.waits { "wait and retry" } else { "put back" }
     }
 
-    fn note(&mut self, job: u32, what: &str) {
+    /// Tells something of a job, or of all.
+    fn note(&mut self, job: impl Into<Option<u32>>, what: &str) {
+        let job = job.into();
         let ms = self.round.now * TICK.as_millis() as u32;
-        let (mode, attempts) = (self.mode(), self.round.tries(job));
+        let (mode, attempts) = (self.mode(), job.map(|job| self.round.tries(job)));
+        let who = job.map_or_else(String::new, |job| format!("job {job:<2} "));
         self.notes.push(Note::new(
-            format!("{mode:<14} {ms:>6} ms  job {job:<2} {what}"),
+            format!("{mode:<14}  {who}{what}"),
             vec![
+                (TIME, json!(ms)),
                 ("mode", json!(mode)),
-                ("at_ms", json!(ms)),
                 ("job", json!(job)),
                 ("what", json!(what)),
                 ("attempts", json!(attempts)),
@@ -203,7 +238,7 @@ impl DeadLetterScene {
     }
 
     fn fails(&self, job: u32) -> bool {
-        self.poison.contains(&job) || (job == FLAKY && self.round.tries(job) == 1)
+        self.poison.contains(&job) || (job == self.flaky && self.round.tries(job) == 1)
     }
 
     fn work(&mut self) {
@@ -292,13 +327,16 @@ impl Scene for DeadLetterScene {
         let settled = round.sent >= JOBS && round.count(|at| !matches!(at, At::Done | At::Aside)) == 0;
         round.idle += u32::from(settled);
         let (tired, settled) = (!self.waits && round.now >= FIRST_TICKS, round.idle >= HOLD_TICKS);
-        let notes = std::mem::take(&mut self.notes);
-        self.chronicle.add(&notes);
         if tired && self.both {
+            self.first = Some(self.outcome());
             self.tell(true);
         } else if settled {
             self.over = true;
+            let told: Vec<String> = self.first.iter().cloned().chain([self.outcome()]).collect();
+            self.note(None, &format!("end. {}", told.join("; ")));
         }
+        let notes = std::mem::take(&mut self.notes);
+        self.chronicle.add(&notes);
         notes
     }
 
@@ -308,6 +346,7 @@ impl Scene for DeadLetterScene {
 
     fn restart(&mut self) {
         self.both = true;
+        self.first = None;
         self.chronicle = Chronicle::default();
         self.tell(false);
     }
@@ -317,9 +356,11 @@ impl Scene for DeadLetterScene {
     }
 
     fn key(&mut self, key: char) {
-        self.both = false;
         match key {
-            'd' => self.tell(!self.waits),
+            'd' => {
+                self.both = false;
+                self.tell(!self.waits);
+            }
             'p' => {
                 self.poison.push(self.round.sent + 1);
                 self.round.send();
@@ -334,7 +375,7 @@ impl Scene for DeadLetterScene {
         let [line, waits, says, story] = Layout::vertical([
             Constraint::Length(5),
             Constraint::Length(5),
-            Constraint::Length(3),
+            Constraint::Length(4),
             Constraint::Min(4),
         ])
         .areas(area);
@@ -344,21 +385,18 @@ impl Scene for DeadLetterScene {
         self.draw_queue(frame, queue, theme);
         self.draw_worker(frame, worker, theme);
         self.draw_aside(frame, aside, theme);
-        let columns = Layout::horizontal([Constraint::Ratio(1, 3); WAITS.len()]).split(waits);
-        for (number, area) in columns.iter().enumerate() {
-            self.draw_wait(frame, *area, number, theme);
+        if self.waits {
+            let columns = Layout::horizontal([Constraint::Ratio(1, 3); WAITS.len()]).split(waits);
+            for (number, area) in columns.iter().enumerate() {
+                self.draw_wait(frame, *area, number, theme);
+            }
+        } else {
+            let inner = panel(frame, waits, "", theme, theme.dim());
+            say(frame, inner, &[("", theme.dim()), (NO_WAITS, theme.dim())], theme);
         }
-        let lesson = match self.waits {
-            false => {
-                " A job that fails is put back where it stood: at the front. It fails again at\n \
-                 once, the worker does nothing else, and what waits behind it waits for ever."
-            }
-            true => {
-                " A job that fails waits in a queue without consumers. When its time is over, it\n \
-                 is moved back and counted in x-death. After three times it is put aside."
-            }
-        };
-        frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
+        let lesson = if self.waits { WAIT } else { PUT_BACK };
+        let first = self.first.as_deref().unwrap_or_default();
+        say(frame, says, &[(lesson, theme.strong()), (first, theme.accent())], theme);
         self.chronicle.draw(frame, story, theme);
     }
 }
@@ -368,7 +406,8 @@ impl DeadLetterScene {
         format!("{job}{}", if self.poison.contains(&job) { theme.lost } else { "" })
     }
 
-    fn labels(&self, theme: &Theme, at: impl Fn(At) -> bool) -> String {
+    /// The jobs that are somewhere, as many as there is room for.
+    fn labels(&self, theme: &Theme, room: usize, at: impl Fn(At) -> bool) -> String {
         let mut jobs: Vec<(At, u32)> =
             self.round.jobs.iter().map(|(job, held)| (*held, *job)).filter(|(held, _)| at(*held)).collect();
         jobs.sort_by_key(|(held, job)| match held {
@@ -376,17 +415,20 @@ impl DeadLetterScene {
             At::Worker(_) | At::Wait(..) | At::Done | At::Aside => (0, *job),
         });
         let labels: Vec<String> = jobs.iter().map(|(_, job)| self.label(*job, theme)).collect();
-        if labels.is_empty() { "empty".to_owned() } else { labels.join(" ") }
+        fit_words(labels.iter().map(String::as_str), room, theme)
     }
 
     fn draw_queue(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let inner = panel(frame, area, &format!("queue {JOBS_QUEUE}"), theme, theme.accent());
         let ready = self.round.world.counts(JOBS_QUEUE).0;
-        let done = self.labels(theme, |at| at == At::Done);
+        let room = usize::from(inner.width).saturating_sub(1);
+        let done = format!("done {}: ", self.round.count(|at| at == At::Done));
+        let names = self.labels(theme, room.saturating_sub(done.len()), |at| at == At::Done);
+        let waiting = self.labels(theme, room, |at| matches!(at, At::Queue(_)));
         let lines = vec![
             Line::raw(format!(" ready {ready}")),
-            Line::raw(format!(" {}", self.labels(theme, |at| matches!(at, At::Queue(_))))),
-            Line::styled(format!(" done: {}", if done == "empty" { "" } else { &done }), theme.good()),
+            Line::raw(format!(" {}", if waiting.is_empty() { "empty" } else { &waiting })),
+            Line::styled(format!(" {done}{names}"), theme.good()),
         ];
         frame.render_widget(Paragraph::new(lines), inner);
     }
@@ -417,11 +459,12 @@ impl DeadLetterScene {
     }
 
     fn draw_aside(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
-        let any = self.round.count(|at| at == At::Aside) > 0;
-        let style = if any { theme.bad() } else { theme.dim() };
-        let inner = panel(frame, area, &format!("queue {ASIDE}"), theme, style);
+        let count = self.round.count(|at| at == At::Aside);
+        let style = if count > 0 { theme.bad() } else { theme.dim() };
+        let inner = panel(frame, area, &format!("queue {ASIDE}: {count}"), theme, style);
+        let room = usize::from(inner.width).saturating_sub(1);
         let lines = vec![
-            Line::styled(format!(" {}", self.labels(theme, |at| at == At::Aside)), style),
+            Line::styled(format!(" {}", self.labels(theme, room, |at| at == At::Aside)), style),
             Line::styled(" for a person to see", theme.dim()),
         ];
         frame.render_widget(Paragraph::new(lines), inner);
@@ -458,6 +501,7 @@ impl DeadLetterScene {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::stage::chronicle::tests::{is_told_whole, rows};
 
     /// What is drawn is what the engine has.
     #[track_caller]
@@ -477,28 +521,31 @@ mod tests {
 
     #[test]
     fn put_back_blocks_the_queue_and_waiting_does_not() {
-        let mut scene = DeadLetterScene::new(7);
-        let mut first = None;
-        while !scene.done() {
-            if !scene.waits {
-                first = Some((scene.round.count(|at| at == At::Done), scene.round.tries(POISON)));
+        for seed in 0..20 {
+            let mut scene = DeadLetterScene::new(seed);
+            let (poison, flaky) = troubled(seed);
+            let mut first = None;
+            while !scene.done() {
+                if !scene.waits {
+                    first = Some((scene.round.count(|at| at == At::Done), scene.round.tries(poison)));
+                }
+                scene.tick();
+                agrees(&scene);
             }
-            scene.tick();
-            agrees(&scene);
+            let (done, tries) = first.unwrap();
+            assert_eq!(done as u32, poison - 1, "only what stood before it is done");
+            assert!(tries > 8, "{tries}");
+            let round = &scene.round;
+            assert_eq!((round.count(|at| at == At::Done), round.count(|at| at == At::Aside)), (7, 1));
+            // Once, and once after each wait.
+            assert_eq!((round.tries(poison), round.tries(flaky), round.tries(1)), (4, 2, 1), "seed {seed}");
         }
-        let (done, tries) = first.unwrap();
-        assert_eq!(done as u32, POISON - 1, "only what stood before it is done");
-        assert!(tries > 10, "{tries}");
-        let round = &scene.round;
-        assert_eq!((round.count(|at| at == At::Done), round.count(|at| at == At::Aside)), (7, 1));
-        // Once, and once after each wait.
-        assert_eq!((round.tries(POISON), round.tries(FLAKY), round.tries(1)), (4, 2, 1));
+        assert_ne!(troubled(7), troubled(8));
     }
 
     #[test]
-    fn more_poison_is_put_aside_too() {
+    fn more_poison_is_put_aside_too_and_the_second_telling_comes() {
         let mut scene = DeadLetterScene::new(7);
-        scene.key('d');
         for _ in 0..60 {
             scene.tick();
         }
@@ -507,6 +554,34 @@ mod tests {
             scene.tick();
             agrees(&scene);
         }
-        assert_eq!(scene.round.count(|at| at == At::Aside), 2);
+        assert!(scene.waits && scene.round.count(|at| at == At::Aside) == 1);
+        scene.key('p');
+        while !scene.done() {
+            scene.tick();
+            agrees(&scene);
+        }
+        assert_eq!(scene.round.count(|at| at == At::Aside), 2, "keys go on after the end");
+    }
+
+    #[test]
+    fn all_that_is_said_fits_the_smallest_screen() {
+        let mut scene = DeadLetterScene::new(7);
+        is_told_whole(&mut scene, &[PUT_BACK, WAIT, NO_WAITS, "put back: "]);
+    }
+
+    #[test]
+    fn many_jobs_are_cut_between_them_and_counted() {
+        let mut scene = DeadLetterScene::new(7);
+        scene.key('d');
+        for _ in 0..8 {
+            scene.key('p');
+        }
+        while !scene.done() {
+            scene.tick();
+        }
+        let theme = Theme::unicode();
+        let labels = scene.labels(&theme, 20, |at| at == At::Aside);
+        assert!(labels.ends_with("✕ …") && scene.round.count(|at| at == At::Aside) == 9, "{labels}");
+        assert!(rows(&scene, (80, 24), &theme).iter().any(|row| row.contains("queue failed: 9")));
     }
 }

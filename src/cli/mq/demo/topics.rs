@@ -9,9 +9,9 @@ use ratatui::widgets::Paragraph;
 use serde_json::json;
 
 use super::world::{World, plain};
-use crate::cli::stage::chronicle::Chronicle;
+use crate::cli::stage::chronicle::{Chronicle, TIME};
 use crate::cli::stage::theme::Theme;
-use crate::cli::stage::widgets::{Way, arrow, panel};
+use crate::cli::stage::widgets::{Way, arrow, fit, padded, panel, say, width_of};
 use crate::cli::stage::{Note, Scene, TICK};
 use crate::mq::engine::ConnectionId;
 use crate::mq::wire::TableBuf;
@@ -46,6 +46,13 @@ const PAUSE: u32 = 24;
 /// More is not typed.
 const TYPED_MAX: usize = 40;
 
+const LESSON: [&str; 2] = [
+    "A key is words with dots between. In a pattern * is exactly one word and # any number of them.",
+    "Every queue whose pattern fits gets one copy of its own.",
+];
+/// Columns of a pattern.
+const PATTERN_WIDTH: usize = 15;
+
 /// What the viewer types.
 enum Typing {
     Key(String),
@@ -58,6 +65,8 @@ struct Flight {
     since: u32,
     /// The queues that have it, decided by the engine when it arrives at the exchange.
     reached: Option<Vec<bool>>,
+    /// It has arrived everywhere and is counted.
+    landed: bool,
 }
 
 /// The scene.
@@ -74,12 +83,16 @@ pub(super) struct TopicsScene {
     now: u32,
     published: u32,
     nowhere: u32,
+    /// The last line of the story was told.
+    ended: bool,
     chronicle: Chronicle,
 }
 
 impl TopicsScene {
-    /// Publishes eight messages, then whatever is typed.
+    /// Publishes eight messages in an order that `seed` chooses, then whatever is typed.
     pub(super) fn new(seed: u64) -> Self {
+        let mut keys = KEYS;
+        fastrand::Rng::with_seed(seed).shuffle(&mut keys);
         let mut world = World::new(seed);
         let publisher = world.connect("publisher");
         let declare = exchange::Declare { exchange: EXCHANGE, kind: "topic", ..Default::default() };
@@ -101,12 +114,13 @@ impl TopicsScene {
             consumers,
             counts: vec![0; BINDINGS.len()],
             pattern: String::new(),
-            next: KEYS.iter().map(|key| (*key).to_owned()).collect(),
+            next: keys.iter().map(|key| (*key).to_owned()).collect(),
             flight: None,
             typing: None,
             now: 0,
             published: 0,
             nowhere: 0,
+            ended: false,
             chronicle: Chronicle::default(),
         }
     }
@@ -147,6 +161,23 @@ impl TopicsScene {
         if number == YOURS { &self.pattern } else { BINDINGS[number].1 }
     }
 
+    /// What has happened in all.
+    fn end(&self) -> Note {
+        let ms = self.now * TICK.as_millis() as u32;
+        let bound = BINDINGS.iter().zip(&self.counts).filter(|((name, pattern, _), _)| {
+            !pattern.is_empty() || (*name == BINDINGS[YOURS].0 && !self.pattern.is_empty())
+        });
+        let queues: Vec<String> = bound.map(|((name, ..), count)| format!("{name} {count}")).collect();
+        let what = format!("{} published, copies in queues: {}", self.published, queues.join(", "));
+        let fields = vec![
+            (TIME, json!(ms)),
+            ("what", json!(what)),
+            ("published", json!(self.published)),
+            ("nowhere", json!(self.nowhere)),
+        ];
+        Note::new(what, fields)
+    }
+
     fn note(&self, key: &str, reached: &[bool]) -> Note {
         let queues: Vec<&str> = BINDINGS
             .iter()
@@ -157,8 +188,8 @@ impl TopicsScene {
         let to = if queues.is_empty() { "no queue: it is dropped".to_owned() } else { queues.join(", ") };
         let ms = self.now * TICK.as_millis() as u32;
         Note::new(
-            format!("{ms:>6} ms  {key:<18} -> {to}"),
-            vec![("at_ms", json!(ms)), ("routing_key", json!(key)), ("queues", json!(queues))],
+            format!("{key:<18} -> {to}"),
+            vec![(TIME, json!(ms)), ("routing_key", json!(key)), ("queues", json!(queues))],
         )
     }
 }
@@ -184,7 +215,7 @@ impl Scene for TopicsScene {
         self.world.pass(TICK.as_millis() as u64);
         let Some(flight) = &self.flight else {
             if let Some(key) = self.next.pop_front() {
-                self.flight = Some(Flight { key, since: self.now, reached: None });
+                self.flight = Some(Flight { key, since: self.now, reached: None, landed: false });
             }
             return Vec::new();
         };
@@ -199,12 +230,19 @@ impl Scene for TopicsScene {
             }
         }
         if age == TO_EXCHANGE + TO_QUEUES
-            && let Some(reached) = self.flight.as_ref().and_then(|flight| flight.reached.as_ref())
+            && let Some(flight) = &mut self.flight
+            && let Some(reached) = &flight.reached
         {
+            flight.landed = true;
             self.counts.iter_mut().zip(reached).for_each(|(count, reached)| *count += u32::from(*reached));
         }
         if age >= TO_EXCHANGE + TO_QUEUES + PAUSE && !self.next.is_empty() {
             self.flight = None;
+        }
+        if !self.ended && self.done() {
+            self.ended = true;
+            notes.push(self.end());
+            self.chronicle.add(&notes);
         }
         notes
     }
@@ -239,7 +277,8 @@ impl Scene for TopicsScene {
         match letter {
             '\n' => match self.typing.take() {
                 Some(Typing::Key(key)) => {
-                    self.flight = None;
+                    // What is on its way arrives first; what has arrived makes room.
+                    self.flight.take_if(|flight| flight.landed);
                     self.next.push_front(key);
                 }
                 Some(Typing::Pattern(pattern)) => self.rebind(pattern),
@@ -263,9 +302,7 @@ impl Scene for TopicsScene {
         .areas(area);
         self.draw_message(frame, message, theme);
         self.draw_wires(frame, wires, theme);
-        let lesson = " A key is words with dots between. In a pattern * is exactly one word and #\n \
-            any number of them. Every queue whose pattern fits gets one copy of its own.";
-        frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
+        say(frame, says, &LESSON.map(|sentence| (sentence, theme.strong())), theme);
         self.chronicle.draw(frame, story, theme);
     }
 }
@@ -284,8 +321,10 @@ impl TopicsScene {
             (None, Some(flight)) => {
                 let part = f64::from(self.now - flight.since) / f64::from(TO_EXCHANGE);
                 let key = if flight.key.is_empty() { "(no words)" } else { &flight.key };
-                let width =
-                    usize::from(inner.width).saturating_sub(key.chars().count() + 4 + EXCHANGE.len() + 11);
+                // An arrow of ten columns, whatever is typed.
+                let room = usize::from(inner.width).saturating_sub(4 + EXCHANGE.len() + 11);
+                let key = fit(key, room.saturating_sub(10), theme);
+                let width = room.saturating_sub(width_of(&key));
                 Line::from(vec![
                     Span::styled(format!(" {key}  "), theme.strong()),
                     Span::styled(arrow(width, "", part, Way::Right, false, theme), theme.accent()),
@@ -309,7 +348,11 @@ impl TopicsScene {
             let age = self.flight.as_ref().map_or(0, |flight| self.now - flight.since);
             let part = f64::from(age.saturating_sub(TO_EXCHANGE)) / f64::from(TO_QUEUES);
             let landed = age >= TO_EXCHANGE + TO_QUEUES;
-            let pattern: String = self.pattern(number).chars().take(14).collect();
+            let pattern = padded(self.pattern(number), PATTERN_WIDTH - 1, theme);
+            let says = match number == YOURS && !self.pattern.is_empty() {
+                true => "yours, from the keyboard",
+                false => *says,
+            };
             let style = match lit {
                 Some(true) => theme.good(),
                 Some(false) | None => theme.dim(),
@@ -317,8 +360,7 @@ impl TopicsScene {
             let middle = match lit {
                 Some(true) => arrow(wire, "", part, Way::Right, false, theme),
                 Some(false) | None => {
-                    let says: String = says.chars().take(wire.saturating_sub(2)).collect();
-                    format!(" {says:<width$}", width = wire.saturating_sub(1))
+                    format!(" {}", padded(says, wire.saturating_sub(1), theme))
                 }
             };
             let mark = match lit {
@@ -327,7 +369,7 @@ impl TopicsScene {
             };
             lines.push(Line::from(vec![
                 Span::styled(
-                    format!(" {pattern:<15}"),
+                    format!(" {pattern} "),
                     if lit == Some(true) { theme.good() } else { theme.strong() },
                 ),
                 Span::styled(middle, style),
@@ -341,11 +383,51 @@ impl TopicsScene {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::stage::chronicle::tests::{is_told_whole, rows};
+
+    #[test]
+    fn all_that_is_said_fits_the_smallest_screen() {
+        let says: Vec<&str> = BINDINGS.iter().map(|binding| binding.2).chain(LESSON).collect();
+        is_told_whole(&mut TopicsScene::new(7), &says);
+    }
+
+    #[test]
+    fn another_seed_publishes_in_another_order() {
+        assert_ne!(TopicsScene::new(7).next, TopicsScene::new(8).next);
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_counted_though_a_key_is_typed() {
+        let mut scene = TopicsScene::new(7);
+        for _ in 0..TO_EXCHANGE + 5 {
+            scene.tick();
+        }
+        scene.key('t');
+        "alert.x\n".chars().for_each(|letter| scene.typed(letter));
+        told(&mut scene);
+        assert_eq!((scene.published, scene.counts[4]), (9, 9), "everything has them all");
+    }
+
+    #[test]
+    fn long_and_wide_patterns_end_in_a_mark_and_move_nothing() {
+        let mut scene = TopicsScene::new(7);
+        let row = |scene: &TopicsScene| {
+            let rows = rows(scene, (80, 24), &Theme::unicode());
+            rows.into_iter().find(|row| row.contains("yours")).unwrap()
+        };
+        let plain = row(&scene);
+        scene.rebind("日本語日本語日本語".to_owned());
+        let wide = row(&scene);
+        assert!(wide.contains('…') && wide.contains("from the keyboard"), "{wide}");
+        assert!(plain.trim_end().ends_with('│') && wide.trim_end().ends_with('│'), "{wide}");
+        let number = |row: &str| row.trim_end_matches([' ', '│']).ends_with(" 0");
+        assert!(number(&plain) && number(&wide), "{plain}\n{wide}");
+    }
 
     fn told(scene: &mut TopicsScene) -> Vec<(String, String)> {
         let mut told = Vec::new();
         while !scene.done() {
-            for note in scene.tick() {
+            for note in scene.tick().iter().filter(|note| note.fields[1].0 == "routing_key") {
                 let field = |name| note.fields.iter().find(|(found, _)| *found == name).unwrap().1.clone();
                 told.push((field("routing_key").as_str().unwrap().to_owned(), field("queues").to_string()));
             }
@@ -355,7 +437,8 @@ mod tests {
 
     #[test]
     fn each_key_reaches_the_queues_whose_patterns_fit() {
-        let told = told(&mut TopicsScene::new(7));
+        let mut told = told(&mut TopicsScene::new(7));
+        told.sort_by_key(|(key, _)| KEYS.iter().position(|known| known == key));
         let expected = [
             ("orders.eu.new", r#"["eu","orders","everything"]"#),
             ("orders.us.paid", r#"["orders","paid","everything"]"#),

@@ -9,9 +9,9 @@ use ratatui::widgets::Paragraph;
 use serde_json::json;
 
 use super::world::{World, plain, text};
-use crate::cli::stage::chronicle::Chronicle;
+use crate::cli::stage::chronicle::{Chronicle, TIME};
 use crate::cli::stage::theme::Theme;
-use crate::cli::stage::widgets::{bar, panel};
+use crate::cli::stage::widgets::{bar, fit, fit_words, panel, say};
 use crate::cli::stage::{Note, Scene, TICK};
 use crate::mq::engine::ConnectionId;
 use crate::mq::wire::TableBuf;
@@ -24,9 +24,15 @@ const JOBS: u32 = 30;
 const EVERY: (u32, u32) = (4, 9);
 /// Ticks that a job takes, at least and at most.
 const TAKES: (u32, u32) = (14, 34);
-/// When the story kills a worker, and when it starts it again.
+/// When the story kills a worker, and after how long it starts it again.
 const KILL_AT: u32 = 110;
-const START_AT: u32 = 200;
+const START_AFTER: u32 = 90;
+/// The worker that the story kills.
+const VICTIM: usize = 1;
+const LESSON: [&str; 2] = [
+    "A job leaves the queue when it is acknowledged, not when it is delivered.",
+    "A worker that dies gives back what it had: in its old place, marked redelivered.",
+];
 const WORKERS: usize = 3;
 /// Limits that the key chooses from.
 const PREFETCHES: [u16; 3] = [2, 4, 1];
@@ -67,8 +73,13 @@ pub(super) struct WorkScene {
     done: u32,
     redelivered: u32,
     prefetch: usize,
-    /// The viewer has taken over: the story does not kill any more.
+    /// The viewer kills and starts: the story does so no more.
     directed: bool,
+    /// When the story killed.
+    killed_at: Option<u32>,
+    /// Jobs that a worker died with, and how many of them others have done.
+    orphans: BTreeMap<u32, usize>,
+    adopted: u32,
     notes: Vec<Note>,
     chronicle: Chronicle,
 }
@@ -99,6 +110,9 @@ impl WorkScene {
             redelivered: 0,
             prefetch: 0,
             directed: false,
+            killed_at: None,
+            orphans: BTreeMap::new(),
+            adopted: 0,
             notes: Vec::new(),
             chronicle: Chronicle::default(),
         };
@@ -122,9 +136,9 @@ impl WorkScene {
         let (ready, unacked) = self.world.counts(QUEUE);
         let ms = self.now * TICK.as_millis() as u32;
         self.notes.push(Note::new(
-            format!("{ms:>6} ms  {who:<8} {what}"),
+            format!("{who:<8} {what}"),
             vec![
-                ("at_ms", json!(ms)),
+                (TIME, json!(ms)),
                 ("who", json!(who)),
                 ("what", json!(what)),
                 ("job", json!(job)),
@@ -136,28 +150,53 @@ impl WorkScene {
     }
 
     fn start(&mut self, number: usize) {
+        if self.workers[number].connection.is_none() {
+            self.connect(number);
+            self.note(&name(number), "starts", None);
+        }
+    }
+
+    fn connect(&mut self, number: usize) {
         let connection = self.world.connect("worker");
         self.workers[number].connection = Some(connection);
         self.workers[number].lost.clear();
         self.world.consume(connection, QUEUE, PREFETCHES[self.prefetch]);
-        self.note(&name(number), "starts", None);
+    }
+
+    /// A connection closes: what was not acknowledged is back in the queue.
+    fn disconnect(&mut self, number: usize) -> Option<Vec<u32>> {
+        let connection = self.workers[number].connection.take()?;
+        let held = std::mem::take(&mut self.workers[number].held);
+        self.workers[number].worked = 0;
+        self.waiting.extend(held.iter().map(|held| (held.job, true)));
+        self.world.disconnect(connection);
+        Some(held.iter().map(|held| held.job).collect())
     }
 
     /// The process is gone; the broker sees its connection close.
     fn kill(&mut self, number: usize) {
-        let Some(connection) = self.workers[number].connection.take() else { return };
-        let held = std::mem::take(&mut self.workers[number].held);
-        self.workers[number].worked = 0;
-        self.workers[number].lost = held.iter().map(|held| held.job).collect();
-        self.waiting.extend(held.iter().map(|held| (held.job, true)));
-        let jobs: Vec<String> = held.iter().map(|held| held.job.to_string()).collect();
-        self.world.disconnect(connection);
+        let Some(lost) = self.disconnect(number) else { return };
+        let jobs: Vec<String> = lost.iter().map(u32::to_string).collect();
+        self.orphans.extend(lost.iter().map(|job| (*job, number)));
+        self.workers[number].lost = lost;
         let back = match jobs.len() {
             0 => "is killed: it had nothing".to_owned(),
             1 => format!("is killed: job {} is back in the queue, where it stood", jobs[0]),
             _ => format!("is killed: jobs {} are back in the queue, where they stood", jobs.join(", ")),
         };
         self.note(&name(number), &back, None);
+    }
+
+    /// A limit is that of a consumer from its start: the workers that run consume anew.
+    fn next_prefetch(&mut self) {
+        self.prefetch = (self.prefetch + 1) % PREFETCHES.len();
+        for number in 0..self.workers.len() {
+            if self.disconnect(number).is_some() {
+                self.connect(number);
+            }
+        }
+        let what = format!("stop and begin anew, with {} at a time at most", PREFETCHES[self.prefetch]);
+        self.note("workers", &what, None);
     }
 
     fn send(&mut self) {
@@ -201,8 +240,21 @@ impl WorkScene {
             worker.worked = 0;
             worker.done += 1;
             self.done += 1;
+            self.adopted += u32::from(self.orphans.remove(&job).is_some_and(|first| first != number));
             self.world.tell(connection, basic::Ack { delivery_tag: tag, multiple: false });
             self.note(&name(number), &format!("has done job {job}: ack"), Some(job));
+        }
+    }
+
+    /// Kills a worker once it has something to lose, and starts it again later.
+    fn direct(&mut self) {
+        match self.killed_at {
+            None if self.now >= KILL_AT && !self.workers[VICTIM].held.is_empty() => {
+                self.killed_at = Some(self.now);
+                self.kill(VICTIM);
+            }
+            Some(at) if self.now == at + START_AFTER => self.start(VICTIM),
+            _ => {}
         }
     }
 
@@ -240,15 +292,19 @@ impl Scene for WorkScene {
             self.send();
             self.next_at = self.now + self.dice.u32(EVERY.0..=EVERY.1);
         }
-        if !self.directed && self.now == KILL_AT {
-            self.kill(1);
-        }
-        if !self.directed && self.now == START_AT {
-            self.start(1);
+        if !self.directed {
+            self.direct();
         }
         self.deliver();
         self.work();
         self.deliver();
+        if self.done() {
+            let (done, adopted) = (self.done, self.adopted);
+            let what = format!(
+                "done: {done} of {done} jobs, none was lost; {adopted} by others than the one that died with them"
+            );
+            self.note("all", &what, None);
+        }
         self.chronicle.add(&self.notes);
         std::mem::take(&mut self.notes)
     }
@@ -266,7 +322,7 @@ impl Scene for WorkScene {
     }
 
     fn key(&mut self, key: char) {
-        self.directed = true;
+        self.directed |= matches!(key, 'k' | 's');
         match key {
             'k' => {
                 if let Some(number) = self.busiest() {
@@ -278,16 +334,7 @@ impl Scene for WorkScene {
                     self.start(number);
                 }
             }
-            'p' => {
-                self.prefetch = (self.prefetch + 1) % PREFETCHES.len();
-                // A limit is that of a consumer from its start: the workers start anew, one after the other.
-                for number in 0..self.workers.len() {
-                    if self.workers[number].connection.is_some() {
-                        self.kill(number);
-                        self.start(number);
-                    }
-                }
-            }
+            'p' => self.next_prefetch(),
             _ => self.wanted += BURST,
         }
         self.deliver();
@@ -306,16 +353,20 @@ impl Scene for WorkScene {
         for (number, area) in columns.iter().enumerate() {
             self.draw_worker(frame, *area, number, theme);
         }
-        let lesson = " A job leaves the queue when it is acknowledged, not when it is delivered.\n \
-            A worker that dies gives back what it had: in its old place, redelivered.";
-        frame.render_widget(Paragraph::new(lesson).style(theme.strong()), says);
+        say(frame, says, &LESSON.map(|sentence| (sentence, theme.strong())), theme);
         self.chronicle.draw(frame, story, theme);
     }
 }
 
 impl WorkScene {
     fn draw_queue(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
-        let inner = panel(frame, area, &format!("queue {QUEUE}: next on the left"), theme, theme.accent());
+        let inner = panel(
+            frame,
+            area,
+            &format!("queue {QUEUE}: next on the left, {} was out before", theme.doubt),
+            theme,
+            theme.accent(),
+        );
         let mut spans = vec![Span::raw(" ")];
         let mut room = usize::from(inner.width).saturating_sub(4);
         for (job, returned) in &self.waiting {
@@ -333,7 +384,11 @@ impl WorkScene {
         if self.waiting.is_empty() {
             spans.push(Span::styled("empty", theme.dim()));
         }
-        let sent = format!(" {} producer has sent {} of {}", theme.here, self.sent, self.wanted);
+        let prefetch = PREFETCHES[self.prefetch];
+        let sent = format!(
+            " {} producer has sent {} of {}   {} a worker takes {prefetch} at most (prefetch)",
+            theme.here, self.sent, self.wanted, theme.dot
+        );
         let lines = vec![Line::styled(sent, theme.dim()), Line::from(spans)];
         frame.render_widget(Paragraph::new(lines), inner);
     }
@@ -348,40 +403,110 @@ impl WorkScene {
         };
         let inner = panel(frame, area, &name(number), theme, style);
         let marked = |held: &Held| format!("{}{}", held.job, if held.redelivered { theme.doubt } else { "" });
+        let room = usize::from(inner.width).saturating_sub(1);
         let mut lines = Vec::new();
         match worker.held.first() {
             _ if !alive => {
                 lines.push(Line::styled(format!(" {} killed", theme.lost), theme.bad()));
-                let lost: Vec<String> = worker.lost.iter().map(u32::to_string).collect();
-                let back = if lost.is_empty() {
-                    String::new()
-                } else {
-                    format!(" {} back in the queue", lost.join(" "))
-                };
-                lines.push(Line::styled(back, theme.warn()));
+                let fates = self.fates(&worker.lost).into_iter();
+                lines.extend(
+                    fates.map(|fate| Line::styled(format!(" {}", fit(&fate, room, theme)), theme.warn())),
+                );
             }
-            None => lines.extend([Line::styled(" waits", theme.dim()), Line::raw("")]),
+            None => lines.push(Line::styled(" waits", theme.dim())),
             Some(first) => {
                 let part = f64::from(worker.worked) / f64::from(takes(self.seed, first.job));
                 let width = usize::from(inner.width).saturating_sub(8).min(30);
                 let style = if first.redelivered { theme.warn() } else { theme.good() };
                 lines.push(Line::styled(format!(" {:<4} {}", marked(first), bar(width, part, theme)), style));
                 let rest: Vec<String> = worker.held[1..].iter().map(marked).collect();
-                lines.push(Line::styled(
-                    format!(" holds {} (prefetch {})", rest.join(" "), PREFETCHES[self.prefetch]),
-                    theme.dim(),
-                ));
+                let next = match rest.is_empty() {
+                    true => "has no other".to_owned(),
+                    false => format!("then {}", fit_words(rest.iter().map(String::as_str), room - 5, theme)),
+                };
+                lines.push(Line::styled(format!(" {next}"), theme.dim()));
             }
         }
-        lines.push(Line::raw(""));
+        lines.resize(lines.len().max(3), Line::raw(""));
         lines.push(Line::raw(format!(" done {}", worker.done)));
         frame.render_widget(Paragraph::new(lines), inner);
+    }
+
+    /// What became of the jobs that a worker died with.
+    fn fates(&self, lost: &[u32]) -> Vec<String> {
+        let out =
+            |job: &u32| self.workers.iter().any(|worker| worker.held.iter().any(|held| held.job == *job));
+        let (queued, rest): (Vec<u32>, Vec<u32>) =
+            lost.iter().partition(|job| self.waiting.contains_key(*job));
+        let (out, done): (Vec<u32>, Vec<u32>) = rest.into_iter().partition(out);
+        let list = |(jobs, where_): (Vec<u32>, &str)| {
+            let jobs: Vec<String> = jobs.iter().map(u32::to_string).collect();
+            (!jobs.is_empty()).then(|| format!("{} {where_}", jobs.join(" ")))
+        };
+        [(queued, "back in the queue"), (out, "at another worker"), (done, "done by another")]
+            .into_iter()
+            .filter_map(list)
+            .take(2)
+            .collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::stage::chronicle::tests::is_told_whole;
+
+    #[test]
+    fn all_that_is_said_fits_the_smallest_screen() {
+        for seed in [7, 8] {
+            is_told_whole(&mut WorkScene::new(seed), &LESSON);
+        }
+    }
+
+    #[test]
+    fn the_story_kills_whatever_else_is_pressed() {
+        let mut scene = WorkScene::new(7);
+        for key in ['m', 'p'] {
+            scene.tick();
+            scene.key(key);
+            assert!(scene.workers.iter().all(|worker| worker.connection.is_some()));
+        }
+        assert!(!scene.notes.iter().any(|note| note.text.contains("killed")), "nobody has killed yet");
+        let mut notes = Vec::new();
+        while !scene.done() {
+            notes.extend(scene.tick());
+        }
+        assert!(notes.iter().any(|note| note.text.contains("w2       is killed")));
+        assert!(scene.adopted > 0 && scene.done == JOBS + BURST);
+    }
+
+    #[test]
+    fn what_a_killed_worker_had_is_followed_to_where_it_is() {
+        let mut scene = WorkScene::new(7);
+        while scene.killed_at.is_none() {
+            scene.tick();
+        }
+        let lost = scene.workers[VICTIM].lost.clone();
+        assert!(scene.fates(&lost).join(" ").contains("back in the queue"));
+        while lost.iter().any(|job| scene.orphans.contains_key(job)) {
+            scene.tick();
+        }
+        let all: Vec<String> = lost.iter().map(u32::to_string).collect();
+        assert_eq!(scene.fates(&lost), [format!("{} done by another", all.join(" "))]);
+    }
+
+    #[test]
+    fn keys_go_on_after_the_end() {
+        let mut scene = WorkScene::new(7);
+        while !scene.done() {
+            scene.tick();
+        }
+        scene.key('m');
+        while !scene.done() {
+            scene.tick();
+        }
+        assert_eq!(scene.done, JOBS + BURST);
+    }
 
     /// What is drawn of the queue is what the engine has.
     #[track_caller]

@@ -1,18 +1,20 @@
-//! One call, stage by stage: stub, call id, serialise, transport, dispatch, handler, and back.
+//! One call, stage by stage: stub, method, serialise, transport, dispatch, handler, and back.
 
 use prost::Message;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Wrap};
+use ratatui::widgets::Paragraph;
 use serde_json::json;
 
 use crate::cli::stage::theme::Theme;
-use crate::cli::stage::widgets::{Way, arrow, panel};
+use crate::cli::stage::widgets::{Way, arrow, fit, panel, say};
 use crate::cli::stage::{Note, Scene};
 use crate::rpc::catalog::method_id;
 
 const PATH: &str = "demo.Greeter/Hello";
+/// Whom the call greets: the seed chooses.
+const NAMES: [&str; 8] = ["Bo", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana", "Ada"];
 
 /// Ticks that a stage stays when nothing moves in it.
 const STAGE_TICKS: u32 = 24;
@@ -72,8 +74,10 @@ pub(super) struct CallScene {
 }
 
 impl CallScene {
-    /// The call `Hello(name)`.
-    pub(super) fn new(name: &str) -> Self {
+    /// The call `Hello(name)`, with a name that `seed` chooses.
+    pub(super) fn new(seed: u64) -> Self {
+        let count = NAMES.len() as u64;
+        let name = NAMES[usize::try_from(seed % count).unwrap_or(0)];
         let request = HelloRequest { name: name.to_owned() };
         let reply = HelloReply { message: format!("Hello, {name}!") };
         let request_parts = frame_parts(&request.encode_to_vec(), "name", name);
@@ -113,6 +117,23 @@ impl CallScene {
         Note::new(text, fields)
     }
 
+    /// What has happened in all.
+    fn end(&self) -> Note {
+        let size = |parts: &[Part]| parts.iter().map(|part| part.bytes.len()).sum::<usize>();
+        let (sent, got) = (size(&self.request), size(&self.reply));
+        let what = format!("one call of {PATH}: {sent} bytes there, {got} bytes back, status OK");
+        Note::new(
+            format!("{:<16}  {:<10}  {what}", "both", "end"),
+            vec![
+                ("side", json!("both")),
+                ("stage", json!("end")),
+                ("shows", json!(what)),
+                ("sent_bytes", json!(sent)),
+                ("received_bytes", json!(got)),
+            ],
+        )
+    }
+
     fn draw_side(&self, frame: &mut Frame<'_>, area: Rect, place: Place, theme: &Theme) {
         let here = self.stages[self.stage].place == place && !self.done;
         let (title, style) = match place {
@@ -131,6 +152,7 @@ impl CallScene {
             };
             lines.push(Line::from(vec![Span::styled(format!(" {mark} {}", stage.name), style)]));
             let shows = if reached { stage.shows.as_str() } else { "" };
+            let shows = fit(shows, usize::from(inner.width).saturating_sub(5), theme);
             lines.push(Line::from(Span::raw(format!("     {shows}"))));
         }
         frame.render_widget(Paragraph::new(lines), inner);
@@ -207,12 +229,7 @@ impl Scene for CallScene {
     }
 
     fn figures(&self) -> String {
-        format!(
-            "{PATH}   call id {:#010x}   stage {} of {}",
-            method_id(PATH),
-            self.stage + 1,
-            self.stages.len()
-        )
+        format!("{PATH}   stage {} of {}", self.stage + 1, self.stages.len())
     }
 
     fn tick(&mut self) -> Vec<Note> {
@@ -220,11 +237,12 @@ impl Scene for CallScene {
             return Vec::new();
         }
         let first = self.ticks == 0;
-        let notes = if first { vec![self.note()] } else { Vec::new() };
+        let mut notes = if first { vec![self.note()] } else { Vec::new() };
         self.ticks += 1;
         if self.ticks >= self.stages[self.stage].ticks {
             if self.stage + 1 == self.stages.len() {
                 self.done = true;
+                notes.push(self.end());
             } else {
                 self.stage += 1;
                 self.ticks = 0;
@@ -252,8 +270,7 @@ impl Scene for CallScene {
         self.draw_wire(frame, wire, theme);
         self.draw_side(frame, server, Place::Server, theme);
         self.draw_bytes(frame, bytes, theme);
-        let text = Paragraph::new(format!(" {}", self.stages[self.stage].says)).wrap(Wrap { trim: false });
-        frame.render_widget(text.style(theme.strong()), says);
+        say(frame, says, &[(self.stages[self.stage].says, theme.strong())], theme);
     }
 }
 
@@ -272,11 +289,11 @@ fn stages(name: &str, message: &str, request: &[Part], reply: &[Part]) -> Vec<St
         ),
         stage(
             Place::Client,
-            "call id",
-            format!("Hello is {:#010x}", method_id(PATH)),
+            "method",
+            format!("number {:#010x}", method_id(PATH)),
             Bytes::None,
             STAGE_TICKS,
-            "Both sides know the function by the same name, and by the same number.",
+            "Both sides know the method by one name. gRPC sends the name; bandy's udp:// sends a number made of it.",
         ),
         stage(
             Place::Client,
@@ -362,24 +379,25 @@ fn hex_short(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::stage::chronicle::tests::is_told_whole;
 
     #[test]
     fn the_parts_are_the_frame_that_grpc_sends() {
-        let scene = CallScene::new("Ada");
+        let scene = CallScene::new(7);
         let bytes: Vec<u8> = scene.request.iter().flat_map(|part| part.bytes.clone()).collect();
         assert_eq!(bytes, [0, 0, 0, 0, 5, 0x0a, 3, b'A', b'd', b'a']);
     }
 
     #[test]
     fn every_stage_is_noted_once_in_order() {
-        let mut scene = CallScene::new("Ada");
+        let mut scene = CallScene::new(7);
         let mut names = Vec::new();
         while !scene.done() {
             names.extend(scene.tick().into_iter().map(|note| note.fields[1].1.as_str().unwrap().to_owned()));
         }
         let expected = [
             "stub",
-            "call id",
+            "method",
             "serialise",
             "transport",
             "dispatch",
@@ -387,7 +405,23 @@ mod tests {
             "serialise",
             "transport",
             "return",
+            "end",
         ];
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn all_that_is_said_fits_the_smallest_screen() {
+        for seed in 0..8 {
+            let mut scene = CallScene::new(seed);
+            let says: Vec<&str> = scene.stages.iter().map(|stage| stage.says).collect();
+            is_told_whole(&mut scene, &says);
+        }
+    }
+
+    #[test]
+    fn another_seed_greets_somebody_else() {
+        let said = |seed| CallScene::new(seed).tick()[0].text.clone();
+        assert!(said(7).contains("\"Ada\"") && said(8).contains("\"Bo\""));
     }
 }

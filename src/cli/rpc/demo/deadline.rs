@@ -7,8 +7,9 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use serde_json::json;
 
+use crate::cli::stage::chronicle::TIME;
 use crate::cli::stage::theme::Theme;
-use crate::cli::stage::widgets::panel;
+use crate::cli::stage::widgets::{fit, panel, say};
 use crate::cli::stage::{Note, Scene, TICK};
 
 /// The story's clock is slower than its times, so that eyes can follow: one tick is this much.
@@ -17,8 +18,8 @@ const TICK_MS: u32 = 10;
 const HOP_MS: u32 = 40;
 /// What the gateway does before it asks on.
 const GATEWAY_MS: u32 = 60;
-/// What the answer would take.
-const WORK_MS: u32 = 900;
+/// What the answer would take, at least and at most, in steps of twenty: the seed chooses.
+const WORK_MS: (u32, u32) = (700, 960);
 /// How long each telling lasts.
 const ROUND_MS: u32 = 1_300;
 /// Deadlines that the keys choose from.
@@ -30,8 +31,16 @@ struct Busy {
     to: u32,
 }
 
+const WHO: &str = "A client asks a gateway, the gateway asks a store; the store needs long.";
+const STAYS: &str = "Here only the client knows the deadline. The others work on after it has left.";
+const TRAVELS: &str = "Now the deadline travels in the headers: grpc-timeout, connect-timeout-ms.";
+const MORAL: &str = "A deadline that travels costs one header, and saves everyone behind it the work.";
+const MET: &str = "The answer comes in time: it makes no difference whether the deadline travels.";
+
 /// The scene.
 pub(super) struct DeadlineScene {
+    seed: u64,
+    work_ms: u32,
     deadline: usize,
     travels: bool,
     now: u32,
@@ -39,9 +48,11 @@ pub(super) struct DeadlineScene {
 }
 
 impl DeadlineScene {
-    /// First without, then with.
-    pub(super) fn new() -> Self {
-        Self { deadline: 1, travels: false, now: 0, over: false }
+    /// First without, then with. How long the store needs is from `seed`.
+    pub(super) fn new(seed: u64) -> Self {
+        let steps = fastrand::Rng::with_seed(seed).u32(0..=(WORK_MS.1 - WORK_MS.0) / 20);
+        let work_ms = WORK_MS.0 + 20 * steps;
+        Self { seed, work_ms, deadline: 1, travels: false, now: 0, over: false }
     }
 
     fn deadline_ms(&self) -> u32 {
@@ -49,23 +60,28 @@ impl DeadlineScene {
     }
 
     /// When the reply would reach the client.
-    fn reply_ms() -> u32 {
-        4 * HOP_MS + GATEWAY_MS + WORK_MS
+    fn reply_ms(&self) -> u32 {
+        4 * HOP_MS + GATEWAY_MS + self.work_ms
+    }
+
+    /// Whether the answer comes in time.
+    fn is_met(&self) -> bool {
+        self.reply_ms() <= self.deadline_ms()
     }
 
     /// Until when the client waits.
     fn client(&self) -> Busy {
-        Busy { from: 0, to: self.deadline_ms().min(Self::reply_ms()) }
+        Busy { from: 0, to: self.deadline_ms().min(self.reply_ms()) }
     }
 
     fn gateway(&self) -> Busy {
-        let natural = Self::reply_ms() - HOP_MS;
+        let natural = self.reply_ms() - HOP_MS;
         Busy { from: HOP_MS, to: self.stopped(natural) }
     }
 
     fn store(&self) -> Busy {
         let from = 2 * HOP_MS + GATEWAY_MS;
-        Busy { from, to: self.stopped(from + WORK_MS).max(from) }
+        Busy { from, to: self.stopped(from + self.work_ms).max(from) }
     }
 
     /// The end of work: its own, or the deadline if the worker knows it.
@@ -75,8 +91,16 @@ impl DeadlineScene {
 
     /// Work that nobody waited for, so far.
     fn wasted_ms(&self) -> u32 {
+        if self.is_met() {
+            return 0;
+        }
         let end = self.store().to.min(self.now);
         end.saturating_sub(self.deadline_ms().max(self.store().from))
+    }
+
+    /// Work that nobody waits for in the whole of a telling.
+    fn wasted_in_all_ms(&self, travels: bool) -> u32 {
+        Self { travels, now: u32::MAX, over: true, ..*self }.wasted_ms()
     }
 
     fn events(&self) -> Vec<(u32, &'static str, String)> {
@@ -85,14 +109,17 @@ impl DeadlineScene {
             true => format!(", {} ms left", deadline.saturating_sub(at)),
             false => String::new(),
         };
-        let store_from = self.store().from;
+        let (store_from, work) = (self.store().from, self.work_ms);
         let mut events = vec![
             (0, "client", format!("calls, and will wait {deadline} ms")),
             (HOP_MS, "gateway", format!("has the call{}", known(HOP_MS))),
-            (store_from, "store", format!("has the call{}: starts {WORK_MS} ms of work", known(store_from))),
+            (store_from, "store", format!("has the call{}: starts {work} ms of work", known(store_from))),
         ];
-        if deadline >= Self::reply_ms() {
-            events.push((Self::reply_ms(), "client", "has its answer in time".to_owned()));
+        if self.is_met() {
+            let reply = self.reply_ms();
+            events.push((reply - 2 * HOP_MS, "store", format!("answers after {work} ms of work")));
+            events.push((reply - HOP_MS, "gateway", "passes the answer on".to_owned()));
+            events.push((reply, "client", format!("has its answer, {} ms before the end", deadline - reply)));
             return events;
         }
         events.push((deadline, "client", "gives up: DEADLINE_EXCEEDED".to_owned()));
@@ -100,7 +127,7 @@ impl DeadlineScene {
             events.push((deadline, "gateway", "stops the same instant".to_owned()));
             events.push((deadline, "store", "stops the same instant: nothing wasted".to_owned()));
         } else {
-            let end = store_from + WORK_MS;
+            let end = store_from + work;
             let wasted = end - deadline.max(store_from);
             events.push((end, "store", format!("finishes: {wasted} ms of work for nobody")));
             events.push((end + HOP_MS, "gateway", "passes an answer on that nobody awaits".to_owned()));
@@ -118,7 +145,7 @@ impl DeadlineScene {
             let filled = at >= span.from && at < span.to.min(self.now.max(span.from));
             let mark = (deadline * width / ROUND_MS) == column;
             match (filled, mark) {
-                (true, _) if at >= deadline => Span::styled(theme.bar_wasted, theme.bad()),
+                (true, _) if at >= deadline && !self.is_met() => Span::styled(theme.bar_wasted, theme.bad()),
                 (true, _) => Span::styled(theme.bar_full, theme.good()),
                 (false, true) => Span::styled("|", theme.warn()),
                 (false, false) => Span::styled(theme.bar_empty, theme.dim()),
@@ -126,6 +153,7 @@ impl DeadlineScene {
         });
         let last = self.events().into_iter().rev().find(|(at, who, _)| *at <= self.now && *who == name);
         let says = last.map_or(String::new(), |(at, _, what)| format!(" {at:>5} ms  {what}"));
+        let says = fit(&says, width as usize, theme);
         let lines = vec![Line::from(cells.collect::<Vec<_>>()), Line::styled(says, Style::new())];
         frame.render_widget(Paragraph::new(lines), inner);
     }
@@ -137,12 +165,12 @@ impl Scene for DeadlineScene {
     }
 
     fn figures(&self) -> String {
-        let travels = if self.travels { "travels with the call" } else { "stays at the client" };
+        let travels = if self.travels { "travels" } else { "stays" };
         format!(
-            "deadline {} ms, {travels}   {:>4} ms   wasted {:>3} ms",
+            "wasted {} ms   deadline {} ms, {travels}   {:>4} ms",
+            self.wasted_ms(),
             self.deadline_ms(),
-            self.now.min(ROUND_MS),
-            self.wasted_ms()
+            self.now.min(ROUND_MS)
         )
     }
 
@@ -154,20 +182,16 @@ impl Scene for DeadlineScene {
         let due = self.events().into_iter().filter(|(at, ..)| at.div_ceil(TICK_MS) * TICK_MS == self.now);
         let note = |(at, who, what): (u32, &str, String)| {
             Note::new(
-                format!("{round:<16}  {at:>5} ms  {who:<8} {what}"),
-                vec![
-                    ("round", json!(round)),
-                    ("at_ms", json!(at)),
-                    ("who", json!(who)),
-                    ("what", json!(what)),
-                ],
+                format!("{round:<16}  {who:<8} {what}"),
+                vec![(TIME, json!(at)), ("round", json!(round)), ("who", json!(who)), ("what", json!(what))],
             )
         };
-        let notes = due.map(note).collect();
+        let mut notes: Vec<Note> = due.map(note).collect();
         self.now += TICK_MS;
         if self.now > ROUND_MS {
             if self.travels {
                 self.over = true;
+                notes.push(note((ROUND_MS, "end", self.end())));
             } else {
                 self.travels = true;
                 self.now = 0;
@@ -181,7 +205,7 @@ impl Scene for DeadlineScene {
     }
 
     fn restart(&mut self) {
-        *self = Self { deadline: self.deadline, ..Self::new() };
+        *self = Self { deadline: self.deadline, ..Self::new(self.seed) };
     }
 
     fn keys(&self) -> &'static [(char, &'static str)] {
@@ -210,54 +234,78 @@ impl Scene for DeadlineScene {
         self.draw_bar(frame, gateway, "gateway", &self.gateway(), theme);
         self.draw_bar(frame, store, "store", &self.store(), theme);
         let slow = TICK.as_millis() / u128::from(TICK_MS);
-        let second = match (self.travels, self.over) {
-            (false, _) => " Here only the client knows the deadline. The others work on after it has left.",
-            (true, false) => " Now the deadline travels in the headers: grpc-timeout, connect-timeout-ms.",
-            (true, true) => {
-                " A deadline that travels costs one header, and saves everyone behind it the work."
-            }
+        let second = match (self.is_met(), self.travels, self.over) {
+            (true, _, true) => MET,
+            (_, false, _) => STAYS,
+            (false, true, true) => MORAL,
+            (_, true, _) => TRAVELS,
         };
-        let lines = vec![
-            Line::styled(
-                " A client asks a gateway, the gateway asks a store; the store needs long.",
-                theme.strong(),
-            ),
-            Line::styled(second, theme.strong()),
-            Line::styled(
-                format!(
-                    " ({slow} times slower than life; | is the deadline, {} is work for nobody)",
-                    theme.bar_wasted
-                ),
-                theme.dim(),
-            ),
+        // What the first telling came to stays to be compared with.
+        let compare = if self.travels { self.end() } else { String::new() };
+        let wasted = theme.bar_wasted;
+        let legend =
+            format!("({slow} times slower than life; | is the deadline, {wasted} is work for nobody)");
+        let sentences = [
+            (WHO, theme.strong()),
+            (second, theme.strong()),
+            (compare.as_str(), if self.over { theme.accent() } else { theme.dim() }),
+            (legend.as_str(), theme.dim()),
         ];
-        frame.render_widget(Paragraph::new(lines), says);
+        say(frame, says, &sentences, theme);
+    }
+}
+
+impl DeadlineScene {
+    /// What both tellings come to.
+    fn end(&self) -> String {
+        let [stays, travels] = [false, true].map(|travels| self.wasted_in_all_ms(travels));
+        match (self.is_met(), self.over) {
+            (true, _) => format!("the answer takes {} ms, less than the deadline", self.reply_ms()),
+            (false, true) => format!(
+                "work for nobody: {stays} ms when the deadline stayed, {travels} ms when it travelled"
+            ),
+            (false, false) => format!("when it stayed with the client: {stays} ms of work for nobody"),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::stage::chronicle::tests::is_told_whole;
 
     #[test]
     fn only_a_deadline_that_travels_wastes_nothing() {
-        let mut scene = DeadlineScene::new();
-        let mut wasted = Vec::new();
-        while !scene.done() {
-            scene.tick();
-            if scene.now == ROUND_MS {
-                wasted.push(scene.wasted_ms());
+        for seed in 0..20 {
+            let mut scene = DeadlineScene::new(seed);
+            let mut wasted = Vec::new();
+            while !scene.done() {
+                scene.tick();
+                if scene.now == ROUND_MS {
+                    wasted.push(scene.wasted_ms());
+                }
             }
+            assert_eq!(wasted, [2 * HOP_MS + GATEWAY_MS + scene.work_ms - 500, 0], "seed {seed}");
         }
-        assert_eq!(wasted, [540, 0]);
+        assert_ne!(DeadlineScene::new(7).work_ms, DeadlineScene::new(8).work_ms);
     }
 
     #[test]
-    fn a_long_deadline_is_met() {
-        let mut scene = DeadlineScene::new();
+    fn a_long_deadline_is_met_and_everybody_says_so() {
+        let mut scene = DeadlineScene::new(7);
         scene.key('d');
         scene.key('d');
         assert_eq!(scene.deadline_ms(), 1_200);
-        assert!(scene.events().iter().any(|(.., what)| what.contains("in time")));
+        for who in ["client", "gateway", "store"] {
+            let last = scene.events().into_iter().rev().find(|event| event.1 == who).unwrap();
+            assert!(last.2.contains("answer"), "{last:?}");
+        }
+        is_told_whole(&mut scene, &[WHO, STAYS, TRAVELS, MET]);
+        assert_eq!(scene.wasted_ms(), 0, "what was asked for is not wasted");
+    }
+
+    #[test]
+    fn all_that_is_said_fits_the_smallest_screen() {
+        is_told_whole(&mut DeadlineScene::new(7), &[WHO, STAYS, TRAVELS, MORAL, "ms when it travelled"]);
     }
 }

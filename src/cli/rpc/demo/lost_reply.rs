@@ -12,8 +12,9 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use serde_json::json;
 
+use crate::cli::stage::chronicle::TIME;
 use crate::cli::stage::theme::Theme;
-use crate::cli::stage::widgets::{Way, arrow, panel};
+use crate::cli::stage::widgets::{Way, arrow, panel, say};
 use crate::cli::stage::{Note, Scene};
 use crate::rpc::catalog::method_id;
 use crate::rpc::compact::engine::{
@@ -30,8 +31,8 @@ const DELAY: Duration = Duration::from_millis(100);
 const WORK: Duration = Duration::from_millis(30);
 /// Until the first repetition: longer than a round trip.
 const REPEAT: Duration = Duration::from_millis(400);
-/// A telling ends so long after the answer has come.
-const HOLD: Duration = Duration::from_millis(150);
+/// A telling ends so long after the answer has come: its result is to be read.
+const HOLD: Duration = Duration::from_millis(350);
 const BALANCE: u32 = 100;
 const AMOUNT: u32 = 30;
 
@@ -73,11 +74,28 @@ struct Round {
     notes: Vec<(&'static str, String)>,
 }
 
+/// What a telling came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    mode: &'static str,
+    executed: u32,
+    balance: u32,
+}
+
+impl Told {
+    fn text(&self) -> String {
+        let Self { mode, executed, balance } = self;
+        format!("{mode}: executed {}, {balance} left", times(*executed))
+    }
+}
+
 /// The scene.
 pub(super) struct LostReplyScene {
     seed: u64,
     start: Instant,
     dedupe: bool,
+    /// What earlier tellings came to.
+    told: Vec<Told>,
     /// The first telling, without dedupe, is still to come before the second.
     both: bool,
     loss: Loss,
@@ -91,7 +109,8 @@ impl LostReplyScene {
         // Engines only compare instants: which one they start at does not matter.
         let start = Instant::now();
         let round = Round::new(seed, start, false);
-        Self { seed, start, dedupe: false, both: true, loss: Loss::First, round, done: false }
+        let (dedupe, both, loss) = (false, true, Loss::First);
+        Self { seed, start, dedupe, told: Vec::new(), both, loss, round, done: false }
     }
 
     fn tell(&mut self, dedupe: bool) {
@@ -100,8 +119,27 @@ impl LostReplyScene {
         self.round = Round::new(self.seed, self.start, dedupe);
     }
 
+    fn outcome(&self) -> Told {
+        Told { mode: self.mode(), executed: self.round.executed, balance: self.round.balance }
+    }
+
+    /// What has happened in all tellings.
+    fn summary(&self) -> String {
+        let told: Vec<String> = self.told.iter().map(Told::text).collect();
+        told.join("; ")
+    }
+
     fn mode(&self) -> &'static str {
         if self.dedupe { "at most once" } else { "at least once" }
+    }
+}
+
+/// How often, in words.
+fn times(count: u32) -> String {
+    match count {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        count => format!("{count} times"),
     }
 }
 
@@ -125,7 +163,13 @@ impl Round {
             executed: 0,
             balance: BALANCE,
             answer: None,
-            notes: vec![("client", format!("withdraw({AMOUNT})"))],
+            notes: vec![(
+                "client",
+                match dedupe {
+                    false => format!("withdraw({AMOUNT})"),
+                    true => format!("withdraw({AMOUNT}), from a server that remembers its replies"),
+                },
+            )],
         };
         round.ask(
             CallerInput::Call(NewCall {
@@ -207,7 +251,7 @@ impl Round {
                     Loss::First => 1,
                     Loss::FirstTwo => 2,
                 };
-                (format!("reply #1 {} left", self.balance), self.replies <= lost_max)
+                (format!("reply #1: {}", self.balance), self.replies <= lost_max)
             }
         };
         match (way, sent_before) {
@@ -267,12 +311,12 @@ impl Scene for LostReplyScene {
 
     fn figures(&self) -> String {
         let ms = self.round.now.duration_since(self.round.start).as_millis();
-        format!(
-            "{}   executed {}   balance {}   {ms:>4} ms",
-            self.mode(),
-            self.round.executed,
-            self.round.balance
-        )
+        let loss = match self.loss {
+            Loss::None => "loses nothing",
+            Loss::First => "loses 1 reply",
+            Loss::FirstTwo => "loses 2 replies",
+        };
+        format!("network {loss}   {}   {ms:>4} ms", self.mode())
     }
 
     fn tick(&mut self) -> Vec<Note> {
@@ -285,10 +329,10 @@ impl Scene for LostReplyScene {
             (round.now.duration_since(round.start).as_millis(), round.executed, round.balance);
         let note = |(who, what): (&'static str, String)| {
             Note::new(
-                format!("{mode:<13}  {ms:>4} ms  {who:<7}  {what}"),
+                format!("{mode:<13}  {who:<7}  {what}"),
                 vec![
+                    (TIME, json!(ms as u64)),
                     ("mode", json!(mode)),
-                    ("at_ms", json!(ms as u64)),
                     ("who", json!(who)),
                     ("what", json!(what)),
                     ("executed", json!(executed)),
@@ -296,12 +340,16 @@ impl Scene for LostReplyScene {
                 ],
             )
         };
-        let notes = std::mem::take(&mut round.notes).into_iter().map(note).collect();
+        let mut notes: Vec<Note> = std::mem::take(&mut round.notes).into_iter().map(note).collect();
         if self.round.over() {
+            let outcome = self.outcome();
+            self.told.retain(|told| told.mode != outcome.mode);
+            self.told.push(outcome);
             if self.both && !self.dedupe {
                 self.tell(true);
             } else {
                 self.done = true;
+                notes.push(note(("end", self.summary())));
             }
         }
         notes
@@ -313,6 +361,7 @@ impl Scene for LostReplyScene {
 
     fn restart(&mut self) {
         self.both = true;
+        self.told.clear();
         self.tell(false);
     }
 
@@ -324,6 +373,8 @@ impl Scene for LostReplyScene {
         self.both = false;
         let dedupe = (key == 'd') != self.dedupe;
         if key == 'l' {
+            // With another network other things come of it.
+            self.told.clear();
             self.loss = match self.loss {
                 Loss::First => Loss::FirstTwo,
                 Loss::FirstTwo => Loss::None,
@@ -334,14 +385,20 @@ impl Scene for LostReplyScene {
     }
 
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
-        let [sides, says] = Layout::vertical([Constraint::Min(16), Constraint::Length(4)]).areas(area);
+        let [sides, says] = Layout::vertical([Constraint::Min(16), Constraint::Length(6)]).areas(area);
         let [client, wire, server] =
             Layout::horizontal([Constraint::Length(24), Constraint::Min(20), Constraint::Length(24)])
                 .areas(sides);
         self.draw_client(frame, client, theme);
         self.draw_wire(frame, wire, theme);
         self.draw_server(frame, server, theme);
-        frame.render_widget(Paragraph::new(self.lesson(theme)), says);
+        let lesson = self.lesson();
+        let told: Vec<String> = self.told.iter().map(Told::text).collect();
+        let slow = "(ten times slower than life; these are the engines behind udp://)";
+        let mut sentences = vec![("", theme.dim()), (lesson.as_str(), theme.strong())];
+        sentences.extend(told.iter().map(|told| (told.as_str(), theme.accent())));
+        sentences.push((slow, theme.dim()));
+        say(frame, says, &sentences, theme);
     }
 }
 
@@ -349,7 +406,7 @@ impl LostReplyScene {
     fn draw_client(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let waits = self.round.answer.is_none();
         let inner = panel(frame, area, "client", theme, if waits { theme.accent() } else { theme.good() });
-        let sent = self.round.datagrams.iter().filter(|datagram| datagram.way == Way::Right).count();
+        let sent = self.round.sent(Way::Right).count();
         let answer = match self.round.answer {
             None => Line::styled(format!(" {} waits", theme.doubt), theme.warn()),
             Some((_, left)) => Line::styled(format!(" {} {left} left", theme.done), theme.good()),
@@ -402,61 +459,119 @@ impl LostReplyScene {
         frame.render_widget(Paragraph::new(lines.split_off(skip)), area);
     }
 
-    fn lesson(&self, theme: &Theme) -> Vec<Line<'static>> {
-        let repeated = self.round.datagrams.iter().filter(|datagram| datagram.way == Way::Right).count() > 1;
-        let text = match (self.dedupe, self.round.executed, repeated, self.round.answer.is_some()) {
-            (_, 0, ..) => "A call crosses a network that may lose it, or its reply.",
-            (_, 1, false, false) => {
-                "The reply is gone. The client cannot tell this from a lost call: it can only ask again."
+    /// What the picture of this moment means: never more than can be seen in it.
+    fn lesson(&self) -> String {
+        let round = &self.round;
+        let calls = round.sent(Way::Right).count();
+        let gone = round.sent(Way::Left).filter(|datagram| datagram.is_gone(round.now)).count();
+        let repeated = calls > 1;
+        // The latest datagram is a reply that is gone: nobody knows but the network.
+        let in_doubt = round.datagrams.last().is_some_and(|last| last.is_gone(round.now));
+        let debited = times(round.executed);
+        match (round.answer.is_some(), self.dedupe) {
+            (true, _) if gone == 0 => {
+                "Nothing was lost: whether the server remembers makes no difference.".to_owned()
             }
-            (false, 1, ..) => "The same call is on its way again.",
-            (false, _, _, false) => {
-                "The server takes the repetition for a new call. The account is debited twice."
+            (true, false) => {
+                format!("{AT_LEAST_ONCE} The account is debited {debited}.")
             }
-            (false, _, _, true) => "At least once: harmless for reading, wrong for money.",
-            (true, _, _, false) => "The repetition carries the number of the first: the server looks it up.",
-            (true, _, _, true) => "At most once: executed once, answered as often as needed.",
-        };
-        vec![
-            Line::raw(""),
-            Line::styled(format!(" {text}"), theme.strong()),
-            Line::styled(" (ten times slower than life; these are the engines behind udp://)", theme.dim()),
-        ]
+            (true, true) => AT_MOST_ONCE.to_owned(),
+            (false, _) if round.executed == 0 => STARTS.to_owned(),
+            (false, _) if in_doubt && gone == 1 => LOST.to_owned(),
+            (false, _) if in_doubt => "This reply is lost as well: the client asks once more.".to_owned(),
+            (false, _) if !repeated => "The server has debited the account, and says so.".to_owned(),
+            (false, false) if round.executed > 1 => {
+                format!("The server takes the repetition for a new call: the account is debited {debited}.")
+            }
+            (false, true) if round.sent(Way::Left).count() > 1 => KNOWN.to_owned(),
+            (false, _) => AGAIN.to_owned(),
+        }
+    }
+}
+
+const STARTS: &str = "A call crosses a network that may lose it, or its reply.";
+const LOST: &str =
+    "The reply is lost. The client cannot tell this from a lost call: it can only wait, and ask again.";
+const AGAIN: &str = "The client has waited for long enough: the same call is on its way again.";
+const KNOWN: &str =
+    "The repetition carries the number of the first: the server looks it up, and does nothing.";
+const AT_LEAST_ONCE: &str = "At least once: harmless for reading, wrong for money.";
+const AT_MOST_ONCE: &str = "At most once: executed once, answered as often as needed.";
+
+impl Datagram {
+    /// What is lost is lost half way.
+    fn is_gone(&self, now: Instant) -> bool {
+        self.lost && now.saturating_duration_since(self.sent) * 2 >= DELAY
+    }
+}
+
+impl Round {
+    fn sent(&self, way: Way) -> impl Iterator<Item = &Datagram> {
+        self.datagrams.iter().filter(move |datagram| datagram.way == way)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::stage::chronicle::tests::is_told_whole;
 
-    fn told(scene: &mut LostReplyScene) -> Vec<(String, u32, u32)> {
-        let mut ends = Vec::new();
+    fn told(scene: &mut LostReplyScene) -> Vec<Told> {
         while !scene.done() {
-            let before = (scene.mode().to_owned(), scene.round.executed, scene.round.balance);
             scene.tick();
-            if scene.done() || scene.mode() != before.0 {
-                ends.push(before);
-            }
         }
-        ends
+        scene.told.clone()
+    }
+
+    fn outcome(mode: &'static str, executed: u32, balance: u32) -> Told {
+        Told { mode, executed, balance }
     }
 
     #[test]
     fn without_dedupe_the_account_is_debited_twice_and_with_it_once() {
-        let mut scene = LostReplyScene::new(7);
-        assert_eq!(
-            told(&mut scene),
-            [("at least once".to_owned(), 2, 40), ("at most once".to_owned(), 1, 70)]
-        );
+        let expected = [outcome("at least once", 2, 40), outcome("at most once", 1, 70)];
+        assert_eq!(told(&mut LostReplyScene::new(7)), expected);
     }
 
     #[test]
     fn a_network_that_loses_nothing_needs_no_dedupe() {
         let mut scene = LostReplyScene::new(7);
         scene.loss = Loss::None;
-        assert_eq!(
-            told(&mut scene),
-            [("at least once".to_owned(), 1, 70), ("at most once".to_owned(), 1, 70)]
-        );
+        assert_eq!(told(&mut scene), [outcome("at least once", 1, 70), outcome("at most once", 1, 70)]);
+    }
+
+    #[test]
+    fn the_reply_is_called_lost_once_it_is_and_only_then() {
+        for loss in [Loss::First, Loss::FirstTwo, Loss::None] {
+            let mut scene = LostReplyScene::new(7);
+            scene.loss = loss;
+            while !scene.done() {
+                let gone = scene.round.datagrams.iter().any(|datagram| datagram.is_gone(scene.round.now));
+                let says = scene.lesson();
+                assert!(gone || !says.contains("lost."), "{says}");
+                assert!(gone || !says.contains("again"), "{says}");
+                assert!(loss != Loss::None || !scene.lesson().contains("lost as well"), "{says}");
+                scene.tick();
+            }
+            let says = scene.lesson();
+            assert_eq!(says.starts_with("Nothing was lost"), loss == Loss::None, "{says}");
+        }
+    }
+
+    #[test]
+    fn all_that_is_said_fits_the_smallest_screen() {
+        let says = [STARTS, LOST, AGAIN, KNOWN, AT_LEAST_ONCE, AT_MOST_ONCE, "is debited twice."];
+        is_told_whole(&mut LostReplyScene::new(7), &says);
+        let both = ["at least once: executed twice, 40 left", "at most once: executed once, 70 left"];
+        is_told_whole(&mut LostReplyScene::new(7), &both);
+    }
+
+    #[test]
+    fn keys_tell_it_once_more_after_the_end() {
+        let mut scene = LostReplyScene::new(7);
+        told(&mut scene);
+        scene.key('d');
+        assert_eq!((scene.done(), scene.mode()), (false, "at least once"));
+        assert_eq!(told(&mut scene).len(), 2, "both results stay to be compared");
     }
 }
