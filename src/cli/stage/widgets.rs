@@ -185,6 +185,9 @@ pub fn fit_words<'a>(words: impl IntoIterator<Item = &'a str>, room: usize, them
 /// Breaks a text between words into lines of at most so many columns, all but the first after `indent` blanks. A word
 /// that is longer than a line is broken in itself.
 pub fn wrap(text: &str, width: usize, indent: usize) -> Vec<String> {
+    if text.is_empty() {
+        return vec![String::new()];
+    }
     let width = width.max(1);
     let indent = if indent * 2 > width { 0 } else { indent };
     let (mut lines, mut line, mut blank) = (Vec::new(), String::new(), true);

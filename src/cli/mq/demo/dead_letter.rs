@@ -581,7 +581,7 @@ mod tests {
         }
         let theme = Theme::unicode();
         let labels = scene.labels(&theme, 20, |at| at == At::Aside);
-        assert!(labels.ends_with("✕ …") && scene.round.count(|at| at == At::Aside) == 9, "{labels}");
-        assert!(rows(&scene, (80, 24), &theme).iter().any(|row| row.contains("queue failed: 9")));
+        assert!(labels.ends_with("✕ …") && scene.round.count(|at| at == At::Aside) == 8, "{labels}");
+        assert!(rows(&scene, (80, 24), &theme).iter().any(|row| row.contains("queue failed: 8")));
     }
 }

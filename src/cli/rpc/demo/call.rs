@@ -379,7 +379,7 @@ fn hex_short(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::stage::chronicle::tests::is_told_whole;
+    use crate::cli::stage::chronicle::tests::is_said_whole;
 
     #[test]
     fn the_parts_are_the_frame_that_grpc_sends() {
@@ -415,7 +415,7 @@ mod tests {
         for seed in 0..8 {
             let mut scene = CallScene::new(seed);
             let says: Vec<&str> = scene.stages.iter().map(|stage| stage.says).collect();
-            is_told_whole(&mut scene, &says);
+            is_said_whole(&mut scene, &says);
         }
     }
 

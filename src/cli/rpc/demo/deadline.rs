@@ -272,7 +272,7 @@ impl DeadlineScene {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::stage::chronicle::tests::is_told_whole;
+    use crate::cli::stage::chronicle::tests::is_said_whole;
 
     #[test]
     fn only_a_deadline_that_travels_wastes_nothing() {
@@ -300,12 +300,12 @@ mod tests {
             let last = scene.events().into_iter().rev().find(|event| event.1 == who).unwrap();
             assert!(last.2.contains("answer"), "{last:?}");
         }
-        is_told_whole(&mut scene, &[WHO, STAYS, TRAVELS, MET]);
+        is_said_whole(&mut scene, &[WHO, STAYS, TRAVELS, MET]);
         assert_eq!(scene.wasted_ms(), 0, "what was asked for is not wasted");
     }
 
     #[test]
     fn all_that_is_said_fits_the_smallest_screen() {
-        is_told_whole(&mut DeadlineScene::new(7), &[WHO, STAYS, TRAVELS, MORAL, "ms when it travelled"]);
+        is_said_whole(&mut DeadlineScene::new(7), &[WHO, STAYS, TRAVELS, MORAL, "ms when it travelled"]);
     }
 }

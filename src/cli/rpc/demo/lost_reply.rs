@@ -514,7 +514,7 @@ impl Round {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::stage::chronicle::tests::is_told_whole;
+    use crate::cli::stage::chronicle::tests::is_said_whole;
 
     fn told(scene: &mut LostReplyScene) -> Vec<Told> {
         while !scene.done() {
@@ -561,9 +561,9 @@ mod tests {
     #[test]
     fn all_that_is_said_fits_the_smallest_screen() {
         let says = [STARTS, LOST, AGAIN, KNOWN, AT_LEAST_ONCE, AT_MOST_ONCE, "is debited twice."];
-        is_told_whole(&mut LostReplyScene::new(7), &says);
+        is_said_whole(&mut LostReplyScene::new(7), &says);
         let both = ["at least once: executed twice, 40 left", "at most once: executed once, 70 left"];
-        is_told_whole(&mut LostReplyScene::new(7), &both);
+        is_said_whole(&mut LostReplyScene::new(7), &both);
     }
 
     #[test]

@@ -235,7 +235,7 @@ impl Scene for StreamsScene {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::stage::chronicle::tests::is_told_whole;
+    use crate::cli::stage::chronicle::tests::is_said_whole;
 
     #[test]
     fn every_message_arrives_once() {
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn all_that_is_said_fits_the_smallest_screen() {
         let says: Vec<&str> = KINDS.iter().map(|kind| kind.3).chain([LESSON, LESSON_END]).collect();
-        is_told_whole(&mut StreamsScene::new(7), &says);
+        is_said_whole(&mut StreamsScene::new(7), &says);
     }
 
     #[test]
