@@ -479,7 +479,7 @@ impl LostReplyScene {
             (false, _) if round.executed == 0 => STARTS.to_owned(),
             (false, _) if in_doubt && gone == 1 => LOST.to_owned(),
             (false, _) if in_doubt => "This reply is lost as well: the client asks once more.".to_owned(),
-            (false, _) if !repeated => "The server has debited the account, and says so.".to_owned(),
+            (false, _) if !repeated => "The server debits the account and answers.".to_owned(),
             (false, false) if round.executed > 1 => {
                 format!("The server takes the repetition for a new call: the account is debited {debited}.")
             }
