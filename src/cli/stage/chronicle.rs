@@ -80,13 +80,14 @@ pub(in crate::cli) mod tests {
 
     use super::*;
     use crate::cli::stage::widgets::{Playing, width_of};
-    use crate::cli::stage::{SIZE_MIN, Scene, draw};
+    use crate::cli::stage::{Frame, SIZE_MIN, Scene, draw};
 
     /// The rows of a scene's picture at this moment.
     pub fn rows(scene: &dyn Scene, (columns, rows): (u16, u16), theme: &Theme) -> Vec<String> {
-        let state = if scene.done() { Playing::Over } else { Playing::Running };
+        let playing = if scene.done() { Playing::Over } else { Playing::Running };
+        let shown = Frame { playing, ..Frame::unattended() };
         let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
-        terminal.draw(|frame| draw(frame, scene, theme, state)).unwrap();
+        terminal.draw(|frame| draw(frame, scene, theme, &shown)).unwrap();
         let buffer = terminal.backend().buffer();
         let row = |row| (0..columns).map(|column| buffer[(column, row)].symbol()).collect::<String>();
         (0..rows).map(row).collect()
