@@ -122,6 +122,10 @@ struct Node {
     /// Elsewhere: whoever only asks where a node is does not fetch all of it.
     engine: Option<Box<Engine>>,
     /// Stopped, not dead: what comes waits.
+    #[expect(
+        clippy::box_collection,
+        reason = "hardly any node is paused, and all are as small as they can be"
+    )]
     paused: Option<Box<Vec<Input>>>,
     /// At the end of all time, if not at all.
     wakes_at: Time,
