@@ -16,6 +16,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::widgets::{Paragraph, Wrap};
 
@@ -80,7 +81,7 @@ pub trait Scene {
     fn typed(&mut self, _letter: char) {}
 
     /// Draws this moment into `area`, which has at least [`SIZE_MIN`] less two rows.
-    fn draw(&self, frame: &mut ratatui::Frame<'_>, area: Rect, theme: &Theme);
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme);
 }
 
 /// How to play: the flags that every demo takes.
@@ -188,14 +189,14 @@ fn ticks_max(args: &StageArgs) -> u64 {
 }
 
 /// What of a picture is not the scene's.
-struct Frame {
+struct Shown {
     playing: widgets::Playing,
     speed: f64,
     help: bool,
     columns_max: u16,
 }
 
-impl Frame {
+impl Shown {
     /// Of a recording: nobody can press a key.
     fn unattended() -> Self {
         Self { playing: widgets::Playing::Unattended, speed: 1.0, help: false, columns_max: u16::MAX }
@@ -216,7 +217,7 @@ impl Frame {
 }
 
 /// Draws title line, scene and key line, or says how large the terminal has to be.
-fn draw(frame: &mut ratatui::Frame<'_>, scene: &dyn Scene, theme: &Theme, shown: &Frame) {
+fn draw(frame: &mut Frame<'_>, scene: &dyn Scene, theme: &Theme, shown: &Shown) {
     let mut area = frame.area();
     if area.width < SIZE_MIN.0 || area.height < SIZE_MIN.1 {
         return too_small(frame, SIZE_MIN, "quit");
@@ -249,7 +250,7 @@ fn draw(frame: &mut ratatui::Frame<'_>, scene: &dyn Scene, theme: &Theme, shown:
 }
 
 /// A sentence in place of a broken picture; `quit` is what `q` does.
-fn too_small(frame: &mut ratatui::Frame<'_>, (columns, rows): (u16, u16), quit: &str) {
+fn too_small(frame: &mut Frame<'_>, (columns, rows): (u16, u16), quit: &str) {
     let area = frame.area();
     let text = format!(
         "this terminal has {}x{} cells; {columns}x{rows} are needed: make it larger, or q to {quit}",

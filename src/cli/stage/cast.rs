@@ -9,7 +9,7 @@ use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
 
 use super::theme::Theme;
-use super::{Frame, Scene, StageArgs, TICK, draw, ticks_max};
+use super::{Scene, Shown, StageArgs, TICK, draw, ticks_max};
 
 /// The last picture stays this many ticks.
 const HOLD_TICKS: u32 = 60;
@@ -48,7 +48,7 @@ pub(super) fn record(scene: &mut dyn Scene, args: &StageArgs, theme: &Theme) -> 
     let mut now = 0.0;
     let mut last_change = 0.0;
     for _ in 0..ticks_max(args) {
-        terminal.draw(|frame| draw(frame, scene, theme, &Frame::unattended()))?;
+        terminal.draw(|frame| draw(frame, scene, theme, &Shown::unattended()))?;
         let bytes = screen.0.take();
         if !bytes.is_empty() {
             push(&mut recording, now, &bytes)?;

@@ -80,12 +80,12 @@ pub(in crate::cli) mod tests {
 
     use super::*;
     use crate::cli::stage::widgets::{Playing, width_of};
-    use crate::cli::stage::{Frame, SIZE_MIN, Scene, draw};
+    use crate::cli::stage::{SIZE_MIN, Scene, Shown, draw};
 
     /// The rows of a scene's picture at this moment.
     pub fn rows(scene: &dyn Scene, (columns, rows): (u16, u16), theme: &Theme) -> Vec<String> {
         let playing = if scene.done() { Playing::Over } else { Playing::Running };
-        let shown = Frame { playing, ..Frame::unattended() };
+        let shown = Shown { playing, ..Shown::unattended() };
         let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
         terminal.draw(|frame| draw(frame, scene, theme, &shown)).unwrap();
         let buffer = terminal.backend().buffer();

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use super::terminal::{Place, Screen};
 use super::theme::Theme;
 use super::widgets::Playing;
-use super::{Frame, SIZE_MIN, Scene, StageArgs, TICK, draw, ticks_max};
+use super::{SIZE_MIN, Scene, Shown, StageArgs, TICK, draw, ticks_max};
 use crate::cli::exit::{Exit, Failure};
 
 /// Between two pictures of a story that is told fast.
@@ -106,7 +106,7 @@ impl Player<'_> {
     }
 
     fn draw(&self, screen: &mut Screen, playing: Playing) -> std::io::Result<()> {
-        let shown = Frame { playing, speed: self.speed, help: self.help, columns_max: self.columns_max };
+        let shown = Shown { playing, speed: self.speed, help: self.help, columns_max: self.columns_max };
         screen.terminal.draw(|frame| draw(frame, self.scene, self.theme, &shown))?;
         Ok(())
     }
