@@ -278,7 +278,8 @@ fn an_encrypted_cluster_rotates_its_keys_from_either_side() {
     agents[0].serf(&["keys", "-remove", &old]);
     let listed = agents[1].serf(&["keys", "-list"]);
     assert!(listed.contains(&new) && listed.contains("[5/5]") && !listed.contains(&old), "{listed}");
-    // An agent that answers late, on a busy machine, is not counted; the step can be taken again.
+    // A query is not promised to reach everybody: on a busy machine, serf's own command misses one in a hundred or two as
+    // well. The step can be taken again, and what all have in the end is looked at.
     let all_five = |step: String| {
         until(&step, || gossip(&home, &format!("keyring {step}")).runs().code() == 0);
     };
