@@ -152,6 +152,10 @@ pub fn ask(endpoint: &Endpoint, pillar: Pillar) -> Option<Box<Ask>> {
         .filter(move |&(other, scheme)| other != pillar || pillar == Pillar::Gossip && scheme != own);
     Some(Box::new(move || {
         Box::pin(async move {
+            // Who speaks what was expected is asked nothing else: it may be somebody's busy broker, with a log.
+            if greet(pillar, &address, own).await.is_ok() {
+                return None;
+            }
             let looks = encrypted.into_iter().chain(others).map(async |(pillar, scheme)| {
                 greet(pillar, &address, scheme).await.ok().map(|()| (pillar, scheme))
             });

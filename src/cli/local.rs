@@ -1,13 +1,15 @@
 //! This user's own servers, behind the sockets of `local:`: which run, how one is started, how it is stopped.
 //!
 //! A server that listens at `local:NAME` leaves a [`Registration`] beside its socket. It is believed only as far as the
-//! socket's owner bears it out: after a `kill -9` the file stays, and the process does not.
+//! socket's owner bears it out: after a `kill -9` the file stays, and the process does not. One in the background that
+//! listens elsewhere only is [`Unnamed`].
 
 pub mod down;
 pub mod owner;
 mod start;
 pub mod status;
 mod turn;
+mod unnamed;
 pub mod up;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +23,7 @@ use super::settings::Home;
 use crate::storage::RESERVE;
 pub use start::{ensure, spawn};
 pub use turn::{Turn, fits};
+pub use unnamed::Unnamed;
 
 /// How a server came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,11 +64,11 @@ impl Registration {
 pub struct Running {
     /// What it serves.
     pub pillar: Pillar,
-    /// `local:NAME`.
+    /// That of `local:NAME`; empty if it listens at no such place.
     pub name: String,
     /// Its process.
     pub pid: u32,
-    /// Its socket.
+    /// Its socket; empty without a name.
     socket: PathBuf,
     /// What it says about itself; `None` if that cannot be read.
     registration: Option<Registration>,
@@ -85,6 +88,7 @@ impl Running {
                 .collect();
             names.sort();
             found.extend(names.iter().filter_map(|name| Self::find(home, pillar, name)));
+            found.extend(Unnamed::all(home, pillar).into_iter().map(|said| Self::unnamed(pillar, said)));
         }
         found
     }
@@ -101,6 +105,15 @@ impl Running {
         let owner = owner::of_socket(&socket, registration.as_ref().map(|said| said.pid))?;
         let registration = registration.filter(|said| said.pid == owner.pid);
         Some(Self { pillar, name: name.to_owned(), pid: owner.pid, socket, registration })
+    }
+
+    fn unnamed(pillar: Pillar, said: Registration) -> Self {
+        Self { pillar, name: String::new(), pid: said.pid, socket: PathBuf::new(), registration: Some(said) }
+    }
+
+    /// What a person knows it by: `local:NAME`, or its URL.
+    pub fn place(&self) -> String {
+        if self.name.is_empty() { self.url() } else { local_url(&self.name) }
     }
 
     /// The URL for others than our own commands, if it has one; else `local:NAME`.

@@ -19,10 +19,12 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+
 use super::app::App;
 use super::endpoint::{LOCAL_DEFAULT, Pillar};
 use super::exit::{Exit, Failure};
-use super::local::{Mode, Registration};
+use super::local::{Mode, Registration, Unnamed};
 use crate::metrics::Registry;
 use crate::shutdown::Shutdown;
 use crate::storage;
@@ -361,6 +363,13 @@ async fn serve(
             (None, false) => Mode::Foreground,
         },
         data: service.data.take(),
+    };
+    // What has no `local:` is found by its process.
+    let _unnamed = match registration.mode {
+        Mode::Background if names(&registration.urls).next().is_none() => Some(
+            Unnamed::post(&app.home, role.pillar, &registration).context("cannot be found by 'status'")?,
+        ),
+        _ => None,
     };
     let mut notices = announce_ready(args, app, role.pillar, ready_fd, &urls, &registration)?;
     if let Some(ready) = service.ready.take() {

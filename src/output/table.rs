@@ -97,10 +97,18 @@ impl<'a> List<'a> {
                 }
                 self.fields(&row, b',', csv_cell)
             }
-            Format::Template(template) => self.printer.data(|buffer| {
-                template.row(&row, self.number, self.printer.foreign(), buffer);
-                Ok(())
-            }),
+            Format::Template(template) => {
+                // The rows of a list have the same keys.
+                if self.number == 1
+                    && let Some((name, near)) = template.misspelt(&row)
+                {
+                    self.printer.note(&format!("no field '{name}' in these rows; did you mean %{{{near}}}?"));
+                }
+                self.printer.data(|buffer| {
+                    template.row(&row, self.number, self.printer.foreign(), buffer);
+                    Ok(())
+                })
+            }
             Format::Value | Format::Json => {
                 let first = self.columns.first().map_or(String::new(), |column| text(row.get(column.key)));
                 self.printer.line(&first)
@@ -303,6 +311,23 @@ mod tests {
             list(Format::Json, None),
             "{\"name\":\"a,\\\"b\\\"\\n\",\"id\":7,\"tags\":[\"x\",\"y\"]}\n{\"name\":\"long name\",\"id\":1234,\"tags\":[]}\n"
         );
+    }
+
+    #[test]
+    fn a_misspelt_field_of_a_template_is_told_once() {
+        let said = |text: &str| {
+            let template = crate::output::Template::parse(text, || jiff::tz::TimeZone::UTC).unwrap();
+            let (printer, _, err) = printer(Format::Template(template.into()), None);
+            let mut list = printer.list(COLUMNS);
+            list.row(&View { name: "a", id: 7, tags: vec![] }).unwrap();
+            list.row(&View { name: "b", id: 8, tags: vec![] }).unwrap();
+            list.finish().unwrap();
+            err.text()
+        };
+        assert_eq!(said("%{nam}"), "no field 'nam' in these rows; did you mean %{name}?\n");
+        assert_eq!(said("%{name}"), "");
+        // Some fields are there only at times.
+        assert_eq!(said("%{error}"), "");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use super::table::text;
 use crate::record::{Embed, Record};
+use crate::spelling::near_miss;
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +84,17 @@ impl Template {
     /// Appends what it makes of a row of a list.
     pub(super) fn row(&self, row: &Map<String, Value>, number: u64, foreign: Foreign, out: &mut Vec<u8>) {
         self.render(&Fields::Row(row), number, foreign, out);
+    }
+
+    /// The first field asked for by `%{name}` that a row has not, where it has one of nearly that name: `(name, near)`.
+    pub(super) fn misspelt<'a>(&'a self, row: &'a Map<String, Value>) -> Option<(&'a str, &'a str)> {
+        let named = self.0.iter().filter_map(|piece| match piece {
+            Piece::Bytes(Source::Path(path), _) => path.first().map(String::as_str),
+            _ => None,
+        });
+        named
+            .filter(|name| !row.contains_key(*name))
+            .find_map(|name| Some((name, near_miss(name, row.keys().map(String::as_str))?)))
     }
 
     fn render(&self, fields: &Fields<'_>, number: u64, foreign: Foreign, out: &mut Vec<u8>) {

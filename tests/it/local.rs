@@ -265,6 +265,25 @@ fn a_broker_at_a_port_with_its_own_users_data_is_that_users() {
     user.bandy("down").runs().exits(0).complains("stopped mq local:");
 }
 
+/// What listens at no `local:` is found by its process, until that ends.
+#[test]
+fn a_server_in_the_background_at_a_place_of_its_own_is_found() {
+    let user = User::new();
+    let mut urls = Vec::new();
+    for server in ["mq broker --memory", "log broker --memory", "rpc serve"] {
+        urls.push(user.bandy(&format!("{server} -l 127.0.0.1:0 -b")).runs().exits(0).out().trim().to_owned());
+    }
+    let shown: Vec<_> = user.status().iter().map(|server| server["url"].clone()).collect();
+    assert_eq!(shown, [&urls[2], &urls[0], &urls[1]].map(|url| Value::from(url.as_str())));
+    // It is not at local:, so commands do not go there.
+    user.bandy("mq ls -e local:").runs().exits(3);
+    user.bandy("down log").runs().exits(0).complains(&format!("stopped log {} (pid ", urls[1]));
+    user.bandy("down rpc").runs().exits(0).complains(&format!("stopped rpc {} (pid ", urls[2]));
+    user.signal(Signal::KILL);
+    until("nothing is left of it", || user.status().is_empty());
+    user.bandy("down").runs().exits(0).complains("nothing of yours is running");
+}
+
 #[test]
 fn a_server_whose_socket_file_is_gone_is_named_when_it_is_in_the_way() {
     let user = User::new();

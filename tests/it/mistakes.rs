@@ -1,5 +1,9 @@
 //! Commands of one pillar at a server of another, and words that fingers know from other tools.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
 use crate::support::{Home, Running, bandy, shell};
 
 /// A server, and its port.
@@ -26,7 +30,30 @@ fn a_server_of_another_pillar_is_told_by_what_it_speaks() {
     tells(format!("mq recv jobs -e :{rpc}"), 3, &format!("rpc ls -e grpc://127.0.0.1:{rpc}"));
     tells(format!("log consume t -e :{rpc}"), 3, &format!("rpc ls -e grpc://127.0.0.1:{rpc}"));
     tells(format!("log ls -e :{node}"), 3, &format!("gossip join 127.0.0.1:{node}"));
+    tells(format!("mq ls -e :{node}"), 3, &format!("gossip join 127.0.0.1:{node}"));
     tells(format!("gossip ls -e serf://127.0.0.1:{node}"), 1, &format!("gossip join 127.0.0.1:{node}"));
+}
+
+/// A broker that breaks off is asked for nothing but its own protocol afterwards.
+#[test]
+fn who_speaks_what_was_expected_hears_no_other_protocol() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let ears = heard.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut head) = (stream.unwrap(), [0; 8]);
+            if stream.read_exact(&mut head).is_ok() {
+                ears.lock().unwrap().push(head);
+                // The head of connection.start, and no more.
+                let _ = stream.write_all(&[1, 0, 0, 0, 0, 1, 0, 0, 10, 0, 10]);
+            }
+        }
+    });
+    bandy(&format!("mq info jobs -e amqp://127.0.0.1:{port}")).runs().exits(3);
+    let heard = heard.lock().unwrap();
+    assert!(heard.len() >= 2 && heard.iter().all(|head| head == b"AMQP\x00\x00\x09\x01"), "{heard:?}");
 }
 
 #[test]

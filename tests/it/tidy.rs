@@ -64,7 +64,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "secret",
         ],
     ),
-    ("output", &["record", "units"]),
+    ("output", &["record", "spelling", "units"]),
 ];
 
 /// Rooms where only arguments go in and values come out.

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{Mode, Running, local_url, pillars};
+use super::{Mode, Running, pillars};
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::units::parse_duration;
@@ -75,8 +75,8 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         if !stop.finish(args.timeout)? {
             return Err(does_not_stop(server).into());
         }
-        let url = local_url(&server.name);
-        app.printer.note(&format!("stopped {} {url} (pid {})", server.pillar.name(), server.pid));
+        let (pillar, place) = (server.pillar.name(), server.place());
+        app.printer.note(&format!("stopped {pillar} {place} (pid {})", server.pid));
     }
     Ok(Exit::Done)
 }
@@ -117,7 +117,7 @@ pub fn give_way(server: &Running, app: &App) -> anyhow::Result<bool> {
 }
 
 fn does_not_stop(server: &Running) -> Failure {
-    let (pid, url) = (server.pid, local_url(&server.name));
+    let (pid, url) = (server.pid, server.place());
     Failure::new(Exit::Failed, format!("{} {url} (pid {pid}) does not stop", server.pillar.name()))
         .tip(format!("kill -9 {pid}"))
 }

@@ -97,10 +97,13 @@ impl Connections {
         Self { unix: read("/proc/net/unix"), tcp: ["/proc/net/tcp", "/proc/net/tcp6"].map(read) }
     }
 
-    /// How many of others a process serves at this socket file and at these TCP ports.
+    /// How many of others a process serves at this socket file, if it has one, and at these TCP ports.
     pub fn served(&self, pid: u32, socket: &Path, ports: &[u16]) -> usize {
         let held: HashSet<String> = sockets_of(pid).collect();
         let tcp: usize = self.tcp.iter().map(|table| established(table, ports, &held)).sum();
+        if socket.as_os_str().is_empty() {
+            return tcp;
+        }
         tcp + accepted(&self.unix, socket.to_str().unwrap_or_default(), &held)
     }
 }
