@@ -5,8 +5,8 @@
 #   benches/startup-order.sh
 #
 # A release build uses it (build.rs), so that a process touches few pages. The names are without their hashes, which change with
-# every compiler and library; a name that is no more does no harm. What has many instances, of which few run, is left out: it
-# would bring all of them. Needs valgrind. Set BANDY to a release build with its symbols (profile.release.strip=false).
+# every compiler and library; a name that is no more does no harm. Of what has many instances, of which few run, these few have
+# their hashes: the name would bring all of them. Needs valgrind. Set BANDY to a release build with its symbols (profile.release.strip=false).
 [ -n "${BANDY:-}" ] || {
     export BANDY=target/order/release/bandy
     CARGO_TARGET_DIR=target/order cargo build --release --config profile.release.strip=false
@@ -49,7 +49,16 @@ serve log broker -l :0 --dir "$work/log"
 client log produce orders hello --create -e "$url"
 client log consume orders -e "$url"
 stop
-serve gossip join -l :0 --alone
+# A node that has somebody to talk to, and hears news and of a failure.
+serve gossip join -l 127.0.0.1:0 --rpc none --name first --alone
+seed=$(grep -m1 '^gossip:' "$work/url")
+for name in peer gone; do
+    "$bandy" gossip join -l 127.0.0.1:0 --rpc none --name "$name" "$seed" > /dev/null 2>&1 & pids+=($!)
+done
+"$bandy" gossip wait --members 3 -e local:first > /dev/null
+"$bandy" gossip event news hello -e local:first > /dev/null
+kill -KILL "${pids[-1]}"
+"$bandy" gossip wait --status failed -e local:first --timeout 60s > /dev/null
 stop
 client up
 "$bandy" down --all > /dev/null
@@ -64,21 +73,30 @@ for path in sorted(glob.glob(work + '/run*.*')):
     with open(path) as lines:
         for name in {line.split()[1].split("'")[0] for line in lines if re.match(r'c?fn=\(\d+\) _(ZN|R)', line)}:
             runs[name].add(path)
-# Bytes of all instances of a name, and of those that ran.
-every, ran, used = collections.Counter(), collections.Counter(), collections.defaultdict(set)
-for line in subprocess.run(['nm', '-S', program], capture_output=True, text=True).stdout.splitlines():
-    fields = line.split()
-    if len(fields) == 4:
-        name = without_hash(fields[3])
-        every[name] += int(fields[1], 16)
-        if fields[3] in runs:
-            ran[name] += int(fields[1], 16)
-            used[name] |= runs[fields[3]]
-wanted = [name for name in used if every[name] <= max(2 * ran[name], 2000)]
-wanted.sort(key=lambda name: (-len(used[name]), sorted(used[name]), name))
+# Bytes of all instances of a name, and those that ran.
+every, ran, used, same = (collections.Counter(), *(collections.defaultdict(kind) for kind in (dict, set, set)))
+symbols = [line.split() for line in subprocess.run(['nm', '-S', program], capture_output=True, text=True).stdout.splitlines()]
+symbols = [(fields[0], int(fields[1], 16), fields[3]) for fields in symbols if len(fields) == 4]
+for address, size, name in symbols:
+    every[without_hash(name)] += size
+    same[address].add(name)
+for address, size, name in symbols:
+    if name in runs:
+        # Machine code that the linker keeps once for many functions has all of their names, and lies where one of them does.
+        for other in same[address]:
+            ran[without_hash(other)][other] = size
+            used[without_hash(other)] |= runs[name]
+            used[other] |= runs[name]
+wanted = {}
+for name, instances in ran.items():
+    if every[name] <= max(2 * sum(instances.values()), 2000):
+        wanted[name + '*'] = used[name]
+    else:
+        wanted |= {instance: used[instance] for instance in instances}
+wanted = sorted(wanted, key=lambda name: (-len(wanted[name]), sorted(wanted[name]), name))
 with open(script, 'w') as file:
     file.write('/* Written by benches/startup-order.sh. */\nSECTIONS {\n  .text.startup_order : {\n')
-    file.writelines(f'    *(.text.{name}*)\n' for name in wanted)
+    file.writelines(f'    *(.text.{name})\n' for name in wanted)
     file.write('  }\n}\nINSERT BEFORE .text;\n')
-print(len(wanted), 'functions,', sum(every[name] for name in wanted), 'bytes')
+print(len(wanted), 'names')
 PYTHON
