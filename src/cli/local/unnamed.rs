@@ -91,7 +91,7 @@ mod tests {
             data: None,
         };
         let here = Unnamed::post(&home, Pillar::Mq, &said).unwrap();
-        assert_eq!(Unnamed::all(&home, Pillar::Mq), [said.clone()]);
+        assert_eq!(Unnamed::all(&home, Pillar::Mq), std::slice::from_ref(&said));
         assert_eq!(Unnamed::all(&home, Pillar::Log), []);
         let path = here.path.clone();
         drop(here);
