@@ -6,7 +6,8 @@
 #
 # A release build uses it (build.rs), so that a process touches few pages. The names are without their hashes, which change with
 # every compiler and library; a name that is no more does no harm. Of what has many instances, of which few run, these few have
-# their hashes: the name would bring all of them. Needs valgrind. Set BANDY to a release build with its symbols (profile.release.strip=false).
+# their hashes: the name would bring all of them. Needs valgrind. Set BANDY to a release build with its symbols
+# (profile.release.strip=false).
 [ -n "${BANDY:-}" ] || {
     export BANDY=target/order/release/bandy
     CARGO_TARGET_DIR=target/order cargo build --release --config profile.release.strip=false
@@ -74,7 +75,8 @@ for path in sorted(glob.glob(work + '/run*.*')):
         for name in {line.split()[1].split("'")[0] for line in lines if re.match(r'c?fn=\(\d+\) _(ZN|R)', line)}:
             runs[name].add(path)
 # Bytes of all instances of a name, and those that ran.
-every, ran, used, same = (collections.Counter(), *(collections.defaultdict(kind) for kind in (dict, set, set)))
+every, ran = collections.Counter(), collections.defaultdict(dict)
+used, same = collections.defaultdict(set), collections.defaultdict(set)
 symbols = [line.split() for line in subprocess.run(['nm', '-S', program], capture_output=True, text=True).stdout.splitlines()]
 symbols = [(fields[0], int(fields[1], 16), fields[3]) for fields in symbols if len(fields) == 4]
 for address, size, name in symbols:

@@ -24,6 +24,7 @@ pub mod log;
 pub mod metrics;
 pub mod mq;
 pub mod output;
+pub mod presence;
 pub mod record;
 pub mod rpc;
 pub mod secret;

@@ -20,6 +20,10 @@ use crate::transport::{Address, ConnectOptions, Stream, TlsClient};
 /// One attempt: a machine that drops packets must not use up the whole time.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Somebody who does not answer in his own protocol for so long is asked in others: many wait for more words of a language
+/// that they do not know. Less than half of what a tip may take.
+const EXPECTED_WAIT_MAX: Duration = Duration::from_millis(200);
+
 /// Ends well if the pillar's protocol is spoken there; else says why not.
 pub async fn greet(pillar: Pillar, address: &Address, scheme: Scheme) -> Result<(), String> {
     match pillar {
@@ -153,7 +157,8 @@ pub fn ask(endpoint: &Endpoint, pillar: Pillar) -> Option<Box<Ask>> {
     Some(Box::new(move || {
         Box::pin(async move {
             // Who speaks what was expected is asked nothing else: it may be somebody's busy broker, with a log.
-            if greet(pillar, &address, own).await.is_ok() {
+            let expected = tokio::time::timeout(EXPECTED_WAIT_MAX, greet(pillar, &address, own)).await;
+            if expected.is_ok_and(|met| met.is_ok()) {
                 return None;
             }
             let looks = encrypted.into_iter().chain(others).map(async |(pillar, scheme)| {

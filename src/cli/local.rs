@@ -2,14 +2,14 @@
 //!
 //! A server that listens at `local:NAME` leaves a [`Registration`] beside its socket. It is believed only as far as the
 //! socket's owner bears it out: after a `kill -9` the file stays, and the process does not. One in the background that
-//! listens elsewhere only is [`Unnamed`].
+//! listens elsewhere only is [`unnamed`].
 
 pub mod down;
 pub mod owner;
 mod start;
 pub mod status;
 mod turn;
-mod unnamed;
+pub mod unnamed;
 pub mod up;
 
 use std::path::{Path, PathBuf};
@@ -23,7 +23,6 @@ use super::settings::Home;
 use crate::storage::RESERVE;
 pub use start::{ensure, spawn};
 pub use turn::{Turn, fits};
-pub use unnamed::Unnamed;
 
 /// How a server came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +87,7 @@ impl Running {
                 .collect();
             names.sort();
             found.extend(names.iter().filter_map(|name| Self::find(home, pillar, name)));
-            found.extend(Unnamed::all(home, pillar).into_iter().map(|said| Self::unnamed(pillar, said)));
+            found.extend(unnamed::all(home, pillar).into_iter().map(|said| Self::unnamed(pillar, said)));
         }
         found
     }

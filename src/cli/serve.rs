@@ -24,7 +24,7 @@ use anyhow::Context as _;
 use super::app::App;
 use super::endpoint::{LOCAL_DEFAULT, Pillar};
 use super::exit::{Exit, Failure};
-use super::local::{Mode, Registration, Unnamed};
+use super::local::{Mode, Registration, unnamed};
 use crate::metrics::Registry;
 use crate::shutdown::Shutdown;
 use crate::storage;
@@ -367,7 +367,7 @@ async fn serve(
     // What has no `local:` is found by its process.
     let _unnamed = match registration.mode {
         Mode::Background if names(&registration.urls).next().is_none() => Some(
-            Unnamed::post(&app.home, role.pillar, &registration).context("cannot be found by 'status'")?,
+            unnamed::post(&app.home, role.pillar, &registration).context("cannot be found by 'status'")?,
         ),
         _ => None,
     };

@@ -1,10 +1,13 @@
 //! Commands of one pillar at a server of another, and words that fingers know from other tools.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use crate::support::{Home, Running, bandy, shell};
+
+/// The first bytes of a client of AMQP 0-9-1.
+const AMQP: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 
 /// A server, and its port.
 fn server(words: &str) -> (Running, String) {
@@ -30,13 +33,13 @@ fn a_server_of_another_pillar_is_told_by_what_it_speaks() {
     tells(format!("mq recv jobs -e :{rpc}"), 3, &format!("rpc ls -e grpc://127.0.0.1:{rpc}"));
     tells(format!("log consume t -e :{rpc}"), 3, &format!("rpc ls -e grpc://127.0.0.1:{rpc}"));
     tells(format!("log ls -e :{node}"), 3, &format!("gossip join 127.0.0.1:{node}"));
-    tells(format!("mq ls -e :{node}"), 3, &format!("gossip join 127.0.0.1:{node}"));
+    tells(format!("mq ls -e :{node}"), 1, &format!("gossip join 127.0.0.1:{node}"));
     tells(format!("gossip ls -e serf://127.0.0.1:{node}"), 1, &format!("gossip join 127.0.0.1:{node}"));
 }
 
-/// A broker that breaks off is asked for nothing but its own protocol afterwards.
-#[test]
-fn who_speaks_what_was_expected_hears_no_other_protocol() {
+/// Somebody at a free port who reads eight bytes of each connection and does with them what `answer` says, with how many
+/// came before; the port, and what was read.
+fn somebody(answer: impl Fn(TcpStream, &[u8; 8], usize) + Send + 'static) -> (u16, Arc<Mutex<Vec<[u8; 8]>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let heard = Arc::new(Mutex::new(Vec::new()));
@@ -45,15 +48,42 @@ fn who_speaks_what_was_expected_hears_no_other_protocol() {
         for stream in listener.incoming() {
             let (mut stream, mut head) = (stream.unwrap(), [0; 8]);
             if stream.read_exact(&mut head).is_ok() {
-                ears.lock().unwrap().push(head);
-                // The head of connection.start, and no more.
-                let _ = stream.write_all(&[1, 0, 0, 0, 0, 1, 0, 0, 10, 0, 10]);
+                let mut heard = ears.lock().unwrap();
+                answer(stream, &head, heard.len());
+                heard.push(head);
             }
         }
     });
+    (port, heard)
+}
+
+/// A broker that breaks off is asked for nothing but its own protocol afterwards.
+#[test]
+fn who_speaks_what_was_expected_hears_no_other_protocol() {
+    // The head of connection.start, and no more.
+    let (port, heard) = somebody(|mut stream, _, _| {
+        let _ = stream.write_all(&[1, 0, 0, 0, 0, 1, 0, 0, 10, 0, 10]);
+    });
     bandy(&format!("mq info jobs -e amqp://127.0.0.1:{port}")).runs().exits(3);
     let heard = heard.lock().unwrap();
-    assert!(heard.len() >= 2 && heard.iter().all(|head| head == b"AMQP\x00\x00\x09\x01"), "{heard:?}");
+    assert!(heard.len() >= 2 && heard.iter().all(|head| head == AMQP), "{heard:?}");
+}
+
+/// Who waits for the rest of what he does not understand is asked in other languages.
+#[test]
+fn who_is_silent_is_asked_in_other_protocols_in_time() {
+    let waiting = Mutex::new(Vec::new());
+    let (port, _) = somebody(move |mut stream, head, before| {
+        if head.starts_with(b"PRI *") {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        } else if before > 0 {
+            waiting.lock().unwrap().push(stream);
+        }
+    });
+    bandy(&format!("mq info jobs -e amqp://127.0.0.1:{port}"))
+        .runs()
+        .exits(3)
+        .complains(&format!("tip: bandy rpc ls -e grpc://127.0.0.1:{port} "));
 }
 
 #[test]

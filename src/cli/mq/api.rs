@@ -13,7 +13,6 @@ use crate::cli::connect::{ConnectArgs, Credentials as Given};
 use crate::cli::endpoint::{Endpoint, Pillar, Place, Scheme};
 use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::greet;
 use crate::mq::client::management::{self, Access, Error, Management};
 use crate::mq::client::{Config, Connection, Credentials, Error as AmqpError, ErrorKind};
 use crate::secret::Secret;
@@ -236,7 +235,7 @@ impl Api {
                     return failure;
                 }
                 let is_socket = matches!(self.management.access().address, Address::Unix(_));
-                let failure = match (self.is_given, self.is_own || is_socket) {
+                match (self.is_given, self.is_own || is_socket) {
                     (true, _) => failure.tip("without ?admin= it is looked for where it is usually"),
                     (false, true) => failure
                         .tip("bandy mq broker    without '--admin none'")
@@ -244,9 +243,7 @@ impl Api {
                     (false, false) => failure
                         .tip("rabbitmq-plugins enable rabbitmq_management    on RabbitMQ's machine")
                         .tip("-e 'amqp://HOST?admin=http://HOST:15672'       if it is somewhere else"),
-                };
-                // It may be no broker at all.
-                failure.ask(self.broker.as_ref().and_then(|broker| greet::ask(&broker.endpoint, Pillar::Mq)))
+                }
             }
         }
     }
@@ -276,7 +273,9 @@ async fn is_own(broker: &Broker, shutdown: &Shutdown) -> Result<bool, Failure> {
             Ok(is_own)
         }
         // Without an API and without a broker it is the broker that is missing.
-        Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unreachable) => {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unreachable | ErrorKind::Protocol) =>
+        {
             Err(broker.failure(&error))
         }
         Err(_) => Ok(false),

@@ -1,23 +1,18 @@
 //! This user's servers on this machine: one locked file per running server, in a directory that only they can write.
 //!
-//! The server holds a lock on its file for as long as it lives, so a file without a lock belongs to a
-//! process that is gone, however it went and whoever has its pid now. Whoever reads it removes it.
+//! A file says something for as long as its server lives ([`crate::presence`]).
 //! File names are made from a pid and a number; nothing a user or peer chose becomes part of a path.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Instance, Registration};
+use crate::presence::{self, Presence, Word};
 
-/// More than ten thousand methods with long names.
-const FILE_SIZE_MAX: u64 = 4 * 1024 * 1024;
-const SUFFIX: &str = ".json";
+/// What the names of the files end in.
+const EXTENSION: &str = "json";
 
 /// What a file says. Readers ignore what they do not know.
 #[derive(Serialize, Deserialize)]
@@ -39,18 +34,8 @@ pub struct Local {
 /// A server that is listed. Dropping it takes it off the list.
 #[derive(Debug)]
 pub struct Listing {
-    directory: PathBuf,
     path: PathBuf,
-    // Open for its lock.
-    _file: File,
-}
-
-impl Drop for Listing {
-    fn drop(&mut self) {
-        // Unlinked while it is still locked, so no reader takes it for a dead one. If it cannot be
-        // removed the next reader does.
-        let _ = std::fs::remove_file(&self.path);
-    }
+    presence: Presence,
 }
 
 impl Listing {
@@ -59,10 +44,8 @@ impl Listing {
     /// # Errors
     /// The file system's; the old entry then stays.
     pub fn update(&mut self, registration: &Registration) -> Result<(), Error> {
-        let local = Local { directory: self.directory.clone() };
-        let file = local.write(&self.path, registration)?;
-        self._file = file;
-        Ok(())
+        let updated = self.presence.update(&text(registration));
+        updated.map_err(|source| Error::File { what: "write", path: self.path.clone(), source })
     }
 }
 
@@ -78,60 +61,18 @@ impl Local {
     /// The directory belongs to somebody else, or cannot be written.
     pub fn publish(&self, registration: &Registration) -> Result<Listing, Error> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        self.create_directory()?;
-        let name = format!("{}-{}{SUFFIX}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        presence::create(&self.directory).map_err(|source| self.failed("create", source))?;
+        presence::check(&self.directory).map_err(|source| self.failed("use", source))?;
+        let name = format!("{}-{}.{EXTENSION}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let path = self.directory.join(name);
-        let file = self.write(&path, registration)?;
-        Ok(Listing { directory: self.directory.clone(), path, _file: file })
-    }
-
-    fn create_directory(&self) -> Result<(), Error> {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.directory)
-            .map_err(|source| self.failed("create", source))?;
-        self.check_owner()
-    }
-
-    /// A directory that others can write could list servers of theirs as ours.
-    fn check_owner(&self) -> Result<(), Error> {
-        let metadata =
-            std::fs::symlink_metadata(&self.directory).map_err(|source| self.failed("read", source))?;
-        let ours = metadata.uid() == rustix::process::geteuid().as_raw();
-        if !metadata.is_dir() || !ours || metadata.mode() & 0o022 != 0 {
-            let why = "it must be a directory of yours that nobody else can write";
-            return Err(self.failed("use", std::io::Error::new(std::io::ErrorKind::PermissionDenied, why)));
+        match Presence::post(&path, &text(registration)) {
+            Ok(presence) => Ok(Listing { path, presence }),
+            Err(source) => Err(Error::File { what: "write", path, source }),
         }
-        Ok(())
     }
 
     fn failed(&self, what: &'static str, source: std::io::Error) -> Error {
         Error::File { what, path: self.directory.clone(), source }
-    }
-
-    /// Writes beside the final name, locks, then renames: readers see a whole entry of a live process.
-    fn write(&self, path: &Path, registration: &Registration) -> Result<File, Error> {
-        let failed = |source| Error::File { what: "write", path: path.to_owned(), source };
-        let entry = Entry {
-            service: registration.service.clone(),
-            url: registration.url.clone(),
-            tags: registration.tags.clone(),
-            methods: registration.methods.clone(),
-        };
-        let text = serde_json::to_vec(&entry).map_err(|error| failed(error.into()))?;
-        let draft = path.with_extension("new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)
-            .map_err(failed)?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(|e| failed(e.into()))?;
-        file.write_all(&text).map_err(failed)?;
-        std::fs::rename(&draft, path).map_err(failed)?;
-        Ok(file)
     }
 
     /// Every live server, the oldest process first. No directory is no servers.
@@ -139,20 +80,9 @@ impl Local {
     /// # Errors
     /// The directory cannot be read or is not ours alone.
     pub fn list(&self) -> Result<Vec<Instance>, Error> {
-        let entries = match std::fs::read_dir(&self.directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(self.failed("read", source)),
-        };
-        self.check_owner()?;
-        let mut instances: Vec<(std::time::SystemTime, Instance)> = Vec::new();
-        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            if path.to_str().is_some_and(|path| path.ends_with(SUFFIX)) {
-                instances.extend(read(&path));
-            }
-        }
-        instances.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
-        Ok(instances.into_iter().map(|(_, instance)| instance).collect())
+        let words =
+            presence::all(&self.directory, EXTENSION).map_err(|source| self.failed("read", source))?;
+        Ok(words.into_iter().filter_map(instance).collect())
     }
 
     /// The live servers that offer the method whose path `fits`, instances of one service. If there are
@@ -197,23 +127,21 @@ fn offers(instance: &Instance, wanted: &str) -> bool {
     named(&instance.service) || services.any(named)
 }
 
-/// The entry of a live process with the time it was written; `None` for one that is unreadable or
-/// whose process is gone, which is removed.
-fn read(path: &Path) -> Option<(std::time::SystemTime, Instance)> {
-    let file = File::open(path).ok()?;
-    // A shared lock is only to be had if the owner is gone, and readers do not keep each other out.
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
-        let _ = std::fs::remove_file(path);
-        return None;
-    }
-    let metadata = file.metadata().ok()?;
-    let mut text = Vec::new();
-    file.take(FILE_SIZE_MAX).read_to_end(&mut text).ok()?;
-    let entry: Entry = serde_json::from_slice(&text).ok()?;
-    let id = path.file_stem()?.to_str()?.to_owned();
-    let instance =
-        Instance { tags: entry.tags, methods: entry.methods, ..Instance::new(id, entry.service, entry.url) };
-    Some((metadata.modified().ok()?, instance))
+fn text(registration: &Registration) -> Vec<u8> {
+    let entry = Entry {
+        service: registration.service.clone(),
+        url: registration.url.clone(),
+        tags: registration.tags.clone(),
+        methods: registration.methods.clone(),
+    };
+    serde_json::to_vec(&entry).expect("strings are JSON")
+}
+
+/// The instance that an entry tells of; `None` for one that cannot be read.
+fn instance(word: Word) -> Option<Instance> {
+    let entry: Entry = serde_json::from_slice(&word.text).ok()?;
+    let instance = Instance::new(word.name, entry.service, entry.url);
+    Some(Instance { tags: entry.tags, methods: entry.methods, ..instance })
 }
 
 #[cfg(test)]
