@@ -48,12 +48,15 @@ on_wire() { awk '/lo:/ { print $2 }' /proc/net/dev; }
 packets() { awk '/lo:/ { print $3 }' /proc/net/dev; }
 
 # A free port for streams and datagrams; in a network of its own, one that no connection has taken.
+# Both kinds get theirs this way: ports that lie close together take fewer bytes when a state is compressed.
 last_port=21000
 free_port() { if [ -n "${IN_OWN_NETWORK:-}" ]; then free=$((++last_port)); else free=$(port); fi; }
 # One node: NAME [SEED]; what happens is in $work/$kind/NAME, its process in $members.
 start_bandy() {
+    local free
+    free_port
     : > "$work/$kind/$1"
-    $bandy gossip join -l 127.0.0.1:0 --rpc none --name "$1" --profile "$profile" ${2:---alone} > "$work/$kind/$1" 2>&1 &
+    $bandy gossip join -l "127.0.0.1:$free" --rpc none --name "$1" --profile "$profile" ${2:---alone} > "$work/$kind/$1" 2>&1 &
     members[$1]=$!
 }
 start_serf() {

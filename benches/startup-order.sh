@@ -65,7 +65,7 @@ client up
 "$bandy" down --all > /dev/null
 
 python3 - "$work" "$bandy" "$tree/src/startup.ld" << 'PYTHON'
-import collections, glob, re, subprocess, sys
+import collections, glob, itertools, re, subprocess, sys
 work, program, script = sys.argv[1:]
 # Of both manglings: that of our crates, and that of the standard library, which names a crate by its hash.
 without_hash = lambda name: re.sub(r'Cs[0-9A-Za-z]+_', 'Cs*_', re.sub(r'17h[0-9a-f]{16}E(\.llvm\.\d+)?$', '17h', name))
@@ -95,10 +95,14 @@ for name, instances in ran.items():
         wanted[name + '*'] = used[name]
     else:
         wanted |= {instance: used[instance] for instance in instances}
-wanted = sorted(wanted, key=lambda name: (-len(wanted[name]), sorted(wanted[name]), name))
+# For each description the linker goes through all sections, and has its names in the cache meanwhile: a hundred at once.
+order = lambda name: (-len(wanted[name]), sorted(wanted[name]))
 with open(script, 'w') as file:
     file.write('/* Written by benches/startup-order.sh. */\nSECTIONS {\n  .text.startup_order : {\n')
-    file.writelines(f'    *(.text.{name})\n' for name in wanted)
+    for _, names in itertools.groupby(sorted(wanted, key=lambda name: (order(name), name)), order):
+        names = [f'.text.{name}' for name in names]
+        for start in range(0, len(names), 100):
+            file.write('    *(' + '\n      '.join(names[start:start + 100]) + ')\n')
     file.write('  }\n}\nINSERT BEFORE .text;\n')
 print(len(wanted), 'names')
 PYTHON

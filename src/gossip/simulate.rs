@@ -9,6 +9,8 @@
 //!
 //! Pure, as the engine: one seed, one outcome.
 
+#[cfg(test)]
+mod foretold;
 mod model;
 mod network;
 mod papers;

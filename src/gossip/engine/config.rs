@@ -84,7 +84,9 @@ pub struct DataConfig {
     pub mode: Mode,
     /// To how many at a time.
     pub fanout: usize,
-    /// A rumour is dropped after this many in a row who knew it already.
+    /// A rumour is dropped after so many in a row who knew it already: this, and as often as other news are told in a
+    /// cluster of this size. This alone would leave 0.36 % of the nodes without it, which is one node of a hundred at
+    /// every third change. Demers et al. 1987, table 1.
     pub removal_count: u32,
     /// How long a tombstone is kept.
     pub tombstone_ttl: Duration,

@@ -114,10 +114,10 @@ fn entry(key: &Arc<str>, stored: &Stored) -> Entry {
 struct Rumor {
     /// Who knows it: whoever told us, and those whom we told.
     told: Vec<u32>,
-    /// How many in a row knew it already.
+    /// How many in a row knew it already, up to the last round.
     misses: u32,
-    /// Told since the last round, and nobody has said yet that it was known.
-    useful: bool,
+    /// Whom the last round told, and how many of them have said that they knew it.
+    last: (u32, u32),
     sent: u32,
 }
 
@@ -279,8 +279,8 @@ impl Engine {
 
     /// Each rumour goes to a few who are not known to know it; one that too many in a row knew is dropped.
     fn tell_rumors(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        let limit = self.config.retransmit_limit(self.members.living()) * 2;
-        let removal = self.data.config.removal_count;
+        let removal = self.data.config.removal_count + self.config.retransmit_limit(self.members.living());
+        let limit = 2 * removal;
         let fanout = self.data.config.fanout;
         let mut dropped = Vec::new();
         let mut letters: BTreeMap<u32, Vec<Entry>> = BTreeMap::new();
@@ -288,9 +288,8 @@ impl Engine {
         for key in keys {
             let Some(mut rumor) = self.data.rumors.remove(&key) else { continue };
             let Some(stored) = self.data.store.get(&key) else { continue };
-            if std::mem::take(&mut rumor.useful) {
-                rumor.misses = 0;
-            }
+            let (asked, knew) = std::mem::take(&mut rumor.last);
+            rumor.misses = if knew < asked { 0 } else { rumor.misses + knew };
             let told = entry(&key, stored);
             let peers = self.data_peers(fanout, &rumor.told);
             if peers.is_empty() || rumor.misses >= removal || rumor.sent >= limit {
@@ -300,11 +299,11 @@ impl Engine {
             for peer in peers {
                 letters.entry(peer).or_default().push(told.clone());
                 rumor.told.push(peer);
+                rumor.last.0 += 1;
                 rumor.sent += 1;
             }
             let over = rumor.told.len().saturating_sub(TOLD_MAX);
             rumor.told.drain(..over);
-            rumor.useful = true;
             self.data.rumors.insert(key, rumor);
         }
         for (peer, entries) in letters {
@@ -362,8 +361,7 @@ impl Engine {
                     if current == Some(&stamp.version)
                         && let Some(rumor) = self.data.rumors.get_mut(&stamp.key)
                     {
-                        rumor.misses += 1;
-                        rumor.useful = false;
+                        rumor.last.1 += 1;
                     }
                 }
             }

@@ -350,7 +350,7 @@ fn what_does_not_fit_is_refused_with_the_limit() {
 
 #[test]
 fn rumours_are_told_to_those_who_understand_them_until_enough_knew() {
-    let mut engine = node(8);
+    let mut engine = node(60);
     let value = Some(Bytes::from_static(b"1"));
     does(&mut engine, at(1), Input::Set { key: "k".into(), value });
     let mut told = Vec::new();
@@ -372,11 +372,11 @@ fn rumours_are_told_to_those_who_understand_them_until_enough_knew() {
             }
         }
     }
-    // Two rounds of three: then four in a row had known it. Nobody was told twice.
-    assert_eq!(told.len(), 6);
+    // Four rounds of three: then four and twice four in a row had known it. Nobody was told twice.
+    assert_eq!(told.len(), 12);
     told.sort();
     told.dedup();
-    assert_eq!(told.len(), 6);
+    assert_eq!(told.len(), 12);
 }
 
 #[test]

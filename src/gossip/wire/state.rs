@@ -163,17 +163,20 @@ pub(super) fn read_user_state(bytes: &[u8]) -> Result<Option<SerfState>, Fault> 
 impl SerfState {
     fn write(&self, to: &mut Vec<u8>) {
         to.push(serf::kind::PUSH_PULL);
-        write_map(to, 6 + 2 * usize::from(self.digest.is_some()));
+        let entries = !self.data.is_empty();
+        write_map(to, 6 + usize::from(self.digest.is_some()) + usize::from(entries));
         write_key(to, "EventLTime");
         write_unsigned(to, self.event_ltime);
         write_key(to, "Events");
         self.write_events(to);
-        if let Some(digest) = &self.digest {
+        if entries {
             let mut data = Vec::new();
             write_entries(&mut data, &self.data);
             write_key(to, "KV");
             write_raw(to, &data);
-            data.clear();
+        }
+        if let Some(digest) = &self.digest {
+            let mut data = Vec::new();
             write_stamps(&mut data, digest);
             write_key(to, "KVDigest");
             write_raw(to, &data);
