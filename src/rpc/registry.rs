@@ -32,6 +32,8 @@ pub use server::Server;
 pub use url::{ConsulUrl, DnsUrl, GossipUrl, RegistryUrl, SrvUrl, UrlError};
 pub use watch::{Watch, follow};
 
+use crate::transport::tls::TlsError;
+
 /// One running server that offers a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
@@ -128,6 +130,9 @@ pub enum Error {
     /// This kind of registry cannot do that.
     #[error("{0}")]
     Unsupported(String),
+    /// There is no trusting anybody.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A file of the local registry, or one that the URL names.
     #[error("cannot {what} {}: {source}", path.display())]
     File {

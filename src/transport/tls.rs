@@ -99,6 +99,17 @@ impl From<rustls::Error> for TlsError {
     }
 }
 
+/// What an HTTP library that speaks TLS itself is given: rustls with ring, and whom to trust, which is the authorities in
+/// the file `ca` or without it the system's. Reading these takes a while: where TLS is not `used`, nobody is trusted.
+///
+/// # Errors
+/// A file that is missing or damaged; a system that has no authorities.
+pub fn for_http(ca: Option<&Path>, used: bool) -> Result<ClientConfig, TlsError> {
+    let roots = if used { trust::roots(ca)? } else { rustls::RootCertStore::empty() };
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 /// A certificate with its chain and its key, as PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityFiles {

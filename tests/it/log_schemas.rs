@@ -170,6 +170,61 @@ fn protobuf_and_json_schemas_go_round() {
 }
 
 #[test]
+fn keys_have_schemas_of_their_own() {
+    let (log, registry, home) = (Log::starts(), Registry::starts(), Home::new());
+    let log_at = |words: &str| log.log(words).env("BANDY_SCHEMA_REGISTRY", &registry.url);
+    log.log("create orders").runs().exits(0);
+    let (order, key) = (home.file("order.avsc", ORDER), home.file("key.avsc", "\"long\""));
+    let (order, key) = (order.display(), key.display());
+    log_at("produce orders --encode-keys --subject x").runs().exits(5).complains("no subject 'x'");
+    log_at(&format!("produce orders -k 7 --schema {order} --key-schema {key}"))
+        .stdin("{\"id\":1}\n")
+        .runs()
+        .exits(0);
+    let more = "{\"key\":\"8\",\"value\":{\"id\":2}}\n{\"key\":\"no\",\"value\":{\"id\":3}}\n";
+    log_at("produce orders --json --encode-keys")
+        .stdin(more)
+        .runs()
+        .exits(7)
+        .complains("line 2: the key does not fit the schema: not JSON");
+    log.log("consume orders -o '%k{hex} %v{hex}'")
+        .runs()
+        .exits(0)
+        .prints("00000000020e 00000000010200\n000000000210 00000000010400\n");
+    // Both are found by the numbers in them; keys only if they are asked for.
+    log_at("consume orders --decode-keys -o '%k %v'")
+        .runs()
+        .exits(0)
+        .prints("7 {\"id\":1,\"note\":null}\n8 {\"id\":2,\"note\":null}\n");
+    log_at("consume orders -n 1 -o '%k{hex}'").runs().exits(0).prints("00000000020e\n");
+    // Without a registry, keys alone.
+    log.log("create plain").runs().exits(0);
+    log.log(&format!("produce plain hello -k 64 --key-schema {key}")).runs().exits(0);
+    log.log("consume plain -o '%k{hex} %v'").runs().exits(0).prints("8001 hello\n");
+    log.log(&format!("consume plain -o '%k %v' --key-schema {key}")).runs().exits(0).prints("64 hello\n");
+    log.log("produce plain hello -k 1 --encode-keys").runs().exits(2).complains("which schema do keys have?");
+}
+
+#[test]
+fn a_registry_has_an_authority_of_its_own() {
+    let (log, home) = (Log::starts(), Home::new());
+    let keys = home.path("keys");
+    // It is none, but it answers over TLS.
+    let server = bandy(&format!("rpc serve -l http://:0 --tls-self-signed={} who=date", keys.display()))
+        .home(&home)
+        .starts();
+    let (_, place) = server.url.split_once("://").unwrap();
+    log.log("create t").runs().exits(0);
+    let at = |query: &str| log.log(&format!("produce t x --registry 'https://{place}{query}'")).runs();
+    at("").exits(3).complains("certificate");
+    let trusted = format!("?cacert={}", keys.join("cert.pem").display());
+    let said = at(&trusted).exits(5);
+    said.complains("the schema registry has no subject 't-value'");
+    at("?cacert=/nowhere.pem").exits(1).complains("cannot read /nowhere.pem");
+    at("?ca=x").exits(2).complains("?ca=x is nothing that is said to a schema registry");
+}
+
+#[test]
 fn a_local_schema_needs_no_registry() {
     let (log, home) = (Log::starts(), Home::new());
     log.log("create t").runs().exits(0);

@@ -21,7 +21,7 @@ use crate::storage::Record as Stored;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Schemas")]
 pub struct SchemaArgs {
-    /// Schema registry: http://[USER:PASSWORD@]HOST:8081 [env: BANDY_SCHEMA_REGISTRY]
+    /// Schema registry: http[s]://[USER:PASSWORD@]HOST:8081[?cacert=FILE] [env: BANDY_SCHEMA_REGISTRY]
     #[arg(hide_short_help = true, long, value_name = "URL")]
     pub registry: Option<String>,
     /// A schema of one's own: .avsc for Avro, .proto for Protobuf, .json for JSON Schema
@@ -30,7 +30,22 @@ pub struct SchemaArgs {
     /// Message type in a .proto schema [default: its first one]
     #[arg(hide_short_help = true, long, value_name = "NAME")]
     pub message: Option<String>,
+    /// A schema of one's own for keys; a .proto schema means its first message type
+    #[arg(hide_short_help = true, long, value_name = "FILE")]
+    pub key_schema: Option<PathBuf>,
 }
+
+/// Which part of a record has a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The key.
+    Key,
+    /// The value.
+    Value,
+}
+
+/// A schema in a file: what it makes of values, its kind, its text.
+type InFile = (Codec, Kind, String);
 
 impl SchemaArgs {
     fn registry(&self, app: &App) -> Result<Option<Registry>, Failure> {
@@ -44,6 +59,15 @@ impl SchemaArgs {
                 format!("{scheme}:// is no schema registry: http:// or https://"),
             ));
         }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let ca = match query.split_once('=') {
+            Some(("cacert", file)) => Some(PathBuf::from(decoded(file)?)),
+            None if query.is_empty() => None,
+            _ => {
+                let text = format!("?{query} is nothing that is said to a schema registry: ?cacert=FILE");
+                return Err(Failure::new(Exit::Usage, text));
+            }
+        };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (user, host) = match authority.rsplit_once('@') {
             Some((user, host)) => {
@@ -52,11 +76,16 @@ impl SchemaArgs {
             }
             None => (None, authority),
         };
-        Registry::new(&format!("{scheme}://{host}{path}"), user).map(Some).map_err(|error| failure(&error))
+        let registry = Registry::new(&format!("{scheme}://{host}{path}"), user, ca.as_deref());
+        registry.map(Some).map_err(|error| failure(&error))
     }
 
-    fn file(&self) -> Result<Option<(Codec, Kind, String)>, Failure> {
-        let Some(path) = &self.schema else { return Ok(None) };
+    fn file(&self, part: Part) -> Result<Option<InFile>, Failure> {
+        let (path, message) = match part {
+            Part::Key => (&self.key_schema, None),
+            Part::Value => (&self.schema, self.message.as_deref()),
+        };
+        let Some(path) = path else { return Ok(None) };
         let wrong =
             |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {error}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| {
@@ -68,7 +97,6 @@ impl SchemaArgs {
                     Schema::compile(std::slice::from_ref(path), &[]).map_err(|error| wrong(&error))?;
                 let name =
                     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                let message = self.message.as_deref();
                 return Ok(Some((Codec::protobuf(schema, &name, message)?, Kind::Protobuf, text)));
             }
             Some("json") => {
@@ -81,12 +109,12 @@ impl SchemaArgs {
     }
 }
 
-/// A user or a password as it is written in a URL.
+/// A user, a password or a file as it is written in a URL.
 fn decoded(text: &str) -> Result<String, Failure> {
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
-    decoded.map(|text| text.into_owned()).map_err(|_| {
-        Failure::new(Exit::Usage, "user and password of the registry's URL are not UTF-8 once decoded")
-    })
+    decoded
+        .map(|text| text.into_owned())
+        .map_err(|_| Failure::new(Exit::Usage, "the registry's URL is not UTF-8 once decoded"))
 }
 
 fn failure(error: &Error) -> Failure {
@@ -94,7 +122,7 @@ fn failure(error: &Error) -> Failure {
         Error::Unreachable { .. } => Exit::Unreachable,
         Error::Denied(_) => Exit::Denied,
         Error::NotFound(_) => Exit::NotFound,
-        Error::Refused(_) | Error::Answer(_) => Exit::Failed,
+        Error::Refused(_) | Error::Answer(_) | Error::Tls(_) => Exit::Failed,
     };
     Failure::new(exit, error.to_string())
 }
@@ -248,8 +276,10 @@ fn path_of(schema: &Schema, file: &str, wanted: &str) -> Option<Vec<usize>> {
 /// Shows values as JSON.
 pub struct Decoder {
     registry: Option<Registry>,
-    message: Option<String>,
+    /// What is at hand for values.
     local: Option<Codec>,
+    /// And for keys.
+    local_key: Option<Codec>,
     /// Schemas by their numbers; of those that cannot be had, why.
     known: HashMap<u32, Result<Codec, String>>,
     keys: bool,
@@ -264,12 +294,14 @@ impl Decoder {
     /// A file that cannot be read, or is no schema.
     pub fn new(args: &SchemaArgs, keys: bool, app: &App) -> Result<Option<Self>, Failure> {
         let registry = args.registry(app)?;
-        let local = args.file()?.map(|(codec, ..)| codec);
-        if registry.is_none() && local.is_none() {
+        let local = args.file(Part::Value)?.map(|(codec, ..)| codec);
+        let own = args.file(Part::Key)?.map(|(codec, ..)| codec);
+        if registry.is_none() && local.is_none() && own.is_none() {
             return Ok(None);
         }
-        let (message, known) = (args.message.clone(), HashMap::new());
-        Ok(Some(Self { registry, message, local, known, keys, has_complained: false }))
+        let keys = keys || own.is_some();
+        let local_key = own.or_else(|| local.clone());
+        Ok(Some(Self { registry, local, local_key, known: HashMap::new(), keys, has_complained: false }))
     }
 
     /// Asks for the schemas that the records of a batch name.
@@ -286,7 +318,7 @@ impl Decoder {
                 }
                 let codec = match registry.by_id(id).await {
                     // One that cannot be used is no reason not to read on.
-                    Ok(found) => Codec::of(&found, self.message.as_deref()).map_err(|why| why.message),
+                    Ok(found) => Codec::of(&found, None).map_err(|why| why.message),
                     Err(registry::Error::NotFound(_)) => Err(format!("the registry has no schema {id}")),
                     Err(error) => return Err(failure(&error)),
                 };
@@ -299,14 +331,14 @@ impl Decoder {
     /// Key and value of a record as JSON; none for what stays as it is. The first of these is told of.
     pub fn decode(&mut self, record: &Stored<'_>, fetched: &Fetched, app: &App) -> Decoded {
         let mut why = None;
-        let mut one = |bytes| {
-            self.decoded(bytes).unwrap_or_else(|error| {
+        let mut one = |bytes, local| {
+            self.decoded(bytes, local).unwrap_or_else(|error| {
                 why.get_or_insert(error);
                 None
             })
         };
-        let value = record.value.and_then(&mut one);
-        let key = record.key.filter(|_| self.keys).and_then(&mut one);
+        let value = record.value.and_then(|value| one(value, self.local.as_ref()));
+        let key = record.key.filter(|_| self.keys).and_then(|key| one(key, self.local_key.as_ref()));
         if let Some(why) = why.filter(|_| !self.has_complained) {
             self.has_complained = true;
             let place = format!("{} p{} @{}", fetched.topic, fetched.partition, record.offset);
@@ -315,9 +347,9 @@ impl Decoder {
         Decoded { key, value }
     }
 
-    /// The JSON of a value; none if it is none that has a schema.
-    fn decoded(&self, bytes: &[u8]) -> Result<Option<Bytes>, String> {
-        match (unframed(bytes), &self.local) {
+    /// The JSON of a value, for which there may be a schema at hand; none if it is none that has one.
+    fn decoded(&self, bytes: &[u8], local: Option<&Codec>) -> Result<Option<Bytes>, String> {
+        match (unframed(bytes), local) {
             (Some((id, rest)), local) if self.registry.is_some() || local.is_none() => {
                 match self.known.get(&id) {
                     Some(codec) => codec.as_ref().map_err(Clone::clone)?.decode(rest, true).map(Some),
@@ -365,13 +397,18 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// The encoder that the flags ask for, if they do: of the newest schema of `subject`, or of a file, which is registered if
-    /// there is a registry.
+    /// The encoder of keys or values that the flags ask for, if they do: of the newest schema of `subject`, or of a file,
+    /// which is registered if there is a registry.
     ///
     /// # Errors
     /// The registry's; a file that cannot be read, or is no schema.
-    pub async fn open(args: &SchemaArgs, subject: &str, app: &App) -> Result<Option<Self>, Failure> {
-        let (registry, file) = (args.registry(app)?, args.file()?);
+    pub async fn open(
+        args: &SchemaArgs,
+        part: Part,
+        subject: &str,
+        app: &App,
+    ) -> Result<Option<Self>, Failure> {
+        let (registry, file) = (args.registry(app)?, args.file(part)?);
         match (registry, file) {
             (None, None) => Ok(None),
             (None, Some((codec, ..))) => Ok(Some(Self { codec, id: None })),
@@ -381,12 +418,14 @@ impl Encoder {
             }
             (Some(registry), None) => {
                 let found = registry.latest(subject).await.map_err(|error| match &error {
-                    Error::NotFound(_) => {
-                        failure(&error).tip("--schema FILE registers one, --subject names another")
-                    }
+                    Error::NotFound(_) => failure(&error).tip(match part {
+                        Part::Key => "--key-schema FILE registers one, --key-subject names another",
+                        Part::Value => "--schema FILE registers one, --subject names another",
+                    }),
                     _ => failure(&error),
                 })?;
-                Ok(Some(Self { codec: Codec::of(&found, args.message.as_deref())?, id: Some(found.id) }))
+                let message = args.message.as_deref().filter(|_| part == Part::Value);
+                Ok(Some(Self { codec: Codec::of(&found, message)?, id: Some(found.id) }))
             }
         }
     }

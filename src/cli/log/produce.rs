@@ -9,7 +9,7 @@ use bytes::Bytes;
 use clap::ValueEnum;
 
 use self::outgoing::Outgoing;
-use super::codec::{Encoder, SchemaArgs};
+use super::codec::{Encoder, Part, SchemaArgs};
 use super::complete;
 use super::connect::Log;
 use crate::bench::Rate;
@@ -100,6 +100,12 @@ pub struct Args {
     /// Subject of the registry whose schema values have [default: TOPIC-value]
     #[arg(hide_short_help = true, long, value_name = "NAME", help_heading = "Schemas")]
     pub subject: Option<String>,
+    /// Keys have a schema, too
+    #[arg(hide_short_help = true, long, help_heading = "Schemas")]
+    pub encode_keys: bool,
+    /// Subject of the registry whose schema keys have [default: TOPIC-key]
+    #[arg(hide_short_help = true, long, value_name = "NAME", help_heading = "Schemas")]
+    pub key_subject: Option<String>,
     #[command(flatten)]
     schemas: SchemaArgs,
     #[command(flatten)]
@@ -230,16 +236,26 @@ async fn prepare<'a>(
     log: &'a Log,
     shutdown: &Shutdown,
 ) -> anyhow::Result<(Outgoing<'a>, Ready)> {
-    let subject = match (&args.subject, &args.topic) {
-        (Some(subject), _) => subject.clone(),
-        (None, topic) => format!("{}-value", topic.as_deref().unwrap_or_default()),
-    };
-    let encoder = Encoder::open(&args.schemas, &subject, app).await?;
-    let source = Ready::open(args, encoder.as_ref(), app)?;
+    let topic = args.topic.as_deref().unwrap_or_default();
+    let subject = args.subject.clone().unwrap_or_else(|| format!("{topic}-value"));
+    let encoder = Encoder::open(&args.schemas, Part::Value, &subject, app).await?;
+    let key_encoder =
+        match args.encode_keys || args.key_subject.is_some() || args.schemas.key_schema.is_some() {
+            true => {
+                let subject = args.key_subject.clone().unwrap_or_else(|| format!("{topic}-key"));
+                let encoder = Encoder::open(&args.schemas, Part::Key, &subject, app).await?;
+                let why = "which schema do keys have?";
+                let tip = "--registry URL, where it is, or --key-schema FILE";
+                Some(encoder.ok_or_else(|| Failure::new(Exit::Usage, why).tip(tip))?)
+            }
+            false => None,
+        };
+    let source = Ready::open(args, encoder.is_some() || key_encoder.is_some(), app)?;
     let cluster = log.open(shutdown).await?;
     let producer = Producer::new(cluster.clone(), options(args));
     let mut outgoing = Outgoing::new(args, app, log, producer);
     outgoing.encoder = encoder;
+    outgoing.key_encoder = key_encoder;
     if let Some(topic) = &args.topic {
         if args.create && matches!(cluster.topic(topic, false).await, Err(Error::NoTopic(_))) {
             let new =
@@ -271,7 +287,7 @@ enum Ready {
 }
 
 impl Ready {
-    fn open(args: &Args, encoder: Option<&Encoder>, app: &App) -> Result<Self, Failure> {
+    fn open(args: &Args, encodes: bool, app: &App) -> Result<Self, Failure> {
         let is_given = args.value.as_deref().is_some_and(|value| value != "-");
         let is_plain = !is_given
             && args.topic.is_some()
@@ -279,7 +295,7 @@ impl Ready {
             && args.rate.is_none()
             && !args.template
             && !args.tee
-            && encoder.is_none()
+            && !encodes
             && app.global.output.is_none();
         if let Some(lines) = args.input.plain_lines(app.global.json).filter(|_| is_plain) {
             if lines.files == [Path::new("-")] {

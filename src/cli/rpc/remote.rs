@@ -391,7 +391,7 @@ pub fn registry_failure(error: &registry::Error) -> Failure {
         registry::Error::Denied { .. } => Exit::Denied,
         registry::Error::NotFound { .. } => Exit::NotFound,
         registry::Error::NoService { .. } | registry::Error::Unsupported(_) => Exit::Usage,
-        registry::Error::File { .. } => Exit::Failed,
+        registry::Error::File { .. } | registry::Error::Tls(_) => Exit::Failed,
     };
     Failure::new(exit, error.to_string())
 }

@@ -1,6 +1,6 @@
 //! A client of schema registries: Confluent's HTTP API, which others speak, too.
 
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -8,6 +8,7 @@ use reqwest::{Client, Method, StatusCode};
 use serde::Deserialize;
 
 use crate::secret::Secret;
+use crate::transport::tls::{TlsError, for_http};
 
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,6 +37,9 @@ pub enum Error {
     /// It refuses.
     #[error("the schema registry refuses: {0}")]
     Refused(String),
+    /// There is no trusting anybody.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// It answers what cannot be read.
     #[error("the schema registry answers what cannot be read: {0}")]
     Answer(String),
@@ -120,14 +124,16 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The registry at an HTTP URL; connects to nothing yet.
+    /// The registry at an HTTP URL, whose certificate one of the authorities in the file `ca` has signed, or one of the
+    /// system's; connects to nothing yet.
     ///
     /// # Errors
     /// No TLS to be had.
-    pub fn new(url: &str, user: Option<(String, Secret)>) -> Result<Self, Error> {
+    pub fn new(url: &str, user: Option<(String, Secret)>, ca: Option<&Path>) -> Result<Self, Error> {
         let url = url.trim_end_matches('/').to_owned();
+        let tls = for_http(ca, url.starts_with("https:"))?;
         let client = Client::builder()
-            .tls_backend_preconfigured(tls())
+            .tls_backend_preconfigured(tls)
             // The environment is read by nobody below the command line, HTTP_PROXY included.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -246,16 +252,4 @@ fn reason(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
-}
-
-/// rustls with ring, always given explicitly: reqwest without it would look for a process default.
-fn tls() -> rustls::ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has the suites of TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth()
 }

@@ -1,7 +1,6 @@
 //! A client of Consul's HTTP API: find, watch, register, renew, deregister.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -12,6 +11,7 @@ use serde_json::json;
 
 use super::url::{ConsulUrl, authority};
 use super::{Error, Instance, Registration};
+use crate::transport::tls::for_http;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -145,8 +145,9 @@ impl Consul {
         if let Some(file) = &url.token_file {
             headers.insert(HeaderName::from_static("x-consul-token"), token(file)?);
         }
+        let tls = for_http(url.cacert.as_deref(), url.tls)?;
         let client = Client::builder()
-            .tls_backend_preconfigured(tls(url)?)
+            .tls_backend_preconfigured(tls)
             // The environment is read by nobody below the command line, HTTP_PROXY included.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -363,31 +364,6 @@ fn token(path: &Path) -> Result<HeaderValue, Error> {
     let mut value = HeaderValue::from_str(line).map_err(invalid)?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// rustls with ring, always given explicitly: reqwest without it would look for a process default.
-fn tls(url: &ConsulUrl) -> Result<rustls::ClientConfig, Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    if let Some(path) = &url.cacert {
-        use rustls::pki_types::CertificateDer;
-        use rustls::pki_types::pem::PemObject;
-        let failed = |source| Error::File { what: "read certificates from", path: path.clone(), source };
-        let certificates = CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| failed(std::io::Error::other(error.to_string())))?;
-        let (added, _) = roots.add_parsable_certificates(certificates);
-        if added == 0 {
-            return Err(failed(std::io::Error::other("there is none in it")));
-        }
-    } else if url.tls {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has the suites of TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use fastrand::Rng;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -31,9 +32,19 @@ struct Row<'a> {
     timestamp: i64,
 }
 
+/// Makes of a key or a value what its schema says, if it has one.
+fn encode(encoder: &Option<Encoder>, what: &str, part: &mut Option<Bytes>) -> Result<(), String> {
+    if let (Some(encoder), Some(plain)) = (encoder, &*part) {
+        let encoded = encoder.encode(plain);
+        *part = Some(encoded.map_err(|why| format!("the {what} does not fit the schema: {why}"))?);
+    }
+    Ok(())
+}
+
 /// Sends everything of a source.
 pub(super) struct Outgoing<'a> {
     pub(super) encoder: Option<Encoder>,
+    pub(super) key_encoder: Option<Encoder>,
     args: &'a Args,
     app: &'a App,
     log: &'a Log,
@@ -65,6 +76,7 @@ impl<'a> Outgoing<'a> {
         let prints = args.tee || app.global.output.is_some();
         Self {
             encoder: None,
+            key_encoder: None,
             args,
             app,
             log,
@@ -199,15 +211,14 @@ impl<'a> Outgoing<'a> {
     }
 
     async fn send(&mut self, mut record: Record, line: u64, now: i64) -> anyhow::Result<()> {
-        if let (Some(encoder), Some(value)) = (&self.encoder, &record.value) {
-            match encoder.encode(value) {
-                Ok(encoded) => record.value = Some(encoded),
-                Err(why) => {
-                    let text = self.at(line, &format!("the value does not fit the schema: {why}"));
-                    self.refuse(Failure::new(Exit::Usage, text), line);
-                    return Ok(());
-                }
-            }
+        if let Some(key) = self.args.key.as_deref() {
+            record.key = Some(Bytes::copy_from_slice(key.as_bytes()));
+        }
+        let encoded = encode(&self.encoder, "value", &mut record.value);
+        let encoded = encoded.and_then(|()| encode(&self.key_encoder, "key", &mut record.key));
+        if let Err(why) = encoded {
+            self.refuse(Failure::new(Exit::Usage, self.at(line, &why)), line);
+            return Ok(());
         }
         let topic = match (&self.args.topic, record.origin("topic")) {
             (Some(topic), _) => topic.clone(),
@@ -232,7 +243,7 @@ impl<'a> Outgoing<'a> {
         }
         let value = record.value.as_deref().filter(|value| !(self.args.tombstones && value.is_empty()));
         let timestamp = record.timestamp.unwrap_or(now);
-        let key = self.args.key.as_deref().map(str::as_bytes).or(record.key.as_deref());
+        let key = record.key.as_deref();
         let message = Message { key, value, headers: &headers, timestamp };
         let sent = match self.producer.topic(&topic).await {
             Ok(handle) => self.producer.produce(handle, partition, &message).await,
