@@ -44,7 +44,7 @@ pub fn owners(inspection: &Inspection) -> Result<HashMap<LogId, Owned>, Error> {
     })?;
     let mut owners = HashMap::from([(definitions::LOG, Owned::Definitions)]);
     for (topic, definition) in topics {
-        let config = definition.log_config(&BTreeMap::new());
+        let config = definition.log_config();
         for (id, partition) in definition.logs.into_iter().zip(0..) {
             owners.insert(id, Owned::Partition { topic: topic.clone(), partition, config });
         }

@@ -20,6 +20,7 @@ mod configs;
 mod connection;
 mod consumer_groups;
 mod coordinator;
+mod defaults;
 pub(super) mod definitions;
 mod fetch;
 mod glance;

@@ -30,6 +30,12 @@ echo verified
 tool kafka.admin.ConfigCommand $at --alter --entity-type users --entity-name carol --add-config 'SCRAM-SHA-256=[password=secret]' >"$work/got"
 tool kafka.admin.ConfigCommand $at --describe --entity-type users --entity-name carol >"$work/got"
 has 'SCRAM-SHA-256=iterations=4096'
+tool kafka.admin.ConfigCommand $at --alter --entity-type brokers --entity-default --add-config log.retention.ms=7000 >"$work/got"
+tool kafka.admin.ConfigCommand $at --alter --entity-type brokers --entity-name 1 --add-config log.segment.bytes=9000 >"$work/got"
+tool kafka.admin.ConfigCommand $at --describe --entity-type brokers --entity-default >"$work/got"
+has 'log.retention.ms=7000 .*DYNAMIC_DEFAULT_BROKER_CONFIG:log.retention.ms=7000'
+tool kafka.admin.ConfigCommand $at --describe --all --entity-type topics --entity-name t >"$work/got"
+has 'segment.bytes=9000 .*DYNAMIC_BROKER_CONFIG:log.segment.bytes=9000'
 echo configs
 tool org.apache.kafka.tools.AclCommand $at --add --allow-principal User:alice --operation Read --topic t >"$work/got"
 tool org.apache.kafka.tools.AclCommand $at --list >"$work/got"

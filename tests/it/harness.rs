@@ -111,6 +111,25 @@ fn the_url_file_is_there_when_ready_and_gone_at_the_end() {
 }
 
 #[test]
+fn a_pidfile_of_a_server_that_is_ending_is_waited_for() {
+    let home = Home::new();
+    let words = format!("{SERVE} --pidfile {}", home.path("pid").display());
+    let old = bandy(&words).home(&home).starts();
+    let (old_id, killer) = (
+        old.id(),
+        std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            old.signal(Signal::KILL);
+            let _ = old.ends().dies_by(Signal::KILL);
+        }),
+    );
+    let new = bandy(&words).home(&home).starts();
+    killer.join().unwrap();
+    assert_ne!(new.id(), old_id);
+    assert_eq!(std::fs::read_to_string(home.path("pid")).unwrap(), format!("{}\n", new.id()));
+}
+
+#[test]
 fn the_ready_descriptor_gets_the_url_and_an_end() {
     // `cat` ends only if the server, which serves on, has closed the descriptor.
     let script = format!(

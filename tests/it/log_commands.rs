@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use rustix::process::Signal;
 
 use crate::log_groups::{Log, lines};
-use crate::support::{Home, bandy, until};
+use crate::support::{Home, Running, bandy, until};
 
 #[test]
 fn a_group_is_moved_to_where_it_is_told() {
@@ -64,6 +64,67 @@ fn settings_are_shown_and_changed_one_by_one() {
     log.log("config t retention.ms=soon").runs().exits(1);
     log.log("config t retention.ms max.message.bytes=1").runs().exits(2);
     log.log("config nope").runs().exits(5);
+}
+
+#[test]
+fn a_broker_is_set_while_it_runs_and_stays_so() {
+    let home = Home::new();
+    let starts = || bandy(&format!("log broker -l :0 --dir {}", home.path("data").display())).starts();
+    let at = |server: &Running, words: &str| {
+        bandy(&format!("log {words}")).env("BANDY_LOG_URL", &server.url).home(&home).runs()
+    };
+    let server = starts();
+    at(&server, "create t").exits(0);
+    at(&server, "create own --config max.message.bytes=9000").exits(0);
+    at(&server, "config --broker all message.max.bytes=500 log.retention.ms=60000").exits(0);
+    at(&server, "config --broker 1 message.max.bytes=300 num.io.threads=2").exits(0);
+    let record = "x".repeat(350);
+    at(&server, &format!("produce t {record}")).exits(1).complains("MESSAGE_TOO_LARGE");
+    at(&server, &format!("produce own {record}")).exits(0);
+    let server = {
+        server.signal(Signal::KILL);
+        let _ = server.ends().dies_by(Signal::KILL);
+        starts()
+    };
+    at(&server, "config --broker all -o plain")
+        .exits(0)
+        .prints("log.retention.ms\t60000\tall-brokers\nmessage.max.bytes\t500\tall-brokers\n");
+    let all = at(&server, "config t -o plain").exits(0).out();
+    assert!(all.contains("max.message.bytes\t300\tbroker\n"), "{all}");
+    assert!(all.contains("retention.ms\t60000\tall-brokers\n"), "{all}");
+    at(&server, "config --broker 1 num.io.threads").exits(0).prints("2\n");
+    at(&server, "config --broker 1 --unset message.max.bytes").exits(0);
+    at(&server, &format!("produce t {record}")).exits(0);
+    // What cannot be set, and what is none.
+    at(&server, "config --broker 1 listeners=x")
+        .exits(1)
+        .complains("Cannot update these configs dynamically");
+    at(&server, "config --broker 1 log.retention.ms=soon").exits(1).complains("expected a number");
+    at(&server, "config --broker 7").exits(5).complains("there is no broker 7").complains("there is: 1");
+    at(&server, "config --broker x").exits(2);
+    at(&server, "config").exits(2);
+}
+
+#[test]
+fn topics_that_are_compacted_by_the_brokers_default_start_again_with_their_holes() {
+    let home = Home::new();
+    let starts = || bandy(&format!("log broker -l :0 --dir {}", home.path("data").display())).starts();
+    let at = |server: &Running, words: &str| {
+        bandy(&format!("log {words}")).env("BANDY_LOG_URL", &server.url).home(&home).runs()
+    };
+    let server = starts();
+    at(&server, "create t --config segment.bytes=200 --config min.cleanable.dirty.ratio=0").exits(0);
+    at(&server, "config --broker all log.cleanup.policy=compact").exits(0);
+    for n in 0..20 {
+        at(&server, &format!("produce t {n} -k same")).exits(0);
+    }
+    until("it is compacted", || at(&server, "consume t").out().lines().count() < 15);
+    at(&server, "config --broker all --unset log.cleanup.policy").exits(0);
+    server.signal(Signal::KILL);
+    let _ = server.ends().dies_by(Signal::KILL);
+    let server = starts();
+    let left = at(&server, "consume t").exits(0).out();
+    assert!(left.ends_with("19\n"), "{left}");
 }
 
 #[test]

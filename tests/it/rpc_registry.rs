@@ -41,6 +41,23 @@ fn get(registry: &Running, path: &str) -> (u64, Value) {
     (index.unwrap_or(0), serde_json::from_str(body).unwrap())
 }
 
+/// Registers what listens at a port as another instance.
+fn enter(registry: &Running, port: u16) {
+    let entry = serde_json::json!({
+        "ID": "broken", "Name": SERVICE, "Address": "127.0.0.1", "Port": port, "Meta": {"scheme": "grpc"}
+    });
+    let (entry, place) = (entry.to_string(), registry.url.strip_prefix("consul://").unwrap());
+    let mut stream = TcpStream::connect(place).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let length = entry.len();
+    write!(stream, "PUT /v1/agent/service/register HTTP/1.1\r\nhost: registry\r\nconnection: close\r\n")
+        .unwrap();
+    write!(stream, "content-length: {length}\r\n\r\n{entry}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
 /// Waits, by queries that the registry holds until something changes, until so many instances are healthy.
 #[track_caller]
 fn healthy(registry: &Running, count: usize) -> Value {
@@ -69,6 +86,20 @@ fn a_server_is_found_until_it_stops() {
     // Deregistered, not merely unhealthy.
     call(&url, "").exits(5).complains("no healthy instance of bandy.Functions at").complains(&url);
     assert_eq!(get(&registry, &format!("/v1/health/service/{SERVICE}")).1, Value::Array(Vec::new()));
+}
+
+#[test]
+fn who_ends_after_it_was_found_is_passed_over() {
+    let registry = registry();
+    let _server = server("ada", &registry.url);
+    // It can be reached, and is gone as soon as it is asked something.
+    let broken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    enter(&registry, broken.local_addr().unwrap().port());
+    std::thread::spawn(move || broken.incoming().for_each(drop));
+    healthy(&registry, 2);
+    for _ in 0..20 {
+        call(&registry.url, "").exits(0).prints("ada\n");
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::figures::counted;
 use crate::cli::top;
-use crate::log::client::admin::GroupMember;
+use crate::log::client::admin::{Configured, GroupMember};
 use crate::log::client::{Cluster, admin};
 use crate::output::Column;
 use crate::shutdown::Shutdown;
@@ -75,8 +75,9 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         let cluster = log.open(&shutdown).await?;
         match (&args.topic, &args.group) {
             (Some(name), _) if args.configs => {
-                let configs = config::settings(name, &log, &cluster).await?;
-                config::show(name, &[], &configs, app)?;
+                let of = Configured::Topic(name.clone());
+                let configs = config::settings(&of, &log, &cluster).await?;
+                config::show(&of, &[], &configs, app)?;
                 Ok(Exit::Done)
             }
             (Some(name), _) => topic(name, app, &log, &cluster).await,

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::complete;
 use super::fleet::Member;
 use super::lookup::{self, Found};
-use super::remote::{ProtocolArgs, Remote, Wanted};
+use super::remote::{self, ProtocolArgs, Remote, Wanted};
 use super::schema::{SchemaArgs, warn_of_conflicts};
 use crate::cli::app::App;
 use crate::cli::completions;
@@ -202,14 +202,9 @@ where
 {
     let mut waits = 0;
     loop {
-        let error = match work().await {
-            Ok(done) => return Ok(done),
-            Err(error) => error,
-        };
-        let unreachable =
-            error.downcast_ref::<Failure>().is_some_and(|failure| failure.exit == Exit::Unreachable);
-        if !policy.wait_for_ready || !unreachable {
-            return Err(error);
+        let done = work().await;
+        if !policy.wait_for_ready || !remote::is_unreachable(&done) {
+            return done;
         }
         tokio::time::sleep(policy.pause_between_waits(waits, fastrand::f64())).await;
         waits += 1;

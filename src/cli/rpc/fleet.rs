@@ -109,6 +109,11 @@ impl Fleet {
         Ok(member)
     }
 
+    /// How many instances are known.
+    pub fn len(&self) -> usize {
+        self.balancer.len()
+    }
+
     /// True if another instance than this is known.
     pub fn has_others(&self, member: &Member) -> bool {
         self.balancer.pick(Instant::now()).is_some_and(|other| other.url != member.instance.url)

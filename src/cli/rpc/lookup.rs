@@ -30,6 +30,10 @@ pub struct Found {
 /// # Errors
 /// Not found: no such method, or several. Those of the server and of the files.
 pub async fn method(name: &MethodName, files: &SchemaArgs, remote: &Remote) -> anyhow::Result<Found> {
+    remote.ask(async |remote| method_at(name, files, remote).await).await
+}
+
+async fn method_at(name: &MethodName, files: &SchemaArgs, remote: &Remote) -> anyhow::Result<Found> {
     let local = files.load()?;
     if let Some(schema) = &local {
         match resolve::resolve(name, schema.methods()) {
@@ -121,6 +125,10 @@ pub fn unless_described(fetched: anyhow::Result<Fetched>, has_files: bool) -> an
 /// # Errors
 /// The server's.
 pub async fn everything(remote: &Remote) -> anyhow::Result<Fetched> {
+    remote.ask(async |remote| everything_at(remote).await).await
+}
+
+async fn everything_at(remote: &Remote) -> anyhow::Result<Fetched> {
     let options = reflect_options(&remote.options);
     let fetched = match &remote.client {
         Client::Http(client) => whole(client, remote, &options).await,

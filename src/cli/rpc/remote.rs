@@ -144,6 +144,29 @@ impl Remote {
         self.fleet.as_ref().map_or(Ok(()), |fleet| fleet.follow())
     }
 
+    /// Asks something of the server. Of the instances that a registry knows it is the one that was found first; if that
+    /// cannot be reached any more, it rests, and the next one is asked.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn ask<T>(&self, work: impl AsyncFn(&Self) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let mut asked = Box::pin(work(self)).await;
+        let Some(fleet) = &self.fleet else { return asked };
+        let mut gone = self.url.clone();
+        for _ in 0..2 * fleet.len() {
+            if !is_unreachable(&asked) {
+                break;
+            }
+            let Ok(member) = fleet.pick() else { break };
+            if member.remote.url != gone {
+                gone.clone_from(&member.remote.url);
+                asked = Box::pin(work(&member.remote)).await;
+            }
+            fleet.note(&member, !is_unreachable(&asked));
+        }
+        asked
+    }
+
     /// Makes a unary call. Where a registry knows several instances, they take turns; the last that was called
     /// is returned, too.
     pub async fn unary(
@@ -382,6 +405,12 @@ impl Template {
             cache,
         })
     }
+}
+
+/// Whether something went wrong because nobody could be reached.
+pub fn is_unreachable<T>(outcome: &anyhow::Result<T>) -> bool {
+    let failure = outcome.as_ref().err().and_then(|error| error.downcast_ref::<Failure>());
+    failure.is_some_and(|failure| failure.exit == Exit::Unreachable)
 }
 
 /// What to tell a person about a registry that does not help.

@@ -3,10 +3,16 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::cli::exit::{Exit, Failure};
+
+/// How long a server that ends may take to let go of its pidfile.
+const ENDING_MAX: Duration = Duration::from_secs(1);
 
 /// A file that is there for as long as this is.
 #[derive(Debug)]
@@ -32,9 +38,12 @@ impl Notice {
         Ok(Self { path: path.to_owned(), text })
     }
 
-    /// Writes our process id, unless a server of that file still runs.
+    /// Writes our process id, unless a server of that file still runs, and does not end within a moment either: scripts start
+    /// one anew as soon as they have told the old one to end.
     pub fn pid(path: &Path) -> anyhow::Result<Self> {
-        if let Some(pid) = living(path) {
+        if let Some(pid) = living(path)
+            && !ends_within(pid, ENDING_MAX)
+        {
             let message = format!("{} names a server that runs: pid {pid}", path.display());
             return Err(Failure::new(Exit::Failed, message).tip(format!("kill {pid}")).into());
         }
@@ -56,6 +65,14 @@ fn living(path: &Path) -> Option<u32> {
     let pid: u32 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
     let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
     (pid != std::process::id() && name(pid)? == name(std::process::id())?).then_some(pid)
+}
+
+/// Waits for the end of a process, at most for so long; a process that has ended and is still listed has ended.
+fn ends_within(pid: u32, limit: Duration) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return true };
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
+    let limit = Timespec::try_from(limit).ok();
+    poll(&mut [PollFd::new(&process, PollFlags::IN)], limit.as_ref()).is_ok_and(|ended| ended > 0)
 }
 
 /// The descriptor of `--ready-fd`, taken over from whoever started us.

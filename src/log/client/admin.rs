@@ -12,6 +12,7 @@ pub use groups::{
 };
 
 use super::{Cluster, Connection, Error};
+use crate::log::wire::api::ConfigResourceType;
 use crate::log::wire::api::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use crate::log::wire::api::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use crate::log::wire::api::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
@@ -266,26 +267,69 @@ pub async fn delete_topic(cluster: &Cluster, name: &str) -> Result<(), Error> {
 
 /// Asks the controller in the newest version that both know.
 async fn change<R: Request>(cluster: &Cluster, request: &R) -> Result<R::Response, Error> {
-    let connection = cluster.controller().await?;
+    changed(&cluster.controller().await?, request).await
+}
+
+async fn changed<R: Request>(connection: &Connection, request: &R) -> Result<R::Response, Error> {
     let version = connection.version::<R>(i16::MAX)?;
     connection.send(request, version, CHANGE_TIMEOUT)?.await
 }
 
-/// The settings of a topic.
+/// Who has settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Configured {
+    /// A topic.
+    Topic(String),
+    /// A broker.
+    Broker(i32),
+    /// All brokers that are not set otherwise.
+    AllBrokers,
+}
+
+impl Configured {
+    fn kind(&self) -> i8 {
+        match self {
+            Self::Topic(_) => ConfigResourceType::Topic as i8,
+            Self::Broker(_) | Self::AllBrokers => ConfigResourceType::Broker as i8,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Topic(name) => name.clone(),
+            Self::Broker(id) => id.to_string(),
+            Self::AllBrokers => String::new(),
+        }
+    }
+
+    /// What is set of one broker only that one knows. Kafka KIP-226.
+    async fn connection(&self, cluster: &Cluster) -> Result<Option<Connection>, Error> {
+        match self {
+            Self::Broker(id) => cluster.node(*id).await.map(Some),
+            Self::Topic(_) | Self::AllBrokers => Ok(None),
+        }
+    }
+}
+
+/// The settings of a topic or a broker.
 ///
 /// # Errors
 /// Refused; no broker answers.
-pub async fn topic_configs(
+pub async fn configs(
     cluster: &Cluster,
-    name: &str,
+    of: &Configured,
 ) -> Result<Vec<DescribeConfigsResourceResult>, Error> {
     let resource = DescribeConfigsResource {
-        resource_type: 2,
-        resource_name: name.to_owned(),
+        resource_type: of.kind(),
+        resource_name: of.name(),
         configuration_keys: None,
     };
     let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
-    let answer = cluster.any().await?.ask(&request).await?;
+    let connection = match of.connection(cluster).await? {
+        Some(connection) => connection,
+        None => cluster.any().await?,
+    };
+    let answer = connection.ask(&request).await?;
     match answer.results.into_iter().next() {
         Some(it) if it.error_code.is_err() => {
             Err(Error::refused(DescribeConfigsRequest::KEY, it.error_code, it.error_message))
@@ -295,14 +339,14 @@ pub async fn topic_configs(
     }
 }
 
-/// Changes settings of a topic, and leaves the others as they are; no value is the broker's default. With `dry` it is only
-/// checked.
+/// Changes settings of a topic or a broker, and leaves the others as they are; no value is what counts if it is not set.
+/// With `dry` it is only checked.
 ///
 /// # Errors
 /// Refused: no such setting, or not this value.
-pub async fn alter_topic(
+pub async fn alter_configs(
     cluster: &Cluster,
-    name: &str,
+    of: &Configured,
     changes: &[(String, Option<String>)],
     dry: bool,
 ) -> Result<(), Error> {
@@ -312,12 +356,16 @@ pub async fn alter_topic(
         value: value.clone(),
     };
     let resource = AlterConfigsResource {
-        resource_type: 2,
-        resource_name: name.to_owned(),
+        resource_type: of.kind(),
+        resource_name: of.name(),
         configs: changes.iter().map(change).collect(),
     };
     let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: dry };
-    let answer = self::change(cluster, &request).await?;
+    let connection = match of.connection(cluster).await? {
+        Some(connection) => connection,
+        None => cluster.controller().await?,
+    };
+    let answer = changed(&connection, &request).await?;
     match answer.responses.into_iter().find(|it| it.error_code.is_err()) {
         Some(it) => Err(Error::refused(IncrementalAlterConfigsRequest::KEY, it.error_code, it.error_message)),
         None => Ok(()),

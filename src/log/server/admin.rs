@@ -174,7 +174,7 @@ fn partitions_of(broker: &Broker, asked: &CreatableTopic) -> Result<usize, Faile
 /// All settings of a topic, for those who make one: never null, or the Java client breaks.
 fn described(broker: &Broker, values: &Values) -> Vec<CreatableTopicConfigs> {
     let one = |setting: &config::Setting| {
-        let (value, config_source) = config::value_of(setting, values, broker.topics.defaults());
+        let (value, config_source) = config::value_of(setting, values, &broker.topics.defaults());
         CreatableTopicConfigs {
             name: setting.name.to_owned(),
             value: Some(value),

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::defaults::Defaults;
 use crate::log::wire::Compression;
+use crate::log::wire::api::ConfigSource;
 
 /// What a value has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +80,32 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("unclean.leader.election.enable", "unclean.leader.election.enable", Kind::Switch, "false", "Accepted for Kafka's tools; there is one copy."),
 ];
 
+const TEXT: Kind = Kind::Words(&[]);
+const COUNT: Kind = Kind::Number(1, i32::MAX as i64);
+const IGNORED: &str = "Accepted for Kafka's tools.";
+
+/// Settings of the broker alone that Kafka lets be changed while it runs. Kafka KIP-226.
+#[rustfmt::skip]
+pub(super) const BROKER_ONLY: &[Setting] = &[
+    setting("", "background.threads", COUNT, "10", IGNORED),
+    setting("", "log.cleaner.backoff.ms", ANY, "15000", IGNORED),
+    setting("", "log.cleaner.dedupe.buffer.size", ANY, "134217728", IGNORED),
+    setting("", "log.cleaner.io.buffer.load.factor", Kind::Share, "0.9", IGNORED),
+    setting("", "log.cleaner.io.buffer.size", ANY, "524288", IGNORED),
+    setting("", "log.cleaner.io.max.bytes.per.second", TEXT, "1.7976931348623157E308", IGNORED),
+    setting("", "log.cleaner.threads", COUNT, "1", IGNORED),
+    setting("", "max.connection.creation.rate", ANY, "2147483647", IGNORED),
+    setting("", "max.connections", ANY, "2147483647", IGNORED),
+    setting("", "max.connections.per.ip", ANY, "2147483647", IGNORED),
+    setting("", "max.connections.per.ip.overrides", TEXT, "", IGNORED),
+    setting("", "num.io.threads", COUNT, "8", IGNORED),
+    setting("", "num.network.threads", COUNT, "3", IGNORED),
+    setting("", "num.recovery.threads.per.data.dir", COUNT, "2", IGNORED),
+    setting("", "num.replica.fetchers", COUNT, "1", IGNORED),
+    setting("", "producer.id.expiration.ms", COUNT, "86400000", IGNORED),
+    setting("", "sasl.kerberos.min.time.before.relogin", ANY, "60000", IGNORED),
+];
+
 /// The setting of that name.
 pub(super) fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.binary_search_by_key(&name, |setting| setting.name).ok().and_then(|at| SETTINGS.get(at))
@@ -93,11 +121,14 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Checks a name and a value.
+/// Checks a name of a topic's setting, and a value.
 pub(super) fn check(name: &str, value: &str) -> Result<(), Refused> {
-    let Some(setting) = find(name) else {
-        return Err(Refused(format!("Unknown topic config name: {name}")));
-    };
+    let setting = find(name).ok_or_else(|| Refused(format!("Unknown topic config name: {name}")))?;
+    check_value(setting, name, value)
+}
+
+/// Checks a value of a setting that was asked for by this name.
+pub(super) fn check_value(setting: &Setting, name: &str, value: &str) -> Result<(), Refused> {
     let good = match setting.kind {
         Kind::Number(min, max) => value.parse::<i64>().is_ok_and(|value| (min..=max).contains(&value)),
         Kind::Share => value.parse::<f64>().is_ok_and(|value| (0.0..=1.0).contains(&value)),
@@ -122,18 +153,11 @@ pub(super) fn check(name: &str, value: &str) -> Result<(), Refused> {
 /// What was set, of a topic or as the broker's defaults.
 pub(super) type Values = BTreeMap<String, String>;
 
-/// Where a value comes from, as it is told to clients: set of the topic, of the broker, or of nobody.
-const SOURCE_TOPIC: i8 = 1;
-const SOURCE_BROKER: i8 = 4;
-const SOURCE_DEFAULT: i8 = 5;
-
 /// The value that counts, and where it comes from.
-pub(super) fn value_of(setting: &Setting, own: &Values, defaults: &Values) -> (String, i8) {
-    match (own.get(setting.name), defaults.get(setting.name)) {
-        (Some(value), _) => (value.clone(), SOURCE_TOPIC),
-        (None, Some(value)) => (value.clone(), SOURCE_BROKER),
-        (None, None) => (setting.default.to_owned(), SOURCE_DEFAULT),
-    }
+pub(super) fn value_of(setting: &Setting, own: &Values, defaults: &Defaults) -> (String, i8) {
+    let of_topic = own.get(setting.name).map(|value| (value.as_str(), ConfigSource::Topic));
+    let (value, source) = of_topic.unwrap_or_else(|| defaults.of(setting)[0]);
+    (value.to_owned(), source as i8)
 }
 
 /// A topic's configuration as the broker uses it.
@@ -159,11 +183,9 @@ pub(super) struct TopicConfig {
 
 impl TopicConfig {
     /// From what is set of the topic, over what is set of the broker.
-    pub(super) fn new(own: &Values, defaults: &Values) -> Self {
-        let text = |name: &str| -> String {
-            let found = own.get(name).or_else(|| defaults.get(name)).cloned();
-            found.unwrap_or_else(|| find(name).map(|setting| setting.default).unwrap_or_default().to_owned())
-        };
+    pub(super) fn new(own: &Values, defaults: &Defaults) -> Self {
+        let text =
+            |name: &str| find(name).map(|setting| value_of(setting, own, defaults).0).unwrap_or_default();
         // They were checked when they were set.
         let number = |name: &str| text(name).parse::<i64>().unwrap_or(0);
         let limit = |name: &str| u64::try_from(number(name)).ok();
@@ -198,6 +220,7 @@ impl TopicConfig {
 
 #[cfg(test)]
 mod tests {
+    use super::super::defaults::Scope;
     use super::*;
 
     #[test]
@@ -205,6 +228,9 @@ mod tests {
         assert!(SETTINGS.windows(2).all(|pair| pair[0].name < pair[1].name));
         for setting in SETTINGS {
             assert_eq!(check(setting.name, setting.default), Ok(()), "{}", setting.name);
+        }
+        for setting in BROKER_ONLY {
+            assert_eq!(check_value(setting, "", setting.default), Ok(()), "{}", setting.of_broker);
         }
     }
 
@@ -226,11 +252,17 @@ mod tests {
         let of = |pairs: &[(&str, &str)]| -> Values {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
-        let config = TopicConfig::new(
-            &of(&[("retention.ms", "-1")]),
-            &of(&[("retention.ms", "5"), ("segment.bytes", "99")]),
-        );
+        let own = of(&[("retention.ms", "-1")]);
+        let mut defaults = Defaults::new(of(&[("retention.ms", "5"), ("segment.bytes", "99")]));
+        let config = TopicConfig::new(&own, &defaults);
         assert_eq!((config.retention_ms, config.segment_bytes), (None, 99));
         assert!(config.deletes && !config.compacts);
+        // While it runs, by the broker's names: for all brokers, then for this one.
+        defaults.set(Scope::All, of(&[("log.segment.bytes", "100"), ("log.cleanup.policy", "compact")]));
+        let config = TopicConfig::new(&own, &defaults);
+        assert_eq!((config.retention_ms, config.segment_bytes, config.compacts), (None, 100, true));
+        defaults.set(Scope::Own, of(&[("log.segment.bytes", "101"), ("log.retention.ms", "7")]));
+        assert_eq!(TopicConfig::new(&own, &defaults).segment_bytes, 101);
+        assert_eq!(TopicConfig::new(&of(&[]), &defaults).retention_ms, Some(7));
     }
 }

@@ -1,10 +1,11 @@
-//! Settings of topics, and of the broker as far as they are topics' defaults: described and changed.
+//! Settings of topics and of the broker: described and changed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::answer::{Head, Pending};
-use super::config::{self, Kind, SETTINGS, Setting, Values, value_of};
+use super::config::{self, BROKER_ONLY, Kind, SETTINGS, Setting, Values, value_of};
+use super::defaults::{self, Defaults, Scope};
 use super::session::Session;
 use super::topics::{Failed, Topic};
 use super::{Broker, NODE_ID};
@@ -89,65 +90,69 @@ fn described(
         Some(ConfigResourceType::Topic) => {
             let own = topic(broker, &asked.resource_name)?.values();
             let wanted = SETTINGS.iter().filter(|setting| is_wanted(setting.name));
-            Ok(wanted.map(|setting| of_topic(setting, &own, defaults, synonyms, docs)).collect())
+            Ok(wanted.map(|setting| of_topic(setting, &own, &defaults, synonyms, docs)).collect())
         }
         Some(ConfigResourceType::Broker) => {
-            is_this_broker(&asked.resource_name)?;
-            let (host, port) = &advertised;
-            let listener = format!("PLAINTEXT://{host}:{port}");
-            let wanted = SETTINGS
-                .iter()
-                .filter(|setting| !setting.of_broker.is_empty() && is_wanted(setting.of_broker));
-            let more = [
-                ("auto.create.topics.enable", broker.options.auto_create.to_string(), 1),
-                ("advertised.listeners", listener.clone(), 7),
-                ("broker.id", NODE_ID.to_string(), 3),
-                ("listeners", listener, 7),
-                ("node.id", NODE_ID.to_string(), 3),
-                ("num.partitions", broker.options.partitions.to_string(), 3),
-            ];
-            let more =
-                more.into_iter().filter(|(name, ..)| is_wanted(name)).map(|(name, value, config_type)| {
-                    DescribeConfigsResourceResult {
-                        name: name.to_owned(),
-                        value: Some(value),
-                        read_only: true,
-                        config_source: ConfigSource::StaticBroker as i8,
-                        config_type,
-                        documentation: None,
-                        ..DescribeConfigsResourceResult::default()
-                    }
-                });
-            Ok(wanted.map(|setting| of_broker(setting, defaults, docs)).chain(more).collect())
+            let scope = scope(&asked.resource_name)?;
+            let all = SETTINGS.iter().chain(BROKER_ONLY).filter(|setting| !setting.of_broker.is_empty());
+            let set = defaults.values(scope);
+            // Of all brokers together only what is set is known; this one has everything.
+            let known = all.filter(|setting| match scope {
+                Scope::All => set.contains_key(setting.of_broker),
+                Scope::Own => !setting.name.is_empty() || set.contains_key(setting.of_broker),
+            });
+            let wanted = known.filter(|setting| is_wanted(setting.of_broker));
+            let mut configs: Vec<_> =
+                wanted.map(|setting| of_broker(setting, &defaults, scope, synonyms, docs)).collect();
+            if scope == Scope::Own {
+                configs.extend(fixed(broker, advertised).into_iter().filter(|it| is_wanted(&it.name)));
+            }
+            Ok(configs)
         }
         _ => Err(Failed::new(ErrorCode::INVALID_REQUEST, "only topics and brokers have settings here")),
     }
 }
 
+/// What cannot be changed while the broker runs.
+fn fixed(broker: &Broker, (host, port): (String, i32)) -> Vec<DescribeConfigsResourceResult> {
+    let listener = format!("PLAINTEXT://{host}:{port}");
+    let all = [
+        ("auto.create.topics.enable", broker.options.auto_create.to_string(), 1),
+        ("advertised.listeners", listener.clone(), 7),
+        ("broker.id", NODE_ID.to_string(), 3),
+        ("listeners", listener, 7),
+        ("node.id", NODE_ID.to_string(), 3),
+        ("num.partitions", broker.options.partitions.to_string(), 3),
+    ];
+    all.into_iter()
+        .map(|(name, value, config_type)| DescribeConfigsResourceResult {
+            name: name.to_owned(),
+            value: Some(value),
+            read_only: true,
+            config_source: ConfigSource::StaticBroker as i8,
+            config_type,
+            ..DescribeConfigsResourceResult::default()
+        })
+        .collect()
+}
+
+fn synonym(name: &str, (value, source): (&str, ConfigSource)) -> DescribeConfigsSynonym {
+    DescribeConfigsSynonym { name: name.to_owned(), value: Some(value.to_owned()), source: source as i8 }
+}
+
 fn of_topic(
     setting: &Setting,
     own: &Values,
-    defaults: &Values,
+    defaults: &Defaults,
     with_synonyms: bool,
     docs: bool,
 ) -> DescribeConfigsResourceResult {
     let (value, config_source) = value_of(setting, own, defaults);
     let mut synonyms = Vec::new();
     if with_synonyms {
-        let mut push = |name: &str, value: &str, source: ConfigSource| {
-            synonyms.push(DescribeConfigsSynonym {
-                name: name.to_owned(),
-                value: Some(value.to_owned()),
-                source: source as i8,
-            });
-        };
-        if let Some(value) = own.get(setting.name) {
-            push(setting.name, value, ConfigSource::Topic);
-        }
-        if let Some(value) = defaults.get(setting.name) {
-            push(setting.of_broker, value, ConfigSource::StaticBroker);
-        }
-        push(setting.of_broker, setting.default, ConfigSource::Default);
+        let own = own.get(setting.name).map(|value| (value.as_str(), ConfigSource::Topic));
+        synonyms.extend(own.map(|set| synonym(setting.name, set)));
+        synonyms.extend(defaults.of(setting).into_iter().map(|set| synonym(setting.of_broker, set)));
     }
     DescribeConfigsResourceResult {
         name: setting.name.to_owned(),
@@ -161,16 +166,28 @@ fn of_topic(
     }
 }
 
-fn of_broker(setting: &Setting, defaults: &Values, docs: bool) -> DescribeConfigsResourceResult {
-    let (value, config_source) = value_of(setting, &Values::new(), defaults);
+fn of_broker(
+    setting: &Setting,
+    defaults: &Defaults,
+    scope: Scope,
+    with_synonyms: bool,
+    docs: bool,
+) -> DescribeConfigsResourceResult {
+    let mut all = defaults.of(setting);
+    if scope == Scope::All {
+        all.retain(|(_, source)| *source != ConfigSource::Broker);
+    }
+    let (value, source) = all[0];
     DescribeConfigsResourceResult {
         name: setting.of_broker.to_owned(),
-        value: Some(value),
-        // By flags at its start.
-        read_only: true,
-        config_source,
+        value: Some(value.to_owned()),
+        read_only: false,
+        config_source: source as i8,
         is_sensitive: false,
-        synonyms: Vec::new(),
+        synonyms: match with_synonyms {
+            true => all.iter().map(|set| synonym(setting.of_broker, *set)).collect(),
+            false => Vec::new(),
+        },
         config_type: type_of(setting.kind),
         documentation: docs.then(|| setting.doc.to_owned()),
     }
@@ -182,14 +199,9 @@ fn topic(broker: &Broker, name: &str) -> Result<Arc<Topic>, Failed> {
     })
 }
 
-fn is_this_broker(name: &str) -> Result<(), Failed> {
-    if name.is_empty() || name == NODE_ID.to_string() {
-        return Ok(());
-    }
-    Err(Failed::new(
-        ErrorCode::INVALID_REQUEST,
-        format!("there is one broker, {NODE_ID}, and none named '{name}'"),
-    ))
+fn scope(name: &str) -> Result<Scope, Failed> {
+    let text = || format!("there is one broker, {NODE_ID}, and none named '{name}'");
+    Scope::of(name).ok_or_else(|| Failed::new(ErrorCode::INVALID_REQUEST, text()))
 }
 
 /// What is to become of one setting.
@@ -206,38 +218,65 @@ enum Operation {
     Subtract(String),
 }
 
-/// Changes a topic's settings; how far the definitions have to be safe for it.
+/// Changes settings of a topic, or of the broker; how far the definitions have to be safe for it. `before` are those that
+/// stay unless they are named.
 fn change(
     broker: &Broker,
     resource: (i8, &str),
-    edits: impl FnOnce(&Values) -> Result<Values, Failed>,
+    before: Before,
+    edits: &[Edit],
     validate_only: bool,
 ) -> Result<Option<i64>, Failed> {
+    let edited = |set: &Values, find: Find| match before {
+        Before::Stay => edited(set, edits, find),
+        Before::Go => edited(&Values::new(), edits, find),
+    };
     match ConfigResourceType::from_code(resource.0) {
-        Some(ConfigResourceType::Topic) => {}
+        Some(ConfigResourceType::Topic) => {
+            let topic = topic(broker, resource.1)?;
+            let (before, values) = (topic.values(), edited(&topic.values(), of_topics)?);
+            if validate_only || values == before {
+                return Ok(None);
+            }
+            broker.topics.configure(&topic, values).map(Some)
+        }
         Some(ConfigResourceType::Broker) => {
-            let message = "settings of the broker are flags at its start: see bandy log broker --help";
-            return Err(Failed::new(ErrorCode::INVALID_REQUEST, message));
+            let scope = scope(resource.1)?;
+            let defaults = broker.topics.defaults();
+            let values = edited(defaults.values(scope), of_brokers)?;
+            if validate_only || values == *defaults.values(scope) {
+                return Ok(None);
+            }
+            broker.topics.set_defaults(scope, values).map(Some)
         }
         _ => {
-            return Err(Failed::new(
-                ErrorCode::INVALID_REQUEST,
-                "only topics have settings that can be changed",
-            ));
+            let message = "only topics and brokers have settings that can be changed";
+            Err(Failed::new(ErrorCode::INVALID_REQUEST, message))
         }
     }
-    let topic = topic(broker, resource.1)?;
-    let values = edits(&topic.values())?;
-    for (name, value) in &values {
-        config::check(name, value).map_err(|why| Failed::new(ErrorCode::INVALID_CONFIG, why.0))?;
-    }
-    if validate_only || values == topic.values() {
-        return Ok(None);
-    }
-    broker.topics.configure(&topic, values).map(Some)
 }
 
-fn edited(before: &Values, edits: &[Edit]) -> Result<Values, Failed> {
+/// What becomes of settings that are not named.
+#[derive(Clone, Copy)]
+enum Before {
+    Stay,
+    Go,
+}
+
+/// Finds a setting by its name.
+type Find = fn(&str) -> Result<&'static Setting, Failed>;
+
+fn of_topics(name: &str) -> Result<&'static Setting, Failed> {
+    let unknown = || Failed::new(ErrorCode::INVALID_CONFIG, format!("Unknown topic config name: {name}"));
+    config::find(name).ok_or_else(unknown)
+}
+
+fn of_brokers(name: &str) -> Result<&'static Setting, Failed> {
+    let message = || format!("Cannot update these configs dynamically: Set({name})");
+    defaults::find(name).ok_or_else(|| Failed::new(ErrorCode::INVALID_REQUEST, message()))
+}
+
+fn edited(before: &Values, edits: &[Edit], find: Find) -> Result<Values, Failed> {
     let mut values = before.clone();
     let mut seen = HashSet::new();
     for Edit { name, operation } in edits {
@@ -245,9 +284,7 @@ fn edited(before: &Values, edits: &[Edit]) -> Result<Values, Failed> {
             let message = format!("'{name}' is named more than once in the request");
             return Err(Failed::new(ErrorCode::INVALID_REQUEST, message));
         }
-        let Some(setting) = config::find(name) else {
-            return Err(Failed::new(ErrorCode::INVALID_CONFIG, format!("Unknown topic config name: {name}")));
-        };
+        let setting = find(name)?;
         let is_list = matches!(setting.kind, Kind::Words(_));
         let words = || -> Vec<String> {
             let value = values.get(name).map_or(setting.default, String::as_str);
@@ -282,6 +319,8 @@ fn edited(before: &Values, edits: &[Edit]) -> Result<Values, Failed> {
                     .join(",")
             }
         };
+        let checked = config::check_value(setting, name, &joined);
+        checked.map_err(|why| Failed::new(ErrorCode::INVALID_CONFIG, why.0))?;
         values.insert(name.clone(), joined);
     }
     Ok(values)
@@ -298,9 +337,8 @@ pub(super) fn alter_some(
         let edits: Result<Vec<Edit>, Failed> = asked.configs.into_iter().map(edit).collect();
         let resource = (asked.resource_type, asked.resource_name.as_str());
         let edits = may(session, AclOperation::AlterConfigs, resource).and(edits);
-        let done = edits.and_then(|edits| {
-            change(&session.broker, resource, |before| edited(before, &edits), request.validate_only)
-        });
+        let done = edits
+            .and_then(|edits| change(&session.broker, resource, Before::Stay, &edits, request.validate_only));
         let (error_code, error_message) = outcome(done, &mut end);
         incremental::AlterConfigsResourceResponse {
             error_code,
@@ -344,9 +382,8 @@ pub(super) fn alter_all(session: &Arc<Session>, head: Head, request: AlterConfig
             })
             .collect();
         let resource = (asked.resource_type, asked.resource_name.as_str());
-        let done = may(session, AclOperation::AlterConfigs, resource).and_then(|()| {
-            change(&session.broker, resource, |_| edited(&Values::new(), &edits), request.validate_only)
-        });
+        let done = may(session, AclOperation::AlterConfigs, resource)
+            .and_then(|()| change(&session.broker, resource, Before::Go, &edits, request.validate_only));
         let (error_code, error_message) = outcome(done, &mut end);
         AlterConfigsResourceResponse {
             error_code,

@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 use tokio::sync::Notify;
 
 use super::config::{TopicConfig, Values};
+use super::defaults::Defaults;
 use super::waiters::Waiters;
 use crate::log::wire::Uuid;
 use crate::storage::{BatchBuilder, Error, Importance, Log, LogConfig, LogId, Observer, Store, Synced};
@@ -62,8 +63,13 @@ impl TopicDefinition {
         json!({"id": self.id.to_string(), "partitions": logs, "configs": self.values, "holes": self.holes})
     }
 
+    /// How its logs are kept, with Kafka's defaults.
+    pub(in crate::log) fn log_config(&self) -> LogConfig {
+        self.log_config_with(&Defaults::default())
+    }
+
     /// How its logs are kept, with the defaults of topics.
-    pub(in crate::log) fn log_config(&self, defaults: &Values) -> LogConfig {
+    pub(super) fn log_config_with(&self, defaults: &Defaults) -> LogConfig {
         let config = TopicConfig::new(&self.values, defaults);
         LogConfig { segment_bytes: config.segment_bytes, compact: self.holes || config.compacts }
     }

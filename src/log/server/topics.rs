@@ -7,7 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use serde_json::Value as Json;
 
 use super::config::{TopicConfig, Values};
-use super::definitions::{Definitions, TopicDefinition, key};
+use super::defaults::{Defaults, Scope};
+use super::definitions::{Change, Definitions, TopicDefinition, key};
 use super::partition::{Partition, Place};
 use super::vault::Vault;
 use crate::log::wire::{ErrorCode, Uuid};
@@ -65,6 +66,21 @@ impl Topic {
 
     fn log_config(&self, config: &TopicConfig) -> LogConfig {
         LogConfig { segment_bytes: config.segment_bytes, compact: self.holes.load(Ordering::Relaxed) }
+    }
+
+    /// Its definition before it is kept in another way, and whether that may have holes where it had none. Before anything is
+    /// compacted, and it stays: a start would take the holes for damage.
+    fn will_be(&self, config: &TopicConfig, values: &Values) -> (Change, bool) {
+        let had = self.holes.fetch_or(config.compacts, Ordering::Relaxed);
+        let definition = self.definition(&self.partitions(), values);
+        ((key("topic", &[&self.name]), Some(definition)), config.compacts && !had)
+    }
+
+    /// From now on it is kept in this way.
+    fn is_set(&self, values: Values, config: TopicConfig) {
+        let log = self.log_config(&config);
+        self.partitions().iter().for_each(|partition| partition.configure(log));
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = (values, Arc::new(config));
     }
 
     fn definition(&self, partitions: &[Arc<Partition>], values: &Values) -> Json {
@@ -141,7 +157,7 @@ pub(super) struct Topics {
     definitions: Arc<Definitions>,
     vault: Arc<Vault>,
     /// For what is not set of a topic.
-    defaults: Values,
+    defaults: RwLock<Arc<Defaults>>,
     leader_epoch: i32,
     /// Counts topics and partitions that came and went.
     changes: AtomicU64,
@@ -156,6 +172,9 @@ impl Topics {
         leader_epoch: i32,
     ) -> Self {
         let changes = AtomicU64::new(0);
+        let mut defaults = Defaults::new(defaults);
+        defaults.read(&definitions);
+        let defaults = RwLock::new(Arc::new(defaults));
         let topics = Self { known: RwLock::default(), definitions, vault, defaults, leader_epoch, changes };
         let mut known = Known::default();
         for (names, value) in topics.definitions.of_kind("topic") {
@@ -173,10 +192,11 @@ impl Topics {
     }
 
     fn assemble(&self, name: &str, definition: TopicDefinition) -> Arc<Topic> {
-        let place = self.place(definition.log_config(&self.defaults));
+        let defaults = self.defaults();
+        let place = self.place(definition.log_config_with(&defaults));
         let logs = definition.logs.iter().zip(0..);
         let partitions = logs.map(|(log, index)| Partition::new(name, index, *log, &place)).collect();
-        let config = TopicConfig::new(&definition.values, &self.defaults);
+        let config = TopicConfig::new(&definition.values, &defaults);
         Arc::new(Topic {
             name: name.to_owned(),
             id: definition.id,
@@ -197,8 +217,8 @@ impl Topics {
     }
 
     /// What is not set of a topic is this.
-    pub(super) fn defaults(&self) -> &Values {
-        &self.defaults
+    pub(super) fn defaults(&self) -> Arc<Defaults> {
+        Arc::clone(&self.defaults.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Another number when topics or their partitions are others.
@@ -315,14 +335,30 @@ impl Topics {
         if topic.gone.load(Ordering::Acquire) {
             return Err(Failed::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "the topic is deleted"));
         }
-        let config = Arc::new(TopicConfig::new(&values, &self.defaults));
-        // Before anything is compacted, and it stays: a start would take the holes for damage.
-        topic.holes.fetch_or(config.compacts, Ordering::Relaxed);
-        let definition = topic.definition(&topic.partitions(), &values);
-        let end = self.definitions.change(vec![(key("topic", &[&topic.name]), Some(definition))])?;
-        let log = topic.log_config(&config);
-        topic.partitions().iter().for_each(|partition| partition.configure(log));
-        *topic.settings.write().unwrap_or_else(PoisonError::into_inner) = (values, config);
+        let config = TopicConfig::new(&values, &self.defaults());
+        let (definition, _) = topic.will_be(&config, &values);
+        let end = self.definitions.change(vec![definition])?;
+        topic.is_set(values, config);
+        Ok(end)
+    }
+
+    /// Sets what counts for all that is not set of a topic, and how the topics are kept from then on.
+    pub(super) fn set_defaults(&self, scope: Scope, values: Values) -> Result<i64, Failed> {
+        let known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut defaults = Defaults::clone(&self.defaults());
+        let mut changes = vec![(scope.key(), Defaults::definition(&values))];
+        defaults.set(scope, values);
+        let mut all = Vec::new();
+        for topic in known.by_name.values() {
+            let values = topic.values();
+            let config = TopicConfig::new(&values, &defaults);
+            let (definition, is_new) = topic.will_be(&config, &values);
+            changes.extend(is_new.then_some(definition));
+            all.push((topic, values, config));
+        }
+        let end = self.definitions.change(changes)?;
+        *self.defaults.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(defaults);
+        all.into_iter().for_each(|(topic, values, config)| topic.is_set(values, config));
         Ok(end)
     }
 }
