@@ -33,6 +33,11 @@ impl Error {
     pub fn is_unsupported(&self) -> bool {
         matches!(self, Self::Refused(error) if error.starts_with("Unsupported command"))
     }
+
+    /// Whether the node does not know a kind of events. Serf, `invalidFilterErr`.
+    pub fn is_foreign_kind(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.starts_with("Invalid event filter"))
+    }
 }
 
 /// A connection to a node.

@@ -4,6 +4,7 @@
 //! the rest; what guards them is checked by whoever knows what comes before: a log, or a scan of a segment.
 
 use super::record::Records;
+use super::varint;
 
 /// Bytes of a batch before its records.
 pub const HEADER_LEN: usize = 61;
@@ -245,6 +246,26 @@ impl<'a> Batch<'a> {
         &self.bytes[HEADER_LEN..]
     }
 
+    /// Whether there are as many records as the header says, going by the lengths that they begin with. Of compressed ones
+    /// nobody can tell who does not unpack them, but they are not more than could be unpacked.
+    fn has_all_records(&self) -> bool {
+        /// Of the shortest record.
+        const RECORD_BYTES_MIN: i64 = 7;
+        let count = i64::from(self.header.count);
+        if self.header.compression() != 0 {
+            return count * RECORD_BYTES_MIN <= i64::from(i32::MAX);
+        }
+        let mut rest = self.body();
+        for _ in 0..count {
+            let length = varint::take(&mut rest).and_then(|length| usize::try_from(length).ok());
+            match length.and_then(|length| rest.get(length..)) {
+                Some(after) => rest = after,
+                None => return false,
+            }
+        }
+        rest.is_empty()
+    }
+
     /// The records one by one, borrowed.
     ///
     /// # Errors
@@ -289,7 +310,8 @@ impl<'a> Checked<'a> {
     pub fn produced(bytes: &'a [u8]) -> Result<Self, BatchError> {
         let checked = Self::new(bytes)?;
         for batch in checked.batches() {
-            if batch.header.count != batch.header.last_offset_delta + 1 {
+            let is_whole = i64::from(batch.header.count) == i64::from(batch.header.last_offset_delta) + 1;
+            if !is_whole || !batch.has_all_records() {
                 return Err(BatchError::Header { what: "record count", value: batch.header.count.into() });
             }
         }

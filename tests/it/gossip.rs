@@ -106,7 +106,7 @@ fn handlers_get_events_and_answer_queries() {
     let home = Home::new();
     let script = home.script(
         "handle.sh",
-        "#!/bin/sh\ncase $SERF_EVENT in\nquery) read x; echo \"$SERF_SELF_NAME $SERF_TAG_ROLE $SERF_QUERY_NAME $x $BANDY_KEY\";;\n\
+        "#!/bin/sh\ncase $SERF_EVENT in\nquery) read x; echo \"$SERF_SELF_NAME $SERF_SELF_ROLE $SERF_QUERY_NAME $x $BANDY_KEY\";;\n\
         user) cat > \"$HOME/$SERF_USER_EVENT\";;\nesac\n",
     );
     let _node = node(&home, &format!("--name a --alone --tag role=web -- {}", script.display()));

@@ -78,6 +78,10 @@ fn a_server_is_found_until_it_stops() {
     call(&url, "").exits(5).complains("no healthy instance of bandy.Functions");
     let server = server("ada", &url);
     call(&url, "").prints("ada\n");
+    // In one word, too.
+    bandy(&format!("rpc call {url}/{SERVICE}/who")).runs().exits(0).prints("ada\n");
+    bandy(&format!("rpc call {url}/{SERVICE}/who?dc=dc1")).runs().exits(0).prints("ada\n");
+    bandy(&format!("rpc call {url}/who")).runs().exits(2).complains("names no method");
     let entry = &healthy(&registry, 1)[0]["Service"];
     let (_, port) = server.url.rsplit_once(':').unwrap();
     assert_eq!((&entry["Address"], entry["Port"].to_string()), (&"127.0.0.1".into(), port.to_owned()));

@@ -84,6 +84,9 @@ impl Handler {
             ("SERF_EVENT".into(), record.event.clone().into()),
             ("SERF_SELF_NAME".into(), self.name.clone().into()),
         ];
+        // Serf 0.9 has it, empty without such a tag.
+        let role = self.tags.iter().find(|(tag, _)| tag == "role").map(|(_, role)| role.clone());
+        all.push(("SERF_SELF_ROLE".into(), role.unwrap_or_default().into()));
         let mut add = |name: &str, value: &str| all.push((name.into(), value.into()));
         for (tag, value) in &self.tags {
             let tag: String = tag

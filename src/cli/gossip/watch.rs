@@ -97,7 +97,18 @@ async fn watch(args: &Args, app: &App) -> anyhow::Result<Exit> {
     if args.replay {
         kinds += ",replay";
     }
-    node.client.start(&Request::Stream { kinds }).await.map_err(|error| node.failure(&error))?;
+    let started = match node.client.start(&Request::Stream { kinds }).await {
+        // What only our nodes tell of, a Serf agent takes for a mistake.
+        Err(error) if error.is_foreign_kind() && args.event.is_empty() && !args.replay => {
+            node.client.start(&Request::Stream { kinds: "*".to_owned() }).await
+        }
+        Err(error) if error.is_foreign_kind() => {
+            let text = format!("{}: a Serf agent tells neither --replay nor of these events", node.url);
+            return Err(Failure::new(Exit::Usage, text).tip("it knows member-join, member-leave, member-failed, member-update, member-reap, user, query").into());
+        }
+        started => started,
+    };
+    started.map_err(|error| node.failure(&error))?;
     app.printer.status(&format!("watching {}; Ctrl-C ends", node.url));
     let until = args.duration.map(|duration| Instant::now() + duration);
     let mut seen = 0;

@@ -138,7 +138,8 @@ impl Advertise {
             _ => (rest, None),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || came_to.is_some() && port.is_none() {
+        let is_host = !host.contains(':') || host.parse::<std::net::Ipv6Addr>().is_ok();
+        if host.is_empty() || !is_host || came_to.is_some() && port.is_none() {
             return Err(wrong());
         }
         Ok(Self { came_to, host: host.to_owned(), port })

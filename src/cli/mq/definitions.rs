@@ -245,7 +245,7 @@ impl Object {
         };
         let mut body = self.value.clone();
         if self.kind.list == "users" {
-            body.insert("tags".to_owned(), tags(&body["tags"]).join(",").into());
+            body.insert("tags".to_owned(), body.get("tags").map_or(Vec::new(), tags).join(",").into());
         }
         (path(&segments), post, Value::Object(body))
     }
@@ -282,6 +282,13 @@ mod tests {
             .map(|(a, b)| (a, b.to_owned()));
         assert_eq!(names, expected);
         assert_eq!(objects[2].text("vhost"), "/");
+    }
+
+    #[test]
+    fn a_user_may_have_no_tags() {
+        let objects = parsed(&json!({"users": [{"name": "u", "password": "s"}]}));
+        let (path, post, body) = objects[0].request();
+        assert_eq!((path.as_str(), post, &body["tags"]), ("/api/users/u", false, &json!("")));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::cli::endpoint::{Endpoint, Pillar};
 use crate::cli::exit::{Exit, Failure};
 use crate::rpc::client::resolve::MethodName;
 use crate::rpc::client::{CallOptions, Cause, Ending, Replies, Requests, RetryPolicy, UnaryReply};
+use crate::rpc::registry::RegistryUrl;
 use crate::rpc::{Code, Format};
 use crate::units::parse_duration;
 use crate::wait;
@@ -125,6 +126,9 @@ fn take_url(args: &mut Args) -> anyhow::Result<()> {
     if !args.method.contains("://") && !args.method.starts_with("unix:") {
         return Ok(());
     }
+    if RegistryUrl::is_registry(&args.method) && !args.method.starts_with("local:") {
+        return take_registry(args);
+    }
     let mut endpoint = Endpoint::parse(Pillar::Rpc, &args.method).map_err(Failure::from)?;
     let Some(method) = endpoint.take_method() else {
         return Err(Failure::new(Exit::Usage, format!("{endpoint} names no method"))
@@ -140,6 +144,31 @@ fn take_url(args: &mut Args) -> anyhow::Result<()> {
     let without_method = args.method.trim_end_matches(&method).trim_end_matches('/').to_owned();
     args.connect.endpoint = Some(without_method);
     args.method = method;
+    Ok(())
+}
+
+/// A registry's URL ends in the service, after which the method stands here; what is said to the registry comes after both.
+fn take_registry(args: &mut Args) -> anyhow::Result<()> {
+    let (place, query) =
+        args.method.split_once('?').map_or((&*args.method, None), |(place, query)| (place, Some(query)));
+    let named = place.rsplit_once('/').and_then(|(rest, method)| Some((rest.rsplit_once('/')?, method)));
+    let Some(((registry, service), method)) = named.filter(|((registry, _), _)| !registry.ends_with('/'))
+    else {
+        let text = format!("{place} names no method");
+        return Err(Failure::new(Exit::Usage, text)
+            .tip("write REGISTRY://HOST/package.Service/Method")
+            .into());
+    };
+    if args.connect.endpoint.is_some() {
+        return Err(
+            Failure::new(Exit::Usage, "the server is named twice: in the method's URL and by -e").into()
+        );
+    }
+    args.connect.endpoint = Some(match query {
+        Some(query) => format!("{registry}?{query}"),
+        None => registry.to_owned(),
+    });
+    args.method = format!("{service}/{method}");
     Ok(())
 }
 

@@ -179,14 +179,18 @@ impl Session {
                 self.reply(sequence, "");
             }
             request => {
-                let Some(permit) = self.permit() else { return self.reply(sequence, TOO_MANY) };
+                let empty = answer::empty_body(&request);
+                let Some(permit) = self.permit() else {
+                    self.reply(sequence, TOO_MANY);
+                    return self.out.extend_from_slice(&empty);
+                };
                 // Joins and keys take their time: others of this connection do not wait for them.
                 let (agent, records) = (self.agent.clone(), self.records.clone());
                 self.shutdown.spawn(async move {
                     let _permit = permit;
                     let (error, body) = match answer::answer(&agent, request).await {
                         Ok(body) => (String::new(), body),
-                        Err(error) => (error, Vec::new()),
+                        Err(refused) => (refused.error, refused.body.unwrap_or(empty)),
                     };
                     let mut reply = Vec::with_capacity(64 + body.len());
                     write_header(&mut reply, sequence, &error);

@@ -145,6 +145,8 @@ pub(super) fn handshake(session: &Session, head: Head, request: &SaslHandshakeRe
         Mechanism::ALL.iter().find(|(name, _)| *name == request.mechanism).map(|(_, mechanism)| *mechanism);
     let mut state = session.login.state.lock().unwrap_or_else(PoisonError::into_inner);
     let error_code = match found.filter(|_| users.are_asked()) {
+        // Kafka's answer where nobody is asked who they are.
+        None if !users.are_asked() => ErrorCode::ILLEGAL_SASL_STATE,
         None => ErrorCode::UNSUPPORTED_SASL_MECHANISM,
         Some(_) if session.login.is_done() || state.chosen.is_some() => ErrorCode::ILLEGAL_SASL_STATE,
         Some(mechanism) => {

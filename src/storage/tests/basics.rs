@@ -156,6 +156,28 @@ fn large_bodies_and_many_records_in_a_batch_come_back() {
 }
 
 #[test]
+fn a_producer_cannot_say_that_there_are_more_records_than_it_sends() {
+    let mut good = BatchBuilder::new();
+    good.push_copied(0, Some(b"k"), Some(b"v"), &[]).unwrap();
+    let good = good.to_vec(0, -1);
+    assert!(Checked::produced(&good).is_ok());
+    let lie = |count: i32, more: &[u8]| {
+        let mut batch = [&good[..], more].concat();
+        let length = i32::try_from(batch.len() - 12).unwrap();
+        batch[8..12].copy_from_slice(&length.to_be_bytes());
+        batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+        batch[57..61].copy_from_slice(&count.to_be_bytes());
+        let crc = crc32c::crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        batch
+    };
+    for (count, more) in [(2, &b""[..]), (i32::MAX, b""), (1, b"x"), (2, b"\x7f")] {
+        let batch = lie(count, more);
+        assert!(matches!(Checked::produced(&batch), Err(BatchError::Header { what: "record count", .. })));
+    }
+}
+
+#[test]
 fn produced_batches_are_kept_verbatim_but_for_offset_and_epoch() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path(), Options::default()).unwrap();

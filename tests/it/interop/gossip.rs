@@ -140,7 +140,16 @@ fn agents_of_both_generations_and_ours_are_one_cluster() {
     comings_and_goings(&home, &agents, first, second);
     // Only what the stopped and the killed ones made them say, and that a real agent has no `gossip set`.
     // Those of a killed one fail as they would among themselves, and handlers that do not read their payload are told of.
-    let expected = ["fallback", "uspect", "c1", "bandy-set", "connection refused", "file already closed"];
+    // And that there are no keys to be listed.
+    let expected = [
+        "fallback",
+        "uspect",
+        "c1",
+        "bandy-set",
+        "connection refused",
+        "file already closed",
+        "Keyring is empty",
+    ];
     for agent in &mut agents {
         let complaints = agent.complaints();
         // The one that was told to leave says its farewell as a warning.
@@ -180,6 +189,13 @@ fn members_tags_and_events(home: &Home, agents: &[Agent], rpc: &str) {
             asked.unwrap().status.success()
         });
     }
+    // What we refuse is refused at once, as by an agent.
+    for program in GENERATIONS {
+        for refused in ["join RPC 127.0.0.1:1", "members RPC -status (", "keys RPC -list"] {
+            let words = refused.replace("RPC", &format!("-rpc-addr={rpc}"));
+            command("timeout", "20").arg(program).with(&words).runs().exits(1);
+        }
+    }
     gossip(home, "tag role=cache -e local:c2").runs().exits(0);
     agents[3].serf(&["tags", "-set", "zone=eu"]);
     for agent in agents {
@@ -190,6 +206,10 @@ fn members_tags_and_events(home: &Home, agents: &[Agent], rpc: &str) {
     let serf = format!("serf://{}", agents[2].rpc);
     gossip(home, &format!("ls --tag role=db -o %{{node}} -e {serf}")).runs().prints("a1\n");
     gossip(home, &format!("set k v -e {serf}")).runs().exits(1).complains("not a node of bandy");
+
+    // An agent knows nothing of our kinds of events: all of its own are told.
+    gossip(home, &format!("watch --for 1s -e {serf}")).runs().exits(0);
+    gossip(home, &format!("watch --replay -e {serf}")).runs().exits(2).complains("tells neither");
 
     // What came before somebody watched is told again.
     until("an event of a real agent is told", || {

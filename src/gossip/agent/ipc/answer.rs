@@ -20,8 +20,38 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Port of a seed that names none.
 const SEED_PORT: u16 = 7946;
 
-/// The body of the answer, or the error that is told instead.
-pub(super) async fn answer(agent: &Agent, request: Request) -> Result<Vec<u8>, String> {
+/// An error, and the body that goes with it if it is known.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) error: String,
+    pub(super) body: Option<Vec<u8>>,
+}
+
+impl From<String> for Refused {
+    fn from(error: String) -> Self {
+        Self { error, body: None }
+    }
+}
+
+/// The body of a refusal: Go's client waits for one wherever a success has one. Serf, `RPCClient.genericRPC`.
+pub(super) fn empty_body(request: &Request) -> Vec<u8> {
+    let mut body = Vec::new();
+    match request {
+        Request::Join { .. } => write_number(&mut body, "Num", 0),
+        Request::Members | Request::MembersFiltered { .. } => write_members(&mut body, &[]),
+        Request::InstallKey { .. }
+        | Request::UseKey { .. }
+        | Request::RemoveKey { .. }
+        | Request::ListKeys => KeysReply::default().write(&mut body),
+        Request::Stats => write_stats(&mut body, &Stats::default()),
+        Request::Coordinate { .. } => write_coordinate(&mut body, None),
+        _ => {}
+    }
+    body
+}
+
+/// The body of the answer, or the error that is told.
+pub(super) async fn answer(agent: &Agent, request: Request) -> Result<Vec<u8>, Refused> {
     let mut body = Vec::new();
     match request {
         // No key is asked for.
@@ -86,7 +116,7 @@ pub(super) async fn answer(agent: &Agent, request: Request) -> Result<Vec<u8>, S
         | Request::Stop { .. }
         | Request::Leave
         | Request::Query { .. }
-        | Request::Respond { .. } => return Err("Unsupported command".to_owned()),
+        | Request::Respond { .. } => return Err("Unsupported command".to_owned().into()),
     }
     Ok(body)
 }
@@ -195,7 +225,7 @@ impl Wanted {
 }
 
 /// Does something to the keys of all nodes. Serf, keymanager.
-async fn keys_reply(agent: &Agent, operation: KeyOperation, key: &str) -> Result<KeysReply, String> {
+async fn keys_reply(agent: &Agent, operation: KeyOperation, key: &str) -> Result<KeysReply, Refused> {
     let key = match operation {
         KeyOperation::List => Vec::new(),
         _ => keys::decode(key)?,
@@ -238,12 +268,23 @@ async fn keys_reply(agent: &Agent, operation: KeyOperation, key: &str) -> Result
     if reply.errors > 0 {
         let of = format!("{}/{} nodes reported failure", reply.errors, reply.nodes);
         let first = reply.messages.iter().next();
-        return Err(first.map_or(of.clone(), |(node, message)| format!("{of}: {node}: {message}")));
+        let error = first.map_or(of.clone(), |(node, message)| format!("{of}: {node}: {message}"));
+        return Err(with_reply(error, &reply));
     }
     if reply.responses < reply.nodes {
-        return Err(format!("{}/{} nodes reported success", reply.responses, reply.nodes));
+        return Err(with_reply(
+            format!("{}/{} nodes reported success", reply.responses, reply.nodes),
+            &reply,
+        ));
     }
     Ok(reply)
+}
+
+/// Who failed stands in the reply.
+fn with_reply(error: String, reply: &KeysReply) -> Refused {
+    let mut body = Vec::new();
+    reply.write(&mut body);
+    Refused { error, body: Some(body) }
 }
 
 fn stats(core: &mut Core) -> Stats {
