@@ -187,6 +187,13 @@ impl Scheme {
         self.row().tls
     }
 
+    /// What the word before a colon says about TLS: nothing, unless there is another word for the opposite.
+    pub fn tls_of(name: &str) -> Option<bool> {
+        let row = SCHEMES.iter().find(|row| row.name == name)?;
+        let has_twin = || SCHEMES.iter().any(|other| other.tls && other.name.strip_suffix('s') == Some(name));
+        (row.tls || has_twin()).then_some(row.tls)
+    }
+
     /// How endpoints of `pillar` may begin, for completion: `grpc://`, `local:`, ….
     pub fn prefixes(pillar: Pillar) -> impl Iterator<Item = String> {
         SCHEMES.iter().filter(move |row| row.pillars.contains(&pillar)).map(|row| match row.scheme {

@@ -31,10 +31,10 @@ use crate::storage;
 use crate::transport::tls::{
     ALPN_H2, ALPN_HTTP11, ClientAuth, Identity, IdentityFiles, TlsServer, TlsServerOptions,
 };
-use crate::transport::{Acceptor, Address, Datagrams, Listener, Stream, accept};
+use crate::transport::{Acceptor, Address, Datagrams, Stream, accept};
 use announce::{Notice, ReadyFd};
-pub use listen::Listen;
-use listen::{Port, Sockets};
+pub use listen::{Entrance, Listen, Speaks, no_certificate};
+use listen::{Front, Port, Sockets};
 pub use metrics::{open_descriptors, resident_bytes};
 use signals::{Asked, Signals};
 pub use top::{Top, TopArg};
@@ -152,6 +152,8 @@ pub struct Role {
     pub guarded: bool,
     /// True if it uses the data of `local:`: then it is what is found there, whatever `-l` says.
     pub at_home: bool,
+    /// True if it shows its certificate at ports of another kind, too.
+    pub certified_beside: bool,
 }
 
 impl From<Pillar> for Role {
@@ -160,7 +162,8 @@ impl From<Pillar> for Role {
             Pillar::Rpc => &[ALPN_H2, ALPN_HTTP11],
             Pillar::Mq | Pillar::Log | Pillar::Gossip => &[],
         };
-        Self { pillar, scheme: pillar.plain_scheme().name(), alpn, guarded: false, at_home: false }
+        let scheme = pillar.plain_scheme().name();
+        Self { pillar, scheme, alpn, guarded: false, at_home: false, certified_beside: false }
     }
 }
 
@@ -168,7 +171,7 @@ impl From<Pillar> for Role {
 #[derive(Debug)]
 pub struct Harness {
     /// Open and waiting.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<Entrance>,
     /// Open and waiting.
     pub datagrams: Vec<Datagrams>,
     /// The URL of each, as it will be printed.
@@ -215,8 +218,10 @@ impl Harness {
         F: Fn(Stream) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        for listener in self.listeners.drain(..) {
-            self.shutdown.spawn(self.acceptor.clone().run(listener, self.shutdown.clone(), serve.clone()));
+        for Entrance { listener, is_tls } in self.listeners.drain(..) {
+            let acceptor = self.acceptor.clone();
+            let acceptor = if is_tls { acceptor } else { acceptor.with_tls(None) };
+            self.shutdown.spawn(acceptor.run(listener, self.shutdown.clone(), serve.clone()));
         }
     }
 }
@@ -385,7 +390,7 @@ async fn serve(
         }
     };
     let mut idle = std::pin::pin!(idle);
-    let mut small = std::pin::pin!(footprint::stay_small(|| acceptor.door().open == 0));
+    let mut small = std::pin::pin!(footprint::stay_small(footprint::processor_time));
     let mut turn = None;
     let mut top = service.top.take().map(|open| open());
     let mut result = Ok(Exit::Done);
@@ -449,7 +454,7 @@ fn names(urls: &[String]) -> impl Iterator<Item = &str> {
 
 async fn open(args: &ServerArgs, app: &App, role: &Role, acceptor: &Acceptor) -> anyhow::Result<Sockets> {
     let pillar = role.pillar;
-    let scheme = if acceptor.speaks_tls() { format!("{}s", role.scheme) } else { role.scheme.to_owned() };
+    let front = Front { scheme: role.scheme, has_tls: acceptor.speaks_tls() };
     if args.listen.is_empty() {
         let name = args.name.as_deref().unwrap_or(LOCAL_DEFAULT);
         let port = pillar.plain_scheme().port().map_or(Port::None, |port| match (args.up, args.background) {
@@ -458,7 +463,7 @@ async fn open(args: &ServerArgs, app: &App, role: &Role, acceptor: &Acceptor) ->
             (false, true) => Port::None,
             (false, false) => Port::IfFree(port),
         });
-        return Sockets::open_default(name, port, &scheme, pillar, app).await;
+        return Sockets::open_default(name, port, front, pillar, app).await;
     }
     let named = args.name.clone().map(Listen::Local);
     let mut wanted: Vec<_> = args.listen.iter().cloned().chain(named).collect();
@@ -466,7 +471,18 @@ async fn open(args: &ServerArgs, app: &App, role: &Role, acceptor: &Acceptor) ->
     if unasked {
         wanted.push(Listen::Local(LOCAL_DEFAULT.to_owned()));
     }
-    let mut sockets = Sockets::open(&wanted, &scheme, pillar, app).await?;
+    let speaks = |wanted: &[Speaks]| {
+        args.listen.iter().any(|listen| matches!(listen, Listen::At(_, speaks) if wanted.contains(speaks)))
+    };
+    let is_plaintext = speaks(&[Speaks::Plaintext]) && !speaks(&[Speaks::Tls, Speaks::WhatItCan]);
+    if front.has_tls && is_plaintext && !role.certified_beside {
+        let scheme = front.scheme;
+        let message = format!("a certificate has no use where every -l is {scheme}://, which speaks no TLS");
+        return Err(Failure::new(Exit::Usage, message)
+            .tip(format!("-l {scheme}s://HOST:PORT    speaks it"))
+            .into());
+    }
+    let mut sockets = Sockets::open(&wanted, front, pillar, app).await?;
     if unasked {
         sockets.unasked = sockets.urls.pop();
     }
@@ -475,7 +491,8 @@ async fn open(args: &ServerArgs, app: &App, role: &Role, acceptor: &Acceptor) ->
 
 fn warn_if_exposed(args: &ServerArgs, app: &App, role: &Role, sockets: &Sockets) {
     let certified = args.tls.tls_client_ca.is_some() && !args.tls.tls_client_optional;
-    if sockets.exposed && !certified && !role.guarded {
+    let is_open = if certified { sockets.exposed_plaintext } else { sockets.exposed };
+    if is_open && !role.guarded {
         app.printer
             .warn("other machines reach this server, and it asks nobody who they are (--tls-client-ca does)");
     }

@@ -429,3 +429,66 @@ fn every_url_of_a_server_can_be_waited_for() {
         bandy(&format!("wait {url} --timeout 20s")).home(&home).runs().exits(0);
     }
 }
+
+/// As RabbitMQ has 5672 and 5671, and Kafka a listener for each.
+#[test]
+fn ports_with_tls_and_without_stand_side_by_side() {
+    let home = Home::new();
+    let tls = format!("--tls-self-signed={}", home.path("tls").display());
+    let trust = format!("--cacert {}", home.path("tls").join("cert.pem").display());
+    let both = |words: &str, [plain, encrypted]: [&str; 2]| {
+        let words = format!("{words} -l {plain}://127.0.0.1:0 -l {encrypted}://127.0.0.1:0 {tls}");
+        let mut server = bandy(&words).home(&home).starts();
+        let second = server.line();
+        assert!(server.url.starts_with(&format!("{plain}://127.0.0.1:")), "{}", server.url);
+        assert!(second.starts_with(&format!("{encrypted}://127.0.0.1:")), "{second}");
+        (server, second)
+    };
+    let client = |words: String| bandy(&words).home(&home).runs();
+
+    let (mut broker, second) = both("mq broker --memory --admin 127.0.0.1:0", ["amqp", "amqps"]);
+    client(format!("mq send jobs in --create -e {second} {trust}")).exits(0);
+    client(format!("mq recv jobs -e {}", broker.url)).exits(0).prints("in\n");
+    client(format!("mq ls -e {}", broker.url.replace("amqp", "amqps"))).exits(3);
+    let admin = broker.line();
+    let mut socket = TcpStream::connect(admin.strip_prefix("http://").expect("without TLS")).unwrap();
+    let request = "GET /api/overview HTTP/1.1\r\nhost: x\r\nauthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\
+        connection: close\r\n\r\n";
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut told = String::new();
+    socket.read_to_string(&mut told).unwrap();
+    for (protocol, url) in [("amqp", &broker.url), ("amqp/ssl", &second)] {
+        let (_, port) = url.rsplit_once(':').unwrap();
+        let listed = told.split("\"listeners\":").nth(1).unwrap_or_default();
+        let listed = listed.split('{').find(|one| one.contains(&format!("\"port\":{port}")));
+        assert!(listed.is_some_and(|one| one.contains(&format!("\"{protocol}\""))), "{protocol}: {told}");
+    }
+
+    let (broker, second) = both("log broker --memory", ["kafka", "kafkas"]);
+    client(format!("log create t -e {second} {trust}")).exits(0);
+    let words = format!("log produce t -e {second} {trust}");
+    bandy(&words).home(&home).stdin("hello\n").runs().exits(0);
+    client(format!("log consume t -e {}", broker.url)).exits(0).prints("hello\n");
+
+    let (server, second) = both("rpc serve --echo", ["grpc", "grpcs"]);
+    client(format!("rpc ping -n 1 -e {}", server.url)).exits(0);
+    client(format!("rpc ping -n 1 -e {second} {trust}")).exits(0);
+}
+
+#[test]
+fn words_about_tls_that_contradict_each_other_are_refused() {
+    for (words, complaint) in [
+        ("mq broker --memory -l amqps://127.0.0.1:0", "-l amqps://127.0.0.1:0 needs a certificate"),
+        ("log broker --memory -l :0 -l kafkas://127.0.0.1:0", "-l kafkas://127.0.0.1:0 needs a certificate"),
+        (
+            "mq broker --memory -l amqp://:0 --tls-self-signed",
+            "a certificate has no use where every -l is amqp://, which speaks no TLS\n  tip: -l amqps://HOST:PORT",
+        ),
+    ] {
+        bandy(words).runs().exits(2).complains(complaint);
+    }
+    // It may be for the management API alone.
+    let mut server = bandy("mq broker --memory -l amqp://:0 --admin https://:0 --tls-self-signed").starts();
+    assert!(server.url.starts_with("amqp://"), "{}", server.url);
+    assert!(server.line().starts_with("https://"));
+}

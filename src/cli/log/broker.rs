@@ -9,13 +9,12 @@ use std::time::Duration;
 use crate::cli::app::App;
 use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::serve::{self, Harness, Role, ServerArgs, Service, TopArg, open_data, stopping};
+use crate::cli::serve::{self, Entrance, Harness, Role, ServerArgs, Service, TopArg, open_data, stopping};
 use crate::cli::settings::Home;
 use crate::log::server::{Advertised, Broker, Counts, Options, Totals, check_setting};
 use crate::metrics::{Kind, Registry};
 use crate::secret::Secret;
 use crate::storage::{self, Durability, Store};
-use crate::transport::{Address, Listener};
 use crate::units::{parse_duration, parse_size};
 
 /// Arguments of `bandy log broker`.
@@ -26,7 +25,7 @@ Examples:
   bandy log broker -l :9093 --memory     nothing on disk
   bandy log broker --dir /var/lib/log --retention 30d --partitions 6
   bandy log broker -l 0.0.0.0:9092 --advertise broker.example.com
-  bandy log broker -l 0.0.0.0:9093 --tls-cert cert.pem --tls-key key.pem --user-file users.json
+  bandy log broker -l kafka://:9092 -l kafkas://:9093 --tls-cert cert.pem --tls-key key.pem
   bandy log broker --config message.timestamp.type=LogAppendTime --config max.message.bytes=10485760
 
 Exit: 0 stopped by a signal · 1 the directory is in use · 2 wrong words or user file · see 'bandy help exit-codes'")]
@@ -265,12 +264,11 @@ fn read_users(path: &Path) -> Result<BTreeMap<String, Secret>, Failure> {
     Ok(users)
 }
 
-/// Where someone who came through a Unix socket can come over TCP.
+/// Where someone who came through a Unix socket can come over TCP: speaking no TLS, as there, if that is possible.
 fn beside(harness: &Harness) -> Option<(String, u16)> {
-    harness.listeners.iter().find_map(|listener| match (listener, listener.address().ok()?) {
-        (Listener::Tcp(_), Address::Tcp { host, port }) => Some((host, port)),
-        _ => None,
-    })
+    let plaintext = harness.listeners.iter().filter(|entrance| !entrance.is_tls);
+    let tls = harness.listeners.iter().filter(|entrance| entrance.is_tls);
+    plaintext.chain(tls).find_map(Entrance::host_port)
 }
 
 /// Where partitions are kept; none for nowhere.

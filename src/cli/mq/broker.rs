@@ -35,7 +35,7 @@ Examples:
   bandy mq broker -l :5673 --memory      nothing on disk; guest, guest, from this machine only
   bandy mq broker --dir /var/lib/queues  durable queues and persistent messages are there
   bandy mq broker -l :0 --admin :0       with RabbitMQ's management API, its URL printed second
-  bandy mq broker -l 0.0.0.0:5671 --tls-cert cert.pem --tls-key key.pem --user-file users.json
+  bandy mq broker -l amqp://:5672 -l amqps://:5671 --tls-cert cert.pem --tls-key key.pem
 
 Exit: 0 stopped by a signal · 1 the directory is in use · 2 wrong words or user file · see 'bandy help exit-codes'")]
 pub struct Args {
@@ -126,7 +126,8 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
     });
     // It lets in only whom it knows; guest only from this machine.
     let at_home = args.dir.is_none() && keeping.is_some();
-    let role = Role { guarded: true, at_home, ..Role::from(Pillar::Mq) };
+    let certified_beside = args.admin.as_ref().is_some_and(Admin::is_tls);
+    let role = Role { guarded: true, at_home, certified_beside, ..Role::from(Pillar::Mq) };
     let waits = args.server.detached;
     serve::run(args.server, app, role, async |harness| {
         let opened = admin::open(args.admin.as_ref(), &harness, app).await?;

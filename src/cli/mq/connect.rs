@@ -124,11 +124,16 @@ impl Broker {
         let plain = || Failure::new(exit_of(error.kind()), format!("{url}: {error}"));
         match error {
             Error::Unreachable(error) => self.unreachable(error),
+            Error::LoginRefused { .. } | Error::Connection { code: 403, .. } if self.password().is_none() => {
+                Failure::new(Exit::Denied, format!("{url} lets nobody in by this certificate"))
+                    .tip("a user of the broker has to have the name (CN) or the whole subject of the certificate")
+                    .tip("-u USER --password-file FILE    with a password instead")
+            }
             Error::LoginRefused { user } => {
                 self.denied(user, &format!("{url} does not let {user} in: wrong user or password"))
             }
             Error::Connection { code: 403, text, .. } => {
-                let user = self.password().map_or("the certificate", |(user, _)| user);
+                let user = self.password().map_or("", |(user, _)| user);
                 let why = if text.contains("loopback") {
                     format!("{url} lets {user} in from its own machine only")
                 } else {
@@ -142,7 +147,25 @@ impl Broker {
             Error::Ended | Error::Lost(_) | Error::NotAmqp(_) | Error::Wire(_) | Error::Unexpected(_) => {
                 plain().ask(greet::ask(&self.endpoint, Pillar::Mq))
             }
+            Error::Mute(_) => self.waiting(plain().ask(greet::ask(&self.endpoint, Pillar::Mq))),
+            Error::Timeout { .. } | Error::Silent(_) => self.waiting(plain()),
             _ => plain(),
+        }
+    }
+
+    /// How to see whether somebody who does not answer ever will.
+    fn waiting(&self, failure: Failure) -> Failure {
+        match &self.endpoint.place {
+            Place::Local(_) => failure
+                .tip("bandy status       who it is: a process that Ctrl-Z has stopped accepts and says nothing")
+                .tip("bandy down mq      ends it"),
+            Place::Hosts(_) => {
+                let Some((host, port)) = self.endpoint.host() else { return failure };
+                let at = Address::tcp(host, port);
+                let scheme = self.endpoint.scheme.name();
+                failure.tip(format!("bandy wait {scheme}://{at} --timeout 1m    until it answers"))
+            }
+            Place::Unix(_) | Place::Dir(_) => failure,
         }
     }
 
@@ -288,6 +311,36 @@ mod tests {
         assert_eq!(message, format!("{url}: access to queue 'q' in vhost '/' refused for user 'bob'"));
         assert!(tips.is_empty());
         assert_eq!(told(406, "PRECONDITION_FAILED - x").0, Exit::Failed);
+    }
+
+    #[test]
+    fn a_certificate_that_nobody_has_is_told_as_such() {
+        let mut broker = broker("amqps://h");
+        broker.config.credentials = Credentials::External;
+        let text = "ACCESS_REFUSED - Login was refused using authentication mechanism EXTERNAL.";
+        for error in [
+            Error::LoginRefused { user: "the certificate's user".into() },
+            Error::Connection { code: 403, text: text.into(), class: 0, method: 0 },
+        ] {
+            let failure = broker.failure(&error);
+            assert_eq!(failure.exit, Exit::Denied);
+            assert_eq!(failure.message, "amqps://h:5671 lets nobody in by this certificate");
+            assert_eq!(failure.tips.len(), 2);
+        }
+    }
+
+    #[test]
+    fn silence_names_what_was_waited_for_and_how_to_see_whether_it_ends() {
+        let after = Duration::from_secs(10);
+        let failure = broker("amqp://bob:secret@h").failure(&Error::Mute(after));
+        assert_eq!(failure.exit, Exit::Unreachable);
+        let why = "it accepts connections, but did not answer the first words of AMQP 0-9-1 within 10s";
+        assert_eq!(failure.message, format!("amqp://bob:***@h:5672: {why}"));
+        assert_eq!(failure.tips, ["bandy wait amqp://h:5672 --timeout 1m    until it answers"]);
+        assert!(failure.later.is_some(), "somebody else may be there");
+        let failure = broker("local:").failure(&Error::Timeout { what: "connection.open", after });
+        assert_eq!(failure.message, "local:: no answer to connection.open within 10s");
+        assert!(failure.tips[0].starts_with("bandy status ") && failure.later.is_none(), "{failure:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::app::App;
 use crate::cli::endpoint::Pillar;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::serve::{self, Harness, Listen, Role, ServerArgs, Service};
+use crate::cli::serve::{self, Entrance, Harness, Listen, Role, ServerArgs, Service, Speaks};
 use crate::rpc::registry::Server;
 use crate::secret::Secret;
 use crate::transport::Address;
@@ -53,7 +53,7 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
         return Err(Failure::new(Exit::Usage, message).tip("-l :0    listen at a free port").into());
     }
     if common.listen.is_empty() {
-        common.listen.push(Listen::At(Address::tcp(DEFAULT_HOST, DEFAULT_PORT)));
+        common.listen.push(Listen::At(Address::tcp(DEFAULT_HOST, DEFAULT_PORT), Speaks::WhatItCan));
     }
     let role = Role {
         pillar: Pillar::Rpc,
@@ -61,15 +61,13 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
         alpn: &[ALPN_HTTP11],
         guarded: token.is_some(),
         at_home: false,
+        certified_beside: false,
     };
     serve::run(common, app, role, async |mut harness: Harness| {
         if !harness.datagrams.is_empty() {
             return Err(Failure::new(Exit::Usage, "a registry does not answer on udp:").into());
         }
-        let host = harness.listeners.iter().find_map(|listener| match listener.address() {
-            Ok(Address::Tcp { host, .. }) => Some(host),
-            Ok(Address::Udp { .. } | Address::Unix(_) | Address::Mem(_)) | Err(_) => None,
-        });
+        let host = harness.listeners.iter().find_map(Entrance::host_port).map(|(host, _)| host);
         let registry = Server::new(args.node, host.unwrap_or_else(|| DEFAULT_HOST.to_owned()), token);
         let (clock, until) = (registry.clone(), harness.shutdown.clone());
         harness.shutdown.spawn(async move { clock.keep_time(&until).await });

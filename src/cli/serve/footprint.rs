@@ -10,22 +10,57 @@ use std::time::Duration;
 const STARTED_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a server that may have become idle is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Gives the pages of starting back once the server has started, and those of work whenever it waits for more, which `waits`
-/// says. What is needed again comes back from the file. It has no end.
-pub(super) async fn stay_small(waits: impl Fn() -> bool) {
+/// Gives the pages of starting back once the server has started, and those of work whenever it has nothing to do any more,
+/// by the processor's time that `used` says it has had. Connections may be open all the same. What is needed again comes back
+/// from the file. It has no end.
+pub(super) async fn stay_small(used: impl Fn() -> Duration) {
     tokio::time::sleep(STARTED_AFTER).await;
+    let mut effort = Effort::default();
     loop {
         // Without it we are what we were: larger than need be.
         if let Ok(maps) = std::fs::read_to_string("/proc/self/maps") {
             pages_of_files(&maps).for_each(|(start, end)| forget(start, end));
         }
         give_back_freed();
+        effort.rest(used());
         tokio::time::sleep(LOOK_INTERVAL).await;
-        while !waits() {
+        while !effort.is_over(used()) {
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
+    }
+}
+
+/// The time that the process has had of all processors.
+pub(super) fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// What a server has worked, looked at in intervals.
+#[derive(Debug, Default)]
+struct Effort {
+    /// When memory was given back last.
+    rested: Duration,
+    /// At the last look.
+    seen: Duration,
+}
+
+impl Effort {
+    /// Whoever uses more of an interval, a hundredth, is at work. Heartbeats, timers and health checks use less.
+    const IDLE_MAX: Duration = Duration::from_millis(100);
+
+    /// Memory has been given back, which is no work.
+    fn rest(&mut self, used: Duration) {
+        (self.rested, self.seen) = (used, used);
+    }
+
+    /// True once there was work, and in the last interval none.
+    fn is_over(&mut self, used: Duration) -> bool {
+        let now = used.saturating_sub(self.seen);
+        self.seen = used;
+        now <= Self::IDLE_MAX && used.saturating_sub(self.rested) > Self::IDLE_MAX
     }
 }
 
@@ -86,6 +121,23 @@ mod tests {
             found,
             [(0x20_0000, 0x79_2000), (0x79_2000, 0x1a9_1000), (0x7f00_0020_0000, 0x7f00_0030_0000)]
         );
+    }
+
+    #[test]
+    fn memory_is_given_back_once_after_work_and_not_in_the_middle_of_it() {
+        let ms = Duration::from_millis;
+        let mut effort = Effort::default();
+        effort.rest(ms(500));
+        assert!(!effort.is_over(ms(550)), "a little is nothing new");
+        assert!(!effort.is_over(ms(5000)), "at work");
+        assert!(!effort.is_over(ms(5200)), "still");
+        assert!(effort.is_over(ms(5250)));
+        effort.rest(ms(5300));
+        assert!(!effort.is_over(ms(5350)), "given back before");
+        // Much of little is work too.
+        assert!(effort.is_over(ms(5440)));
+        let before = processor_time();
+        assert!(before > Duration::ZERO && processor_time() >= before);
     }
 
     #[test]

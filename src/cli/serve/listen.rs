@@ -1,7 +1,7 @@
 //! Where a server listens: the words of `-l`, the sockets behind them, and the URLs that lead there.
 
 use crate::cli::app::App;
-use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
+use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar, Scheme};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::local::{fits, local_url, owner};
 use crate::cli::settings::Home;
@@ -13,11 +13,33 @@ pub enum Listen {
     /// The socket of `local:NAME`.
     Local(String),
     /// Anywhere else.
-    At(Address),
+    At(Address, Speaks),
+}
+
+/// Whether TLS is spoken at a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// If the server has a certificate.
+    WhatItCan,
+    /// Never: `amqp://`, `http://`.
+    Plaintext,
+    /// Always: `amqps://`, `https://`.
+    Tls,
+}
+
+impl Speaks {
+    fn of_scheme(name: &str) -> Self {
+        match Scheme::tls_of(name) {
+            None => Self::WhatItCan,
+            Some(false) => Self::Plaintext,
+            Some(true) => Self::Tls,
+        }
+    }
 }
 
 impl Listen {
-    /// Parses `HOST:PORT`, `:PORT`, `PORT`, `unix:PATH`, `udp:HOST:PORT`, `local:NAME`, or a URL with one of these.
+    /// Parses `HOST:PORT`, `:PORT`, `PORT`, `unix:PATH`, `udp:HOST:PORT`, `local:NAME`, or a URL with one of these, whose
+    /// scheme says whether TLS is spoken there.
     ///
     /// # Errors
     /// Anything else.
@@ -26,12 +48,14 @@ impl Listen {
             let name = if name.is_empty() { LOCAL_DEFAULT } else { name };
             return local_name(name).map(Self::Local);
         }
-        let address = match text.split_once("://") {
-            None | Some(("tcp" | "udp" | "unix", _)) => text.to_owned(),
-            Some((scheme, rest)) if scheme.ends_with("+udp") => format!("udp:{}", rest.trim_end_matches('/')),
-            Some((_, rest)) => rest.trim_end_matches('/').to_owned(),
+        let (address, speaks) = match text.split_once("://") {
+            None | Some(("tcp" | "udp" | "unix", _)) => (text.to_owned(), Speaks::WhatItCan),
+            Some((scheme, rest)) if scheme.ends_with("+udp") => {
+                (format!("udp:{}", rest.trim_end_matches('/')), Speaks::WhatItCan)
+            }
+            Some((scheme, rest)) => (rest.trim_end_matches('/').to_owned(), Speaks::of_scheme(scheme)),
         };
-        address.parse().map(Self::At).map_err(|_| {
+        address.parse().map(|address| Self::At(address, speaks)).map_err(|_| {
             format!("expected HOST:PORT, :PORT, PORT, unix:PATH, udp:HOST:PORT or local:NAME, got '{text}'")
         })
     }
@@ -57,29 +81,76 @@ pub enum Port {
     OrAny(u16),
 }
 
+/// Where streams come in.
+#[derive(Debug)]
+pub struct Entrance {
+    /// Open and waiting.
+    pub listener: Listener,
+    /// True if TLS is spoken there.
+    pub is_tls: bool,
+}
+
+impl Entrance {
+    /// Its host and port, if it has these.
+    pub fn host_port(&self) -> Option<(String, u16)> {
+        match self.listener.address() {
+            Ok(Address::Tcp { host, port }) => Some((host, port)),
+            Ok(Address::Udp { .. } | Address::Unix(_) | Address::Mem(_)) | Err(_) => None,
+        }
+    }
+}
+
+/// How the URLs of a server begin.
+#[derive(Debug, Clone, Copy)]
+pub struct Front {
+    /// The scheme without TLS; with it an `s` follows.
+    pub scheme: &'static str,
+    /// True if the server has a certificate.
+    pub has_tls: bool,
+}
+
+impl Front {
+    fn speaks_tls(self, wanted: Speaks) -> bool {
+        match wanted {
+            Speaks::WhatItCan => self.has_tls,
+            Speaks::Plaintext => false,
+            Speaks::Tls => true,
+        }
+    }
+
+    fn url(self, is_tls: bool, bound: &Address) -> String {
+        format!("{}{}://{bound}", self.scheme, if is_tls { "s" } else { "" })
+    }
+}
+
 /// What a server listens at.
 #[derive(Debug, Default)]
 pub struct Sockets {
     /// Streams.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<Entrance>,
     /// Datagrams.
     pub datagrams: Vec<Datagrams>,
     /// The URL of each, in the order asked for.
     pub urls: Vec<String>,
     /// True if other machines reach one of them.
     pub exposed: bool,
+    /// True if they reach one of them that speaks no TLS.
+    pub exposed_plaintext: bool,
     /// `local:`, where it listens as well without having been asked: it uses the data that belong there.
     pub unasked: Option<String>,
 }
 
 impl Sockets {
     /// Opens what was asked for, all or nothing.
-    pub async fn open(wanted: &[Listen], scheme: &str, pillar: Pillar, app: &App) -> anyhow::Result<Self> {
+    pub async fn open(wanted: &[Listen], front: Front, pillar: Pillar, app: &App) -> anyhow::Result<Self> {
         let mut sockets = Self::default();
         for listen in wanted {
             match listen {
                 Listen::Local(name) => sockets.local(name, pillar, app).await?,
-                Listen::At(address) => sockets.at(address, scheme).await.map_err(explain)?,
+                Listen::At(address, Speaks::Tls) if !front.has_tls => {
+                    return Err(no_certificate(&format!("-l {}", front.url(true, address))).into());
+                }
+                Listen::At(address, speaks) => sockets.at(address, *speaks, front).await.map_err(explain)?,
             }
         }
         Ok(sockets)
@@ -89,7 +160,7 @@ impl Sockets {
     pub async fn open_default(
         name: &str,
         port_wanted: Port,
-        scheme: &str,
+        front: Front,
         pillar: Pillar,
         app: &App,
     ) -> anyhow::Result<Self> {
@@ -98,10 +169,10 @@ impl Sockets {
         sockets.local(name, pillar, app).await?;
         let local = sockets.urls.pop();
         if let Port::IfFree(port) | Port::OrAny(port) = port_wanted
-            && let Err(error) = sockets.at(&Address::tcp("127.0.0.1", port), scheme).await
+            && let Err(error) = sockets.at(&Address::tcp("127.0.0.1", port), Speaks::WhatItCan, front).await
         {
             if let Port::OrAny(_) = port_wanted {
-                sockets.at(&Address::tcp("127.0.0.1", 0), scheme).await.map_err(explain)?;
+                sockets.at(&Address::tcp("127.0.0.1", 0), Speaks::WhatItCan, front).await.map_err(explain)?;
             } else {
                 let owner = owner::of_port(port);
                 let owner = owner.map_or_else(|| error.to_string(), |owner| format!("{owner} has it"));
@@ -132,12 +203,12 @@ impl Sockets {
             }
             other => Failure::new(Exit::Failed, other.to_string()),
         })?;
-        self.listeners.push(listener);
+        self.listeners.push(Entrance { listener, is_tls: false });
         self.urls.push(url);
         Ok(())
     }
 
-    async fn at(&mut self, address: &Address, scheme: &str) -> Result<(), Error> {
+    async fn at(&mut self, address: &Address, speaks: Speaks, front: Front) -> Result<(), Error> {
         let (bound, url) = match address {
             Address::Udp { .. } => {
                 let socket = Datagrams::bind(address).await?;
@@ -149,9 +220,12 @@ impl Sockets {
             Address::Tcp { .. } | Address::Unix(_) | Address::Mem(_) => {
                 let listener = Listener::bind(address).await?;
                 let bound = listener.address().map_err(|source| failed(address, source))?;
-                self.listeners.push(listener);
+                // What comes through a Unix socket never leaves the machine.
+                let is_tls = matches!(bound, Address::Tcp { .. }) && front.speaks_tls(speaks);
+                self.listeners.push(Entrance { listener, is_tls });
+                self.exposed_plaintext |= !bound.is_loopback() && !is_tls;
                 let url = match &bound {
-                    Address::Tcp { .. } => format!("{scheme}://{bound}"),
+                    Address::Tcp { .. } => front.url(is_tls, &bound),
                     Address::Unix(_) | Address::Udp { .. } | Address::Mem(_) => bound.to_string(),
                 };
                 (bound, url)
@@ -161,6 +235,12 @@ impl Sockets {
         self.urls.push(url);
         Ok(())
     }
+}
+
+/// TLS is asked for, and there is nothing to show.
+pub fn no_certificate(what: &str) -> Failure {
+    Failure::new(Exit::Usage, format!("{what} needs a certificate"))
+        .tip("add --tls-cert FILE --tls-key FILE, or --tls-self-signed")
 }
 
 fn failed(address: &Address, source: std::io::Error) -> Error {
@@ -199,11 +279,16 @@ mod tests {
 
     #[test]
     fn addresses_urls_and_names() {
-        let at = |text: &str| Listen::At(text.parse().unwrap());
+        let speaks = |text: &str, speaks| Listen::At(text.parse().unwrap(), speaks);
+        let at = |text: &str| speaks(text, Speaks::WhatItCan);
         for (text, expected) in [
             (":0", at(":0")),
             ("0.0.0.0:80", at("0.0.0.0:80")),
-            ("grpc://[::1]:5/", at("[::1]:5")),
+            ("grpc://[::1]:5/", speaks("[::1]:5", Speaks::Plaintext)),
+            ("amqp://:5672", speaks(":5672", Speaks::Plaintext)),
+            ("amqps://0.0.0.0:5671", speaks("0.0.0.0:5671", Speaks::Tls)),
+            ("jsonrpc+tcp://:7", at(":7")),
+            ("consul://:8500", at(":8500")),
             ("udp://:7", at("udp::7")),
             ("jsonrpc+udp://:7", at("udp::7")),
             ("tcp://h:7", at("h:7")),

@@ -42,12 +42,7 @@ impl Connection {
     pub async fn open(config: &Config, shutdown: &Shutdown) -> Result<Self, Error> {
         let mut stream = Stream::connect_with(&config.address, &config.connect).await?;
         let mut input = BytesMut::new();
-        let what = "login";
-        let login = login::login(&mut stream, &mut input, config);
-        let agreed = match timeout(config.reply_timeout, login).await {
-            Ok(agreed) => agreed?,
-            Err(_) => return Err(Error::Timeout { what, after: config.reply_timeout }),
-        };
+        let agreed = login::login(&mut stream, &mut input, config).await?;
         let link = Arc::new(Link::new(agreed));
         shutdown.spawn(driver::drive(stream, input, link.clone(), shutdown.clone()));
         Ok(Self { link, reply_timeout: config.reply_timeout })

@@ -20,6 +20,9 @@ pub enum Error {
     /// Nothing came for two heartbeats.
     #[error("the broker was silent for {0:?}")]
     Silent(std::time::Duration),
+    /// Somebody accepts connections, and then says nothing.
+    #[error("it accepts connections, but did not answer the first words of AMQP 0-9-1 within {0:?}")]
+    Mute(std::time::Duration),
     /// No answer in time.
     #[error("no answer to {what} within {after:?}")]
     Timeout {
@@ -123,9 +126,12 @@ impl Error {
     /// What it means.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unreachable(_) | Self::Lost(_) | Self::Ended | Self::Silent(_) | Self::Timeout { .. } => {
-                ErrorKind::Unreachable
-            }
+            Self::Unreachable(_)
+            | Self::Lost(_)
+            | Self::Ended
+            | Self::Silent(_)
+            | Self::Mute(_)
+            | Self::Timeout { .. } => ErrorKind::Unreachable,
             Self::LoginRefused { .. } | Self::Mechanism { .. } => ErrorKind::Denied,
             Self::Channel { code, text, .. } | Self::Connection { code, text, .. } => kind_of(*code, text),
             Self::Cancelled { .. } => ErrorKind::NotFound,
@@ -139,7 +145,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(error) => error.is_transient(),
-            Self::Lost(_) | Self::Ended | Self::Silent(_) | Self::Timeout { .. } => true,
+            Self::Lost(_) | Self::Ended | Self::Silent(_) | Self::Mute(_) | Self::Timeout { .. } => true,
             Self::Connection { code, .. } | Self::Channel { code, .. } => {
                 // 541 is what RabbitMQ says while a virtual host is starting.
                 matches!(ReplyCode::of(*code), Some(ReplyCode::ConnectionForced | ReplyCode::InternalError))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::{Config, Credentials, Error, ServerInfo};
 use crate::mq::wire::method::{Long, connection};
@@ -29,64 +30,91 @@ const AMQPLAIN: &str = "AMQPLAIN";
 /// Bytes of the largest frame before the limits are agreed on: servers tell much about themselves.
 const START_FRAME_SIZE_MAX: u32 = 1 << 20;
 
-/// Logs in and opens the virtual host. What was read beyond that stays in `input`.
+/// How long a broker may take for its first word, which costs it nothing: RabbitMQ gives a client as long for the whole login.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Logs in and opens the virtual host, within the time that a question may take. What was read beyond that stays in
+/// `input`.
 pub(super) async fn login(
     stream: &mut Stream,
     input: &mut BytesMut,
     config: &Config,
 ) -> Result<Agreed, Error> {
     wire::short(&config.vhost)?;
-    let mut greeter = Greeter { stream, input, frame_max: START_FRAME_SIZE_MAX };
-    greeter.stream.write_all(&PROTOCOL_HEADER).await?;
-    greeter.stream.flush().await?;
-    greeter.check_protocol().await?;
-    let mut says_why = false;
-    let (server, response) = greeter
-        .ask(&[], |method| match method {
-            Method::ConnectionStart(start) => {
-                says_why = tells_of_refusals(start.server_properties);
-                Some(answer(&start, config))
-            }
-            _ => None,
-        })
-        .await??;
-    let user = match &config.credentials {
-        Credentials::Password { user, .. } => user.clone(),
-        Credentials::External => "the certificate's user".to_owned(),
-    };
-    let refused = |error| match error {
-        // RabbitMQ tells clients that can understand it; other brokers just leave.
-        Error::Ended | Error::Lost(_) if !says_why => Error::LoginRefused { user: user.clone() },
-        error => error,
-    };
-    let tune = greeter
-        .ask(&response, |method| match method {
-            Method::ConnectionTune(tune) => Some(tune),
-            _ => None,
-        })
-        .await
-        .map_err(refused)?;
-    let agreed = agree(tune, config, server);
-    greeter.frame_max = agreed.frame_max;
-    let mut out = Vec::new();
-    let tune_ok = connection::TuneOk {
-        channel_max: agreed.channel_max,
-        frame_max: agreed.frame_max,
-        heartbeat: agreed.heartbeat.as_secs() as u16,
-    };
-    wire::method(&mut out, 0, &tune_ok.into());
-    wire::method(&mut out, 0, &connection::Open { virtual_host: &config.vhost, ..Default::default() }.into());
-    greeter.ask(&out, |method| matches!(method, Method::ConnectionOpenOk(_)).then_some(())).await?;
-    Ok(agreed)
+    let mut greeter = Greeter { stream, input, frame_max: START_FRAME_SIZE_MAX, asked: "the greeting" };
+    let limit = GREETING_TIMEOUT.min(config.reply_timeout);
+    match timeout(limit, greeter.greet()).await {
+        Ok(met) => met?,
+        Err(_) => return Err(Error::Mute(limit)),
+    }
+    let after = config.reply_timeout;
+    let agreed = timeout(after, greeter.log_in(config)).await;
+    agreed.unwrap_or_else(|_| Err(Error::Timeout { what: greeter.asked, after }))
 }
 
 struct Greeter<'a> {
     stream: &'a mut Stream,
     input: &'a mut BytesMut,
     frame_max: u32,
+    /// What was said last, and is to be answered.
+    asked: &'static str,
 }
 
 impl Greeter<'_> {
+    /// Says the first words, and hears whether AMQP is spoken.
+    async fn greet(&mut self) -> Result<(), Error> {
+        self.stream.write_all(&PROTOCOL_HEADER).await?;
+        self.stream.flush().await?;
+        self.check_protocol().await
+    }
+
+    async fn log_in(&mut self, config: &Config) -> Result<Agreed, Error> {
+        let mut says_why = false;
+        let (server, response) = self
+            .ask(&[], |method| match method {
+                Method::ConnectionStart(start) => {
+                    says_why = tells_of_refusals(start.server_properties);
+                    Some(answer(&start, config))
+                }
+                _ => None,
+            })
+            .await??;
+        let user = match &config.credentials {
+            Credentials::Password { user, .. } => user.clone(),
+            Credentials::External => "the certificate's user".to_owned(),
+        };
+        let refused = |error| match error {
+            // RabbitMQ tells clients that can understand it; other brokers just leave.
+            Error::Ended | Error::Lost(_) if !says_why => Error::LoginRefused { user: user.clone() },
+            error => error,
+        };
+        self.asked = "connection.start-ok";
+        let tune = self
+            .ask(&response, |method| match method {
+                Method::ConnectionTune(tune) => Some(tune),
+                _ => None,
+            })
+            .await
+            .map_err(refused)?;
+        let agreed = agree(tune, config, server);
+        self.frame_max = agreed.frame_max;
+        let mut out = Vec::new();
+        let tune_ok = connection::TuneOk {
+            channel_max: agreed.channel_max,
+            frame_max: agreed.frame_max,
+            heartbeat: agreed.heartbeat.as_secs() as u16,
+        };
+        wire::method(&mut out, 0, &tune_ok.into());
+        wire::method(
+            &mut out,
+            0,
+            &connection::Open { virtual_host: &config.vhost, ..Default::default() }.into(),
+        );
+        self.asked = "connection.open";
+        self.ask(&out, |method| matches!(method, Method::ConnectionOpenOk(_)).then_some(())).await?;
+        Ok(agreed)
+    }
+
     /// Tells a broker of another version, and what is no broker, by their first bytes.
     async fn check_protocol(&mut self) -> Result<(), Error> {
         while self.input.len() < PROTOCOL_HEADER.len() {

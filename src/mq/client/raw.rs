@@ -40,11 +40,7 @@ impl RawConnection {
         let config = Config { heartbeat: std::time::Duration::ZERO, ..config.clone() };
         let mut stream = Stream::connect_with(&config.address, &config.connect).await?;
         let mut read = BytesMut::new();
-        let login = login::login(&mut stream, &mut read, &config);
-        let Ok(agreed) = timeout(config.reply_timeout, login).await else {
-            return Err(Error::Timeout { what: "login", after: config.reply_timeout });
-        };
-        let frame_max = agreed?.frame_max;
+        let frame_max = login::login(&mut stream, &mut read, &config).await?.frame_max;
         let mut input = Input { bytes: vec![0; room.max(read.len())], start: 0, end: read.len() };
         input.bytes[..read.len()].copy_from_slice(&read);
         let mut connection = Self { stream, input, frame_max };

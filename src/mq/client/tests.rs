@@ -195,6 +195,29 @@ async fn whoever_is_not_let_in_is_told_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_that_stays_silent_is_told_with_what_it_left_unanswered() {
+    let (listener, config, shutdown) = broker().await;
+    let mute = async {
+        let error = Connection::open(&config, &shutdown).await.unwrap_err();
+        (error.to_string(), error.kind(), error.is_transient())
+    };
+    let (told, _held) = tokio::join!(mute, listener.accept());
+    let words = "it accepts connections, but did not answer the first words of AMQP 0-9-1 within 10s";
+    assert_eq!(told, (words.to_owned(), ErrorKind::Unreachable, true));
+    let stops = Peer::greet(&listener, "PLAIN");
+    let (error, _held) = tokio::join!(Connection::open(&config, &shutdown), stops);
+    assert_eq!(error.unwrap_err().to_string(), "no answer to connection.start-ok within 30s");
+    let stops = async {
+        let mut peer = Peer::greet(&listener, "PLAIN").await;
+        peer.expect(Seen::Method(0, "connection.start-ok")).await;
+        peer.send(0, connection::Tune { channel_max: 9, frame_max: 8192, heartbeat: 60 }).await;
+        peer
+    };
+    let (error, _held) = tokio::join!(Connection::open(&config, &shutdown), stops);
+    assert_eq!(error.unwrap_err().to_string(), "no answer to connection.open within 30s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn old_and_other_ways_in_are_chosen_by_what_is_offered() {
     let (listener, config, shutdown) = broker().await;
     let external = Config { credentials: Credentials::External, ..config.clone() };

@@ -68,7 +68,7 @@ pub(crate) struct Channel {
     pub prefetch: u32,
     /// For the whole channel; 0 for any number.
     pub global_prefetch: u32,
-    /// Unacknowledged deliveries to consumers, not those of basic.get.
+    /// What counts for that: deliveries to consumers that are not acknowledged, and all that was out when the limit came.
     pub global_unacked: u32,
     /// Consumers that the limit of the channel holds up, the one that waits longest first.
     pub limited: VecDeque<ConsumerId>,

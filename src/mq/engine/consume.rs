@@ -245,6 +245,10 @@ impl Engine {
         let v4 = self.config.compat == Compat::V4;
         let Some(channel) = self.channel_mut(at) else { return Ok(Reply::BasicQosOk) };
         if method.global && !v4 {
+            if channel.global_prefetch == 0 {
+                // RabbitMQ begins with all that is out, what basic.get took included; of that, nothing counts later.
+                channel.global_unacked = u32::try_from(channel.unacked.len()).unwrap_or(u32::MAX);
+            }
             channel.global_prefetch = method.prefetch_count.into();
         } else {
             channel.prefetch = method.prefetch_count.into();

@@ -91,11 +91,15 @@ pub struct PolicyDefinition {
     /// `queues`, `exchanges` or `all`, …
     #[serde(rename = "apply-to", default = "all")]
     pub apply_to: String,
-    /// The highest wins.
-    #[serde(default)]
-    pub priority: i64,
+    /// The highest wins; it may have a fraction.
+    #[serde(default = "no_priority")]
+    pub priority: Number,
     /// What it says.
     pub definition: Map<String, Json>,
+}
+
+fn no_priority() -> Number {
+    Number::from(0)
 }
 
 fn all() -> String {
@@ -240,7 +244,7 @@ impl PolicyDefinition {
             name: policy.name.clone(),
             pattern: policy.pattern.as_str().to_owned(),
             apply_to: policy.apply_to.name().to_owned(),
-            priority: policy.priority,
+            priority: policy.priority.clone(),
             definition: json_of(policy.definition.0.as_table()),
         }
     }
@@ -256,7 +260,7 @@ impl PolicyDefinition {
             pattern: pattern::regex(&self.pattern).map_err(|bad| error(bad.to_string()))?,
             apply_to: ApplyTo::from_name(&self.apply_to)
                 .ok_or_else(|| error(format!("cannot apply to '{}'", self.apply_to)))?,
-            priority: self.priority,
+            priority: self.priority.clone(),
             definition: Definition(table_of(&self.definition)),
         })
     }

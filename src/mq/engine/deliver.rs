@@ -171,7 +171,7 @@ impl Engine {
                 queue.consumers.park();
                 continue;
             };
-            if channel.is_full() {
+            if queue.is_counted_globally() && channel.is_full() {
                 // Those too that acknowledge nothing wait, though they do not count: as in RabbitMQ.
                 consumer.turn = Turn::Limited;
                 channel.limited.push_back(consumer_id);
@@ -217,7 +217,7 @@ impl Engine {
                 queue.counts.delivered += 1;
                 channel.counts.delivered += 1;
                 consumer.unacked += 1;
-                channel.global_unacked += 1;
+                channel.global_unacked += u32::from(queue.is_counted_globally());
                 queue.unacked += 1;
                 queue.unacked_bytes += entry.message.body_len();
                 channel.unacked.push(Unacked {

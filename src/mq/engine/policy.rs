@@ -1,5 +1,9 @@
 //! Policies: settings for every queue or exchange whose name matches, the highest priority winning.
 
+use std::cmp::Ordering;
+
+use serde_json::Number;
+
 use super::pattern::Expression;
 use crate::mq::wire::TableBuf;
 
@@ -67,7 +71,7 @@ pub struct Policy {
     /// What it applies to.
     pub apply_to: ApplyTo,
     /// The highest that matches wins.
-    pub priority: i64,
+    pub priority: Number,
     /// What it says.
     pub definition: Definition,
 }
@@ -90,6 +94,14 @@ impl Policy {
             ApplyTo::Exchanges => subject == Subject::Exchange,
         };
         applies && self.pattern.is_match(name)
+    }
+}
+
+/// As numbers, whole or not.
+fn order(a: &Number, b: &Number) -> Ordering {
+    match (a.as_i64(), b.as_i64()) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        _ => a.as_f64().unwrap_or_default().total_cmp(&b.as_f64().unwrap_or_default()),
     }
 }
 
@@ -120,6 +132,6 @@ impl Policies {
     /// The one in force; of equals, the first by name.
     pub fn find(&self, subject: Subject, name: &str) -> Option<&Policy> {
         let matching = self.list.iter().filter(|policy| policy.matches(subject, name));
-        matching.min_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.name.cmp(&b.name)))
+        matching.min_by(|a, b| order(&b.priority, &a.priority).then_with(|| a.name.cmp(&b.name)))
     }
 }

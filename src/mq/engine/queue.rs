@@ -188,6 +188,12 @@ impl Queue {
         resource(&self.name, vhost)
     }
 
+    /// Whether its deliveries count for the limit of a whole channel, and wait for it: RabbitMQ's quorum queues know none.
+    #[inline]
+    pub fn is_counted_globally(&self) -> bool {
+        self.kind != QueueKind::Quorum
+    }
+
     /// The storage of a message at a place is needed no more. True if acknowledgements begin to be gathered.
     #[inline]
     pub fn release(&mut self, place: Place, count: u64, reason: Gone, out: &mut Vec<Journal>) -> bool {

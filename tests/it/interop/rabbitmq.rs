@@ -38,7 +38,30 @@ fn free_port() -> u16 {
 impl RabbitMq {
     /// Starts one and waits until it lets guest in.
     pub async fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), [0, 0]).await
+        Self::start_in(tempfile::tempdir().unwrap(), "[].", [0, 0]).await
+    }
+
+    /// One that speaks TLS as well, knows who comes by the common name of a certificate, and has what `definitions` say;
+    /// and the port where it does.
+    pub async fn start_with_certificates(
+        authority: &str,
+        identity: [String; 2],
+        definitions: &str,
+    ) -> (Self, u16) {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let [certificate, key] = identity;
+        let file = directory.path().join("definitions.json");
+        std::fs::write(&file, definitions).unwrap();
+        let settings = format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {authority}\n\
+             ssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\nssl_options.verify = verify_peer\n\
+             ssl_options.fail_if_no_peer_cert = false\nauth_mechanisms.1 = PLAIN\nauth_mechanisms.2 = EXTERNAL\n\
+             ssl_cert_login_from = common_name\nload_definitions = {}\n",
+            file.display()
+        );
+        std::fs::write(directory.path().join("rabbitmq.conf"), settings).unwrap();
+        (Self::start_in(directory, "[rabbitmq_auth_mechanism_ssl].", [0, 0]).await, port)
     }
 
     /// The same with its management API and its metrics, whose figures are a second old at most.
@@ -50,14 +73,18 @@ impl RabbitMq {
              prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {prometheus}\ncollect_statistics_interval = 1000\n"
         );
         std::fs::write(directory.path().join("rabbitmq.conf"), settings).unwrap();
-        let started = Self::start_in(directory, [management, prometheus]).await;
+        let plugins = "[rabbitmq_management,rabbitmq_prometheus].";
+        let started = Self::start_in(directory, plugins, [management, prometheus]).await;
         until("the management API answers", || TcpStream::connect(("127.0.0.1", management)).is_ok());
         started
     }
 
-    async fn start_in(directory: tempfile::TempDir, [management, prometheus]: [u16; 2]) -> Self {
+    async fn start_in(
+        directory: tempfile::TempDir,
+        plugins: &str,
+        [management, prometheus]: [u16; 2],
+    ) -> Self {
         assert!(Path::new(SERVER).exists(), "{SERVER} is missing: apt-get install rabbitmq-server");
-        let plugins = if management > 0 { "[rabbitmq_management,rabbitmq_prometheus]." } else { "[]." };
         std::fs::write(directory.path().join("plugins"), plugins).unwrap();
         let (port, ports) = (free_port(), [free_port(), free_port()]);
         let names = Command::new("epmd")

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::interop::peers::{script, succeeds};
+use crate::interop::rabbitmq::RabbitMq;
 use crate::support::{Cmd, Home, Running, bandy, command};
 
 /// Two authorities that know nothing of each other, and certificates of the first, made by OpenSSL.
@@ -331,4 +332,35 @@ fn pika_and_our_commands_prove_to_mq_broker_who_they_are() {
     };
     mq(&format!("send jobs hi --create --cert {certificate} --cert-key {key}")).runs().exits(0);
     mq("recv jobs").runs().prints("hi\n");
+}
+
+/// The same users, and what a RabbitMQ asks for beside.
+const ADA_OF_RABBITMQ: &str = r#"{
+    "vhosts": [{"name": "/"}],
+    "users": [
+        {"name": "guest", "password": "guest", "tags": "administrator"},
+        {"name": "ada", "password_hash": "", "tags": ""}],
+    "permissions": [
+        {"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
+        {"user": "ada", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}]}"#;
+
+#[tokio::test]
+#[ignore = "needs rabbitmq-server and openssl"]
+async fn our_commands_prove_to_rabbitmq_who_they_are() {
+    let made = Certificates::new();
+    let authority = made.path("ca.pem");
+    let (_rabbit, port) =
+        RabbitMq::start_with_certificates(&authority, made.pair("server"), ADA_OF_RABBITMQ).await;
+    let mq = |words: &str, name: &str| {
+        let [certificate, key] = made.pair(name);
+        let by = format!("--cacert {authority} --cert {certificate} --cert-key {key}");
+        bandy(&format!("mq {words} -e amqps://localhost:{port} {by}")).home(&made.0).runs()
+    };
+    mq("create jobs", "ada").exits(0);
+    mq("send jobs hi", "ada").exits(0);
+    mq("recv jobs", "ada").exits(0).prints("hi\n");
+    // A certificate that is trusted, of somebody who is no user.
+    mq("send jobs hi", "server").exits(4).complains("lets nobody in by this certificate");
+    let plain = format!("mq send jobs hi -e amqps://guest:guest@localhost:{port} --cacert {authority}");
+    bandy(&plain).home(&made.0).runs().exits(0);
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use crate::cli::app::App;
 use crate::cli::endpoint::Pillar;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::serve::{Listen, ServerArgs};
+use crate::cli::serve::{Listen, ServerArgs, Speaks};
 use crate::cli::settings::Home;
 use crate::transport::{Address, Datagrams, Listener, Stream};
 
@@ -34,9 +34,9 @@ pub fn choose(server: &mut ServerArgs, app: &App) -> anyhow::Result<Option<Lock>
     // `-l local:NAME` is a name as well.
     let named = server.listen.iter().find_map(|listen| match listen {
         Listen::Local(name) => Some(name.clone()),
-        Listen::At(_) => None,
+        Listen::At(..) => None,
     });
-    server.listen.retain(|listen| matches!(listen, Listen::At(_)));
+    server.listen.retain(|listen| matches!(listen, Listen::At(..)));
     let named = named.filter(|name| name != crate::cli::endpoint::LOCAL_DEFAULT);
     if server.name.is_none() {
         server.name = Some(match named {
@@ -45,7 +45,8 @@ pub fn choose(server: &mut ServerArgs, app: &App) -> anyhow::Result<Option<Lock>
         });
     }
     if server.listen.is_empty() {
-        server.listen.push(Listen::At(Address::tcp("127.0.0.1", runtime.block_on(free_port())?)));
+        let port = runtime.block_on(free_port())?;
+        server.listen.push(Listen::At(Address::tcp("127.0.0.1", port), Speaks::WhatItCan));
     }
     Ok(Some(Lock(lock)))
 }

@@ -41,8 +41,9 @@ pub async fn start(
         let message = format!("a cluster's name has up to {LABEL_BYTES_MAX} bytes");
         return Err(Failure::new(Exit::Usage, message).into());
     }
+    let listeners = harness.listeners.drain(..).map(|entrance| entrance.listener);
     let (commands, nodes): (Vec<_>, Vec<_>) =
-        harness.listeners.drain(..).partition(|listener| matches!(listener, Listener::Unix(_)));
+        listeners.partition(|listener| matches!(listener, Listener::Unix(_)));
     let (datagrams, address) = sockets(args, &nodes).await?;
     let name = args.server.name.clone().unwrap_or_default();
     let (key_file, keyring) = match &args.key_file {

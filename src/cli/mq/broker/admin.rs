@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::serve::{Harness, resident_bytes};
+use crate::cli::serve::{Entrance, Harness, no_certificate, resident_bytes};
 use crate::mq::server::{Broker, Facts, ListenerFact, Management};
 use crate::transport::{Acceptor, Address, Error, Listener};
 
@@ -43,6 +43,11 @@ impl Scheme {
 }
 
 impl Admin {
+    /// True if it speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::At(_, Scheme::Https))
+    }
+
     /// Parses `HOST:PORT`, `:PORT`, `PORT`, a URL with one of these, or `none`.
     ///
     /// # Errors
@@ -102,7 +107,8 @@ async fn open_port(wanted: Option<&Admin>, harness: &Harness, app: &App) -> anyh
         Some(Admin::Off) => return Ok(None),
         Some(Admin::At(address, scheme)) => (address.clone(), *scheme),
         None => {
-            let is_well_known = listening(harness).any(|(_, port)| AMQP_PORTS.contains(&port));
+            let mut ports = harness.listeners.iter().filter_map(Entrance::host_port);
+            let is_well_known = ports.any(|(_, port)| AMQP_PORTS.contains(&port));
             if !is_well_known {
                 return Ok(None);
             }
@@ -113,9 +119,7 @@ async fn open_port(wanted: Option<&Admin>, harness: &Harness, app: &App) -> anyh
         Scheme::Http => Acceptor::new(CONNECTIONS_MAX),
         Scheme::Https if harness.acceptor.speaks_tls() => harness.acceptor.beside(CONNECTIONS_MAX),
         Scheme::Https => {
-            return Err(Failure::new(Exit::Usage, "--admin https:// needs a certificate")
-                .tip("add --tls-cert FILE --tls-key FILE, or --tls-self-signed")
-                .into());
+            return Err(no_certificate("--admin https://").into());
         }
     };
     let listener = match Listener::bind(&address).await {
@@ -136,9 +140,11 @@ async fn open_port(wanted: Option<&Admin>, harness: &Harness, app: &App) -> anyh
 
 /// Makes the API of a broker, and serves it there.
 pub fn serve(opened: Opened, broker: &Arc<Broker>, harness: &Harness) -> Arc<Management> {
-    let amqp = if harness.acceptor.speaks_tls() { "amqp/ssl" } else { "amqp" };
-    let mut listeners: Vec<ListenerFact> =
-        listening(harness).map(|(host, port)| ListenerFact { protocol: amqp, host, port }).collect();
+    let amqp = harness.listeners.iter().filter_map(|entrance| {
+        let (host, port) = entrance.host_port()?;
+        Some(ListenerFact { protocol: if entrance.is_tls { "amqp/ssl" } else { "amqp" }, host, port })
+    });
+    let mut listeners: Vec<ListenerFact> = amqp.collect();
     if let Some(Door { bound: Address::Tcp { host, port }, scheme, .. }) = &opened.door {
         listeners.push(ListenerFact { protocol: scheme.name(), host: host.clone(), port: *port });
     }
@@ -158,14 +164,6 @@ pub fn serve(opened: Opened, broker: &Arc<Broker>, harness: &Harness) -> Arc<Man
         shutdown.spawn(acceptor.run(listener, shutdown.clone(), serve));
     }
     management
-}
-
-/// Where the broker listens for clients, as far as it has ports.
-fn listening(harness: &Harness) -> impl Iterator<Item = (String, u16)> {
-    harness.listeners.iter().filter_map(|listener| match listener.address() {
-        Ok(Address::Tcp { host, port }) => Some((host, port)),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

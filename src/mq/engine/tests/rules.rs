@@ -67,6 +67,61 @@ fn a_channels_prefetch_bounds_all_its_consumers_and_not_basic_get() {
     assert_eq!(world.counts("q"), (1, 2));
 }
 
+/// RabbitMQ 3.10 was asked the same, step by step.
+#[test]
+fn a_limit_of_a_channel_begins_with_what_basic_get_took_and_never_lets_go_of_it() {
+    let begin = || {
+        let mut world = World::new();
+        let me = world.open();
+        world.tell(me, 1, declare("taken"));
+        world.tell(me, 1, declare("q"));
+        world.fill(me, "taken", &["a", "b", "c"]);
+        world.fill(me, "q", &["1", "2", "3", "4", "5", "6"]);
+        world.tell(me, 1, get("taken"));
+        world.tell(me, 1, get("taken"));
+        (world, me)
+    };
+    let (mut world, me) = begin();
+    world.tell(me, 1, qos(3, true));
+    assert_eq!(bodies(&world.call(me, 1, consume("q", "one"))), ["1"]);
+    assert_eq!(bodies(&world.call(me, 1, ack(1, false))), Vec::<&str>::new(), "what was got");
+    assert_eq!(bodies(&world.call(me, 1, ack(2, false))), Vec::<&str>::new());
+    assert_eq!(bodies(&world.call(me, 1, ack(3, false))), ["2"], "what was delivered");
+    // Another limit leaves the count alone; none at all forgets it.
+    assert_eq!(bodies(&world.call(me, 1, qos(4, true))), ["3"]);
+    assert_eq!(bodies(&world.call(me, 1, qos(0, true))), ["4", "5", "6"]);
+    // As many as the limit: nothing comes, whatever is acknowledged.
+    let (mut world, me) = begin();
+    world.tell(me, 1, qos(2, true));
+    assert_eq!(bodies(&world.call(me, 1, consume("q", "one"))), Vec::<&str>::new());
+    assert_eq!(bodies(&world.call(me, 1, ack(0, true))), Vec::<&str>::new());
+    // What is taken under the limit never counts.
+    let (mut world, me) = begin();
+    world.tell(me, 1, ack(0, true));
+    world.tell(me, 1, qos(2, true));
+    world.tell(me, 1, get("taken"));
+    assert_eq!(bodies(&world.call(me, 1, consume("q", "one"))), ["1", "2"]);
+    assert_eq!(bodies(&world.call(me, 1, ack(3, false))), Vec::<&str>::new());
+    assert_eq!(bodies(&world.call(me, 1, ack(4, false))), ["3"]);
+}
+
+#[test]
+fn a_limit_of_a_channel_does_not_hold_up_a_quorum_queue() {
+    let mut world = World::new();
+    let me = world.open();
+    let arguments = [("x-queue-type", Value::text("quorum"))];
+    world.tell(me, 1, queue::Declare { durable: true, ..queue_with("quorum", &arguments) });
+    world.tell(me, 1, declare("q"));
+    world.tell(me, 1, consume("quorum", "one"));
+    world.tell(me, 1, qos(2, true));
+    world.fill(me, "quorum", &["a", "b", "c"]);
+    assert_eq!(world.counts("quorum"), (0, 3));
+    world.fill(me, "q", &["1", "2", "3", "4"]);
+    assert_eq!(bodies(&world.call(me, 1, consume("q", "two"))), ["1", "2"]);
+    // And yet RabbitMQ counts its acknowledgements.
+    assert_eq!(bodies(&world.call(me, 1, ack(1, false))), ["3"]);
+}
+
 #[test]
 fn raising_the_limit_of_a_channel_brings_more() {
     let mut world = World::new();
@@ -377,12 +432,18 @@ fn who_publishes_while_memory_is_short_is_blocked_until_it_is_not() {
 
 // Policies and definitions
 
-fn policy(name: &str, pattern: &str, priority: i64, key: &str, value: i64) -> PolicyDefinition {
+fn policy(
+    name: &str,
+    pattern: &str,
+    priority: impl Into<serde_json::Value>,
+    key: &str,
+    value: i64,
+) -> PolicyDefinition {
     PolicyDefinition {
         name: name.into(),
         pattern: pattern.into(),
         apply_to: "queues".into(),
-        priority,
+        priority: serde_json::from_value(priority.into()).unwrap(),
         definition: [(key.to_owned(), value.into())].into_iter().collect(),
     }
 }
@@ -400,7 +461,11 @@ fn the_policy_with_the_highest_priority_holds_and_the_smaller_number_wins() {
     }
     let view = world.engine.queue("q").unwrap();
     assert_eq!((view.policy.as_deref(), view.settings.length_max, view.ready), (Some("narrow"), Some(3), 3));
+    let between = policy("between", "^q", 1.5, "max-length", 4).policy().unwrap();
+    world.engine.set_policy(world.now, between, &mut world.out);
     world.engine.remove_policy(world.now, "narrow", &mut world.out);
+    assert_eq!(world.engine.queue("q").unwrap().settings.length_max, Some(4));
+    world.engine.remove_policy(world.now, "between", &mut world.out);
     assert_eq!(world.engine.queue("q").unwrap().settings.length_max, Some(5));
     let operator = policy("op", ".*", 0, "max-length", 2).policy().unwrap();
     world.engine.set_operator_policy(world.now, operator, &mut world.out);
