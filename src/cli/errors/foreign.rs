@@ -13,6 +13,16 @@ enum Ours {
     Nothing,
     /// Another name for one of our flags, or several words.
     Words(&'static str),
+    /// Its value stands behind all other words.
+    Last,
+    /// Its value is a time, behind a flag of ours.
+    At(&'static str),
+    /// The port of the address in the line.
+    Port,
+    /// The password of the user in the line.
+    Password,
+    /// A name of a format: `json` is one of ours, and text comes anyway.
+    Format,
     /// It and its value are dropped, for there is nothing like it; the text says what to do.
     Instead(&'static str),
 }
@@ -79,17 +89,25 @@ const TABLE: &[Foreign] = &[
     row("rpc", "--rps", true, Ours::Words("--rate")),
     row("rpc", "-r", true, Ours::Words("--rate")),
     row("rpc", "--host", true, Ours::Words("-e")),
-    row("rpc", "-p", true, Ours::Instead("the port is part of the endpoint: -e HOST:PORT")),
-    row("rpc", "--port", true, Ours::Instead("the port is part of the endpoint: -e HOST:PORT")),
+    row("rpc", "-p", true, Ours::Port),
+    row("rpc", "--port", true, Ours::Port),
     // mosquitto's, kcat's and amqp-tools'.
     row("mq", "-t", true, Ours::Words("")),
     row("mq", "--topic", true, Ours::Words("")),
-    row("mq", "-m", true, Ours::Words("")),
-    row("mq", "--message", true, Ours::Words("")),
-    row("mq", "--body", true, Ours::Words("")),
+    row("mq", "-m", true, Ours::Last),
+    row("mq", "--message", true, Ours::Last),
+    row("mq", "--body", true, Ours::Last),
     row("mq sub", "--queue", true, Ours::Words("-g")),
     row("mq bench", "-c", true, Ours::Instead("--producers N and --consumers N are how many clients there are")),
     row("mq", "--queue", true, Ours::Words("")),
+    row("mq", "--payload", true, Ours::Last),
+    row("mq send", "-b", true, Ours::Last),
+    row("mq pub", "-b", true, Ours::Last),
+    row("mq bind", "--source", true, Ours::Words("")),
+    row("mq bind", "--destination", true, Ours::Last),
+    row("mq sub", "-C", true, Ours::Words("-n")),
+    row("mq send", "-C", true, Ours::Words("--content-type")),
+    row("mq pub", "-C", true, Ours::Words("--content-type")),
     row("mq", "-b", true, Ours::Instead("a broker is -e amqp://HOST; a body stands after the name: bandy mq send QUEUE BODY")),
     row("mq", "-c", true, Ours::Words("-n")),
     row("mq", "-C", true, Ours::Instead("-n N stops after N messages; --content-type TYPE says what a body is")),
@@ -107,7 +125,7 @@ const TABLE: &[Foreign] = &[
     row("mq", "--declare", false, Ours::Words("--create")),
     row("mq", "-A", false, Ours::Instead("messages are acknowledged when they were printed; --requeue puts them back")),
     row("mq", "--no-ack", false, Ours::Instead("messages are acknowledged when they were printed; --requeue puts them back")),
-    row("mq", "--qos", true, Ours::Nothing),
+    row("mq", "--qos", true, Ours::Instead("a message is acknowledged when it was printed")),
     row("mq send", "-f", true, Ours::Instead("--input FILE sends its lines; with --whole, it is one message")),
     row("mq pub", "-f", true, Ours::Instead("--input FILE sends its lines; with --whole, it is one message")),
     row("mq send", "-r", true, Ours::Words("")),
@@ -117,9 +135,9 @@ const TABLE: &[Foreign] = &[
     row("mq", "--url", true, Ours::Words("-e")),
     row("mq", "--server", true, Ours::Words("-e")),
     row("mq", "--host", true, Ours::Words("-e")),
-    row("mq", "--port", true, Ours::Instead("the port is part of the endpoint: -e amqp://HOST:PORT")),
+    row("mq", "--port", true, Ours::Port),
     row("mq", "--username", true, Ours::Words("-u")),
-    row("mq", "--password", true, Ours::Instead("-u USER:PASSWORD, or --password-file FILE")),
+    row("mq", "--password", true, Ours::Password),
     // kcat's, rpk's, and those of Kafka's own commands.
     row("log", "-t", true, Ours::Words("")),
     row("log", "--topic", true, Ours::Words("")),
@@ -140,22 +158,40 @@ const TABLE: &[Foreign] = &[
     row("log", "-f", true, Ours::Words("-o")),
     row("log", "-J", false, Ours::Words("--json")),
     row("log", "-l", false, Ours::Nothing),
+    row("log", "--num", true, Ours::Words("-n")),
+    row("log produce", "-Z", false, Ours::Words("--tombstones")),
+    row("log consume", "-Z", false, Ours::Instead("--json tells an empty value from none")),
+    row("log", "--describe", false, Ours::Nothing),
+    row("log", "--reset-offsets", false, Ours::Nothing),
+    row("log", "--execute", false, Ours::Words("-y")),
+    row("log", "--all-topics", false, Ours::Nothing),
+    row("log", "--to-datetime", true, Ours::At("--to")),
+    row("log", "--to-earliest", false, Ours::Words("--to start")),
+    row("log", "--to-latest", false, Ours::Words("--to end")),
+    row("log", "--to-offset", true, Ours::Words("--to")),
+    row("log", "--shift-by", true, Ours::Words("--by")),
+    row("log", "--replication-factor", true, Ours::Words("--replicas")),
     row("log", "--consumer.config", true, Ours::Instead("bandy context add NAME --kafka-config FILE")),
     row("log", "--command-config", true, Ours::Instead("bandy context add NAME --kafka-config FILE")),
     row("log", "--property", true, Ours::Instead("keys and headers are part of a format: -o '%k %v %h', or -K : between key and value")),
     // serf's.
     row("gossip", "-rpc-addr", true, Ours::Instead("-e serf://HOST:PORT")),
     row("gossip", "-rpc-auth", true, Ours::Instead("-u agent:KEY, or --token-file FILE")),
-    row("gossip", "-format", true, Ours::Instead("--json is the machine-readable output")),
+    row("gossip", "-format", true, Ours::Format),
     row("gossip", "-tag", true, Ours::Words("--tag")),
     row("gossip", "-status", true, Ours::Words("--status")),
     row("gossip", "-detailed", false, Ours::Nothing),
     row("gossip", "-bind", true, Ours::Words("-l")),
     row("gossip", "-join", true, Ours::Words("")),
+    row("gossip query", "-node", true, Ours::Words("--node")),
+    row("gossip event", "-node", true, Ours::Words("--node")),
+    row("gossip query", "-timeout", true, Ours::Words("--wait")),
+    row("gossip query", "-no-ack", false, Ours::Words("--no-ack")),
+    row("gossip query", "-relay-factor", true, Ours::Words("--relay-factor")),
     row("gossip", "-node", true, Ours::Words("--name")),
     row("gossip", "-profile", true, Ours::Words("--profile")),
     row("gossip", "-encrypt", true, Ours::Instead("--key-file FILE: bandy gossip keygen > FILE")),
-    row("gossip", "-log-level", true, Ours::Nothing),
+    row("gossip", "-log-level", true, Ours::Instead("-v says more, -q less")),
     row("gossip", "-coalesce", false, Ours::Words("--coalesce")),
     row("gossip", "--node", true, Ours::Instead("-e local:NAME asks the node of that name")),
     row("mq", "--vhost", true, Ours::Instead("the virtual host is part of the endpoint: -e amqp://HOST/VHOST, with %2F for a slash")),
@@ -184,66 +220,225 @@ pub fn single_dash(words: &[OsString]) -> Option<(String, String)> {
     Some((word.to_owned(), tip_of(row, words)))
 }
 
-/// The tip for a flag that clap does not know.
+/// The tip for an argument that clap does not know.
 pub fn tip(words: &[OsString], command: &Command, flag: &str) -> Option<String> {
     let pillar = pillar(words)?;
-    let row = find(pillar, words, flag)?;
+    let Some(row) = find(pillar, words, flag) else {
+        // It may be another word that is theirs, such as the command behind a queue of amqp-consume's.
+        return rewrite(pillar, words).line().filter(|_| !flag.starts_with("--"));
+    };
     let tip = tip_of(row, words);
     // Not where it would name a flag that this very command has not got.
     let known = |word: &str| command.get_arguments().any(|arg| arg.get_long() == word.strip_prefix("--"));
     match row.ours {
-        Ours::Words(ours) if ours.starts_with("--") && !known(ours) => None,
+        Ours::Words(ours) => {
+            let name = ours.split(' ').next().unwrap_or(ours);
+            (!name.starts_with("--") || known(name)).then_some(tip)
+        }
         _ => Some(tip),
     }
 }
 
 /// The whole command line in our words, if it can be parsed; what to do instead if not.
 fn tip_of(row: &Foreign, words: &[OsString]) -> String {
-    if let Ours::Instead(text) = row.ours {
-        return text.to_owned();
+    if let Some(line) = rewrite(row.place().0, words).line() {
+        return line;
     }
-    let ours = rewrite(row.place().0, words);
-    let parsed =
-        Cli::command().try_get_matches_from(&ours).and_then(|matches| Cli::from_arg_matches(&matches));
-    match (parsed, row.ours) {
-        (Ok(_), _) => {
-            let ours = ours.iter().skip(1).map(|word| word.to_string_lossy());
-            format!("bandy {}", shell_words::join(ours))
-        }
-        (Err(_), Ours::Words(ours)) if !ours.is_empty() => format!("here it is {ours}"),
-        (Err(_), _) => "leave it out".to_owned(),
+    match row.ours {
+        Ours::Instead(text) => text.to_owned(),
+        Ours::Words(ours) if !ours.is_empty() => format!("here it is {ours}"),
+        Ours::At(ours) => format!("here it is {ours} @TIME"),
+        Ours::Last | Ours::Words(_) => "its value is a word without a flag".to_owned(),
+        Ours::Port => "the port is part of the endpoint: -e HOST:PORT".to_owned(),
+        Ours::Password => "-u USER:PASSWORD, or --password-file FILE".to_owned(),
+        Ours::Format => "--json is the machine-readable output".to_owned(),
+        Ours::Nothing => "leave it out".to_owned(),
     }
 }
 
-/// Every word of another tool replaced; an address that stands before the method becomes `-e`.
-fn rewrite(pillar: &str, words: &[OsString]) -> Vec<OsString> {
-    let mut ours: Vec<OsString> = Vec::new();
-    let mut addressed = words.iter().any(|word| word == "-e" || word == "--endpoint");
-    let mut rest = words.iter();
-    while let Some(word) = rest.next() {
-        let Some(text) = word.to_str() else {
-            ours.push(word.clone());
-            continue;
-        };
-        if let Some(row) = find(pillar, words, text) {
-            let value = match text.split_once('=') {
-                Some((_, value)) => Some(OsString::from(value)),
-                None if row.takes_value => rest.next().cloned(),
-                None => None,
-            };
-            if let Ours::Words(flag) = row.ours {
-                ours.extend(flag.split_whitespace().map(OsString::from));
-                ours.extend(value.filter(|_| row.takes_value));
+/// A line of another tool in our words.
+#[derive(Debug, Default)]
+struct Rewritten {
+    words: Vec<OsString>,
+    last: Vec<OsString>,
+    port: Option<String>,
+    password: Option<String>,
+    /// What became of words that could not be translated.
+    notes: Vec<&'static str>,
+    changed: bool,
+}
+
+impl Rewritten {
+    /// As it is typed, with what is missing behind it; none if nothing is left of it, or it is no command line.
+    fn line(self) -> Option<String> {
+        let parsed = Cli::command()
+            .try_get_matches_from(&self.words)
+            .and_then(|matches| Cli::from_arg_matches(&matches));
+        // A line that says no more than the note is the note.
+        if parsed.is_err() || !self.changed {
+            return None;
+        }
+        let line = shell_words::join(self.words.iter().skip(1).map(|word| word.to_string_lossy()));
+        let notes =
+            if self.notes.is_empty() { String::new() } else { format!("    {}", self.notes.join("; ")) };
+        Some(format!("bandy {line}{notes}"))
+    }
+
+    fn take(&mut self, ours: Ours, takes_value: bool, value: Option<OsString>) {
+        let text = || value.as_ref().map(|value| value.to_string_lossy().into_owned());
+        match ours {
+            // Go's flags: -coalesce=false is what happens anyway.
+            _ if !takes_value && text().as_deref() == Some("false") => self.changed = true,
+            Ours::Instead(note) => {
+                self.notes.push(note);
+                return;
             }
-        } else if ours.len() > 2 && !addressed && is_address(text) && !follows_flag(&ours) {
-            addressed = true;
-            ours.push("-e".into());
-            ours.push(word.clone());
-        } else {
-            ours.push(word.clone());
+            Ours::Nothing => {}
+            Ours::Words(flag) => {
+                self.words.extend(flag.split_whitespace().map(OsString::from));
+                self.words.extend(value.filter(|_| takes_value));
+            }
+            Ours::At(flag) => {
+                self.words.push(flag.into());
+                self.words.extend(text().map(|time| OsString::from(format!("@{time}"))));
+            }
+            Ours::Last => self.last.extend(value),
+            Ours::Port => self.port = text(),
+            Ours::Password => self.password = text(),
+            Ours::Format if text().as_deref() == Some("json") => self.words.push("--json".into()),
+            Ours::Format => {}
+        }
+        self.changed = true;
+    }
+
+    /// Ports to their addresses, passwords to their users, bodies to the end.
+    fn put_together(mut self) -> Self {
+        if let Some(port) = self.port.take() {
+            match self.value_of(&["-e", "--endpoint"]) {
+                Some(host) => host.push(format!(":{port}")),
+                None => self.words.extend(["-e".into(), format!(":{port}").into()]),
+            }
+        }
+        if let Some(password) = self.password.take() {
+            match self.value_of(&["-u", "--user"]) {
+                Some(user) => user.push(format!(":{password}")),
+                None => self.notes.push("-u USER:PASSWORD, or --password-file FILE"),
+            }
+        }
+        self.words.append(&mut self.last);
+        self
+    }
+
+    fn value_of(&mut self, flags: &[&str]) -> Option<&mut OsString> {
+        let at = self.words.iter().position(|word| flags.iter().any(|flag| word == flag))?;
+        self.words.get_mut(at + 1)
+    }
+}
+
+/// What stands in the line tells which tool's letters they are.
+struct Dialect {
+    /// kcat has a mode, or a broker, in every line.
+    kcat: bool,
+    /// amqp-tools have a URL where a user stands here.
+    amqp: bool,
+}
+
+impl Dialect {
+    fn of(pillar: &str, words: &[OsString]) -> Self {
+        let url = |word: &OsString| word.to_str().is_some_and(|word| word.contains("://"));
+        Self {
+            kcat: pillar == "log"
+                && words.iter().any(|word| ["-b", "-C", "-P", "-G"].iter().any(|flag| word == flag)),
+            amqp: pillar == "mq" && words.windows(2).any(|pair| pair[0] == "-u" && url(&pair[1])),
         }
     }
-    ours
+
+    /// A letter that means something else there than here, and whether it takes a value.
+    fn row(&self, pillar: &str, verb: &str, text: &str, next: Option<&str>) -> Option<(Ours, bool)> {
+        let names_a_file = next.is_some_and(|next| !next.starts_with('-'));
+        Some(match (text, verb) {
+            ("-e", _) if self.kcat => (Ours::Nothing, false),
+            ("-o", "consume") if self.kcat && next.is_some_and(is_place) => match next? {
+                "beginning" => (Ours::Words("--from start"), false),
+                time if time.starts_with("s@") => (Ours::Words("--from"), true),
+                time if time.starts_with("e@") => (Ours::Words("--to"), true),
+                _ => (Ours::Words("--from"), true),
+            },
+            // Ours follows.
+            ("-f", "consume") if pillar == "log" && !next.is_some_and(|next| next.contains('%')) => {
+                return None;
+            }
+            ("-l", "produce" | "send" | "pub") if names_a_file => (Ours::Words("--input"), true),
+            ("-u", _) if self.amqp => (Ours::Words("-e"), true),
+            ("-q", "recv") if self.amqp => (Ours::Words(""), true),
+            _ => return None,
+        })
+    }
+}
+
+/// Where kcat begins, behind its -o.
+fn is_place(text: &str) -> bool {
+    matches!(text, "beginning" | "end")
+        || text.starts_with("s@")
+        || text.starts_with("e@")
+        || text.parse::<i64>().is_ok()
+}
+
+/// Every word of another tool replaced; an address that stands before the method becomes `-e`.
+fn rewrite(pillar: &str, words: &[OsString]) -> Rewritten {
+    let mut ours = Rewritten::default();
+    let mut addressed = words.iter().any(|word| word == "-e" || word == "--endpoint");
+    let dialect = Dialect::of(pillar, words);
+    let verb = words.get(2).and_then(|word| word.to_str()).unwrap_or_default();
+    let (mut named, mut rest) = (false, words.iter().peekable());
+    while let Some(word) = rest.next() {
+        let Some(text) = word.to_str() else {
+            ours.words.push(word.clone());
+            continue;
+        };
+        if text == "--" {
+            ours.words.push(word.clone());
+            ours.words.extend(rest.by_ref().cloned());
+            break;
+        }
+        let next = rest.peek().and_then(|word| word.to_str());
+        let letter = dialect.row(pillar, verb, text, next);
+        let ours_follows = text == "-f"
+            && pillar == "log"
+            && verb == "consume"
+            && letter.is_none()
+            && !next.is_some_and(|next| next.contains('%'));
+        let row = find(pillar, words, text).filter(|_| !ours_follows).map(|row| (row.ours, row.takes_value));
+        if let Some((becomes, takes_value)) = letter.or(row) {
+            let mut value = match text.split_once('=') {
+                Some((_, value)) => Some(OsString::from(value)),
+                None if takes_value => rest.next().cloned(),
+                None => None,
+            };
+            if letter.is_some() && !takes_value && text == "-o" {
+                rest.next();
+            }
+            if text == "-o"
+                && let Some(time) = value.as_ref().and_then(|value| value.to_str())
+            {
+                value =
+                    Some(time.trim_start_matches(['s', 'e']).into()).filter(|_| time.contains('@')).or(value);
+            }
+            named |= dialect.amqp && text == "-q";
+            ours.take(becomes, takes_value, value);
+        } else if named && dialect.amqp && verb == "recv" && !text.starts_with('-') {
+            // What amqp-consume runs for each message.
+            ours.words.extend(["-f".into(), "--".into(), word.clone()]);
+            ours.words.extend(rest.by_ref().cloned());
+        } else if ours.words.len() > 2 && !addressed && is_address(text) && !follows_flag(&ours.words) {
+            addressed = true;
+            ours.words.push("-e".into());
+            ours.words.push(word.clone());
+        } else {
+            ours.words.push(word.clone());
+        }
+    }
+    ours.put_together()
 }
 
 fn follows_flag(ours: &[OsString]) -> bool {
@@ -266,7 +461,9 @@ mod tests {
     fn rewritten(line: &str) -> String {
         let words: Vec<OsString> =
             shell_words::split(line).unwrap().into_iter().map(OsString::from).collect();
-        shell_words::join(rewrite("rpc", &words).iter().map(|word| word.to_string_lossy()))
+        shell_words::join(
+            rewrite(words[1].to_str().unwrap(), &words).words.iter().map(|word| word.to_string_lossy()),
+        )
     }
 
     #[test]
@@ -287,6 +484,65 @@ mod tests {
         assert_eq!(
             rewritten("bandy rpc bench --call a.B/C --total 100 -z 5s --host h:1"),
             "bandy rpc bench a.B/C -n 100 --for 5s -e h:1"
+        );
+    }
+
+    #[track_caller]
+    fn becomes(theirs: &str, ours: &str) {
+        let words: Vec<OsString> =
+            shell_words::split(theirs).unwrap().into_iter().map(OsString::from).collect();
+        let line = rewrite(words[1].to_str().unwrap(), &words).line();
+        assert_eq!(line.as_deref(), Some(ours), "{theirs}");
+    }
+
+    #[test]
+    fn no_value_of_a_queues_client_is_lost() {
+        becomes("bandy mq send --url amqp://h -r jobs -b hello", "bandy mq send -e amqp://h jobs hello");
+        becomes("bandy mq send -b hello -r jobs", "bandy mq send jobs hello");
+        becomes("bandy mq send -u amqp://h -r jobs -b hello", "bandy mq send -e amqp://h jobs hello");
+        becomes("bandy mq recv -u amqp://h -q jobs ./work", "bandy mq recv -e amqp://h jobs -f -- ./work");
+        becomes("bandy mq sub orders. -C 1", "bandy mq sub orders. -n 1");
+        becomes("bandy mq send jobs -l file", "bandy mq send jobs --input file");
+        becomes("bandy mq send jobs --payload hi", "bandy mq send jobs hi");
+        becomes("bandy mq bind --source a --destination b", "bandy mq bind a b");
+        becomes(
+            "bandy mq ls --host h --port 15672 --username u --password p",
+            "bandy mq ls -e h:15672 -u u:p",
+        );
+        becomes(
+            "bandy mq sub orders. -t a --qos 1",
+            "bandy mq sub orders. a    a message is acknowledged when it was printed",
+        );
+    }
+
+    #[test]
+    fn no_value_of_a_logs_client_is_lost() {
+        becomes("bandy log produce orders -l file", "bandy log produce orders --input file");
+        becomes("bandy log consume -C -b h -t orders -o -10 -e", "bandy log consume -e h orders --from -10");
+        becomes(
+            "bandy log consume -b h -t t -o s@1763884814123",
+            "bandy log consume -e h t --from @1763884814123",
+        );
+        becomes("bandy log consume t -C -f '%k'", "bandy log consume t -o '%k'");
+        becomes("bandy log info --describe --group g", "bandy log info --group g");
+        becomes(
+            "bandy log seek --reset-offsets --group g t --to-datetime 2026-11-23T07:00",
+            "bandy log seek --group g t --to @2026-11-23T07:00",
+        );
+        becomes("bandy log seek -g g t --to-earliest --execute", "bandy log seek -g g t --to start -y");
+        becomes("bandy log create t --replication-factor 3", "bandy log create t --replicas 3");
+        becomes("bandy log consume t --num 5", "bandy log consume t -n 5");
+    }
+
+    #[test]
+    fn no_value_of_serfs_is_lost() {
+        becomes("bandy gossip event -coalesce=false deploy", "bandy gossip event deploy");
+        becomes("bandy gossip event -coalesce deploy", "bandy gossip event --coalesce deploy");
+        becomes("bandy gossip query -node n1 load", "bandy gossip query --node n1 load");
+        becomes("bandy gossip query -timeout 3s -no-ack load", "bandy gossip query --wait 3s --no-ack load");
+        becomes(
+            "bandy gossip members -status=alive -format json",
+            "bandy gossip members --status alive --json",
         );
     }
 

@@ -19,6 +19,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("mq", "delete", "bandy mq rm QUEUE"),
     ("mq", "show", "bandy mq info QUEUE"),
     ("mq", "reply", "bandy mq recv QUEUE --reply -f -- COMMAND"),
+    ("mq", "import", "bandy mq apply FILE"),
     ("mq", "start", "bandy mq broker"),
     // kcat's, rpk's, kaf's, and those of Kafka's own tools.
     ("log", "describe", "bandy log info TOPIC"),

@@ -142,8 +142,11 @@ pub struct TailArgs {
     #[arg(required = true, value_name = "TOPIC", add = completions::remote(complete::topics))]
     pub topics: Vec<String>,
     /// Begin N records before the end of each partition
-    #[arg(short = 'n', long, value_name = "N", default_value = "10", value_parser = parse_count, help_heading = "Reading")]
+    #[arg(short = 'n', long, value_name = "N", default_value = "10", value_parser = parse_lines, help_heading = "Reading")]
     pub lines: u64,
+    /// It follows anyway; fingers type it
+    #[arg(short, long, hide = true)]
+    pub follow: bool,
     /// Only these partitions, with commas between them
     #[arg(short, long, value_name = "N", value_delimiter = ',', help_heading = "Reading")]
     pub partition: Vec<i32>,
@@ -151,6 +154,11 @@ pub struct TailArgs {
     read: ReadArgs,
     #[command(flatten)]
     connect: ConnectArgs,
+}
+
+/// None at all is only what comes.
+fn parse_lines(text: &str) -> Result<u64, crate::units::ParseError> {
+    if text == "0" { Ok(0) } else { parse_count(text) }
 }
 
 /// What is read, from where to where.
@@ -267,7 +275,10 @@ pub fn tail(args: &TailArgs, app: &App) -> anyhow::Result<Exit> {
     let wanted = Wanted {
         topics: &args.topics,
         partitions: &args.partition,
-        from: Position::BeforeEnd(i64::try_from(args.lines).unwrap_or(i64::MAX)),
+        from: match args.lines {
+            0 => Position::End,
+            lines => Position::BeforeEnd(i64::try_from(lines).unwrap_or(i64::MAX)),
+        },
         to: None,
         count: None,
         read: &args.read,
