@@ -288,7 +288,7 @@ mod tests {
     fn a_user_may_have_no_tags() {
         let objects = parsed(&json!({"users": [{"name": "u", "password": "s"}]}));
         let (path, post, body) = objects[0].request();
-        assert_eq!((path.as_str(), post, &body["tags"]), ("/api/users/u", false, &json!("")));
+        assert_eq!((path.as_str(), post, &body["tags"]), ("/users/u", false, &json!("")));
     }
 
     #[test]
