@@ -35,6 +35,7 @@ pub mod settings;
 pub mod signals;
 pub mod source;
 pub mod stage;
+pub mod there;
 pub mod top;
 pub mod wait;
 pub mod with;

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::errors::{JsonError, near_miss, one_line};
 use super::exit::{Exit, Failure};
 use super::settings::{Environment, Home};
 use super::signals;
+use super::there;
 use crate::output::{Format, Look, Printer, Screen, Talk, Template, WriteError};
 
 /// Who made a mistake waits no longer than this for a tip that has to be asked for.
@@ -97,6 +99,8 @@ pub struct App {
     pub words: Vec<OsString>,
     /// False where nobody can be asked, such as for a password: in completion.
     pub asks: bool,
+    /// The words of the command line that lead to its server, once it is known which: see [`there`].
+    pub there: OnceLock<Option<String>>,
 }
 
 /// What a command does. Boxed: what runs it is compiled once and not for each command.
@@ -117,6 +121,7 @@ impl App {
             global: global.clone(),
             words: std::env::args_os().collect(),
             asks: true,
+            there: OnceLock::new(),
         })
     }
 
@@ -251,6 +256,11 @@ impl App {
         }
     }
 
+    /// A tip as it is shown: with the server that was spoken to.
+    pub fn filled(&self, tip: &str) -> String {
+        there::filled(tip, self.there.get().and_then(Option::as_deref))
+    }
+
     /// Prints an error with its tips on stderr and returns its exit code.
     pub fn report(&self, error: &anyhow::Error) -> Exit {
         if matches!(error.downcast_ref(), Some(WriteError::ReaderGone)) {
@@ -259,13 +269,14 @@ impl App {
         let failure = error.downcast_ref::<Failure>();
         let exit = failure.map_or(Exit::Failed, |failure| failure.exit);
         let tips = failure.map_or(&[][..], |failure| &failure.tips);
+        let tips: Vec<_> = tips.iter().map(|tip| self.filled(tip)).collect();
         let message = one_line(error);
         if self.printer.look().format == Format::Json {
-            let view = JsonError::new(exit, &message, tips);
+            let view = JsonError::new(exit, &message, &tips);
             self.printer.say(&serde_json::to_string(&view).expect("text and a number have a JSON form"));
             return exit;
         }
-        self.printer.error(&message, tips);
+        self.printer.error(&message, &tips);
         if self.printer.look().talk >= Talk::Verbose {
             for cause in error.chain().skip(1) {
                 self.printer.say(&format!("  because: {cause}"));

@@ -12,23 +12,29 @@ use super::app::App;
 use super::exit::{Exit, Failure};
 use super::signals;
 
-/// Asks `question` and waits for an answer; anything but yes is no.
+/// Asks whether to do `what` and waits for an answer: returns if it is yes.
 ///
 /// # Errors
-/// Usage: nobody is there to be asked.
-pub fn confirm(question: &str) -> Result<bool, Failure> {
+/// Usage: nobody is there to be asked. Failed: anything but yes is no.
+pub fn confirm(what: &str) -> Result<(), Failure> {
+    // `local:` is no end of a sentence.
+    let what =
+        what.strip_suffix("at local:").map_or_else(|| what.to_owned(), |what| format!("{what}at local"));
     let (stdin, mut stderr) = (std::io::stdin(), std::io::stderr());
     if !stdin.is_terminal() || !stderr.is_terminal() {
-        return Err(Failure::new(Exit::Usage, format!("{question} — nobody is here to be asked"))
+        return Err(Failure::new(Exit::Usage, format!("nobody is here to be asked whether to {what}"))
             .tip("add -y to do it"));
     }
     let mut answer = String::new();
-    write!(stderr, "{question} [y/N] ")
+    write!(stderr, "{what}? [y/N] ")
         .and_then(|()| stderr.flush())
         .and_then(|()| wait_for_answer())
         .and_then(|()| stdin.lock().read_line(&mut answer))
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot ask: {error}")))?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::new(Exit::Failed, "nothing was changed")),
+    }
 }
 
 /// Returns when there is something to read. Ctrl-C is heard here: what else listens to signals does not run meanwhile.
@@ -61,6 +67,9 @@ fn wait_for_answer() -> io::Result<()> {
 
 /// The failure of a question whose command has `--dry-run`.
 pub fn can_be_tried(failure: Failure) -> Failure {
+    if failure.exit != Exit::Usage {
+        return failure;
+    }
     Failure { tips: vec!["add -y to do it, or --dry-run to see what it would do".to_owned()], ..failure }
 }
 
@@ -76,16 +85,18 @@ pub struct SureArgs {
 }
 
 impl SureArgs {
-    /// True if it is to be done.
+    /// True if it is to be done, false if only what would go is to be said.
     ///
     /// # Errors
-    /// Usage: there is nobody to ask.
+    /// Usage: there is nobody to ask. Failed: the answer is no.
     pub fn is_sure(&self, what: &str, app: &App) -> Result<bool, Failure> {
         if self.dry_run {
             app.printer.note(&format!("would {what}"));
             return Ok(false);
         }
-        let asked = || confirm(&format!("{what}?")).map_err(can_be_tried);
-        Ok(self.yes || asked()?)
+        if !self.yes {
+            confirm(what).map_err(can_be_tried)?;
+        }
+        Ok(true)
     }
 }

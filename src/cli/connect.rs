@@ -12,6 +12,7 @@ use super::endpoint::{Endpoint, Pillar, Place};
 use super::exit::{Exit, Failure};
 use super::local;
 use super::settings::{Config, Context};
+use super::there;
 use crate::secret::Secret;
 use crate::transport::TlsClient;
 use crate::transport::tls::{IdentityFiles, TlsClientOptions};
@@ -168,7 +169,9 @@ impl ConnectArgs {
         };
         let user = self.user.clone().or(context.user);
         let credentials = credentials(&endpoint, user, password_file, token_file, app.asks)?;
-        Ok(Connect { endpoint, source, credentials, tls, timeout: self.timeout })
+        let connect = Connect { endpoint, source, credentials, tls, timeout: self.timeout };
+        app.there.get_or_init(|| there::words(self, &connect, app));
+        Ok(connect)
     }
 
     /// The same for a command that needs a server: where nothing said which, this user's own is started if it can be.

@@ -2,6 +2,8 @@
 
 use std::pin::Pin;
 
+use super::there::THERE;
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -110,6 +112,18 @@ impl Failure {
     pub fn tip(mut self, tip: impl Into<String>) -> Self {
         self.tips.push(tip.into());
         self
+    }
+
+    /// Adds a tip that ends with a command for the server that this one spoke to.
+    #[must_use]
+    pub fn there(self, command: impl std::fmt::Display) -> Self {
+        self.tip(format!("{command}{THERE}"))
+    }
+
+    /// The same with what the command is for.
+    #[must_use]
+    pub fn there_for(self, command: impl std::fmt::Display, what: &str) -> Self {
+        self.tip(format!("{command}{THERE}    {what}"))
     }
 
     /// Adds a tip that stands before the others, once it has been asked for.

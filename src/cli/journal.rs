@@ -294,9 +294,9 @@ pub fn salvage(
         return Ok(Exit::Done);
     }
     let count = damaged.len();
-    let question = format!("salvage {count} damaged log{}?", if count == 1 { "" } else { "s" });
-    if !args.yes && !confirm(&question).map_err(can_be_tried)? {
-        return Ok(Exit::Failed);
+    if !args.yes {
+        let what = format!("salvage {count} damaged log{}", if count == 1 { "" } else { "s" });
+        confirm(&what).map_err(can_be_tried)?;
     }
     let store = Store::open(dir, Options { reserve_bytes: 0, ..Options::default() }).map_err(|error| {
         let failure = Failure::new(Exit::Failed, error.to_string());

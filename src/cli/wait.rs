@@ -105,6 +105,15 @@ fn endpoint(text: &str, app: &App) -> anyhow::Result<Server> {
         let endpoint = ConnectArgs::default().resolve(app, pillar)?.endpoint;
         return Ok(Server { pillar, endpoint });
     }
+    // The names of the schemes are no hosts, either.
+    let spoken = |pillar: &Pillar| pillar.plain_scheme().name() == text;
+    if let Some(pillar) = Pillar::ALL.into_iter().find(spoken) {
+        let failure = Failure::new(Exit::Usage, format!("'{text}' is neither a URL nor a pillar"));
+        return Err(failure
+            .tip(format!("bandy wait {}", pillar.name()))
+            .tip(format!("bandy wait {text}://HOST"))
+            .into());
+    }
     // A host of that name would be rare.
     let is_word = text.bytes().all(|byte| byte.is_ascii_alphabetic());
     let near = super::errors::near_miss(text, Pillar::ALL.iter().map(|pillar| pillar.name()));

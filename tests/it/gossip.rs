@@ -479,3 +479,12 @@ fn a_member_is_told_in_full_and_a_misspelled_one_is_named() {
     let key = gossip(&home, "keygen --json").runs().exits(0).object();
     assert_eq!(key["key"].as_str().unwrap().len(), 44);
 }
+
+#[test]
+fn nobody_is_asked_about_a_member_that_cannot_be_made_to_leave() {
+    let home = Home::new();
+    let _node = bandy("gossip join --name n1 --alone -l 127.0.0.1:0").home(&home).starts();
+    let leave = |name: &str| bandy(&format!("gossip leave {name} -e local:n1")).home(&home).runs();
+    leave("n1").exits(1).complains("n1 is alive: only one that failed can be made to leave");
+    leave("nope").exits(5).complains("no member 'nope'");
+}

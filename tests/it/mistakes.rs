@@ -37,6 +37,50 @@ fn a_server_of_another_pillar_is_told_by_what_it_speaks() {
     tells(format!("gossip ls -e serf://127.0.0.1:{node}"), 1, &format!("gossip join 127.0.0.1:{node}"));
 }
 
+#[test]
+fn a_tip_goes_to_the_server_that_the_command_went_to() {
+    let (_mq, mq) = server("mq broker --memory -l 127.0.0.1:0");
+    let (_log, log) = server("log broker --memory -l 127.0.0.1:0");
+    let (_rpc, rpc) = server("rpc serve -l 127.0.0.1:0");
+    let home = Home::new();
+    bandy(&format!("mq create -e :{mq} jobs")).runs().exits(0);
+    bandy(&format!("log create -e :{log} t")).runs().exits(0);
+    let tells = |words: String, tip: &str| {
+        let ran = bandy(&words).home(&home).runs();
+        assert!(ran.err().contains(tip), "{words}: {}", ran.err());
+        assert!(!ran.err().contains("guest@"), "{words}: {}", ran.err());
+    };
+    let removes = "removes it, with what is in it";
+    tells(format!("mq create -e :{mq} jobs --ttl 5s"), &format!("bandy mq rm jobs -e :{mq}    {removes}"));
+    tells(
+        format!("mq create jobs --ttl 5s --endpoint=amqp://guest:guest@127.0.0.1:{mq}"),
+        &format!("bandy mq rm jobs -e amqp://guest@127.0.0.1:{mq}"),
+    );
+    tells(format!("mq ls queues nope -e :{mq}"), &format!("see all of them: bandy mq ls queues -e :{mq}\n"));
+    tells(
+        format!("log create -e :{log} t --partitions 3"),
+        &format!("bandy log rm t -e :{log}    {removes}"),
+    );
+    tells(
+        format!("log consume -e :{log} orders"),
+        &format!("create it: bandy log create orders -e :{log}\n"),
+    );
+    tells(
+        format!("log info -e :{log} -g nope"),
+        &format!("see all of them: bandy log ls groups -e :{log}\n"),
+    );
+    tells(format!("rpc ls -e :{rpc} zzzzzz"), &format!("see all of them: bandy rpc ls -e :{rpc}\n"));
+    // What leads there unasked needs no words.
+    let there = || bandy("log consume orders").home(&home);
+    let url = format!("kafka://127.0.0.1:{log}");
+    there().env("BANDY_LOG_URL", &url).runs().exits(5).complains("tip: create it: bandy log create orders\n");
+    bandy(&format!("context add work --log {url}")).home(&home).runs().exits(0);
+    let named = "tip: create it: bandy log create orders --context work\n";
+    there().with("--context work").runs().exits(5).complains(named);
+    let silent = "tip: create it: bandy log create orders\n";
+    there().env("BANDY_CONTEXT", "work").runs().exits(5).complains(silent);
+}
+
 /// Somebody at a free port who reads eight bytes of each connection and does with them what `answer` says, with how many
 /// came before; the port, and what was read.
 fn somebody(answer: impl Fn(TcpStream, &[u8; 8], usize) + Send + 'static) -> (u16, Arc<Mutex<Vec<[u8; 8]>>>) {

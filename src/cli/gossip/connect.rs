@@ -72,7 +72,8 @@ impl Node {
                     .tip("bandy gossip join    be a node of its cluster")
             }
             Error::Refused(why) if why.contains("no member has the name") => {
-                Failure::new(Exit::NotFound, format!("{url}: {why}")).tip("bandy gossip ls    who is there")
+                Failure::new(Exit::NotFound, format!("{url}: {why}"))
+                    .there_for("bandy gossip ls", "who is there")
             }
             Error::Refused(why) if why.contains("uthentication") || why.contains("auth token") => {
                 Failure::new(Exit::Denied, format!("{url}: {why}"))

@@ -105,7 +105,7 @@ async fn find(node: &mut Node, key: &str) -> Result<DataRow, Failure> {
     let found = node.ask(&request, read_data).await?;
     found.into_iter().next().ok_or_else(|| {
         Failure::new(Exit::NotFound, format!("no key '{key}' at {}", node.url))
-            .tip("bandy gossip keys    which there are")
+            .there_for("bandy gossip keys", "which there are")
     })
 }
 

@@ -105,7 +105,7 @@ async fn wanted(args: &Args, node: &mut Node) -> Result<Vec<String>, Failure> {
             Exit::NotFound,
             format!("no living member that matches is called {missing}"),
         )
-        .tip("bandy gossip ls    who is there"));
+        .there_for("bandy gossip ls", "who is there"));
     }
     if let Some(count) = args.to {
         fastrand::shuffle(&mut names);

@@ -91,12 +91,13 @@ async fn member(node: &mut Node, name: &str, app: &App) -> anyhow::Result<Exit> 
     Ok(Exit::Done)
 }
 
-fn unknown(name: &str, url: &str, members: &[MemberRow]) -> Failure {
+/// There is no such member; perhaps one of nearly that name.
+pub fn unknown(name: &str, url: &str, members: &[MemberRow]) -> Failure {
     let failure = Failure::new(Exit::NotFound, format!("no member '{name}' at {url}"));
-    failure.tip(match near_miss(name, members.iter().map(|member| member.name.as_str())) {
-        Some(near) => format!("did you mean '{near}'?"),
-        None => "bandy gossip ls    who is there".to_owned(),
-    })
+    match near_miss(name, members.iter().map(|member| member.name.as_str())) {
+        Some(near) => failure.tip(format!("did you mean '{near}'?")),
+        None => failure.there_for("bandy gossip ls", "who is there"),
+    }
 }
 
 fn show(stats: &Stats, app: &App) -> anyhow::Result<()> {

@@ -2,11 +2,12 @@
 
 use super::complete;
 use super::connect::Node;
+use super::{info, ls};
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::confirm::confirm;
 use crate::cli::connect::ConnectArgs;
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Exit, Failure};
 use crate::gossip::wire::ipc::Request;
 
 /// Arguments of `gossip leave`.
@@ -45,10 +46,24 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
             app.printer.status(&format!("{} has left", node.url));
             return Ok(Exit::Done);
         };
-        if !args.yes && !confirm(&format!("force {name} out of the cluster of {}?", node.url))? {
-            return Ok(Exit::Failed);
+        if !args.yes {
+            can_be_forced(name, &mut node).await?;
+            confirm(&format!("force {name} out of the cluster of {}", node.url))?;
         }
         node.ask(&Request::ForceLeave { node: name.clone(), prune: args.prune }, |_| Ok(())).await?;
         Ok(Exit::Done)
     })
+}
+
+/// Nobody is asked about what the node refuses anyway.
+async fn can_be_forced(name: &str, node: &mut Node) -> Result<(), Failure> {
+    let members = ls::members(node, &[]).await?;
+    match members.iter().find(|member| member.name == name) {
+        None => Err(info::unknown(name, &node.url, &members)),
+        Some(member) if member.status == "alive" => {
+            let why = format!("{}: {name} is alive: only one that failed can be made to leave", node.url);
+            Err(Failure::new(Exit::Failed, why))
+        }
+        Some(_) => Ok(()),
+    }
 }

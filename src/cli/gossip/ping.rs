@@ -96,6 +96,6 @@ async fn coordinate(node: &mut Node, name: &str) -> Result<Coordinate, Failure> 
     let found = node.ask(&Request::Coordinate { node: name.to_owned() }, read_coordinate).await?;
     found.ok_or_else(|| {
         Failure::new(Exit::NotFound, format!("{} knows no coordinate of {name}", node.url))
-            .tip("bandy gossip ls    who is there; a coordinate comes with the first probe")
+            .there_for("bandy gossip ls", "who is there; a coordinate comes with the first probe")
     })
 }

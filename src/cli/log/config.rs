@@ -205,7 +205,7 @@ fn find<'a>(
         };
         match near_miss(name, configs.iter().map(|it| it.name.as_str())) {
             Some(near) => failure.tip(format!("did you mean '{near}'?")),
-            None => failure.tip(format!("see all of them: bandy log config {place}")),
+            None => failure.there(format!("see all of them: bandy log config {place}")),
         }
     })
 }

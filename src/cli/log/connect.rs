@@ -193,7 +193,7 @@ impl Log {
 /// There is no such topic.
 pub fn no_topic(topic: &str, url: &str) -> Failure {
     Failure::new(Exit::NotFound, format!("no topic '{topic}' at {url}"))
-        .tip(format!("create it: bandy log create {}", word(topic)))
+        .there(format!("create it: bandy log create {}", word(topic)))
 }
 
 /// The exit code of a kind of error.

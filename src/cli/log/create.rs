@@ -98,7 +98,9 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 fn refusal(error: &Error, args: &Args, log: &Log) -> Failure {
     let failure = log.failure(error);
     match error.code() {
-        Some(ErrorCode::INVALID_REPLICATION_FACTOR) => failure.tip("bandy log ls nodes    shows the brokers"),
+        Some(ErrorCode::INVALID_REPLICATION_FACTOR) => {
+            failure.there_for("bandy log ls nodes", "shows the brokers")
+        }
         Some(ErrorCode::INVALID_TOPIC_EXCEPTION) => {
             failure.tip(format!("'{}' is no name for a topic: letters, digits, '.', '_' and '-'", args.topic))
         }
@@ -117,5 +119,5 @@ async fn is_the_same(args: &Args, log: &Log, cluster: &Cluster) -> Result<(), Fa
     let count = counted(count as u64, "partition");
     let text = format!("topic '{}' is at {} with {count}, not {wanted}", args.topic, log.url);
     Err(Failure::new(Exit::Failed, text)
-        .tip(format!("bandy log rm {}    removes it, with what is in it", word(&args.topic))))
+        .there_for(format!("bandy log rm {}", word(&args.topic)), "removes it, with what is in it"))
 }

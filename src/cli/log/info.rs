@@ -188,7 +188,7 @@ async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyho
     let stored = admin::stored(cluster, name).await.map_err(failed)?;
     if info.is_dead() && stored.is_empty() {
         let text = format!("no group '{name}' at {}", log.url);
-        return Err(Failure::new(Exit::NotFound, text).tip("see all of them: bandy log ls groups").into());
+        return Err(Failure::new(Exit::NotFound, text).there("see all of them: bandy log ls groups").into());
     }
     let read = info.members.iter().flat_map(|it| it.partitions.iter().map(move |place| (place, it)));
     let members: HashMap<&(String, i32), &GroupMember> = read.collect();

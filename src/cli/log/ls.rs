@@ -103,7 +103,8 @@ async fn topics(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow:
         {
             let error = Error::NoTopic(name.clone());
             let failure = log.about(&error, &name, cluster).await;
-            return Err(Failure { tips: vec!["see all of them: bandy log ls".to_owned()], ..failure }.into());
+            let failure = Failure { tips: Vec::new(), ..failure };
+            return Err(failure.there("see all of them: bandy log ls").into());
         }
         if !topic.is_internal || args.all || !named.is_empty() {
             names.push(name);
@@ -178,7 +179,7 @@ async fn groups(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow:
     let groups = admin::groups(cluster).await.map_err(|error| log.failure(&error))?;
     if let Some(missing) = args.names.iter().find(|name| !groups.iter().any(|it| it.group_id == **name)) {
         let text = format!("no group '{missing}' among {} at {}", groups.len(), log.url);
-        return Err(Failure::new(Exit::NotFound, text).tip("see all of them: bandy log ls groups").into());
+        return Err(Failure::new(Exit::NotFound, text).there("see all of them: bandy log ls groups").into());
     }
     let columns =
         [Column::left("group"), Column::left("state"), Column::left("type"), Column::left("protocol")];
@@ -219,7 +220,7 @@ async fn nodes(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow::
     if let Some(missing) = args.names.iter().find(|name| !nodes.iter().any(|it| it.id.to_string() == **name))
     {
         let text = format!("no node '{missing}' among {} at {}", nodes.len(), log.url);
-        return Err(Failure::new(Exit::NotFound, text).tip("see all of them: bandy log ls nodes").into());
+        return Err(Failure::new(Exit::NotFound, text).there("see all of them: bandy log ls nodes").into());
     }
     for node in nodes.iter().filter(|it| args.names.is_empty() || args.names.contains(&it.id.to_string())) {
         list.row(&Node {

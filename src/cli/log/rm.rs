@@ -80,7 +80,7 @@ async fn remove_group(group: &str, args: &Args, (app, log, cluster): Place<'_>) 
     let failure = |error: &Error| match error.code() {
         Some(ErrorCode::GROUP_ID_NOT_FOUND) => {
             Failure::new(Exit::NotFound, format!("no group '{group}' at {}", log.url))
-                .tip("see all of them: bandy log ls groups")
+                .there("see all of them: bandy log ls groups")
         }
         _ => log.failure(error),
     };

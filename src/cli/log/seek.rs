@@ -137,7 +137,7 @@ fn has_members(group: &str, count: usize, log: &Log) -> Failure {
         "group '{group}' at {} has {count} {noun}, which {verb} on from where they are: stop them first",
         log.url
     );
-    Failure::new(Exit::Failed, text).tip(format!("bandy log info -g {}    shows them", word(group)))
+    Failure::new(Exit::Failed, text).there_for(format!("bandy log info -g {}", word(group)), "shows them")
 }
 
 /// The partitions that are moved.
@@ -153,7 +153,7 @@ async fn places(
         if places.is_empty() {
             let text = format!("no group '{}' at {}", args.group, log.url);
             return Err(Failure::new(Exit::NotFound, text)
-                .tip("name topics to make one; see all of them: bandy log ls groups"));
+                .there("name topics to make one; see all of them: bandy log ls groups"));
         }
     }
     places.extend(log.places(cluster, &args.topics, &args.partition).await?);

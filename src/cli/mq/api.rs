@@ -319,7 +319,8 @@ pub async fn meant(broker: Broker, kind: Kind, name: String) -> Option<String> {
     };
     api.settle(&shutdown).await.ok()?;
     let objects = api.objects(kind.name()).await.ok()?;
-    let names = objects.iter().filter_map(|object| object["name"].as_str());
+    // The default exchange has no name.
+    let names = objects.iter().filter_map(|object| object["name"].as_str()).filter(|name| !name.is_empty());
     near_miss(&name, names).map(|near| format!("did you mean '{near}'?"))
 }
 

@@ -206,7 +206,7 @@ impl Broker {
         if let Some(exchange) = quoted(words, "no exchange '") {
             return Failure::new(Exit::NotFound, format!("no exchange '{exchange}' at {url}"))
                 .ask(self.meant(Kind::Exchanges, exchange))
-                .tip(format!("bandy mq create -x {} --type topic", word(exchange)));
+                .there(format!("bandy mq create -x {} --type topic", word(exchange)));
         }
         if exit == Exit::NotFound && words.starts_with("vhost ") {
             return Failure::new(Exit::NotFound, format!("{url}: {words}")).tip(
@@ -235,7 +235,7 @@ impl Broker {
 /// There is no such queue.
 pub fn no_queue(queue: &str, url: &str) -> Failure {
     Failure::new(Exit::NotFound, format!("no queue '{queue}' at {url}"))
-        .tip(format!("create it: bandy mq create {}", word(queue)))
+        .there(format!("create it: bandy mq create {}", word(queue)))
 }
 
 /// What stands between `start` and the next quote.
@@ -273,6 +273,7 @@ fn is_encrypted(endpoint: &Endpoint, tls: &Tls) -> Result<bool, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::there::THERE;
 
     fn broker(url: &str) -> Broker {
         let endpoint = Endpoint::parse(Pillar::Mq, url).unwrap();
@@ -294,7 +295,7 @@ mod tests {
             (
                 Exit::NotFound,
                 format!("no queue 'it's' at {url}"),
-                vec![r"create it: bandy mq create 'it'\''s'".into()]
+                vec![format!(r"create it: bandy mq create 'it'\''s'{THERE}")]
             )
         );
         assert_eq!(
@@ -302,7 +303,7 @@ mod tests {
             (
                 Exit::NotFound,
                 format!("no exchange 'x' at {url}"),
-                vec!["bandy mq create -x x --type topic".into()]
+                vec![format!("bandy mq create -x x --type topic{THERE}")]
             )
         );
         let (exit, message, tips) =

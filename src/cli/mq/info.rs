@@ -219,12 +219,12 @@ async fn missing(api: &Api, kind: Kind, name: &str) -> Failure {
         return failure.tip(format!("did you mean '{near}'?"));
     }
     if kind == Kind::Queues && names(Kind::Exchanges).await.iter().any(|other| other == name) {
-        return failure.tip(format!("there is an exchange of that name: bandy mq info -x {}", word(name)));
+        return failure.there(format!("there is an exchange of that name: bandy mq info -x {}", word(name)));
     }
     if kind == Kind::Queues {
         return no_queue(name, &api.url);
     }
-    failure.tip("see all of them: bandy mq ls exchanges")
+    failure.there("see all of them: bandy mq ls exchanges")
 }
 
 /// What AMQP tells.
@@ -256,7 +256,7 @@ async fn by_amqp(
         if let Err(error) = channel.exchange_declare(declare).await {
             if error.kind() == ErrorKind::NotFound {
                 return Err(Failure::new(Exit::NotFound, format!("no exchange '{name}' at {}", api.url))
-                    .tip(format!("create it: bandy mq create -x {} --type topic", word(name)))
+                    .there(format!("create it: bandy mq create -x {} --type topic", word(name)))
                     .into());
             }
             return Err(broker.failure(&error).into());
@@ -267,7 +267,7 @@ async fn by_amqp(
     let reason = api.failure(why, "tell more");
     app.printer.note(&reason.message);
     for tip in &reason.tips {
-        app.printer.note(&format!("  tip: {tip}"));
+        app.printer.note(&format!("  tip: {}", app.filled(tip)));
     }
     show(app, &view)
 }

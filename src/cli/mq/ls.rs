@@ -156,7 +156,7 @@ fn none(args: &Args, api: &Api, total: usize) -> Failure {
     let names = args.names.join("', '");
     let what = args.what.name();
     let message = format!("no {what} '{names}' among {total} of {}", api.url);
-    Failure::new(Exit::NotFound, message).tip(format!("see all of them: bandy mq ls {what}"))
+    Failure::new(Exit::NotFound, message).there(format!("see all of them: bandy mq ls {what}"))
 }
 
 fn show(args: &Args, app: &App, rows: &[Row]) -> anyhow::Result<Exit> {
@@ -237,7 +237,7 @@ async fn by_amqp(args: &Args, api: &Api, app: &App, shutdown: &Shutdown) -> anyh
         [] => Ok(exit),
         names => {
             Err(Failure::new(Exit::NotFound, format!("no queue '{}' at {}", names.join("', '"), api.url))
-                .tip(format!("create it: bandy mq create {}", word(names[0])))
+                .there(format!("create it: bandy mq create {}", word(names[0])))
                 .into())
         }
     }

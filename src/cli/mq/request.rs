@@ -18,6 +18,7 @@ use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::limits::End;
 use crate::cli::records::RECORD_BYTES_MAX;
+use crate::cli::there::THERE;
 use crate::mq::client::{ConsumeOptions, Consumer, Delivery, Topology};
 use crate::record::Record;
 use crate::shutdown::Shutdown;
@@ -110,7 +111,7 @@ async fn request(args: &Args, app: &App) -> anyhow::Result<Exit> {
             format!("no answer from {} at {} within {limit:?}", args.queue, broker.url),
         )
         .tip(format!(
-            "bandy mq recv {} --reply -f -- COMMAND    answers",
+            "bandy mq recv {}{THERE} --reply -f -- COMMAND    answers",
             crate::cli::errors::word(&args.queue)
         ))
         .into()),

@@ -237,7 +237,7 @@ fn differs(error: &Error, (what, name): (&str, &str), broker: &Broker) -> Failur
         return broker.failure(error);
     };
     let flag = if what == "exchange" { "-x " } else { "" };
-    let remove = format!("bandy mq rm {flag}{}    removes it, with what is in it", word(name));
+    let remove = format!("bandy mq rm {flag}{}", word(name));
     let difference = text.split_once("inequivalent arg '").and_then(|(_, rest)| {
         let (setting, rest) = rest.split_once('\'')?;
         let (_, words) = rest.split_once("received ")?;
@@ -249,7 +249,7 @@ fn differs(error: &Error, (what, name): (&str, &str), broker: &Broker) -> Failur
             Exit::Failed,
             format!("{what} '{name}' is at {} with other settings: {difference}", broker.url),
         )
-        .tip(remove),
+        .there_for(remove, "removes it, with what is in it"),
         None => broker.failure(error),
     }
 }

@@ -96,5 +96,5 @@ fn serving(answer: Bytes, format: Format) -> Result<i32, String> {
 /// The error for a service that the server does not know.
 pub fn not_found(service: &str, remote: &Remote) -> Failure {
     Failure::new(Exit::NotFound, format!("no service '{service}' at {}", remote.url))
-        .tip("see its services: bandy rpc ls")
+        .there("see its services: bandy rpc ls")
 }

@@ -200,7 +200,7 @@ fn not_a_message(schema: &Schema, name: &str) -> Failure {
     let inner = schema.methods().find(|method| method.service() == name);
     match inner {
         Some(method) => {
-            failure.tip(format!("of one of its methods: bandy rpc info {} --example", method.path))
+            failure.there(format!("of one of its methods: bandy rpc info {} --example", method.path))
         }
         None => failure,
     }
@@ -224,13 +224,13 @@ fn find(schema: &Schema, symbol: &str) -> Result<String, Failure> {
             let failure = Failure::new(Exit::NotFound, format!("no symbol '{symbol}' in this schema"));
             Err(match near_miss(&wanted, candidates.iter().map(String::as_str)) {
                 Some(near) => failure.tip(format!("did you mean '{near}'?")),
-                None => failure.tip("see the services: bandy rpc ls"),
+                None => failure.there("see the services: bandy rpc ls"),
             })
         }
         [first, ..] => {
             let list = found.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
             let message = format!("'{symbol}' is {} symbols: {list}", found.len());
-            Err(Failure::new(Exit::NotFound, message).tip(format!("say which: bandy rpc info {first}")))
+            Err(Failure::new(Exit::NotFound, message).there(format!("say which: bandy rpc info {first}")))
         }
     }
 }

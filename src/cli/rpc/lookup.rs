@@ -232,7 +232,7 @@ async fn no_schema(name: &MethodName, remote: &Remote, error: ReflectError) -> a
     let error = schema_failure(remote, error).await;
     match error.downcast::<Failure>() {
         Ok(failure) if failure.exit == Exit::Failed || failure.exit == Exit::NotFound => {
-            failure.tip(format!("send bytes without a schema: bandy rpc call {name} --raw -d @FILE")).into()
+            failure.there(format!("send bytes without a schema: bandy rpc call {name} --raw -d @FILE")).into()
         }
         Ok(failure) => failure.into(),
         Err(error) => error,
@@ -266,7 +266,7 @@ fn ambiguous(name: &MethodName, paths: &[String]) -> Failure {
     let failure =
         Failure::new(Exit::NotFound, format!("'{name}' is {} methods: {}", paths.len(), paths.join(", ")));
     match paths.first() {
-        Some(path) => failure.tip(format!("say which: bandy rpc call {path}")),
+        Some(path) => failure.there(format!("say which: bandy rpc call {path}")),
         None => failure,
     }
 }
@@ -293,7 +293,7 @@ fn unknown(name: &MethodName, by: &str, schema: &Schema, services: &[String]) ->
     if methods.is_empty() && services.iter().all(|service| is_standard(service)) {
         return failure.tip("it offers no services of its own");
     }
-    failure.tip("see what it offers: bandy rpc ls")
+    failure.there("see what it offers: bandy rpc ls")
 }
 
 /// The method that was probably meant, as its full path.

@@ -163,7 +163,7 @@ async fn everywhere(args: &Args, servers: &[String], app: &App) -> anyhow::Resul
         found.retain(|(method, _)| ends_with_words(method.service(), wanted));
         if found.is_empty() {
             let message = format!("no service '{wanted}' at local:");
-            return Err(Failure::new(Exit::NotFound, message).tip("see all of them: bandy rpc ls").into());
+            return Err(Failure::new(Exit::NotFound, message).there("see all of them: bandy rpc ls").into());
         }
     }
     found.sort_by(|a, b| (a.1, &a.0.path).cmp(&(b.1, &b.0.path)));
@@ -200,7 +200,7 @@ async fn discovered(
         methods.retain(|(name, _)| ends_with_words(&service(name), wanted));
         if methods.is_empty() {
             let message = format!("no service '{wanted}' at {}", remote.url);
-            return Err(Failure::new(Exit::NotFound, message).tip("see all of them: bandy rpc ls").into());
+            return Err(Failure::new(Exit::NotFound, message).there("see all of them: bandy rpc ls").into());
         }
     }
     methods.sort_by(|a, b| a.0.cmp(b.0));
@@ -238,6 +238,6 @@ fn unknown(wanted: &str, by: &str, schema: &Schema) -> Failure {
         schema.services().flat_map(|service| [service.to_owned(), short(service)]).collect();
     match near_miss(wanted, names.iter().map(String::as_str)) {
         Some(near) => failure.tip(format!("did you mean '{near}'?")),
-        None => failure.tip("see all of them: bandy rpc ls"),
+        None => failure.there("see all of them: bandy rpc ls"),
     }
 }

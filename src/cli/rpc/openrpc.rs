@@ -92,14 +92,14 @@ impl Document {
                 let words: Vec<String> = all.iter().flat_map(forms).collect();
                 Err(match near_miss(name, words.iter().map(String::as_str)) {
                     Some(near) => failure.tip(format!("did you mean '{near}'?")),
-                    None => failure.tip("see its methods: bandy rpc ls"),
+                    None => failure.there("see its methods: bandy rpc ls"),
                 })
             }
             (None, [first, ..]) => {
                 let names: Vec<&str> = found.iter().map(|symbol| symbol.name()).collect();
                 let message = format!("'{name}' is {} symbols: {}", names.len(), names.join(", "));
                 Err(Failure::new(Exit::NotFound, message)
-                    .tip(format!("say which: bandy rpc info {}", first.name())))
+                    .there(format!("say which: bandy rpc info {}", first.name())))
             }
         }
     }

@@ -196,10 +196,17 @@ impl Sockets {
             Error::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
                 let owner =
                     owner::of_socket(&path, None).map_or_else(String::new, |owner| format!(": {owner}"));
-                Failure::new(Exit::Failed, format!("a server of yours is already at {url}{owner}"))
-                    .tip(format!("{:<20}stop that one", format!("bandy down {}", pillar.name())))
-                    .tip("-l :0               listen at a free port instead; a broker wants --dir or --memory, too")
-                    .tip("--name NAME         be local:NAME")
+                let failure =
+                    Failure::new(Exit::Failed, format!("a server of yours is already at {url}{owner}"))
+                        .tip(format!("{:<20}stop that one", format!("bandy down {}", pillar.name())));
+                let failure = match pillar {
+                    Pillar::Rpc => failure.tip("-l :0               listen at a free port instead"),
+                    Pillar::Mq | Pillar::Log => failure
+                        .tip("-l :0               listen at a free port instead, with --dir or --memory"),
+                    // There the name is what is taken.
+                    Pillar::Gossip => failure,
+                };
+                failure.tip("--name NAME         be local:NAME")
             }
             other => Failure::new(Exit::Failed, other.to_string()),
         })?;

@@ -59,7 +59,7 @@ pub fn encode(kind: &MessageType, json: &Bytes, format: Format) -> Result<Bytes,
         let failure = usage(status.message);
         match unknown_field(kind.descriptor(), json) {
             Some(tip) => failure.tip(tip),
-            None => failure.tip(format!("see the fields: bandy rpc info {}", kind.full_name())),
+            None => failure.there(format!("see the fields: bandy rpc info {}", kind.full_name())),
         }
     })?;
     Ok(match format {
@@ -113,10 +113,9 @@ pub fn from_items(kind: &MessageType, words: &[String]) -> Result<Bytes, Failure
     // A message that can be any JSON is an object, if it is made of items.
     let any = kind.full_name() == "google.protobuf.Value";
     let object = any.then(|| Schema::standard().message("google.protobuf.Struct")).flatten();
-    let json =
-        object.as_ref().unwrap_or(kind).json_from_items(&items).map_err(|error| {
-            usage(error).tip(format!("see the fields: bandy rpc info {}", kind.full_name()))
-        })?;
+    let json = object.as_ref().unwrap_or(kind).json_from_items(&items).map_err(|error| {
+        usage(error).there(format!("see the fields: bandy rpc info {}", kind.full_name()))
+    })?;
     Ok(json.into())
 }
 
