@@ -210,7 +210,7 @@ fn a_registry_has_an_authority_of_its_own() {
     let (log, home) = (Log::starts(), Home::new());
     let keys = home.path("keys");
     // It is none, but it answers over TLS.
-    let server = bandy(&format!("rpc serve -l http://:0 --tls-self-signed={} who=date", keys.display()))
+    let server = bandy(&format!("rpc serve -l https://:0 --tls-self-signed={} who=date", keys.display()))
         .home(&home)
         .starts();
     let (_, place) = server.url.split_once("://").unwrap();
