@@ -48,7 +48,7 @@ fn a_tip_goes_to_the_server_that_the_command_went_to() {
     let tells = |words: String, tip: &str| {
         let ran = bandy(&words).home(&home).runs();
         assert!(ran.err().contains(tip), "{words}: {}", ran.err());
-        assert!(!ran.err().contains("guest@"), "{words}: {}", ran.err());
+        assert!(!ran.err().contains("guest:guest@"), "{words}: {}", ran.err());
     };
     let removes = "removes it, with what is in it";
     tells(format!("mq create -e :{mq} jobs --ttl 5s"), &format!("bandy mq rm jobs -e :{mq}    {removes}"));
