@@ -21,7 +21,7 @@ use crate::storage::Record as Stored;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Schemas")]
 pub struct SchemaArgs {
-    /// Schema registry: http[s]://[USER:PASSWORD@]HOST:8081[?cacert=FILE] [env: BANDY_SCHEMA_REGISTRY]
+    /// Schema registry: http://[USER:PASSWORD@]HOST:8081, with ?cacert=FILE if https [env: BANDY_SCHEMA_REGISTRY]
     #[arg(hide_short_help = true, long, value_name = "URL")]
     pub registry: Option<String>,
     /// A schema of one's own: .avsc for Avro, .proto for Protobuf, .json for JSON Schema
