@@ -54,7 +54,7 @@ pub struct Client {
 
 /// What has been read.
 enum Found<T> {
-    /// What was waited for; none came with an error, and no body.
+    /// What was waited for, or the error instead.
     Wanted(Result<T, String>),
     /// A record of the stream that runs.
     OfStream,
@@ -145,7 +145,7 @@ impl Client {
             let mut reader = Reader::new(&self.buffer);
             let read = read_header(&mut reader).and_then(|(sequence, error)| {
                 let is_of_stream = Some(sequence) == self.stream_sequence;
-                // No body comes with an error.
+                // A body that comes with an error all the same is an answer without a number, which nobody waits for.
                 Ok(match (sequence == wanted, error.is_empty()) {
                     (true, true) => Found::Wanted(Ok(body(&mut reader)?)),
                     (true, false) => Found::Wanted(Err(error)),
@@ -187,7 +187,7 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gossip::wire::ipc::{StreamRecord, write_header};
+    use crate::gossip::wire::ipc::{KeysReply, StreamRecord, write_header};
     use crate::transport::Listener;
 
     /// The next request; its number.
@@ -201,6 +201,29 @@ mod tests {
             }
             assert_ne!(stream.read_buf(buffer).await.unwrap(), 0);
         }
+    }
+
+    #[tokio::test]
+    async fn the_body_of_a_refusal_does_not_get_into_the_next_answer() {
+        let listener = Listener::bind(&Address::tcp("127.0.0.1", 0)).await.unwrap();
+        let address = listener.address().unwrap();
+        let node = tokio::spawn(async move {
+            let (mut stream, mut buffer) = (listener.accept().await.unwrap(), Vec::new());
+            for error in ["", "Key not found", ""] {
+                let sequence = request(&mut stream, &mut buffer).await;
+                let mut reply = Vec::new();
+                write_header(&mut reply, sequence, error);
+                if !error.is_empty() {
+                    KeysReply::default().write(&mut reply);
+                }
+                stream.write_all(&reply).await.unwrap();
+            }
+        });
+        let mut client = Client::connect(&address, &ConnectOptions::default(), None).await.unwrap();
+        let refused = client.ask(&Request::ListKeys, KeysReply::read).await.unwrap_err();
+        assert_eq!(refused.to_string(), "Key not found");
+        client.ask(&Request::Stop { stop: 1 }, |_| Ok(())).await.unwrap();
+        node.await.unwrap();
     }
 
     #[tokio::test]

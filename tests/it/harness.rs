@@ -115,17 +115,17 @@ fn a_pidfile_of_a_server_that_is_ending_is_waited_for() {
     let home = Home::new();
     let words = format!("{SERVE} --pidfile {}", home.path("pid").display());
     let old = bandy(&words).home(&home).starts();
-    let (old_id, killer) = (
-        old.id(),
-        std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_millis(300));
-            old.signal(Signal::KILL);
-            let _ = old.ends().dies_by(Signal::KILL);
-        }),
-    );
-    let new = bandy(&words).home(&home).starts();
-    killer.join().unwrap();
-    assert_ne!(new.id(), old_id);
+    let mut new = bandy(&words).home(&home).spawns();
+    // Linux tells of which process a descriptor of a process is: proc_pid_fdinfo(5).
+    let (seen, folder) = (format!("\nPid:\t{}\n", old.id()), format!("/proc/{}/fdinfo", new.id()));
+    until("it waits for the end of the old one", || {
+        let descriptors = std::fs::read_dir(&folder).unwrap().flatten();
+        let mut texts = descriptors.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+        texts.any(|text| text.contains(&seen))
+    });
+    old.signal(Signal::KILL);
+    let _ = old.ends().dies_by(Signal::KILL);
+    assert!(new.line().starts_with("grpc://"));
     assert_eq!(std::fs::read_to_string(home.path("pid")).unwrap(), format!("{}\n", new.id()));
 }
 

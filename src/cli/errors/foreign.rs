@@ -6,6 +6,9 @@ use clap::{Command, CommandFactory, FromArgMatches};
 
 use crate::cli::Cli;
 
+/// Where RabbitMQ's management API is by default.
+const RABBITMQ_MANAGEMENT_PORT: &str = "15672";
+
 /// What becomes of a foreign flag.
 #[derive(Clone, Copy, Debug)]
 enum Ours {
@@ -313,7 +316,8 @@ impl Rewritten {
 
     /// Ports to their addresses, passwords to their users, bodies to the end.
     fn put_together(mut self) -> Self {
-        if let Some(port) = self.port.take() {
+        // That of RabbitMQ's management API is looked for there anyway; an endpoint is where AMQP is spoken.
+        if let Some(port) = self.port.take().filter(|port| port != RABBITMQ_MANAGEMENT_PORT) {
             match self.value_of(&["-e", "--endpoint"]) {
                 Some(host) => host.push(format!(":{port}")),
                 None => self.words.extend(["-e".into(), format!(":{port}").into()]),
@@ -505,10 +509,8 @@ mod tests {
         becomes("bandy mq send jobs -l file", "bandy mq send jobs --input file");
         becomes("bandy mq send jobs --payload hi", "bandy mq send jobs hi");
         becomes("bandy mq bind --source a --destination b", "bandy mq bind a b");
-        becomes(
-            "bandy mq ls --host h --port 15672 --username u --password p",
-            "bandy mq ls -e h:15672 -u u:p",
-        );
+        becomes("bandy mq ls --host h --port 15672 --username u --password p", "bandy mq ls -e h -u u:p");
+        becomes("bandy mq send --host h --port 5673 jobs hi", "bandy mq send -e h:5673 jobs hi");
         becomes(
             "bandy mq sub orders. -t a --qos 1",
             "bandy mq sub orders. a    a message is acknowledged when it was printed",

@@ -200,6 +200,12 @@ impl Api {
 
     /// What an error of the API means for whoever wanted to do `what`, such as `list queues`.
     pub fn failure(&self, error: &Error, what: &str) -> Failure {
+        // It was killed after it had been looked for: not the API is missing, but the broker.
+        if let (Error::Unreachable(_), Address::Unix(path), Some(broker), false) =
+            (error, &self.management.access().address, &self.broker, self.is_given)
+        {
+            return broker.failure(&nobody(path.clone()));
+        }
         let (url, admin) = (&self.url, &self.admin);
         match error {
             Error::Denied { user, why } if why == "Login failed" => {

@@ -126,6 +126,11 @@ fn take_url(args: &mut Args) -> anyhow::Result<()> {
     if !args.method.contains("://") && !args.method.starts_with("unix:") {
         return Ok(());
     }
+    if args.connect.endpoint.is_some() {
+        return Err(
+            Failure::new(Exit::Usage, "the server is named twice: in the method's URL and by -e").into()
+        );
+    }
     if RegistryUrl::is_registry(&args.method) && !args.method.starts_with("local:") {
         return take_registry(args);
     }
@@ -135,11 +140,6 @@ fn take_url(args: &mut Args) -> anyhow::Result<()> {
             .tip(format!("write {endpoint}/package.Service/Method"))
             .into());
     };
-    if args.connect.endpoint.is_some() {
-        return Err(
-            Failure::new(Exit::Usage, "the server is named twice: in the method's URL and by -e").into()
-        );
-    }
     // The text itself, because an endpoint prints with its password masked.
     let without_method = args.method.trim_end_matches(&method).trim_end_matches('/').to_owned();
     args.connect.endpoint = Some(without_method);
@@ -159,11 +159,6 @@ fn take_registry(args: &mut Args) -> anyhow::Result<()> {
             .tip("write REGISTRY://HOST/package.Service/Method")
             .into());
     };
-    if args.connect.endpoint.is_some() {
-        return Err(
-            Failure::new(Exit::Usage, "the server is named twice: in the method's URL and by -e").into()
-        );
-    }
     args.connect.endpoint = Some(match query {
         Some(query) => format!("{registry}?{query}"),
         None => registry.to_owned(),
