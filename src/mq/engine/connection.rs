@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::access::Access;
 use super::allowance::{self, Allowance};
 use super::confirm::Confirms;
@@ -144,6 +146,9 @@ pub(crate) struct ReplyTo {
     pub token: Arc<str>,
 }
 
+/// Queues that a message goes to: mostly one.
+pub(crate) type Targeted = SmallVec<[QueueId; 2]>;
+
 /// Where the last publish of a channel went: most go where the last one went.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Route {
@@ -152,7 +157,7 @@ pub(crate) struct Route {
     pub key: Arc<[u8]>,
     /// Both once more, end to end: to compare with these does not wait for the counters of those.
     pub asked: Vec<u8>,
-    pub targets: Vec<QueueId>,
+    pub targets: Targeted,
     /// Whether the above can be used for a message without headers.
     pub is_known: bool,
     /// The exchange.
@@ -168,6 +173,12 @@ impl Route {
             && self.exchange.len() == exchange.len()
             && self.asked[exchange.len()..] == *key
             && self.asked[..exchange.len()] == *exchange.as_bytes()
+    }
+
+    /// The same for one that was not gone for long, whose counters nobody writes now: without `asked`.
+    #[inline]
+    pub fn leads(&self, exchange: &str, key: &[u8]) -> bool {
+        *self.key == *key && *self.exchange == *exchange
     }
 }
 

@@ -42,6 +42,10 @@ pub(crate) enum Turn {
 /// The consumers of a queue.
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
+    /// Whose turn it is.
+    next: Option<ConsumerId>,
+    /// Whether that one has its priority for itself.
+    alone: bool,
     /// Those whose turn can come, by priority, highest first.
     round: Vec<(i64, VecDeque<ConsumerId>)>,
     /// All, in the order in which they came.
@@ -82,6 +86,16 @@ impl Consumers {
         self.round.iter_mut().for_each(|(_, level)| level.retain(|held| !gone.contains(held)));
         self.round.retain(|(_, level)| !level.is_empty());
         self.exclusive.take_if(|held| gone.contains(held));
+        self.see();
+    }
+
+    /// Notes whose turn it is, after any change of the round: with a thousand queues in turn, the round itself has to be
+    /// fetched from far.
+    #[inline]
+    fn see(&mut self) {
+        let level = self.round.iter().map(|(_, level)| level).find(|level| !level.is_empty());
+        self.next = level.and_then(|level| level.front().copied());
+        self.alone = level.is_none_or(|level| level.len() == 1);
     }
 
     /// Lets a consumer take part, as the last of its priority.
@@ -91,6 +105,7 @@ impl Consumers {
             Ok(at) => self.round[at].1.push_back(id),
             Err(at) => self.round.insert(at, (priority, VecDeque::from([id]))),
         }
+        self.see();
     }
 
     pub fn leave(&mut self, id: ConsumerId, priority: i64) {
@@ -101,22 +116,25 @@ impl Consumers {
                 self.round.remove(at);
             }
         }
+        self.see();
     }
 
     /// Whose turn it is.
     #[inline]
     pub fn next(&self) -> Option<ConsumerId> {
-        self.round.iter().find_map(|(_, level)| level.front().copied())
+        self.next
     }
 
     /// The one whose turn it was goes to the end of its priority.
     #[inline]
     pub fn pass(&mut self) {
-        if let Some((_, level)) = self.round.iter_mut().find(|(_, level)| !level.is_empty())
-            && level.len() > 1
-        {
+        if self.alone {
+            return;
+        }
+        if let Some((_, level)) = self.round.iter_mut().find(|(_, level)| !level.is_empty()) {
             level.rotate_left(1);
         }
+        self.see();
     }
 
     /// The one whose turn it was leaves the round.
@@ -124,6 +142,7 @@ impl Consumers {
         if let Some((_, level)) = self.round.iter_mut().find(|(_, level)| !level.is_empty()) {
             level.pop_front();
         }
+        self.see();
     }
 }
 

@@ -96,14 +96,14 @@ pub(crate) enum Came {
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
     head: VecDeque<Entry>,
-    /// What was asked for, and what stands between: the first is a run.
-    coming: VecDeque<Later>,
-    later: VecDeque<Later>,
     /// What came back and belongs before, or between, what is in `head`.
     returned: BTreeMap<u64, Entry>,
     /// Entries in `coming` and in `later`, those of runs included.
     coming_count: usize,
     later_count: usize,
+    /// What was asked for, and what stands between: the first is a run.
+    coming: VecDeque<Later>,
+    later: VecDeque<Later>,
     /// Numbers of what was asked for and has not been answered, with how many entries.
     asked: VecDeque<(u64, usize)>,
 }
@@ -130,7 +130,7 @@ impl Lane {
     }
 
     fn is_whole(&self) -> bool {
-        self.coming.is_empty() && self.later.is_empty()
+        self.coming_count == 0 && self.later_count == 0
     }
 
     /// Whether a new entry, if its body is on disk, should be kept there only.
@@ -416,8 +416,12 @@ impl Lane {
         self.returned.values().chain(&self.head).chain(later)
     }
 
-    /// Gives back memory that a longer queue needed.
+    /// What a longer queue needed is given back by an empty one, and its next entry takes the place of the last: in the
+    /// order of the ring, each would be written where none has been for long.
     pub fn shrink(&mut self) {
+        if self.head.is_empty() {
+            self.head.clear();
+        }
         if self.head.capacity() > 4096 && self.head.len() * 8 < self.head.capacity() {
             self.head.shrink_to(self.head.len() * 2);
         }

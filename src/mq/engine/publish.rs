@@ -10,7 +10,7 @@ use super::access::{self, Permission};
 use super::bindings::Kind;
 use super::clock::{Millis, Timer};
 use super::config::Compat;
-use super::connection::{Gathered, Mode, Route, Targets};
+use super::connection::{Gathered, Mode, Route, Targeted, Targets};
 use super::exchange::{self, Delayed};
 use super::fault::Fault;
 use super::id::{ConnectionId, ExchangeId};
@@ -234,7 +234,7 @@ impl Engine {
             // A channel that has published elsewhere before will do so again.
             let is_second = channel.route.is_known;
             let known = &mut channel.route;
-            known.targets.clone_from(&targets.queues);
+            known.targets = Targeted::from_slice(&targets.queues);
             let mut asked = std::mem::take(&mut known.asked);
             asked.clear();
             asked.extend_from_slice(message.exchange.as_bytes());

@@ -31,26 +31,26 @@ pub(crate) enum Waiter {
 pub struct Counts {
     /// Messages published to it.
     pub published: u64,
+    /// Messages handed to consumers that acknowledge.
+    pub delivered: u64,
+    /// Messages handed to consumers that do not.
+    pub delivered_no_ack: u64,
+    /// Deliveries acknowledged.
+    pub acked: u64,
+    /// Deliveries of messages that had been delivered before.
+    pub redelivered: u64,
     /// Publishes confirmed; of channels only, as the next two.
     pub confirmed: u64,
     /// Publishes that no queue took, returned.
     pub returned: u64,
     /// Publishes that no queue took, dropped.
     pub dropped: u64,
-    /// Messages handed to consumers that acknowledge.
-    pub delivered: u64,
-    /// Messages handed to consumers that do not.
-    pub delivered_no_ack: u64,
     /// Messages taken by `basic.get`, to be acknowledged.
     pub got: u64,
     /// Messages taken by `basic.get` for good.
     pub got_no_ack: u64,
     /// Answers to `basic.get` that there was none.
     pub got_nothing: u64,
-    /// Deliveries acknowledged.
-    pub acked: u64,
-    /// Deliveries of messages that had been delivered before.
-    pub redelivered: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -129,27 +129,37 @@ impl Log {
     }
 }
 
-/// A queue.
+/// A queue. What every message touches comes first, side by side: with many queues in turn, that is what the processor's
+/// caches hold of each.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub id: QueueId,
-    pub name: Arc<str>,
-    pub kind: QueueKind,
-    pub durable: bool,
-    pub auto_delete: bool,
-    pub exclusive: Option<ConnectionId>,
-    pub single_active: bool,
-    pub arguments: TableBuf,
-    pub policy: Option<String>,
-    pub operator_policy: Option<String>,
-    pub settings: Settings,
     pub ready: Ready,
+    pub consumers: Consumers,
     pub unacked: u64,
     /// Bytes of the bodies of those.
     pub unacked_bytes: u64,
-    pub consumers: Consumers,
+    pub counts: Counts,
+    pub settings: Settings,
     /// Present when persistent messages are stored.
     pub log: Option<Log>,
+    pub kind: QueueKind,
+    pub durable: bool,
+    pub auto_delete: bool,
+    pub single_active: bool,
+    /// What it has on disk cannot be read or written: it is not served any more.
+    pub offline: bool,
+    /// Whether something in it may expire.
+    pub expiring: bool,
+    /// It holds what a delayed exchange holds back; no client sees it.
+    pub hidden: bool,
+    /// Number of the last message that was routed to it, so that it gets each once.
+    pub stamp: u64,
+    pub exclusive: Option<ConnectionId>,
+    pub name: Arc<str>,
+    pub arguments: TableBuf,
+    pub policy: Option<String>,
+    pub operator_policy: Option<String>,
     /// The next number in the spill file, and how many of those there are still needed.
     pub spilled: u64,
     pub spill_left: u64,
@@ -160,17 +170,8 @@ pub(crate) struct Queue {
     pub expiry_timer: Millis,
     /// Channels that wait for the message at the front to come from disk.
     pub getting: VecDeque<Getting>,
-    /// What it has on disk cannot be read or written: it is not served any more.
-    pub offline: bool,
-    pub counts: Counts,
-    /// Whether something in it may expire.
-    pub expiring: bool,
     /// Exchanges that have bindings to it.
     pub bound: Vec<ExchangeId>,
-    /// It holds what a delayed exchange holds back; no client sees it.
-    pub hidden: bool,
-    /// Number of the last message that was routed to it, so that it gets each once.
-    pub stamp: u64,
 }
 
 /// A `basic.get` that waits for the disk.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::lane::{Ahead, Came, Lane, Load};
 use super::message::Message;
 
@@ -88,11 +90,12 @@ pub(crate) enum Front<'a> {
 /// The lanes of a queue by priority: the highest that has something is served first.
 #[derive(Debug)]
 pub(crate) struct Ready {
-    lanes: Vec<Lane>,
-    occupied: [u64; 4],
     len: usize,
     bytes: u64,
     next_seq: u64,
+    /// Most queues have one, and it lies beside their other counters: what is elsewhere in memory has to be waited for.
+    lanes: SmallVec<[Lane; 1]>,
+    occupied: [u64; 4],
     /// The number of what was last asked for.
     next_load: u64,
     /// Entries that are on disk only.

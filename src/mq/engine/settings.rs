@@ -69,12 +69,12 @@ impl QueueKind {
 pub struct Settings {
     /// Time to live of its messages, in milliseconds.
     pub message_ttl: Option<u64>,
-    /// How long it may be unused before it is deleted, in milliseconds.
-    pub expires: Option<u64>,
     /// Messages that may be ready.
     pub length_max: Option<u64>,
     /// Bytes of bodies that may be ready.
     pub bytes_max: Option<u64>,
+    /// How long it may be unused before it is deleted, in milliseconds.
+    pub expires: Option<u64>,
     /// What happens to more.
     pub overflow: Overflow,
     /// The exchange for what expires, is rejected or does not fit.
