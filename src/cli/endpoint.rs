@@ -67,6 +67,14 @@ impl Pillar {
         }
     }
 
+    /// The port of a server that was told none: where URLs of its scheme lead, with TLS those of its twin, unless that port
+    /// is the administrator's.
+    pub fn port(self, is_tls: bool) -> Option<u16> {
+        let plain = self.plain_scheme();
+        let twin = SCHEMES.iter().find(|row| row.tls && row.name.strip_suffix('s') == Some(plain.name()));
+        twin.filter(|_| is_tls).and_then(|row| row.port).filter(|port| *port >= 1024).or(plain.port())
+    }
+
     /// A command that takes an endpoint, to show in a tip.
     fn example(self) -> &'static str {
         match self {
@@ -620,6 +628,13 @@ mod tests {
         for pillar in Pillar::ALL {
             assert!(pillar.plain_scheme().row().pillars.contains(&pillar));
         }
+    }
+
+    #[test]
+    fn a_server_listens_where_its_urls_lead() {
+        let ports = Pillar::ALL.map(|pillar| (pillar.port(false), pillar.port(true)));
+        let both = |plain, tls| (Some(plain), Some(tls));
+        assert_eq!(ports, [both(50051, 50051), both(5672, 5671), both(9092, 9093), both(7946, 7946)]);
     }
 
     #[test]

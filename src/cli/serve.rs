@@ -457,7 +457,7 @@ async fn open(args: &ServerArgs, app: &App, role: &Role, acceptor: &Acceptor) ->
     let front = Front { scheme: role.scheme, has_tls: acceptor.speaks_tls() };
     if args.listen.is_empty() {
         let name = args.name.as_deref().unwrap_or(LOCAL_DEFAULT);
-        let port = pillar.plain_scheme().port().map_or(Port::None, |port| match (args.up, args.background) {
+        let port = pillar.port(front.has_tls).map_or(Port::None, |port| match (args.up, args.background) {
             (true, _) => Port::OrAny(port),
             // A server in the background is this user's own; it does not take the port that all look at.
             (false, true) => Port::None,

@@ -31,7 +31,7 @@ const MEMORY_ASSUMED: u64 = 2 << 30;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy mq broker                        at 127.0.0.1:5672 if that is free, and at local:
+  bandy mq broker                        at 127.0.0.1:5672 if that is free (with TLS 5671), and at local:
   bandy mq broker -l :5673 --memory      nothing on disk; guest, guest, from this machine only
   bandy mq broker --dir /var/lib/queues  durable queues and persistent messages are there
   bandy mq broker -l :0 --admin :0       with RabbitMQ's management API, its URL printed second
