@@ -13,6 +13,7 @@ mod list;
 mod messages;
 mod node;
 mod object;
+mod parameter;
 mod people;
 pub(super) mod policy;
 mod rates;

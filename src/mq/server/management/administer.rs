@@ -1,7 +1,7 @@
-//! Changes of users, virtual hosts, permissions, policies, parameters and limits.
+//! Changes of users, virtual hosts, permissions and policies; the way to those of parameters and limits.
 
 use http::Method as Verb;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 use super::Management;
 use super::ask::{self, Order, missing};
@@ -17,7 +17,7 @@ use crate::mq::server::users::{UsersError, hashed};
 use crate::mq::server::{ChangeError, ImportError};
 
 /// Whether something of that name was there before a change.
-struct Existed(bool);
+pub(super) struct Existed(pub(super) bool);
 
 impl From<Existed> for Reply {
     fn from(existed: Existed) -> Self {
@@ -57,14 +57,14 @@ impl Management {
                 }
             }
             ["global-parameters", name] => self.global(order, name, deletes).await,
-            ["parameters", component, _, _] => {
-                if deletes {
-                    return missing();
-                }
-                let text = format!("Validation failed\n\ncomponent {component} not found\n");
-                Err(Refusal::bad_request(text))
+            ["parameters", component, vhost, name] => {
+                let host = self.host_for(order, vhost, verb)?;
+                self.parameter(order, component, host.name(), name, deletes).await
             }
-            ["vhost-limits", vhost, name] => self.vhost_limit(order, vhost, name, deletes).await,
+            ["vhost-limits", vhost, name] => {
+                let host = self.host_for(order, vhost, verb)?;
+                self.vhost_limit(order, host.name(), name, deletes).await
+            }
             ["user-limits", user, name] => self.user_limit(order, user, name, deletes).await,
             _ => missing(),
         }
@@ -82,7 +82,7 @@ impl Management {
         Ok(Reply::Done)
     }
 
-    async fn apply(&self, change: Change) -> Result<(), Refusal> {
+    pub(super) async fn apply(&self, change: Change) -> Result<(), Refusal> {
         self.broker.change(change).await.map_err(|error| match error {
             ChangeError::Users(UsersError::Pattern(wrong)) => {
                 Refusal::bad_request(json!(["invalid_regexp", wrong.pattern, wrong.reason]))
@@ -267,7 +267,7 @@ impl Management {
     }
 
     /// Whether there is a policy of that name.
-    fn has_policy(&self, vhost: &str, name: &str, is_operator: bool) -> bool {
+    pub(super) fn has_policy(&self, vhost: &str, name: &str, is_operator: bool) -> bool {
         let Some(host) = self.broker.host(vhost) else { return false };
         let rules = host.look(|engine| engine.rules());
         let list = if is_operator { rules.operator_policies } else { rules.policies };
@@ -284,7 +284,7 @@ impl Management {
         Ok(existed.into())
     }
 
-    async fn delete_policy(&self, vhost: &str, name: &str, is_operator: bool) -> Outcome {
+    pub(super) async fn delete_policy(&self, vhost: &str, name: &str, is_operator: bool) -> Outcome {
         if !self.has_policy(vhost, name, is_operator) {
             return missing();
         }
@@ -297,67 +297,10 @@ impl Management {
         .await?;
         Ok(Reply::Done)
     }
-
-    async fn global(&self, order: &Order<'_>, name: &str, deletes: bool) -> Outcome {
-        let existed = Existed(self.broker.parameters().contains_key(name));
-        if deletes {
-            if !existed.0 {
-                return missing();
-            }
-            self.apply(Change::GlobalParameterDeleted(name.to_owned())).await?;
-            return Ok(Reply::Done);
-        }
-        let object = ask::object(order.body)?;
-        let [value] = ask::wanted(&object, ["value"])?;
-        self.apply(Change::GlobalParameter { name: name.to_owned(), value: value.clone() }).await?;
-        Ok(existed.into())
-    }
-
-    async fn vhost_limit(&self, order: &Order<'_>, vhost: &str, name: &str, deletes: bool) -> Outcome {
-        let (vhost, name) = (vhost.to_owned(), name.to_owned());
-        if self.broker.users().vhost(&vhost).is_none() {
-            return missing();
-        }
-        if deletes {
-            self.apply(Change::VhostLimitDeleted { vhost, name }).await?;
-            return Ok(Reply::Done);
-        }
-        let value = limit(order, &name, ["max-connections", "max-queues"])?;
-        self.apply(Change::VhostLimit { vhost, name, value }).await?;
-        Ok(Reply::Done)
-    }
-
-    async fn user_limit(&self, order: &Order<'_>, user: &str, name: &str, deletes: bool) -> Outcome {
-        let (user, name) = (user.to_owned(), name.to_owned());
-        if self.broker.users().user(&user).is_none() {
-            return missing();
-        }
-        if deletes {
-            self.apply(Change::UserLimitDeleted { user, name }).await?;
-            return Ok(Reply::Done);
-        }
-        let value = limit(order, &name, ["max-connections", "max-channels"])?;
-        self.apply(Change::UserLimit { user, name, value }).await?;
-        Ok(Reply::Done)
-    }
 }
 
 /// The change that sets a policy.
 pub(super) fn of_policy(vhost: &str, policy: PolicyDefinition, is_operator: bool) -> Change {
     let vhost = vhost.to_owned();
     if is_operator { Change::OperatorPolicy { vhost, policy } } else { Change::Policy { vhost, policy } }
-}
-
-fn limit(order: &Order<'_>, name: &str, known: [&str; 2]) -> Result<i64, Refusal> {
-    let object: Map<String, Json> = ask::object(order.body)?;
-    let [value] = ask::wanted(&object, ["value"])?;
-    if !known.contains(&name) {
-        return Err(Refusal::bad_request(format!(
-            "Unrecognised limit '{name}': there are {} and {}",
-            known[0], known[1]
-        )));
-    }
-    value
-        .as_i64()
-        .ok_or_else(|| Refusal::bad_request(format!("{name} should be a number, actually was {value}")))
 }

@@ -90,6 +90,10 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("application/json")
 }
 
+/// What RabbitMQ says of a body that is a text.
+const TWICE: &str =
+    "invalid payload: the request body JSON-decoded to a string. Is the input doubly-JSON-encoded?";
+
 /// A body that is a JSON object; nothing at all stands for an empty one.
 pub(super) fn object(body: &[u8]) -> Result<Map<String, Json>, Refusal> {
     if body.is_empty() || body == b"null" {
@@ -97,6 +101,7 @@ pub(super) fn object(body: &[u8]) -> Result<Map<String, Json>, Refusal> {
     }
     match serde_json::from_slice(body) {
         Ok(Json::Object(object)) => Ok(object),
+        Ok(Json::String(_)) => Err(Refusal::bad_request(TWICE)),
         _ => Err(Refusal::bad_request("not_json")),
     }
 }

@@ -215,13 +215,16 @@ fn check_mirrors(definition: &Map<String, Json>, shown: &dyn Fn(&Json) -> String
 /// A value as RabbitMQ's texts have it: an Erlang term, and where it is about policies of users written for a page.
 fn shown(value: &Json, is_operator: bool) -> String {
     let term = term(value);
-    if is_operator {
-        return term;
-    }
-    term.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    if is_operator { term } else { for_page(&term) }
 }
 
-fn term(value: &Json) -> String {
+/// Written for a page.
+pub(super) fn for_page(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// A value as Erlang writes it.
+pub(super) fn term(value: &Json) -> String {
     let list = |terms: Vec<String>| terms.join(",");
     match value {
         Json::String(text) => format!("<<{}>>", Json::from(text.as_str())),

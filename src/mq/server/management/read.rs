@@ -395,10 +395,15 @@ fn by_name(mut list: Vec<Json>) -> Vec<Json> {
 }
 
 impl Management {
-    /// What components keep here: operator policies and limits of virtual hosts.
+    /// What components keep here: operator policies and limits of virtual hosts. Policies are among them for who asks
+    /// for them by name.
     fn parameters(&self, path: &[&str]) -> Outcome {
         let exported = self.broker.export(None).unwrap_or_default();
         let mut all = exported["parameters"].as_array().cloned().unwrap_or_default();
+        if path.first() == Some(&"policy") {
+            let policies = exported["policies"].as_array().into_iter().flatten().cloned();
+            all = policies.map(super::parameter::of_policy).collect();
+        }
         for (name, wanted) in ["component", "vhost", "name"].iter().zip(path) {
             all.retain(|parameter| parameter[*name] == **wanted);
         }
