@@ -30,6 +30,20 @@ fn pastes(error: &str, home: &Home) -> crate::support::Ran {
 }
 
 #[test]
+fn a_method_has_its_server_in_front_with_a_scheme_or_without() {
+    let home = Home::new();
+    let server = plain(&home);
+    for place in ["grpc://127.0.0.1:", "127.0.0.1:", "localhost:", ":"] {
+        for method in ["bandy.Functions/upper", "Functions/upper"] {
+            let line = format!("rpc call {place}{}/{method} hello", port(&server));
+            bandy(&line).home(&home).runs().prints("HELLO\n");
+        }
+    }
+    let twice = format!("rpc call :{0}/Functions/upper hello -e :{0}", port(&server));
+    bandy(&twice).home(&home).runs().exits(2).complains("named twice");
+}
+
+#[test]
 fn plaintext_to_a_server_of_tls_is_explained() {
     let home = Home::new();
     let server = tls(&home);

@@ -121,9 +121,16 @@ pub fn run(mut args: Args, app: &App) -> anyhow::Result<Exit> {
     app.client(args.connect.timeout, call(&args, app))
 }
 
+/// Whether a method has its server in front: a URL, or `HOST:PORT/` as `-e` takes it without a scheme.
+fn names_server(method: &str) -> bool {
+    let place = method.split_once('/').and_then(|(place, _)| place.rsplit_once(':'));
+    let has_port = place.is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    has_port || method.contains("://") || method.starts_with("unix:")
+}
+
 /// A method written as a URL names its server, too.
 fn take_url(args: &mut Args) -> anyhow::Result<()> {
-    if !args.method.contains("://") && !args.method.starts_with("unix:") {
+    if !names_server(&args.method) {
         return Ok(());
     }
     if args.connect.endpoint.is_some() {
