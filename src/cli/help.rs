@@ -126,8 +126,8 @@ Learn:     demo         a tour in two minutes, nothing to set up
            help         a topic or command
            completions  of your shell
 
-  bandy mq sub news              (one terminal)
-  bandy mq pub news hello        (another)
+  bandy mq sub news              # one terminal
+  bandy mq pub news hello        # another
 {after-help}";
 
 /// What stands below the options of the long page.
