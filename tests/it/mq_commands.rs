@@ -321,9 +321,9 @@ fn pinging_a_broker() {
 fn nobody_listens() {
     bandy("mq send jobs x").runs().exits(3).complains(
         "error: nothing listens at local: (mq)\n  \
-         tip: bandy up mq               start one in the background\n       \
-         bandy mq broker           …or in this terminal\n       \
-         bandy with mq -- CMD      …or only for one command\n",
+         tip: bandy up mq               # start one in the background\n       \
+         bandy mq broker           # …or in this terminal\n       \
+         bandy with mq -- CMD      # …or only for one command\n",
     );
     bandy("mq recv jobs -e amqp://127.0.0.1:1")
         .runs()

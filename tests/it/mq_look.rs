@@ -324,7 +324,7 @@ fn a_broker_without_an_api_says_so() {
     let home = Home::new();
     let _server = bandy("mq broker -l local: --memory --admin none").home(&home).starts();
     let ran = local(&home, "ls").runs().exits(3).complains("without its management API");
-    ran.complains("tip: bandy mq broker    without '--admin none'");
+    ran.complains("tip: bandy mq broker    # without '--admin none'");
     let server = bandy("mq broker -l :0 --memory --admin none").home(&home).starts();
     let ran = bandy("mq ls").home(&home).endpoint(&server).runs().exits(3);
     assert!(!ran.err().contains("rabbitmq-plugins"), "{}", ran.err());
