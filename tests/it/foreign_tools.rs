@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bandy::cli::Cli;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::support::bandy;
 
@@ -34,9 +34,13 @@ fn rows() -> Vec<(String, String)> {
     table.take_while(|line| line.starts_with('|')).map(cells).collect()
 }
 
-/// Pillar and verb.
-fn command(line: &str) -> Vec<&str> {
-    line.split(' ').skip(1).take(2).collect()
+/// Pillar and verb, by their own names.
+fn command(line: &str) -> Vec<String> {
+    let root = Cli::command();
+    let mut words = line.split(' ').skip(1);
+    let pillar = root.find_subcommand(words.next().unwrap()).unwrap();
+    let verb = words.next().and_then(|verb| pillar.find_subcommand(verb));
+    [Some(pillar), verb].into_iter().flatten().map(|command| command.get_name().to_owned()).collect()
 }
 
 fn is_understood(line: &str) -> bool {
@@ -88,7 +92,7 @@ fn words_that_mean_something_else_here_are_told_so() {
     tells("gossip keys -list", "bandy gossip keyring list\n");
     tells("gossip tags -set role=web", "bandy gossip tag role=web\n");
     tells("gossip tags", "bandy gossip tag\n");
-    tells("rpc curl a.B/C -d '{}' -e :1", "bandy rpc call a.B/C -d '{}' -e :1\n");
+    tells("rpc curl a.B/C -d '{}' -e :1", "bandy rpc call a.B/C -d {} -e :1\n");
     tells("mq ls jobs", "bandy mq ls queues jobs    # a name stands behind what it is: one of queues, ");
     tells(
         "log ls orders",
