@@ -100,5 +100,5 @@ fn words_that_mean_something_else_here_are_told_so() {
     );
     tells("completions fsh", "did you mean 'fish'?\n");
     tells("mq ls -e amqp:/h", "did you mean 'amqp://h'?\n");
-    tells("demo --json", "bandy rpc demo call --json ");
+    tells("demo -o csv", "bandy rpc demo call --json ");
 }
