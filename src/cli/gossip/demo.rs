@@ -19,7 +19,7 @@ Examples:
   bandy gossip demo split --for 20s
   bandy gossip demo spread | head -3  # the same story as lines
 
-Exit: 0 told · 2 a flag or a terminal that does not fit · see 'bandy help exit-codes'")]
+Exit: 0 told · 1 the terminal is too small · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Which scene
     #[arg(value_enum, default_value_t = Name::Spread)]

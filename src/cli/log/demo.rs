@@ -16,7 +16,7 @@ Examples:
   bandy log demo partitions --seed 3  # another story
   bandy log demo replay | head -3     # the same story as lines
 
-Exit: 0 told · 2 a flag or a terminal that does not fit · see 'bandy help exit-codes'")]
+Exit: 0 told · 1 the terminal is too small · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Which scene
     #[arg(value_enum, default_value_t = Name::Partitions)]

@@ -18,7 +18,7 @@ Examples:
   bandy mq demo dead-letter --inline   # drawn in the scroll-back, where it stays
   bandy mq demo work --json | jq -c .  # the same story as objects
 
-Exit: 0 told · 2 a flag or a terminal that does not fit · see 'bandy help exit-codes'")]
+Exit: 0 told · 1 the terminal is too small · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Which scene
     #[arg(value_enum, default_value_t = Name::Work)]

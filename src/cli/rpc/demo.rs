@@ -19,7 +19,7 @@ Examples:
   bandy rpc demo streams | head -3      # the same story as lines
   bandy rpc demo call --cast call.cast  # a recording for asciinema
 
-Exit: 0 told · 2 a flag or a terminal that does not fit · see 'bandy help exit-codes'")]
+Exit: 0 told · 1 the terminal is too small · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Which scene
     #[arg(value_enum, default_value_t = Name::Call)]
