@@ -5,7 +5,10 @@
 #> 90 eve
 
 set -eu
-trap 'kill $(cat n1.pid n2.pid n3.pid)' EXIT
+# A home of its own: no node of yours is asked or joined.
+BANDY_HOME=$(mktemp -d)
+export BANDY_HOME
+trap 'kill $(cat n1.pid n2.pid n3.pid); rm -rf "$BANDY_HOME" || :' EXIT
 for node in n1 n2 n3; do
   bandy gossip join --name "$node" -l :0 --background --pidfile "$node.pid" \
     $([ "$node" = n1 ] || echo "$seed") >urls

@@ -106,8 +106,8 @@ pub enum Command {
 pub fn main() -> ExitCode {
     completions::answer();
     let words: Vec<_> = std::env::args_os().collect();
-    if let Some((word, tip)) = errors::foreign::single_dash(&words) {
-        let failure = Failure::new(Exit::Usage, format!("unexpected argument '{word}'")).tip(tip);
+    if let Some((message, tip)) = errors::foreign::misread(&words) {
+        let failure = Failure::new(Exit::Usage, message).tip(tip);
         return App::bare(&words).report(&failure.into()).into();
     }
     let cli = match parse(&words) {

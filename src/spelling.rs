@@ -14,7 +14,10 @@ pub fn near_miss<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>)
         .filter(|candidate| *candidate != given && candidate.len().abs_diff(given.len()) <= 4 * limit)
         .map(|candidate| (strsim::osa_distance(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
+        // Of equals, the one that begins as it does: the first letter is seldom wrong.
+        .min_by_key(|(distance, candidate)| {
+            (*distance, candidate.to_lowercase().chars().next() != lower.chars().next())
+        })
         .map(|(_, candidate)| candidate)
 }
 
@@ -30,5 +33,6 @@ mod tests {
         assert_eq!(near_miss("srv", verbs), None);
         assert_eq!(near_miss("call", ["call"]), None);
         assert_eq!(near_miss("CALL", verbs), Some("call"));
+        assert_eq!(near_miss("fsh", ["bash", "zsh", "fish"]), Some("fish"));
     }
 }

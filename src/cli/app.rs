@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::completions;
-use super::errors::{JsonError, near_miss, one_line};
+use super::errors::{JsonError, near_miss, one_line, without_number};
 use super::exit::{Exit, Failure};
 use super::settings::{Environment, Home};
 use super::signals;
@@ -279,7 +279,7 @@ impl App {
         self.printer.error(&message, &tips);
         if self.printer.look().talk >= Talk::Verbose {
             for cause in error.chain().skip(1) {
-                self.printer.say(&format!("  because: {cause}"));
+                self.printer.say(&format!("  because: {}", without_number(&cause.to_string())));
             }
         }
         if self.printer.look().talk >= Talk::Debug {

@@ -54,10 +54,10 @@ pub struct CompletionsArgs {
 }
 
 const INSTALL: &str = "Examples:
-  source <(bandy completions bash)                                        # in ~/.bashrc
-  source <(bandy completions zsh)                                      # in ~/.zshrc, after compinit
+  source <(bandy completions bash)         # in ~/.bashrc
+  source <(bandy completions zsh)          # in ~/.zshrc, after compinit
   bandy completions fish > ~/.config/fish/completions/bandy.fish
-  eval (bandy completions elvish | slurp)                               # in ~/.config/elvish/rc.elv
+  eval (bandy completions elvish | slurp)  # in ~/.config/elvish/rc.elv
   bandy completions powershell >> $PROFILE
 
 The stub asks the binary at each start of the shell: it does not have to be renewed.";
@@ -74,6 +74,7 @@ pub enum Shell {
     /// Elvish
     Elvish,
     /// `PowerShell`
+    #[value(help = "PowerShell")]
     Powershell,
 }
 

@@ -25,11 +25,11 @@ pub struct ContextArgs {
 const EXAMPLES: &str = "Examples:
   bandy context add prod --rpc grpcs://api.example.org --user bob --password-file ~/.p
   bandy context add kafka --kafka-config client.properties
-  bandy context use prod           from now on
-  bandy rpc call --context prod …  once
-  bandy context use -              back to the one before
+  bandy context use prod       # from now on
+  bandy rpc ls --context prod  # once
+  bandy context use -          # back to the one before
 
-A command takes its endpoint from -e, else from BANDY_RPC_URL, else from the context that
+A command takes its endpoint from -e, else from BANDY_RPC_URL (BANDY_MQ_URL, …), else from the context that
 --context or BANDY_CONTEXT names, else from the current one, else it is local:.";
 
 /// The verbs.
@@ -38,18 +38,45 @@ pub enum ContextCommand {
     /// Add a context, or replace the one of that name
     Add(Box<AddArgs>),
     /// List contexts; the current one is marked
-    #[command(visible_alias = "list")]
+    #[command(
+        visible_alias = "list",
+        after_long_help = "\
+Examples:
+  bandy context ls
+  bandy context ls -o '%{name} %{rpc}'
+
+Exit: 0 listed · see 'bandy help exit-codes'"
+    )]
     Ls,
     /// Make a context the current one; - is the one before, local is none
+    #[command(after_long_help = "\
+Examples:
+  bandy context use prod
+  bandy context use -      # the one before
+  bandy context use local  # none: this user's own servers
+
+Exit: 0 done · 5 no such context · see 'bandy help exit-codes'")]
     Use(NameArgs),
     /// Show a context
     Show(ShowArgs),
     /// Remove a context
+    #[command(after_long_help = "\
+Examples:
+  bandy context rm prod
+
+Exit: 0 it is gone · 5 no such context · see 'bandy help exit-codes'")]
     Rm(NameArgs),
 }
 
 /// Arguments of `add`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  bandy context add prod --rpc grpcs://api.example.org --user bob --password-file ~/.p
+  bandy context add lab --mq amqp://lab/shop --log kafka://lab --use  # and make it the current one
+  bandy context add kafka --kafka-config client.properties
+
+Exit: 0 it is there · 2 an endpoint that is none · see 'bandy help exit-codes'")]
 pub struct AddArgs {
     /// Its name
     pub name: String,
@@ -104,6 +131,12 @@ pub struct NameArgs {
 
 /// Arguments of `show`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  bandy context show  # the current one
+  bandy context show prod --json | jq -r .rpc
+
+Exit: 0 shown · 5 no such context · see 'bandy help exit-codes'")]
 pub struct ShowArgs {
     /// Name of the context [default: the current one]
     #[arg(add = super::completions::contexts())]

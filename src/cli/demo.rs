@@ -10,8 +10,8 @@ use anstyle::{AnsiColor, Style};
 use tokio::io::{AsyncBufReadExt, BufReader, Stdin};
 
 use super::app::App;
-use super::exit::Exit;
-use crate::output::{Column, Printer};
+use super::exit::{Exit, Failure};
+use crate::output::{Column, Format, Printer};
 use script::{ACTS, Act, How};
 use stagehand::Stagehand;
 
@@ -22,6 +22,14 @@ const PAUSE: Duration = Duration::from_millis(1_400);
 
 /// Arguments of `bandy demo`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  bandy demo         # the tour: it types, real servers answer
+  bandy demo --step  # Enter for each command
+  bandy demo --speed 2x
+  bandy demo --list  # the demos of all pillars
+
+Exit: 0 shown · 1 a command of it failed · see 'bandy help exit-codes'")]
 pub struct Args {
     /// List the demos of all pillars and leave
     #[arg(long)]
@@ -41,6 +49,13 @@ pub struct Args {
 pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     if args.list {
         return list(&app.printer);
+    }
+    let format = &app.printer.look().format;
+    if matches!(format, Format::Json | Format::Csv | Format::Template(_)) {
+        let failure = Failure::new(Exit::Usage, "the tour is lines of a shell: it has no other form");
+        return Err(failure
+            .tip("bandy rpc demo call --json    a story that has; bandy demo --list has all of them")
+            .into());
     }
     app.client(None, Tour::new(args, &app.printer)?.play())
 }
@@ -76,7 +91,7 @@ impl<'a> Tour<'a> {
         for act in ACTS {
             self.act(act).await?;
         }
-        self.say("\nThat was it. Every line above works as it stands: bandy --help, bandy demo --list")?;
+        self.say("\nThat was it. Every line above works as it stands.\nbandy --help, bandy demo --list")?;
         Ok(Exit::Done)
     }
 

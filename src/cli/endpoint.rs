@@ -357,6 +357,14 @@ impl Parser<'_> {
         if let Some((name @ ("local" | "unix" | "dir" | "jsonrpc+unix"), rest)) = text.split_once(':') {
             return self.opaque(self.scheme(name)?, rest);
         }
+        if let Some((name, rest)) = text.split_once(':')
+            && SCHEMES.iter().any(|row| row.name == name)
+            && !rest.starts_with(|first: char| first.is_ascii_digit())
+        {
+            let rest = mask(&format!("{name}://{}", rest.trim_start_matches('/')));
+            let failure = self.fail(&format!("{name} is followed by ://"));
+            return Err(EndpointError { tip: Some(format!("did you mean '{rest}'?")), ..failure });
+        }
         let mut endpoint = self.authority(self.pillar.plain_scheme(), text)?;
         endpoint.assumed = true;
         Ok(endpoint)
@@ -697,6 +705,9 @@ mod tests {
             )
         );
         assert_eq!(error(Pillar::Rpc, "gprc://h:1").1, "did you mean 'grpc://h:1'?");
+        let (message, tip) = error(Pillar::Mq, "amqp:/bob:secret@h/x");
+        assert_eq!(tip, "did you mean 'amqp://bob:***@h/x'?");
+        assert!(!message.contains("secret"), "{message}");
         assert!(error(Pillar::Log, "grpc://h").1.starts_with("bandy rpc call -e"));
         assert!(error(Pillar::Gossip, "ftp://h").1.starts_with("schemes of gossip: local unix gossip serf"));
     }
@@ -717,6 +728,8 @@ mod tests {
             ("grpc://u%4@h", "hex digits"),
             ("grpc://h/%00", "NUL"),
             ("grpc://h/a#b", "%23"),
+            ("grpc:/h", "grpc is followed by ://"),
+            ("grpc:h", "grpc is followed by ://"),
             ("tcp://h", "needs a port"),
             ("unix:", "path is missing"),
             ("local:../x", "a name is"),

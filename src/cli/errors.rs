@@ -24,7 +24,25 @@ pub fn one_line(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    text
+    without_number(&text)
+}
+
+/// A text without the numbers that the system's words for errors end with: `(os error 2)` tells nobody more than the
+/// words before it.
+pub fn without_number(text: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        kept.push_str(before);
+        rest = match after.split_once(')') {
+            Some((number, later)) if number.bytes().all(|byte| byte.is_ascii_digit()) => later,
+            _ => {
+                kept.push_str(" (os error ");
+                after
+            }
+        };
+    }
+    kept + rest
 }
 
 /// An error as `--json` has it.
@@ -101,7 +119,8 @@ fn explained(error: &clap::Error, command: &Command, words: &[OsString]) -> Opti
                 return Some(failure.tip(format!("did you mean '{name} {} {given}'?", pillar.get_name())));
             }
             if let Some(ours) = verbs::ours(command.get_name(), given) {
-                return Some(failure.tip(ours));
+                let line = verbs::same(command.get_name(), given).and_then(|_| foreign::line_of_verb(words));
+                return Some(failure.tip(line.unwrap_or_else(|| ours.to_owned())));
             }
             let known: Vec<_> = command.get_subcommands().filter(|command| !command.is_hide_set()).collect();
             let names = known
@@ -138,13 +157,29 @@ fn explained(error: &clap::Error, command: &Command, words: &[OsString]) -> Opti
             let argument = context(ContextKind::InvalidArg)?;
             let Some(ContextValue::Strings(valid)) = error.get(ContextKind::ValidValue) else { return None };
             let failure = Failure::new(Exit::Usage, format!("'{given}' is not a value of {argument}"));
+            let all = format!("one of {}", valid.join(", "));
             Some(match near_miss(given, valid.iter().map(String::as_str)) {
                 Some(near) => failure.tip(format!("did you mean '{near}'?")),
-                None => failure.tip(format!("one of {}", valid.join(", "))),
+                None => match named(command, given, valid, words) {
+                    Some(line) => failure.tip(format!("{line}    a name stands behind what it is: {all}")),
+                    None => failure.tip(all),
+                },
             })
         }
         _ => None,
     }
+}
+
+/// The line with what `ls` lists before the name that was given in its place: `mq ls jobs` is `mq ls queues jobs`.
+fn named(command: &Command, given: &str, kinds: &[String], words: &[OsString]) -> Option<String> {
+    let takes_names = command.get_positionals().count() == 2;
+    let kind = kinds.first().filter(|_| command.get_name() == "ls" && takes_names)?;
+    let at = words.iter().position(|word| word == given)?;
+    let words = words.iter().map(|word| word.to_string_lossy());
+    let (before, rest): (Vec<_>, Vec<_>) =
+        (words.clone().take(at).skip(1).collect(), words.skip(at).collect());
+    let line = shell_words::join(before.into_iter().chain([kind.into()]).chain(rest));
+    Some(format!("bandy {line}"))
 }
 
 /// The subcommand that the words have reached.
@@ -174,17 +209,24 @@ impl App {
 
 /// A name as a shell takes it.
 pub fn word(name: &str) -> String {
-    shell_words::quote(name).into_owned()
+    // What shell_words quotes and no shell needs: KEY=VALUE behind a command.
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./:=@+,".contains(letter);
+    match name.chars().all(is_plain) && !name.is_empty() && !name.starts_with('=') {
+        true => name.to_owned(),
+        false => shell_words::quote(name).into_owned(),
+    }
 }
 
 /// Why there is no connection, in few words.
 pub fn why(error: &crate::transport::Error) -> String {
-    use crate::transport::Error;
-    let system = |source: &std::io::Error| {
-        let text = source.to_string();
-        text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-    };
+    use std::io::ErrorKind;
+
+    use crate::transport::{Address, Error};
+    let system = |source: &std::io::Error| without_number(&source.to_string()).to_lowercase();
     match error {
+        Error::Connect { address: Address::Unix(_), source } if source.kind() == ErrorKind::NotFound => {
+            "there is no such socket".to_owned()
+        }
         Error::Connect { source, .. } => system(source),
         Error::Resolve { source, .. } => format!("its name has no address: {}", system(source)),
         Error::Timeout { after, .. } => format!("no answer within {after:?}"),
@@ -195,7 +237,18 @@ pub fn why(error: &crate::transport::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::one_line;
+    use super::{one_line, without_number};
+
+    #[test]
+    fn the_systems_numbers_are_left_out() {
+        assert_eq!(without_number("no file (os error 2): x (os error 13)"), "no file: x");
+        assert_eq!(
+            without_number("(os error 2) (os error x) (os error "),
+            "(os error 2) (os error x) (os error "
+        );
+        let error = anyhow::Error::from(std::io::Error::from_raw_os_error(2)).context("cannot read x");
+        assert_eq!(one_line(&error), "cannot read x: No such file or directory");
+    }
 
     #[test]
     fn a_cause_is_said_once() {

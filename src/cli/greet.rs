@@ -24,6 +24,9 @@ pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// that they do not know. Less than half of what a tip may take.
 const EXPECTED_WAIT_MAX: Duration = Duration::from_millis(200);
 
+/// Bytes of an answer that are looked at for who it is.
+const MANAGEMENT_ANSWER_MAX: u64 = 4096;
+
 /// Ends well if the pillar's protocol is spoken there; else says why not.
 pub async fn greet(pillar: Pillar, address: &Address, scheme: Scheme) -> Result<(), String> {
     match pillar {
@@ -127,6 +130,25 @@ async fn exchange(client: &Client) -> Result<(), String> {
     met.map_err(|ending| ending.status.message)
 }
 
+/// True if RabbitMQ's management API is there, or one like it: it says so to who has not logged in. HTTP/1.0, so that the
+/// answer ends with the connection.
+async fn is_management(address: &Address) -> bool {
+    let ask = async {
+        let mut stream = Stream::connect(address).await.ok()?;
+        stream.write_all(b"GET /api/overview HTTP/1.0\r\nhost: localhost\r\n\r\n").await.ok()?;
+        stream.flush().await.ok()?;
+        let mut answer = Vec::new();
+        let mut head = stream.take(MANAGEMENT_ANSWER_MAX);
+        let read = head.read_to_end(&mut answer);
+        // What has come by then is enough.
+        let _ = tokio::time::timeout(EXPECTED_WAIT_MAX, read).await;
+        let answer = String::from_utf8_lossy(&answer).to_lowercase();
+        (answer.starts_with("http/1.") && answer.contains(" 401 ") && answer.contains("management"))
+            .then_some(())
+    };
+    tokio::time::timeout(ATTEMPT_TIMEOUT, ask).await.ok().flatten().is_some()
+}
+
 /// Asks for a tip to a command of `pillar` that found somebody else at `endpoint`: whose protocol is spoken there. None
 /// where that cannot be asked. Nothing of the command is told to whoever it is.
 pub fn ask(endpoint: &Endpoint, pillar: Pillar) -> Option<Box<Ask>> {
@@ -162,7 +184,9 @@ pub fn ask(endpoint: &Endpoint, pillar: Pillar) -> Option<Box<Ask>> {
                 return None;
             }
             let looks = encrypted.into_iter().chain(others).map(async |(pillar, scheme)| {
-                greet(pillar, &address, scheme).await.ok().map(|()| (pillar, scheme))
+                greet(pillar, &address, scheme).await.ok()?;
+                let is_api = scheme == Scheme::Grpc && is_management(&address).await;
+                Some(if is_api { (Pillar::Mq, Scheme::Http) } else { (pillar, scheme) })
             });
             let (pillar, scheme) = first(looks).await?;
             let what = match scheme {
@@ -171,6 +195,9 @@ pub fn ask(endpoint: &Endpoint, pillar: Pillar) -> Option<Box<Ask>> {
                 Scheme::Amqp => "AMQP is spoken there",
                 Scheme::Kafka => "Kafka's protocol is spoken there",
                 Scheme::Grpc => "HTTP is spoken there",
+                Scheme::Http => {
+                    "it is a management API; messages are at its broker's AMQP port, usually 5672"
+                }
                 _ => "it speaks TLS",
             };
             Some(format!("bandy {} ls -e {}://{address}    {what}", pillar.name(), scheme.name()))

@@ -112,7 +112,7 @@ pub const TOP: &str = "\
 
 {usage-heading} {usage}
 
-Talk:      rpc          call a function somewhere else     serve, call, ls, bench
+Talk:      rpc          call a function somewhere else    serve, call, ls, bench
            mq           hand out messages                 broker, pub, sub, send, recv
            log          keep records in order             broker, produce, consume, tail
            gossip       spread news and see who is alive  join, ls, event, query, watch
@@ -126,8 +126,8 @@ Learn:     demo         a tour in two minutes, nothing to set up
            help         a topic or command
            completions  of your shell
 
-  bandy mq sub news              (one terminal)
-  bandy mq pub news hello        (another)
+  bandy mq sub news              # one terminal
+  bandy mq pub news hello        # another
 {after-help}";
 
 /// What stands below the options of the long page.

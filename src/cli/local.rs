@@ -249,7 +249,7 @@ pub fn nobody(pillar: Pillar, name: &str) -> Failure {
     if name != LOCAL_DEFAULT {
         let here = format!("bandy {server} --name {name}");
         return failure
-            .tip(format!("{here:<24}  start one in this terminal"))
+            .tip(format!("{here}     start one in this terminal"))
             .tip(format!("{here} -b  …or in the background"));
     }
     failure

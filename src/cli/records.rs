@@ -360,6 +360,11 @@ impl<R: BufRead> Source<R> {
         let text = std::str::from_utf8(row).map_err(|_| {
             Failure::new(Exit::Usage, format!("row {} of {} is not UTF-8", self.number, self.name))
         })?;
+        // What was read to its end went on until the quotes were closed.
+        if row.iter().filter(|byte| **byte == b'"').count() % 2 == 1 {
+            let message = format!("row {} of {} has a quote that is not closed", self.number, self.name);
+            return Err(Failure::new(Exit::Usage, message).tip("a quote in a cell is written twice"));
+        }
         let cells = csv_cells(text);
         let Some(header) = &self.header else {
             if !cells.iter().any(|cell| cell == "value") {
@@ -497,6 +502,9 @@ mod tests {
         let text = b"key,other,value,timestamp\r\na,x,\"1,\"\"2\"\"\n3\",7\r\n,y,z,\r\n";
         let first = Record { key: Some("a".into()), timestamp: Some(7), ..Record::of("1,\"2\"\n3") };
         assert_eq!(read(text, InputFormat::Csv, b"\n", None), [Ok(first), Ok(Record::of("z"))]);
+        let open = read(b"value\na\n\"b\nc\n", InputFormat::Csv, b"\n", None);
+        let unclosed = "row 3 of stdin has a quote that is not closed".to_owned();
+        assert_eq!(open, [Ok(Record::of("a")), Err(unclosed)]);
         let error = read(b"a,b\n", InputFormat::Csv, b"\n", None).remove(0).unwrap_err();
         assert!(error.contains("no column \"value\""), "{error}");
     }

@@ -80,6 +80,11 @@ pub trait Scene {
     /// A letter; Enter is a line feed, Esc and backspace are what ASCII has for them.
     fn typed(&mut self, _letter: char) {}
 
+    /// What it has something to show on, columns and rows with the first and the last: a larger screen has it in its middle.
+    fn size_max(&self) -> (u16, u16) {
+        (u16::MAX, u16::MAX)
+    }
+
     /// Draws this moment into `area`, which has at least [`SIZE_MIN`] less two rows.
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme);
 }
@@ -223,6 +228,7 @@ fn draw(frame: &mut Frame<'_>, scene: &dyn Scene, theme: &Theme, shown: &Shown) 
         return too_small(frame, SIZE_MIN, "quit");
     }
     area.width = area.width.min(shown.columns_max);
+    let area = middle(area, scene.size_max());
     let [top, body, bottom] =
         Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(area);
     let title = widgets::Title { title: &scene.title(), state: &shown.remark(), figures: &scene.figures() };
@@ -249,6 +255,12 @@ fn draw(frame: &mut Frame<'_>, scene: &dyn Scene, theme: &Theme, shown: &Shown) 
     }
 }
 
+/// So much of the middle of an area.
+fn middle(area: Rect, (columns, rows): (u16, u16)) -> Rect {
+    let (width, height) = (area.width.min(columns), area.height.min(rows));
+    Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height }
+}
+
 /// A sentence in place of a broken picture; `quit` is what `q` does.
 fn too_small(frame: &mut Frame<'_>, (columns, rows): (u16, u16), quit: &str) {
     let area = frame.area();
@@ -262,6 +274,14 @@ fn too_small(frame: &mut Frame<'_>, (columns, rows): (u16, u16), quit: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_picture_stands_in_the_middle_of_a_screen_that_is_too_large() {
+        let screen = Rect::new(0, 0, 200, 50);
+        assert_eq!(middle(screen, (120, 30)), Rect::new(40, 10, 120, 30));
+        assert_eq!(middle(screen, (u16::MAX, 30)), Rect::new(0, 10, 200, 30));
+        assert_eq!(middle(Rect::new(0, 0, 80, 24), (120, 30)), Rect::new(0, 0, 80, 24));
+    }
 
     #[test]
     fn speeds_and_sizes_are_parsed_or_explained() {

@@ -20,10 +20,10 @@ const PAUSE: Backoff = Backoff { first: Duration::from_millis(10), max: Duration
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy wait rpc                               this user's own rpc server
+  bandy wait rpc                # this user's own rpc server
   bandy wait grpc://localhost:50051 --timeout 5s
-  bandy wait amqp://localhost                  a broker, RabbitMQ too
-  bandy wait kafka://localhost                 a broker, Apache Kafka too
+  bandy wait amqp://localhost   # a broker, RabbitMQ too
+  bandy wait kafka://localhost  # a broker, Apache Kafka too
   bandy rpc serve -l :0 --url-file url & bandy wait --url-file url
 
 Exit: 0 all answer · 124 --timeout passed · see 'bandy help exit-codes'")]

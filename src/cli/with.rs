@@ -37,13 +37,13 @@ const SERVERS: &[(&str, &str)] = &[
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy with rpc -- ./test.sh  servers for one command; its exit code is ours
+  bandy with rpc -- ./test.sh             # servers for one command; its exit code is ours
   bandy with rpc=api.proto -- make check
-  bandy with mq -- pytest      a broker, its URL in BANDY_MQ_URL and AMQP_URL
-  bandy with log -- pytest     the same for Kafka's clients: BANDY_LOG_URL, KAFKA_BROKERS ...
-  bandy with gossip -- serf members    a node; SERF_RPC_ADDR is where the serf command finds it
-  bandy with gossip=5 -- bandy gossip ls               five nodes that know each other
-  bandy with rpc mq            a shell with their URLs; 'exit' stops them
+  bandy with mq -- pytest                 # a broker, its URL in BANDY_MQ_URL and AMQP_URL
+  bandy with log -- pytest                # the same for Kafka's clients: KAFKA_BROKERS, …
+  bandy with gossip -- serf members       # a node; SERF_RPC_ADDR is where the serf command finds it
+  bandy with gossip=5 -- bandy gossip ls  # five nodes that know each other
+  bandy with rpc mq                       # a shell with their URLs; 'exit' stops them
 
 Exit: the command's · 125 no servers · 126, 127 the command cannot be run")]
 pub struct WithArgs {

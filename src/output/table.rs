@@ -1,6 +1,8 @@
 //! Lists: rows of named columns, in every format.
 
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Row, Table, presets};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, presets,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -163,9 +165,13 @@ impl<'a> List<'a> {
                 row.into_iter().zip(self.columns).map(|(text, column)| aligned(column, text)),
             ));
         }
-        for column in table.column_iter_mut() {
+        for (column, known) in table.column_iter_mut().zip(self.columns) {
             // Two spaces between columns, none before the first.
             column.set_padding((0, 2));
+            // Part of a number is another number: text gives way.
+            if known.align == Align::Right {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         for line in table.lines() {
             let line = line.trim_end();
@@ -328,6 +334,19 @@ mod tests {
         assert_eq!(said("%{name}"), "");
         // Some fields are there only at times.
         assert_eq!(said("%{error}"), "");
+    }
+
+    #[test]
+    fn text_is_cut_before_numbers() {
+        let (printer, out, _) = printer(Format::Auto, Some(20));
+        let mut list = printer.list(COLUMNS);
+        list.row(&View { name: "a name that is long", id: 1_234_567_890, tags: vec!["more", "text"] })
+            .unwrap();
+        list.finish().unwrap();
+        printer.flush().unwrap();
+        let table = out.text();
+        assert!(table.contains("1234567890") && table.contains('…'), "{table}");
+        assert_eq!(table.lines().count(), 2, "{table}");
     }
 
     #[test]

@@ -88,9 +88,9 @@ pub enum Error {
         holder: Option<u32>,
     },
     /// A data directory of a version to come, or not ours.
-    #[error("{} is not a data directory that this version reads: {why}", path.display())]
+    #[error("{} is no data directory that this version reads: {why}", path.display())]
     Format {
-        /// The file.
+        /// The directory.
         path: PathBuf,
         /// What is wrong with it.
         why: String,

@@ -85,10 +85,10 @@ impl Inspection {
         let disk = OsDisk::new(root);
         let paths = Paths { root: root.to_owned() };
         let path = root.join("node.json");
-        let format = |why: String| Error::Format { path: path.clone(), why };
+        let format = |why: String| Error::Format { path: root.to_owned(), why };
         let node = read_file(&disk, &path, SMALL_FILE_MAX).map_err(Error::io("read", &path))?;
-        let node = node.ok_or_else(|| format("it is not there, so this is no data directory".to_owned()))?;
-        let node = serde_json::from_slice(&node).map_err(|error| format(error.to_string()))?;
+        let node = node.ok_or_else(|| format("it has no node.json".to_owned()))?;
+        let node = serde_json::from_slice(&node).map_err(|error| format(format!("node.json: {error}")))?;
         let path = paths.flushed();
         let known = read_file(&disk, &path, checkpoint::FILE_LEN_MAX).map_err(Error::io("read", &path))?;
         let known = known.and_then(|bytes| checkpoint::from_file(&bytes));

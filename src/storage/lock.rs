@@ -90,11 +90,12 @@ fn create_root(disk: &dyn Disk, root: &Path) -> Result<()> {
 /// Reads or writes `node.json`; the directory is not synced.
 fn node(disk: &dyn Disk, root: &Path) -> Result<NodeInfo> {
     let path = root.join("node.json");
-    let format = |why: String| Error::Format { path: path.clone(), why };
+    let format = |why: String| Error::Format { path: root.to_owned(), why };
     if let Some(bytes) = read_file(disk, &path, SMALL_FILE_MAX).map_err(Error::io("read", &path))? {
-        let node: NodeInfo = serde_json::from_slice(&bytes).map_err(|error| format(error.to_string()))?;
+        let node: NodeInfo =
+            serde_json::from_slice(&bytes).map_err(|error| format(format!("node.json: {error}")))?;
         if node.format != FORMAT {
-            return Err(format(format!("format {}, this version reads {FORMAT}", node.format)));
+            return Err(format(format!("it is of format {}, and {FORMAT} is read", node.format)));
         }
         return Ok(node);
     }

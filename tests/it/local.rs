@@ -52,7 +52,7 @@ fn the_first_command_starts_a_broker_and_the_next_ones_find_it() {
     let pid = user.pid();
     let said =
         format!("started a local broker (pid {pid}); it stops when idle — 'bandy status', 'bandy down'\n");
-    assert_eq!(first.err(), said);
+    assert_eq!(first.err(), said + "created the queue jobs\n");
     user.bandy("mq recv jobs").runs().prints("hello\n").silently();
     user.bandy("log create t").runs().exits(0).complains("started a local broker");
     user.bandy("log produce t a").runs().prints("").silently();
@@ -259,7 +259,7 @@ fn a_broker_at_a_port_with_its_own_users_data_is_that_users() {
     let user = User::new();
     let url = user.bandy("mq broker -l :0 -b").runs().exits(0).out();
     assert_eq!(url.lines().count(), 1, "{url}");
-    user.bandy("mq send jobs x").runs().exits(0).silently();
+    user.bandy("mq send jobs x --create").runs().exits(0).silently();
     user.bandy(&format!("mq recv jobs -e {}", url.trim())).runs().prints("x\n");
     assert_eq!(user.status()[0]["urls"][0], url.trim());
     user.bandy("down").runs().exits(0).complains("stopped mq local:");

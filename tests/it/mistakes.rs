@@ -50,7 +50,7 @@ fn a_tip_goes_to_the_server_that_the_command_went_to() {
         assert!(ran.err().contains(tip), "{words}: {}", ran.err());
         assert!(!ran.err().contains("guest:guest@"), "{words}: {}", ran.err());
     };
-    let removes = "removes it, with what is in it";
+    let removes = "# removes it, with what is in it";
     tells(format!("mq create -e :{mq} jobs --ttl 5s"), &format!("bandy mq rm jobs -e :{mq}    {removes}"));
     tells(
         format!("mq create jobs --ttl 5s --endpoint=amqp://guest:guest@127.0.0.1:{mq}"),
@@ -136,7 +136,7 @@ fn a_broker_that_speaks_tls_is_told_by_it() {
     bandy(&format!("log ls -e kafka://127.0.0.1:{log}"))
         .runs()
         .exits(3)
-        .complains(&format!("tip: bandy log ls -e kafkas://127.0.0.1:{log}    it speaks TLS"));
+        .complains(&format!("tip: bandy log ls -e kafkas://127.0.0.1:{log}    # it speaks TLS"));
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn what_kcat_writes_behind_o_is_where_to_begin() {
         bandy(&format!("log consume t -o {place}"))
             .runs()
             .exits(2)
-            .complains(&format!("tip: --from {place}    of 'log consume' is where to begin"));
+            .complains(&format!("tip: --from {place}    # of 'log consume' is where to begin"));
     }
     bandy("log produce t -f lines").runs().exits(2).complains("tip: bandy log produce t --input lines");
     bandy("mq send jobs -f lines").runs().exits(2).complains("tip: --input FILE sends its lines");
@@ -161,6 +161,116 @@ fn too_few_open_files_are_an_error_and_no_panic() {
             .exits(1)
             .complains("error: no more than 8 files may be open at once\n  tip: ulimit -n 1024");
     }
+}
+
+#[test]
+fn a_management_api_is_told_from_other_http() {
+    let (port, _) = somebody(|mut stream, head, _| {
+        let answer = if head.starts_with(b"GET /api") {
+            "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic realm=\"RabbitMQ Management\"\r\n\r\n"
+        } else {
+            "HTTP/1.1 400 Bad Request\r\n\r\n"
+        };
+        let _ = stream.write_all(answer.as_bytes());
+    });
+    let tip = format!("tip: bandy mq ls -e http://127.0.0.1:{port}    # it is a management API; ");
+    bandy(&format!("mq recv jobs -e amqp://127.0.0.1:{port}")).runs().exits(1).complains(&tip);
+    bandy(&format!("log ls -e kafka://127.0.0.1:{port}")).runs().exits(1).complains(&tip);
+}
+
+#[test]
+fn a_tip_repeats_who_one_is_and_what_is_trusted_but_no_password() {
+    let (_log, log) = server("log broker --memory -l 127.0.0.1:0 --tls-self-signed");
+    let ran = bandy(&format!("log consume orders -e kafkas://127.0.0.1:{log} --insecure")).runs().exits(5);
+    ran.complains(&format!(
+        "tip: create it: bandy log create orders -e kafkas://127.0.0.1:{log} --insecure\n"
+    ));
+    let (_mq, mq) = server("mq broker --memory -l 127.0.0.1:0");
+    let ran = bandy(&format!("mq recv jobs -e :{mq} -u guest:guest")).runs().exits(5);
+    ran.complains(&format!("bandy mq create jobs -e :{mq} -u guest\n"));
+}
+
+#[test]
+fn what_the_system_says_comes_without_its_numbers() {
+    let home = Home::new();
+    for (words, exit, said) in [
+        ("mq apply /nosuch", 5, "/nosuch"),
+        ("mq ls -e unix:/nosuch", 3, "there is no such socket"),
+        ("log ls -e unix:/nosuch", 3, "there is no such socket"),
+        ("log dump --dir /nosuch", 5, "/nosuch"),
+    ] {
+        let ran = bandy(words).home(&home).runs().exits(exit).complains(said);
+        assert!(!ran.err().contains("os error"), "{words}: {}", ran.err());
+    }
+    let tip = "tip: bandy mq broker -l unix:/nosuch    # starts one there\n";
+    bandy("mq ls -e unix:/nosuch").home(&home).runs().exits(3).complains(tip);
+    let folder = home.path("empty");
+    std::fs::create_dir(&folder).unwrap();
+    let ran = bandy("log dump").arg("--dir").arg(&folder).home(&home).runs();
+    let said = "is no data directory that this version reads: it has no node.json\n";
+    ran.complains(&format!("{} {said}", folder.display()));
+}
+
+#[test]
+fn a_server_of_ones_own_that_is_not_there_is_started_under_its_name() {
+    let home = Home::new();
+    for (pillar, server) in [("rpc", "rpc serve"), ("mq", "mq broker"), ("log", "log broker")] {
+        bandy(&format!("{pillar} ls -e local:foo")).home(&home).runs().exits(3).complains(&format!(
+            "error: nothing listens at local:foo ({pillar})\n  \
+             tip: bandy {server} --name foo     # start one in this terminal\n       \
+             bandy {server} --name foo -b  # …or in the background\n"
+        ));
+    }
+}
+
+#[test]
+fn a_queue_without_a_name_is_none_and_one_that_is_made_unasked_is_told() {
+    let broker = bandy("mq broker --memory -l :0").starts();
+    for words in ["mq send '' x", "mq recv '' --create", "mq create ''", "mq peek ''"] {
+        bandy(words).endpoint(&broker).runs().exits(2).complains("a queue has a name");
+    }
+    bandy("mq ls -o value").endpoint(&broker).runs().exits(0).prints("");
+    let ran = bandy("mq send jbos x").endpoint(&broker).runs().exits(0);
+    assert_eq!(ran.err(), "created the queue jbos\n");
+    let ran = bandy("mq send asked x --create").endpoint(&broker).runs().exits(0);
+    assert_eq!(ran.err(), "");
+}
+
+#[test]
+fn who_logs_in_where_nobody_does_is_told_to_leave_it() {
+    let broker = bandy("log broker --memory -l :0").starts();
+    bandy("log ls -u bob:secret")
+        .endpoint(&broker)
+        .runs()
+        .exits(4)
+        .complains("has no users: it lets everybody in, and nobody log in")
+        .complains("tip: leave the user out");
+}
+
+#[test]
+fn a_misspelt_group_is_told() {
+    let broker = bandy("log broker --memory -l :0").starts();
+    bandy("log create t").endpoint(&broker).runs().exits(0);
+    bandy("log produce t x").endpoint(&broker).runs().exits(0);
+    bandy("log consume t -g billing").endpoint(&broker).runs().exits(0);
+    let near = "did you mean 'billing'?";
+    bandy("log seek -g biling t --to start --dry-run").endpoint(&broker).runs().exits(0).complains(near);
+    bandy("log seek -g biling --to start -y").endpoint(&broker).runs().exits(5).complains(near);
+    bandy("log info -g biling").endpoint(&broker).runs().exits(5).complains(near);
+    bandy("log ls groups biling").endpoint(&broker).runs().exits(5).complains(near);
+    let ran = bandy("log seek -g billing t --to start -y").endpoint(&broker).runs().exits(0);
+    assert!(!ran.err().contains("did you mean"), "{}", ran.err());
+}
+
+#[test]
+fn a_quote_that_is_not_closed_is_an_error() {
+    let broker = bandy("mq broker --memory -l :0").starts();
+    bandy("mq send jobs -I csv")
+        .stdin("value\na\n\"b\nc\n")
+        .endpoint(&broker)
+        .runs()
+        .exits(7)
+        .complains("row 3 of stdin has a quote that is not closed");
 }
 
 #[test]

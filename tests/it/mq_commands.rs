@@ -35,7 +35,8 @@ impl Mq {
 #[test]
 fn what_is_sent_is_received_in_order() {
     let mq = Mq::starts();
-    mq.mq("send jobs hello").runs().exits(0).prints("").silently();
+    let made = mq.mq("send jobs hello").runs().exits(0).prints("");
+    assert_eq!(made.err(), "created the queue jobs\n");
     mq.mq("send jobs").stdin("one\ntwo\n\nthree").runs().exits(0).prints("").silently();
     mq.mq("recv jobs").runs().exits(0).prints("hello\n").silently();
     mq.mq("recv jobs -n 4").runs().exits(0).prints("one\ntwo\n\nthree\n");
@@ -321,9 +322,9 @@ fn pinging_a_broker() {
 fn nobody_listens() {
     bandy("mq send jobs x").runs().exits(3).complains(
         "error: nothing listens at local: (mq)\n  \
-         tip: bandy up mq               start one in the background\n       \
-         bandy mq broker           …or in this terminal\n       \
-         bandy with mq -- CMD      …or only for one command\n",
+         tip: bandy up mq               # start one in the background\n       \
+         bandy mq broker           # …or in this terminal\n       \
+         bandy with mq -- CMD      # …or only for one command\n",
     );
     bandy("mq recv jobs -e amqp://127.0.0.1:1")
         .runs()

@@ -35,7 +35,7 @@ fn wrong_urls_and_schemes_are_bad_usage() {
         ("http://", "host and port are missing"),
         ("grpc://h:99999", "the port is not a number from 1 to 65535"),
         ("grpc://[::1", "']' is missing"),
-        ("tcp:x", "the port is not a number"),
+        ("tcp:x", "tcp is followed by ://"),
         ("kafka://h:1", "kafka:// is a log endpoint"),
         ("amqp://h", "amqp:// is an mq endpoint"),
     ] {

@@ -37,7 +37,7 @@ pub(super) const ACTS: &[Act] = &[
     serve("Without arguments it serves functions to play with: one of each kind.", "bandy rpc serve -l :0"),
     run("No generated code: the server is asked what it takes.", "bandy rpc info demo.Greeter"),
     run(
-        "Arguments are typed as fields. This is the anatomy of the call, with its bytes and times.",
+        "Arguments are typed as fields. This is what the call is made of.",
         "bandy rpc call Greeter/Hello name=Ada --trace",
     ),
     run(
@@ -81,7 +81,7 @@ pub(super) const ACTS: &[Act] = &[
     serve("", "bandy gossip join -l :0 --rpc none --quiet-events"),
     run(
         "What one learns all know a moment later.",
-        "bandy gossip set price 42 -e local:n1; sleep 1; bandy gossip get price -e local:n2",
+        "bandy gossip set price 42; sleep 1; bandy gossip get price -e local:n1",
     ),
     run("They see who is there.", "bandy gossip ls"),
     run(
@@ -117,3 +117,17 @@ pub(super) const DEMOS: &[Demo] = &[
     demo("bandy gossip demo failure", "a silent node is suspected and objects; a dead one does not"),
     demo("bandy gossip demo split", "the network falls apart, and both sides agree again"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_tour_fits_a_narrow_terminal() {
+        for act in ACTS {
+            // Behind "# " and "$ "; before " &".
+            assert!(act.says.chars().count() <= 78, "{}", act.says);
+            assert!(act.command.chars().count() <= 76, "{}", act.command);
+        }
+    }
+}

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Command, CommandFactory, FromArgMatches};
 
+use super::{verbs, word};
 use crate::cli::Cli;
 
 /// Where RabbitMQ's management API is by default.
@@ -18,8 +19,10 @@ enum Ours {
     Words(&'static str),
     /// Its value stands behind all other words.
     Last,
-    /// Its value is a time, behind a flag of ours.
-    At(&'static str),
+    /// Its value follows a flag of ours, behind what it begins with here: `@` of a time, the scheme of an address.
+    Prefixed(&'static str, &'static str),
+    /// Its value is a tag that goes: here one that is set to nothing.
+    Unset,
     /// The port of the address in the line.
     Port,
     /// The password of the user in the line.
@@ -152,7 +155,7 @@ const TABLE: &[Foreign] = &[
     row("log", "-C", false, Ours::Nothing),
     row("log", "-P", false, Ours::Nothing),
     row("log", "-L", false, Ours::Instead("bandy log ls, and bandy log info TOPIC")),
-    row("log", "-G", true, Ours::Words("-g")),
+    row("log", "-G", true, Ours::Words("-f -g")),
     row("log", "-c", true, Ours::Words("-n")),
     row("log", "--max-messages", true, Ours::Words("-n")),
     row("log", "-X", true, Ours::Instead("a context keeps settings: bandy context add NAME --kafka-config FILE; -u USER logs in, --cacert FILE trusts")),
@@ -168,7 +171,7 @@ const TABLE: &[Foreign] = &[
     row("log", "--reset-offsets", false, Ours::Nothing),
     row("log", "--execute", false, Ours::Words("-y")),
     row("log", "--all-topics", false, Ours::Nothing),
-    row("log", "--to-datetime", true, Ours::At("--to")),
+    row("log", "--to-datetime", true, Ours::Prefixed("--to", "@")),
     row("log", "--to-earliest", false, Ours::Words("--to start")),
     row("log", "--to-latest", false, Ours::Words("--to end")),
     row("log", "--to-offset", true, Ours::Words("--to")),
@@ -178,7 +181,13 @@ const TABLE: &[Foreign] = &[
     row("log", "--command-config", true, Ours::Instead("bandy context add NAME --kafka-config FILE")),
     row("log", "--property", true, Ours::Instead("keys and headers are part of a format: -o '%k %v %h', or -K : between key and value")),
     // serf's.
-    row("gossip", "-rpc-addr", true, Ours::Instead("-e serf://HOST:PORT")),
+    row("gossip", "-rpc-addr", true, Ours::Prefixed("-e", "serf://")),
+    row("gossip keys", "-list", false, Ours::Words("list")),
+    row("gossip keys", "-install", true, Ours::Words("install")),
+    row("gossip keys", "-use", true, Ours::Words("use")),
+    row("gossip keys", "-remove", true, Ours::Words("remove")),
+    row("gossip tags", "-set", true, Ours::Words("")),
+    row("gossip tags", "-delete", true, Ours::Unset),
     row("gossip", "-rpc-auth", true, Ours::Instead("-u agent:KEY, or --token-file FILE")),
     row("gossip", "-format", true, Ours::Format),
     row("gossip", "-tag", true, Ours::Words("--tag")),
@@ -213,14 +222,32 @@ fn find(pillar: &str, words: &[OsString], word: &str) -> Option<&'static Foreign
     })
 }
 
-/// A word that clap would take for a heap of short flags, such as `-plaintext` or `-emit-defaults`
-/// (an endpoint `mit-defaults`), and the tip for it.
-pub fn single_dash(words: &[OsString]) -> Option<(String, String)> {
+/// A line in which clap would take a word of another tool for one of ours: what is wrong with it, and the tip for it. That
+/// is `-plaintext` or `-emit-defaults` as a heap of short flags (an endpoint `mit-defaults`), and what follows kcat's `-f`.
+pub fn misread(words: &[OsString]) -> Option<(String, String)> {
     let pillar = pillar(words)?;
+    let verb = words.get(2).and_then(|word| word.to_str());
+    if pillar == "log" && matches!(verb, Some("consume" | "tail")) {
+        let is_format = |pair: &&[OsString]| pair[0] == "-f" && pair[1].to_string_lossy().contains('%');
+        let before: Vec<OsString> = words.iter().take_while(|word| *word != "--").cloned().collect();
+        if let Some(pair) = before.windows(2).find(is_format) {
+            let format = pair[1].to_string_lossy();
+            let line = rewrite(pillar, words).line();
+            let line = line.unwrap_or_else(|| {
+                format!("bandy log {} TOPIC -o {}", verb.unwrap_or_default(), word(&format))
+            });
+            return Some((format!("'{format}' is a format, and -f is to follow"), line));
+        }
+    }
     let before = words.iter().skip(2).map_while(|word| word.to_str().filter(|word| *word != "--"));
     let long = |word: &&str| word.len() > 3 && word.starts_with('-') && !word.starts_with("--");
     let (word, row) = before.filter(long).find_map(|word| Some((word, find(pillar, words, word)?)))?;
-    Some((word.to_owned(), tip_of(row, words)))
+    Some((format!("unexpected argument '{word}'"), tip_of(row, words)))
+}
+
+/// The whole line in our words, where its verb is another tool's and a verb of ours does the same.
+pub fn line_of_verb(words: &[OsString]) -> Option<String> {
+    rewrite(pillar(words)?, words).line()
 }
 
 /// The tip for an argument that clap does not know.
@@ -250,7 +277,8 @@ fn tip_of(row: &Foreign, words: &[OsString]) -> String {
     match row.ours {
         Ours::Instead(text) => text.to_owned(),
         Ours::Words(ours) if !ours.is_empty() => format!("here it is {ours}"),
-        Ours::At(ours) => format!("here it is {ours} @TIME"),
+        Ours::Prefixed(ours, prefix) => format!("here it is {ours} {prefix}…"),
+        Ours::Unset => "bandy gossip tag NAME=".to_owned(),
         Ours::Last | Ours::Words(_) => "its value is a word without a flag".to_owned(),
         Ours::Port => "the port is part of the endpoint: -e HOST:PORT".to_owned(),
         Ours::Password => "-u USER:PASSWORD, or --password-file FILE".to_owned(),
@@ -281,7 +309,8 @@ impl Rewritten {
         if parsed.is_err() || !self.changed {
             return None;
         }
-        let line = shell_words::join(self.words.iter().skip(1).map(|word| word.to_string_lossy()));
+        let words = self.words.iter().skip(1).map(|given| word(&given.to_string_lossy()));
+        let line = words.collect::<Vec<_>>().join(" ");
         let notes =
             if self.notes.is_empty() { String::new() } else { format!("    {}", self.notes.join("; ")) };
         Some(format!("bandy {line}{notes}"))
@@ -301,10 +330,11 @@ impl Rewritten {
                 self.words.extend(flag.split_whitespace().map(OsString::from));
                 self.words.extend(value.filter(|_| takes_value));
             }
-            Ours::At(flag) => {
+            Ours::Prefixed(flag, prefix) => {
                 self.words.push(flag.into());
-                self.words.extend(text().map(|time| OsString::from(format!("@{time}"))));
+                self.words.extend(text().map(|value| OsString::from(format!("{prefix}{value}"))));
             }
+            Ours::Unset => self.words.extend(text().map(|name| OsString::from(format!("{name}=")))),
             Ours::Last => self.last.extend(value),
             Ours::Port => self.port = text(),
             Ours::Password => self.password = text(),
@@ -395,7 +425,14 @@ fn rewrite(pillar: &str, words: &[OsString]) -> Rewritten {
     let dialect = Dialect::of(pillar, words);
     let verb = words.get(2).and_then(|word| word.to_str()).unwrap_or_default();
     let (mut named, mut rest) = (false, words.iter().peekable());
+    let (mut at, verb_here) = (0, verb_of(pillar, verb, words));
     while let Some(word) = rest.next() {
+        at += 1;
+        if at == 3 && verb_here != verb {
+            ours.words.push(verb_here.into());
+            ours.changed = true;
+            continue;
+        }
         let Some(text) = word.to_str() else {
             ours.words.push(word.clone());
             continue;
@@ -443,6 +480,16 @@ fn rewrite(pillar: &str, words: &[OsString]) -> Rewritten {
         }
     }
     ours.put_together()
+}
+
+/// The verb of ours that does what theirs does.
+fn verb_of<'a>(pillar: &str, verb: &'a str, words: &[OsString]) -> &'a str {
+    let is_keyring =
+        |word: &OsString| ["-list", "-install", "-use", "-remove"].iter().any(|flag| word == flag);
+    if pillar == "gossip" && verb == "keys" && words.iter().any(is_keyring) {
+        return "keyring";
+    }
+    verbs::same(pillar, verb).unwrap_or(verb)
 }
 
 fn follows_flag(ours: &[OsString]) -> bool {
@@ -534,18 +581,37 @@ mod tests {
         becomes("bandy log seek -g g t --to-earliest --execute", "bandy log seek -g g t --to start -y");
         becomes("bandy log create t --replication-factor 3", "bandy log create t --replicas 3");
         becomes("bandy log consume t --num 5", "bandy log consume t -n 5");
+        becomes("bandy log consume -G g -b h orders", "bandy log consume -f -g g -e h orders");
     }
 
     #[test]
     fn no_value_of_serfs_is_lost() {
         becomes("bandy gossip event -coalesce=false deploy", "bandy gossip event deploy");
         becomes("bandy gossip event -coalesce deploy", "bandy gossip event --coalesce deploy");
+        becomes("bandy gossip keys -list", "bandy gossip keyring list");
+        becomes("bandy gossip keys -install k -rpc-addr=h:1", "bandy gossip keyring install k -e serf://h:1");
+        becomes("bandy gossip tags -set role=web -delete zone", "bandy gossip tag role=web zone=");
+        becomes("bandy gossip agent -node n1 -tag role=web", "bandy gossip join --name n1 --tag role=web");
         becomes("bandy gossip query -node n1 load", "bandy gossip query --node n1 load");
         becomes("bandy gossip query -timeout 3s -no-ack load", "bandy gossip query --wait 3s --no-ack load");
         becomes(
             "bandy gossip members -status=alive -format json",
             "bandy gossip members --status alive --json",
         );
+    }
+
+    #[test]
+    fn a_format_behind_f_is_no_topic() {
+        let told = |line: &str| {
+            let words: Vec<OsString> =
+                shell_words::split(line).unwrap().into_iter().map(OsString::from).collect();
+            misread(&words).map(|(_, tip)| tip)
+        };
+        let tip = told("bandy log consume orders -f '%k %v'");
+        assert_eq!(tip.as_deref(), Some("bandy log consume orders -o '%k %v'"));
+        assert_eq!(told("bandy log consume -f %k").as_deref(), Some("bandy log consume TOPIC -o '%k'"));
+        assert_eq!(told("bandy log consume orders -f -o %k"), None);
+        assert_eq!(told("bandy log consume orders -f -- printf %s"), None);
     }
 
     #[test]

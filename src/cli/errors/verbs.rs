@@ -39,6 +39,36 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("rpc", "run", "bandy rpc bench METHOD"),
 ];
 
+/// Verbs that are ours under another name, flags and all.
+#[rustfmt::skip]
+const SAME: &[(&str, &str, &str)] = &[
+    ("gossip", "agent", "join"),
+    ("gossip", "monitor", "watch"),
+    ("gossip", "stream", "watch"),
+    ("gossip", "force-leave", "leave"),
+    ("gossip", "tags", "tag"),
+    ("mq", "declare", "create"),
+    ("mq", "delete", "rm"),
+    ("mq", "show", "info"),
+    ("mq", "start", "broker"),
+    ("mq", "subscribe", "sub"),
+    ("mq", "import", "apply"),
+    ("log", "describe", "info"),
+    ("log", "delete", "rm"),
+    ("log", "read", "consume"),
+    ("log", "cat", "consume"),
+    ("log", "write", "produce"),
+    ("rpc", "invoke", "call"),
+    ("rpc", "curl", "call"),
+    ("rpc", "show", "info"),
+    ("rpc", "run", "bench"),
+];
+
+/// The verb that is the same here.
+pub fn same(pillar: &str, verb: &str) -> Option<&'static str> {
+    SAME.iter().find(|(of, theirs, _)| *of == pillar && *theirs == verb).map(|(_, _, ours)| *ours)
+}
+
 /// What is typed here for a verb of another tool.
 pub fn ours(pillar: &str, verb: &str) -> Option<&'static str> {
     TABLE.iter().find(|(of, theirs, _)| *of == pillar && *theirs == verb).map(|(_, _, ours)| *ours)
@@ -53,6 +83,11 @@ mod tests {
     #[test]
     fn what_they_are_told_to_type_is_there_and_what_they_typed_is_not() {
         let root = crate::cli::Cli::command();
+        for (pillar, theirs, ours) in SAME {
+            let of = root.find_subcommand(pillar).unwrap();
+            assert!(of.find_subcommand(ours).is_some() && of.find_subcommand(theirs).is_none(), "{theirs}");
+            assert!(super::ours(pillar, theirs).is_some(), "{theirs} without words has no tip");
+        }
         for (pillar, theirs, ours) in TABLE {
             let of = root.find_subcommand(pillar).unwrap();
             assert!(of.find_subcommand(theirs).is_none(), "{pillar} {theirs} is a command");

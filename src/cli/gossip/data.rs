@@ -18,9 +18,9 @@ use crate::record::{Embed, Record};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy gossip set limit 100           all our nodes in the cluster have it within seconds
-  bandy gossip set config - < app.toml     up to 1 MiB; large values are fetched, not pushed
-  bandy gossip watch --event data      see changes as they come
+  bandy gossip set limit 100            # all our nodes in the cluster have it within seconds
+  bandy gossip set config - < app.toml  # up to 1 MiB; large values are fetched, not pushed
+  bandy gossip watch --event data       # see changes as they come
 
 Of two values that are set at once the one with the larger version stays, on all nodes the same. Real Serf agents are \
 members of the same cluster and do not see keys.
@@ -74,8 +74,8 @@ pub struct DelArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy gossip keys                    all keys: KEY VERSION WRITER VALUE
-  bandy gossip keys app.               those that begin so
+  bandy gossip keys       # all keys: KEY VERSION WRITER VALUE
+  bandy gossip keys app.  # those that begin so
   bandy gossip keys --json
 
 Exit: 0 listed · 3 no node · 6 none · see 'bandy help exit-codes'")]

@@ -12,6 +12,14 @@ use crate::cli::stage::{self, Scene, StageArgs};
 
 /// Arguments of `bandy gossip demo`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  bandy gossip demo spread            # the whole screen; ? lists its keys
+  bandy gossip demo failure --step    # a key after each step
+  bandy gossip demo split --for 20s
+  bandy gossip demo spread | head -3  # the same story as lines
+
+Exit: 0 told · 1 the terminal is too small · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Which scene
     #[arg(value_enum, default_value_t = Name::Spread)]

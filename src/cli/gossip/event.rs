@@ -21,12 +21,12 @@ use crate::units::parse_duration;
 #[command(after_long_help = "\
 Examples:
   bandy gossip event deploy v1.2.3
-  date | bandy gossip event tick -         the payload from stdin
+  date | bandy gossip event tick -  # the payload from stdin
   bandy gossip event -e serf://10.0.0.7 deploy v1.2.3
 
-  bandy gossip event reload --tag role=web          only to those whose tag matches
-  bandy gossip event drain --node web1 --node web2  only to these
-  bandy gossip event probe --to 3                   to three at random
+  bandy gossip event reload --tag role=web          # only to those whose tag matches
+  bandy gossip event drain --node web1 --node web2  # only to these
+  bandy gossip event probe --to 3                   # to three at random
 
 Name and payload have 512 bytes together at most: what is larger does not spread. To some only it is sent as a query that \
 wants no answer: they are told 'query NAME', and say that they have it.

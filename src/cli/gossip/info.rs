@@ -17,7 +17,7 @@ use crate::output::{Column, Format};
 #[command(after_long_help = "\
 Examples:
   bandy gossip info
-  bandy gossip info n2                 what the node knows of this member
+  bandy gossip info n2  # what the node knows of this member
   bandy gossip info n2 --json | jq .tags.role
   bandy gossip info -e serf://10.0.0.7 --json | jq .serf.members
 

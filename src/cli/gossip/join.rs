@@ -22,11 +22,11 @@ use crate::units::parse_duration;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy gossip join                       a node; in a second terminal: one that finds the first
-  bandy gossip join 10.0.0.7              join the cluster of a Serf agent, or of a node of bandy
+  bandy gossip join                 # a node; in a second terminal: one that finds the first
+  bandy gossip join 10.0.0.7        # join the cluster of a Serf agent, or of a node of bandy
   bandy gossip join -l 0.0.0.0:7946 10.0.0.7 --name web1 --tag role=web
-  bandy gossip join -- ./handle.sh        a command per event: payload on stdin, SERF_*, BANDY_*
-  bandy gossip join --key-file key        encrypted; 'bandy gossip keygen' makes a key
+  bandy gossip join -- ./handle.sh  # a command per event: payload on stdin, SERF_*, BANDY_*
+  bandy gossip join --key-file key  # encrypted; 'bandy gossip keygen' makes a key
 
 First its URLs are printed, then a line for everything that happens. Ctrl-C or SIGTERM: the node leaves, and the others \
 know that it did. Ctrl-Z: it is suspected, fails, and objects when you type fg. The real serf command drives it at the \

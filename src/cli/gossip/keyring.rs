@@ -19,7 +19,7 @@ Examples:
   bandy gossip keygen > key && chmod 600 key
   bandy gossip join --key-file key
 
-It is random bytes in base64: 32, as `serf keygen` prints them, unless --bits says otherwise.")]
+It is random bytes in base64: 32, as 'serf keygen' prints them, unless --bits says otherwise.")]
 pub struct KeygenArgs {
     /// How long the key is: AES-128, AES-192 or AES-256
     #[arg(long, value_name = "N", default_value = "256", value_parser = ["128", "192", "256"])]
@@ -51,11 +51,11 @@ pub fn keygen(args: &KeygenArgs, app: &App) -> anyhow::Result<Exit> {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy gossip keyring list               which keys there are, and how many nodes have each
+  bandy gossip keyring list          # which keys there are, and how many nodes have each
   new=$(bandy gossip keygen)
-  bandy gossip keyring install $new       every node can open what is sealed with it
-  bandy gossip keyring use $new           every node seals with it
-  bandy gossip keyring remove $old        nobody opens what is sealed with the old one
+  bandy gossip keyring install $new  # every node can open what is sealed with it
+  bandy gossip keyring use $new      # every node seals with it
+  bandy gossip keyring remove $old   # nobody opens what is sealed with the old one
 
 A key on a command line is seen by whoever lists processes: - reads it from stdin.
 

@@ -14,10 +14,10 @@ use crate::gossip::wire::ipc::Request;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy gossip leave                   this user's newest node leaves its cluster and ends
-  bandy gossip leave -e local:n2       that one
-  bandy gossip leave n7 -y             n7 has failed and will not come back: it counts as left
-  bandy gossip leave n7 -y --prune     and is forgotten at once
+  bandy gossip leave                # this user's newest node leaves its cluster and ends
+  bandy gossip leave -e local:n2    # that one
+  bandy gossip leave n7 -y          # n7 has failed and will not come back: it counts as left
+  bandy gossip leave n7 -y --prune  # and is forgotten at once
 
 Exit: 0 done · 1 refused · 3 no node · 5 no such member · see 'bandy help exit-codes'")]
 pub struct Args {

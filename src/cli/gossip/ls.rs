@@ -20,11 +20,11 @@ use crate::output::Column;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy gossip ls                            all members
+  bandy gossip ls                     # all members
   bandy gossip ls --status alive --tag role=web
   bandy gossip ls n1 n2
   bandy gossip ls --json | jq -r 'select(.status == \"failed\") | .node'
-  bandy gossip ls -e serf://10.0.0.7         the members that a Serf agent knows
+  bandy gossip ls -e serf://10.0.0.7  # the members that a Serf agent knows
 
 Statuses: alive, suspect (only nodes of bandy tell), leaving, left, failed.
 

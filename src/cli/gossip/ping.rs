@@ -21,9 +21,9 @@ use crate::output::Format;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy gossip ping n2            from this user's node to n2, until Ctrl-C
+  bandy gossip ping n2    # from this user's node to n2, until Ctrl-C
   bandy gossip ping n2 -n 3
-  bandy gossip rtt n2 n3          what their coordinates predict: nothing is sent
+  bandy gossip rtt n2 n3  # what their coordinates predict: nothing is sent
   bandy gossip rtt web1 web2 -e serf://10.0.0.7
 
 Exit: 0 all answered · 3 none answered · 5 no such member · 7 some did not · see 'bandy help exit-codes'")]

@@ -23,10 +23,10 @@ use crate::units::parse_duration;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy gossip query load                    everybody whom a handler answers for: NODE TAB answer
-  bandy gossip query load --tag role=web     those whose tag matches; a regular expression
+  bandy gossip query load                 # everybody whom a handler answers for: NODE TAB answer
+  bandy gossip query load --tag role=web  # those whose tag matches; a regular expression
   bandy gossip query restart nginx --node web1 --node web2 --wait 3s
-  bandy gossip join -- ./handle.sh           a node whose handler answers: its stdout is the answer
+  bandy gossip join -- ./handle.sh        # a node whose handler answers: its stdout is the answer
 
 Exit: 0 answered · 6 nobody answered · 7 a node that was named did not · see 'bandy help exit-codes'")]
 pub struct Args {

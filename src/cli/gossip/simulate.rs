@@ -25,15 +25,15 @@ const NODES_MAX: u64 = 100_000_000;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy gossip simulate --nodes 1m                       push: rounds until a million know
+  bandy gossip simulate --nodes 1m                       # push: rounds until a million know
   bandy gossip simulate --nodes 1m --mode push-pull
   bandy gossip simulate --fanout 3 --loss 25%
-  bandy gossip simulate --stop feedback -k 2             until two in a row knew: some never hear
-  bandy gossip simulate --engine --nodes 500 --loss 10%  the engine of real nodes, what it costs
-  bandy gossip simulate --engine --crash 3@1s            three nodes die: when do all others know?
-  bandy gossip simulate --engine --cut 50%@1s..30s       half of them cannot be reached for a while
-  bandy gossip simulate --nodes 10k --live               the same as a picture
-  bandy gossip simulate --paper demers                   the published tables beside ours
+  bandy gossip simulate --stop feedback -k 2             # until two in a row knew: some never hear
+  bandy gossip simulate --engine --nodes 500 --loss 10%  # the engine of real nodes, what it costs
+  bandy gossip simulate --engine --crash 3@1s            # three nodes die: when do all others know?
+  bandy gossip simulate --engine --cut 50%@1s..30s       # half of them is out of reach for a while
+  bandy gossip simulate --nodes 10k --live               # the same as a picture
+  bandy gossip simulate --paper demers                   # the published tables beside ours
   bandy gossip simulate --nodes 100k --json | jq .informed
 
 Without --engine it is a model: synchronous rounds, a partner at random for each call. \

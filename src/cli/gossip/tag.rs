@@ -13,9 +13,9 @@ use crate::output::Column;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy gossip tag                     which tags the node has
-  bandy gossip tag role=web zone=eu    set two; the others see it within a second
-  bandy gossip tag zone=               delete one
+  bandy gossip tag                   # which tags the node has
+  bandy gossip tag role=web zone=eu  # set two; the others see it within a second
+  bandy gossip tag zone=             # delete one
   bandy gossip tag -e local:n2 role=db
 
 All tags of a node have 512 bytes together at most.

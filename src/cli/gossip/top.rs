@@ -27,10 +27,10 @@ use crate::gossip::wire::ipc::MemberRow;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy gossip top                       the members, live
-  bandy gossip top -e serf://10.0.0.7    as a Serf agent sees them
-  bandy gossip top --once                one table, as 'gossip ls'
-  bandy gossip top -i 5s -n 12 --json    twelve tables, five seconds apart, as NDJSON
+  bandy gossip top                     # the members, live
+  bandy gossip top -e serf://10.0.0.7  # as a Serf agent sees them
+  bandy gossip top --once              # one table, as 'gossip ls'
+  bandy gossip top -i 5s -n 12 --json  # twelve tables, five seconds apart, as NDJSON
 
 Exit: 0 shown · 3 no node · 7 the node did not answer in between · see 'bandy help exit-codes'")]
 pub struct Args {
@@ -222,6 +222,10 @@ impl View for Picture {
 
     fn quit(&self) -> &'static str {
         if self.own { "leave" } else { "quit" }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost.is_some()
     }
 
     fn is_typing(&self) -> bool {

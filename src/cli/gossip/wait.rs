@@ -12,8 +12,8 @@ use crate::cli::wait;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy gossip wait                          until a node of yours answers
-  bandy gossip wait --members 5              until it knows five that are alive
+  bandy gossip wait              # until a node of yours answers
+  bandy gossip wait --members 5  # until it knows five that are alive
   bandy gossip wait --members 2 --tag role=web --timeout 10s
   bandy gossip wait --members 1 --status failed
 

@@ -22,10 +22,10 @@ use crate::units::{parse_count, parse_duration};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy gossip watch                           all that happens, until Ctrl-C
+  bandy gossip watch                                      # all that happens, until Ctrl-C
   bandy gossip watch --event failed --event leave
-  bandy gossip watch --replay --idle 200ms     what happened lately, and no more
-  bandy gossip watch --event event:deploy -- ./deploy.sh     payload on stdin, SERF_*, BANDY_*
+  bandy gossip watch --replay --idle 200ms                # what happened lately, and no more
+  bandy gossip watch --event event:deploy -- ./deploy.sh  # payload on stdin, SERF_*, BANDY_*
   bandy gossip watch --json | jq -c 'select(.event == \"member-failed\") | .key'
 
 Exit: 0 done · 3 no node, or it ended · 6 fewer than -n · 124 --timeout · see 'bandy help exit-codes'")]

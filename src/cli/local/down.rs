@@ -23,9 +23,9 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy down             all that run in the background
-  bandy down mq          this one
-  bandy down --name test --all   what is called test, in a terminal too
+  bandy down                    # all that run in the background
+  bandy down mq                 # this one
+  bandy down --name test --all  # what is called test, in a terminal too
 
 What is on disk stays there. Servers in a terminal are left alone without --all: Ctrl-C stops them.
 

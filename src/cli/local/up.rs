@@ -12,12 +12,12 @@ use crate::cli::exit::{Exit, Failure};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy up                     rpc, mq, log and gossip
-  bandy up mq log              commands find them at local:, other programs at their ports
-  bandy up mq --memory         nothing on disk
-  eval \"$(bandy up mq --export)\"   …and AMQP_URL, BANDY_MQ_URL for what this shell starts
-  bandy status                 which run, and where
-  bandy down                   stop them
+  bandy up                        # rpc, mq, log and gossip
+  bandy up mq log                 # commands find them at local:, other programs at their ports
+  bandy up mq --memory            # nothing on disk
+  eval \"$(bandy up mq --export)\"  # and AMQP_URL, BANDY_MQ_URL for what this shell starts
+  bandy status                    # which run, and where
+  bandy down                      # stop them
 
 A server listens at its protocol's own port of 127.0.0.1 if that is free, else at any that is.
 One that runs already is left as it is. rpc serves the demo functions.

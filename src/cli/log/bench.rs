@@ -71,11 +71,11 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy log bench                                            ten seconds, one producer, one consumer
+  bandy log bench                                   # ten seconds, one producer, one consumer
   bandy log bench --producers 4 --consumers 4 --partitions 4 -n 10m
-  bandy log bench --consumers 0 -s 1k          only produce: latencies are those of acknowledgements
+  bandy log bench --consumers 0 -s 1k               # only produce: latencies of acknowledgements
   bandy log bench --rate 10k/s --for 30s --fail-if 'p99>20ms'
-  bandy log bench -e kafka://localhost:9092 --json             any Kafka cluster
+  bandy log bench -e kafka://localhost:9092 --json  # any Kafka cluster
 
 The rate is that of records that were read, and latencies are from sending to reading; without consumers both are of \
 acknowledgements. As fast as it goes records wait for each other, and latencies say how much is under way; with --rate a \

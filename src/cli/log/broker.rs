@@ -21,8 +21,8 @@ use crate::units::{parse_duration, parse_size};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy log broker                       at 127.0.0.1:9092 if that is free (with TLS 9093), and at local:
-  bandy log broker -l :9093 --memory     nothing on disk
+  bandy log broker                    # at 127.0.0.1:9092 if free (with TLS 9093), and at local:
+  bandy log broker -l :9093 --memory  # nothing on disk
   bandy log broker --dir /var/lib/log --retention 30d --partitions 6
   bandy log broker -l 0.0.0.0:9092 --advertise broker.example.com
   bandy log broker -l kafka://:9092 -l kafkas://:9093 --tls-cert cert.pem --tls-key key.pem

@@ -22,13 +22,13 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy log config orders                            all settings, and where they come from
-  bandy log config orders retention.ms               its value
+  bandy log config orders                               # all settings, and where they come from
+  bandy log config orders retention.ms                  # its value
   bandy log config orders retention.ms=86400000 cleanup.policy=compact,delete
-  bandy log config orders --unset retention.ms       back to the broker's default
+  bandy log config orders --unset retention.ms          # back to the broker's default
   bandy log config orders max.message.bytes=x --dry-run
-  bandy log config --broker 1 log.retention.ms=3600000   for all topics that are not set otherwise
-  bandy log config --broker all                      what is set for all brokers
+  bandy log config --broker 1 log.retention.ms=3600000  # for all topics that are not set otherwise
+  bandy log config --broker all                         # what is set for all brokers
 
 Settings that are not named stay as they are.
 

@@ -28,14 +28,14 @@ use crate::units::{parse_count, parse_duration};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy log consume orders                       from the start to the end as it is now
-  bandy log consume orders -f --from end         what comes from now on
+  bandy log consume orders                      # from the start to the end as it is now
+  bandy log consume orders -f --from end        # what comes from now on
   bandy log consume orders --from @-15m --json | jq .value
-  bandy log consume orders -p 0 --from 42 -n 1   one record
+  bandy log consume orders -p 0 --from 42 -n 1  # one record
   bandy log consume orders -o '%d{rfc3339} %k %v'
   bandy log consume orders --registry http://localhost:8081 --where '.total > 100'
   bandy log consume orders -k 'user-*' -H region=eu --where '.total > 100'
-  bandy log consume orders -g billing            from where the group is; shared with its members
+  bandy log consume orders -g billing           # from where the group is; shared with its members
   bandy log consume orders -g billing -f -j4 -- ./bill.sh
 
 Positions: start end 42 -10 (before the end) +10 (after the start) @-15m @2026-11-23T07:00
@@ -132,7 +132,7 @@ impl GroupArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy log tail orders            the last 10 records of each partition, then what comes
+  bandy log tail orders  # the last 10 records of each partition, then what comes
   bandy log tail orders -n 20
   bandy log tail orders payments --json
 

@@ -9,6 +9,14 @@ use crate::cli::stage::{self, Scene, StageArgs};
 
 /// Arguments of `bandy log demo`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  bandy log demo partitions           # the whole screen; ? lists its keys
+  bandy log demo replay --step        # a key after each step
+  bandy log demo partitions --seed 3  # another story
+  bandy log demo replay | head -3     # the same story as lines
+
+Exit: 0 told · 1 the terminal is too small · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Which scene
     #[arg(value_enum, default_value_t = Name::Partitions)]

@@ -33,9 +33,9 @@ const INTERVAL_DEFAULT: Duration = Duration::from_secs(2);
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy log info orders              leader, replicas, first and last offset of each partition
-  bandy log info orders --configs    settings, and where they come from
-  bandy log info -g billing          members, offsets, lag
+  bandy log info orders            # leader, replicas, first and last offset of each partition
+  bandy log info orders --configs  # settings, and where they come from
+  bandy log info -g billing        # members, offsets, lag
   bandy log info -g billing --json | jq -s 'map(.lag) | add'
   bandy log info -g billing --max-lag 1000 -q >/dev/null || alert
   bandy log info -g billing --watch -i 10s
@@ -188,7 +188,9 @@ async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyho
     let stored = admin::stored(cluster, name).await.map_err(failed)?;
     if info.is_dead() && stored.is_empty() {
         let text = format!("no group '{name}' at {}", log.url);
-        return Err(Failure::new(Exit::NotFound, text).there("see all of them: bandy log ls groups").into());
+        let near = super::ls::near_group(cluster, name).await;
+        let failure = near.into_iter().fold(Failure::new(Exit::NotFound, text), Failure::tip);
+        return Err(failure.there("see all of them: bandy log ls groups").into());
     }
     let read = info.members.iter().flat_map(|it| it.partitions.iter().map(move |place| (place, it)));
     let members: HashMap<&(String, i32), &GroupMember> = read.collect();

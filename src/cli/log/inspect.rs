@@ -25,10 +25,10 @@ pub struct DumpArgs {
 
 const DUMP_EXAMPLES: &str = "\
 Examples:
-  bandy log dump --dir /var/lib/log              its partitions, with what is torn or damaged
-  bandy log dump --dir /var/lib/log --json       with files, offsets and leader epochs
-  bandy log dump orders --dir /var/lib/log       every record of a topic, one JSON object a line
-  bandy log dump orders-3 > p3.ndjson     of one partition: 'bandy log produce --json' takes it back
+  bandy log dump --dir /var/lib/log         # its partitions, with what is torn or damaged
+  bandy log dump --dir /var/lib/log --json  # with files, offsets and leader epochs
+  bandy log dump orders --dir /var/lib/log  # every record of a topic, one JSON object a line
+  bandy log dump orders-3 > p3.ndjson       # of one partition: 'log produce --json' takes it back
 
 Records stand with the leader epoch, producer and sequence number of their batch; markers of transactions stand \
 among them. Nothing is changed. A broker may run meanwhile: what it is writing may look torn.
@@ -49,15 +49,15 @@ pub struct SalvageArgs {
 
 const SALVAGE_EXAMPLES: &str = "\
 Examples:
-  bandy log salvage --dir /var/lib/log --dry-run   what is damaged, and what would be lost
-  bandy log salvage orders --dir /var/lib/log      keep all whole batches of that topic
-  bandy log salvage orders-3 --cut -y              keep what stands before the damage
+  bandy log salvage --dir /var/lib/log --dry-run  # what is damaged, and what would be lost
+  bandy log salvage orders --dir /var/lib/log     # keep all whole batches of that topic
+  bandy log salvage orders-3 --cut -y             # keep what stands before the damage
 
 For partitions that a broker refuses because data that had been on disk is damaged. Restore them from a copy if there \
 is one. The broker has to be stopped. What is taken out is kept in trash/ of the directory for a week.
 
 Exit: 0 done, or nothing is damaged · 1 a broker uses the directory · 5 no such directory or topic \
-see 'bandy help exit-codes'";
+· see 'bandy help exit-codes'";
 
 /// Every log, with its name.
 fn logs(inspection: &Inspection) -> anyhow::Result<Vec<Known>> {

@@ -11,6 +11,7 @@ use super::connect::Log;
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
+use crate::cli::errors::near_miss;
 use crate::cli::exit::{Exit, Failure};
 use crate::log::client::{Cluster, Error, admin};
 use crate::log::wire::ErrorCode;
@@ -21,8 +22,8 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy log ls                   topics: partitions, records, bytes, oldest and newest record
-  bandy log ls topics orders     one of them
+  bandy log ls                # topics: partitions, records, bytes, oldest and newest record
+  bandy log ls topics orders  # one of them
   bandy log ls groups
   bandy log ls nodes --json
 
@@ -174,12 +175,22 @@ struct Group<'a> {
     protocol: &'a str,
 }
 
+/// What a group that is not there was probably meant to be; none where nobody says which there are.
+pub async fn near_group(cluster: &Cluster, name: &str) -> Option<String> {
+    cluster.metadata(Some(&[]), false).await.ok()?;
+    let groups = admin::groups(cluster).await.ok()?;
+    near_miss(name, groups.iter().map(|it| &*it.group_id)).map(|near| format!("did you mean '{near}'?"))
+}
+
 async fn groups(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow::Result<Exit> {
     cluster.metadata(Some(&[]), false).await.map_err(|error| log.failure(&error))?;
     let groups = admin::groups(cluster).await.map_err(|error| log.failure(&error))?;
     if let Some(missing) = args.names.iter().find(|name| !groups.iter().any(|it| it.group_id == **name)) {
         let text = format!("no group '{missing}' among {} at {}", groups.len(), log.url);
-        return Err(Failure::new(Exit::NotFound, text).there("see all of them: bandy log ls groups").into());
+        let failure = Failure::new(Exit::NotFound, text);
+        let near = near_miss(missing, groups.iter().map(|it| &*it.group_id));
+        let failure = near.into_iter().fold(failure, |it, near| it.tip(format!("did you mean '{near}'?")));
+        return Err(failure.there("see all of them: bandy log ls groups").into());
     }
     let columns =
         [Column::left("group"), Column::left("state"), Column::left("type"), Column::left("protocol")];

@@ -14,7 +14,7 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy log ping              until Ctrl-C
+  bandy log ping  # until Ctrl-C
   bandy log ping -n 3 --json
 
 The question is who the brokers are; nothing is written.

@@ -32,13 +32,13 @@ const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy log produce orders '{\"id\": 7}' -k ada     one record with a key
-  journalctl -f | bandy log produce logs          one per line
-  bandy log produce orders -K '\\t' -z zstd < dump  keys and values, packed
+  bandy log produce orders '{\"id\": 7}' -k ada           # one record with a key
+  journalctl -f | bandy log produce logs                # one per line
+  bandy log produce orders -K '\\t' -z zstd < dump       # keys and values, packed
   bandy log consume a --json | bandy log produce b --json
-  bandy log produce orders hello -o json          where it went: topic, partition, offset
+  bandy log produce orders hello -o json                # where it went: topic, partition, offset
   bandy log produce orders --registry http://localhost:8081 '{\"id\": 7}'
-  bandy log produce orders --transaction import < dump  all of it, or nothing
+  bandy log produce orders --transaction import < dump  # all of it, or nothing
 
 Every record is confirmed by all replicas in sync before the command ends, once and in order.
 

@@ -16,9 +16,9 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy log rm orders        asks first, and says how many records are in it
+  bandy log rm orders      # asks first, and says how many records are in it
   bandy log rm orders -y
-  bandy log rm -g billing    a group without members, with its offsets
+  bandy log rm -g billing  # a group without members, with its offsets
 
 Exit: 0 it is gone · 5 no such topic or group · see 'bandy help exit-codes'")]
 pub struct Args {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::complete;
 use super::connect::Log;
+use super::ls::near_group;
 use super::position::{self, Ends, Position};
 use crate::cli::app::App;
 use crate::cli::completions;
@@ -22,10 +23,10 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy log seek -g billing orders --to start       read everything again; asks first
+  bandy log seek -g billing orders --to start      # read everything again; asks first
   bandy log seek -g billing orders --to @-2h --dry-run
-  bandy log seek -g billing orders -p 3 --by 1 -y   leave one record out
-  bandy log seek -g billing --to end -y             all topics that the group has read
+  bandy log seek -g billing orders -p 3 --by 1 -y  # leave one record out
+  bandy log seek -g billing --to end -y            # all topics that the group has read
 
 Prints for each partition where the group was, and where it goes on. Nobody may be reading in it meanwhile.
 
@@ -82,6 +83,12 @@ async fn seek(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow::R
         return Err(has_members(group, info.members.len(), log).into());
     }
     let places = places(args, &stored, log, cluster).await?;
+    // It is made: a misspelt name has to show.
+    if stored.is_empty()
+        && let Some(near) = near_group(cluster, group).await
+    {
+        app.printer.note(&format!("group {group} has stored nothing yet; {near}"));
+    }
     let ends = Ends::of(cluster, &places, false).await.map_err(failed)?;
     let wanted: HashMap<(String, i32), i64> = match (args.to, args.by) {
         (Some(to), _) => ends.resolve(cluster, &places, to).await.map_err(failed)?,
@@ -152,8 +159,10 @@ async fn places(
         places.extend(stored.keys().cloned());
         if places.is_empty() {
             let text = format!("no group '{}' at {}", args.group, log.url);
-            return Err(Failure::new(Exit::NotFound, text)
-                .there("name topics to make one; see all of them: bandy log ls groups"));
+            let failure = Failure::new(Exit::NotFound, text);
+            let near = near_group(cluster, &args.group).await;
+            let failure = near.into_iter().fold(failure, Failure::tip);
+            return Err(failure.there("name topics to make one; see all of them: bandy log ls groups"));
         }
     }
     places.extend(log.places(cluster, &args.topics, &args.partition).await?);

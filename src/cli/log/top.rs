@@ -43,9 +43,9 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy log top                       topics and the groups that read them, live
+  bandy log top         # topics and the groups that read them, live
   bandy log top orders -i 5s
-  bandy log top --once                one table
+  bandy log top --once  # one table
   bandy log top -n 10 --json | jq -c '[.timestamp, .topic, .group, .lag]'
 
 A topic has a row for each group that has stored offsets of it. IN is records that came, OUT records that the group \

@@ -18,11 +18,11 @@ use crate::units::parse_count;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy log wait                          until a broker lets us in
-  bandy log wait orders                   until the topic is there, each partition with a leader
-  bandy log wait orders --offset 1000     until its partitions end at 1000 or more, together
+  bandy log wait                            # until a broker lets us in
+  bandy log wait orders                     # until the topic is there, each partition with a leader
+  bandy log wait orders --offset 1000       # until its partitions end at 1000 or more, together
   bandy log wait -g billing --lag 0 --timeout 1m
-  bandy log wait orders -g billing --lag 0        only what it reads of this topic
+  bandy log wait orders -g billing --lag 0  # only what it reads of this topic
 
 Exit: 0 it is so · 4 denied · 124 --timeout passed · see 'bandy help exit-codes'")]
 pub struct Args {

@@ -11,7 +11,7 @@ use super::objects::Kind;
 use crate::cli::app::App;
 use crate::cli::connect::{ConnectArgs, Credentials as Given};
 use crate::cli::endpoint::{Endpoint, Pillar, Place, Scheme};
-use crate::cli::errors::near_miss;
+use crate::cli::errors::{near_miss, why};
 use crate::cli::exit::{Exit, Failure};
 use crate::mq::client::management::{self, Access, Error, Management};
 use crate::mq::client::{Config, Connection, Credentials, Error as AmqpError, ErrorKind};
@@ -258,10 +258,7 @@ impl Api {
 /// Why there is no API, in few words.
 fn absence(error: &Error) -> String {
     match error {
-        Error::Unreachable(transport::Error::Connect { source, .. }) => {
-            let text = source.to_string();
-            text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-        }
+        Error::Unreachable(error @ transport::Error::Connect { .. }) => why(error),
         error => error.to_string(),
     }
 }

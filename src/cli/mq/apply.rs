@@ -37,8 +37,8 @@ pub struct ApplyArgs {
 
 const APPLY_EXAMPLES: &str = "\
 Examples:
-  bandy mq apply shop.json --dry-run        what would be created and changed
-  bandy mq apply shop.json                  do it; a second time, there is nothing to do
+  bandy mq apply shop.json --dry-run  # what would be created and changed
+  bandy mq apply shop.json            # do it; a second time, there is nothing to do
   bandy mq export -e amqp://a | bandy mq apply - -e amqp://b
   echo '{\"queues\":[{\"name\":\"jobs\"}]}' | bandy mq apply -
 
@@ -46,8 +46,8 @@ Nothing is deleted. A queue or exchange that exists with other settings stays as
 it would change it. Objects without a vhost belong to the URL's. Where there is no management API, exchanges, queues \
 and bindings of the URL's virtual host are declared through AMQP.
 
-Exit: 0 everything is as the file says, or would be · 2 no definitions · 3 unreachable · 4 denied
-7 some could not be made · see 'bandy help exit-codes'";
+Exit: 0 everything is as the file says, or would be · 2 no definitions · 3 unreachable · 4 denied \
+· 7 some could not be made · see 'bandy help exit-codes'";
 
 /// A file of definitions is not larger.
 const FILE_SIZE_MAX: u64 = 256 << 20;
@@ -392,8 +392,8 @@ pub struct ExportArgs {
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:
-  bandy mq export                   of the URL's virtual host: queues, exchanges, bindings, policies
-  bandy mq export all.json --all-vhosts    everything, with users and their hashed passwords
+  bandy mq export                        # its virtual host: queues, exchanges, bindings, policies
+  bandy mq export all.json --all-vhosts  # everything, with users and their hashed passwords
   bandy mq export | jq -r '.queues[].name'
 
 It is what 'bandy mq apply', rabbitmqadmin import and rabbitmqctl import_definitions read. Lists are in order, so that \

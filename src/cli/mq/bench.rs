@@ -94,13 +94,13 @@ struct MessageArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy mq bench                                             ten seconds, one producer, one consumer
-  bandy mq bench --producers 10 --consumers 10 -n 1m          a million messages
-  bandy mq bench --queues 10 --consumers 10 --fan-out         every message to ten queues
-  bandy mq bench --persistent --confirms 1000                 as safe as the broker makes it
-  bandy mq bench --confirms 1 --consumers 0                   how long one confirm takes
+  bandy mq bench                                         # ten seconds, one producer, one consumer
+  bandy mq bench --producers 10 --consumers 10 -n 1m     # a million messages
+  bandy mq bench --queues 10 --consumers 10 --fan-out    # every message to ten queues
+  bandy mq bench --persistent --confirms 1000            # as safe as the broker makes it
+  bandy mq bench --confirms 1 --consumers 0              # how long one confirm takes
   bandy mq bench --rate 50k/s --for 30s --fail-if 'p99>1ms'
-  bandy mq bench -e amqp://guest:guest@localhost --json     any AMQP 0-9-1 broker: RabbitMQ, LavinMQ
+  bandy mq bench -e amqp://guest:guest@localhost --json  # any AMQP 0-9-1 broker: RabbitMQ, LavinMQ
 
 The rate is that of deliveries, and latencies are from sending to delivery; without consumers both are of confirms.
 With --rate a latency counts from when the message was meant to be sent, so that a stall is not left out.

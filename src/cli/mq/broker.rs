@@ -31,10 +31,10 @@ const MEMORY_ASSUMED: u64 = 2 << 30;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy mq broker                        at 127.0.0.1:5672 if that is free (with TLS 5671), and at local:
-  bandy mq broker -l :5673 --memory      nothing on disk; guest, guest, from this machine only
-  bandy mq broker --dir /var/lib/queues  durable queues and persistent messages are there
-  bandy mq broker -l :0 --admin :0       with RabbitMQ's management API, its URL printed second
+  bandy mq broker                        # at 127.0.0.1:5672 if free (with TLS 5671), and at local:
+  bandy mq broker -l :5673 --memory      # nothing on disk; guest, guest, from this machine only
+  bandy mq broker --dir /var/lib/queues  # durable queues and persistent messages are there
+  bandy mq broker -l :0 --admin :0       # with RabbitMQ's management API, its URL printed second
   bandy mq broker -l amqp://:5672 -l amqps://:5671 --tls-cert cert.pem --tls-key key.pem
 
 Exit: 0 stopped by a signal · 1 the directory is in use · 2 wrong words or user file · see 'bandy help exit-codes'")]

@@ -11,6 +11,14 @@ use crate::cli::stage::{self, Scene, StageArgs};
 
 /// Arguments of `bandy mq demo`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  bandy mq demo work                   # the whole screen; ? lists its keys
+  bandy mq demo topics --speed 2x
+  bandy mq demo dead-letter --inline   # drawn in the scroll-back, where it stays
+  bandy mq demo work --json | jq -c .  # the same story as objects
+
+Exit: 0 told · 1 the terminal is too small · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Which scene
     #[arg(value_enum, default_value_t = Name::Work)]

@@ -19,7 +19,7 @@ use crate::units::parse_count;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy mq peek jobs              the ten that come next
+  bandy mq peek jobs  # the ten that come next
   bandy mq peek jobs -n 1 --json
 
 The messages are fetched and given back: they keep their places, and whoever takes them sees that \
@@ -28,7 +28,7 @@ they were delivered before. While it looks, others are handed the messages behin
 Exit: 0 shown · 5 no such queue · 6 it is empty · see 'bandy help exit-codes'")]
 pub struct PeekArgs {
     /// Queue to look into
-    #[arg(add = completions::remote(complete::queues))]
+    #[arg(value_parser = super::queue::parse_name, add = completions::remote(complete::queues))]
     pub queue: String,
     /// Show N messages
     #[arg(short = 'n', long, value_name = "N", default_value = "10", value_parser = parse_count, help_heading = "Taking")]

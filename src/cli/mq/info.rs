@@ -37,8 +37,8 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy mq info jobs                   counts, settings, bindings, consumers
-  bandy mq info -x amq.topic           an exchange, with what it is bound to
+  bandy mq info jobs          # counts, settings, bindings, consumers
+  bandy mq info -x amq.topic  # an exchange, with what it is bound to
   bandy mq info jobs --json | jq .bindings
 
 Without a management API, AMQP tells of a queue how many messages are ready and how many consumers it has.

@@ -30,11 +30,11 @@ pub struct DumpArgs {
 
 const DUMP_EXAMPLES: &str = "\
 Examples:
-  bandy mq dump --dir /var/lib/queues                  its logs, with what is torn or damaged
-  bandy mq dump --dir /var/lib/queues --json           with files, offsets and leader epochs
-  bandy mq dump orders --dir /var/lib/queues         every record of that queue's log, as JSON lines
-  bandy mq dump definitions                            what was declared, bound and deleted
-  bandy mq dump orders --waiting > orders.ndjson       messages that can be saved from a damaged log
+  bandy mq dump --dir /var/lib/queues             # its logs, with what is torn or damaged
+  bandy mq dump --dir /var/lib/queues --json      # with files, offsets and leader epochs
+  bandy mq dump orders --dir /var/lib/queues      # every record of that queue's log, as JSON lines
+  bandy mq dump definitions                       # what was declared, bound and deleted
+  bandy mq dump orders --waiting > orders.ndjson  # messages that can be saved from a damaged log
 
 Nothing is changed. A broker may run meanwhile: what it is writing may look torn.
 
@@ -54,15 +54,15 @@ pub struct SalvageArgs {
 
 const SALVAGE_EXAMPLES: &str = "\
 Examples:
-  bandy mq salvage --dir /var/lib/queues --dry-run   what is damaged, and what would be lost
-  bandy mq salvage orders --dir /var/lib/queues      keep all whole batches of that queue
-  bandy mq salvage orders --cut -y                   keep what stands before the damage
+  bandy mq salvage --dir /var/lib/queues --dry-run  # what is damaged, and what would be lost
+  bandy mq salvage orders --dir /var/lib/queues     # keep all whole batches of that queue
+  bandy mq salvage orders --cut -y                  # keep what stands before the damage
 
 For logs that a broker refuses because data that had been on disk is damaged. Restore them from a copy if there is one.
 The broker has to be stopped. What is taken out is kept in trash/ of the directory for a week.
 
 Exit: 0 done, or nothing is damaged · 1 a broker uses the directory · 5 no such directory or queue \
-see 'bandy help exit-codes'";
+· see 'bandy help exit-codes'";
 
 /// Every log, with its name.
 fn logs(inspection: &Inspection) -> anyhow::Result<Vec<Known>> {

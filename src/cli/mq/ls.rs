@@ -38,12 +38,12 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy mq ls                      queues: ready, unacked, consumers, messages in and out per second
+  bandy mq ls                   # queues: ready, unacked, consumers, messages in and out per second
   bandy mq ls queues 'order*' --columns name,ready,policy
-  bandy mq ls bindings                    without those that every queue has to the default exchange
+  bandy mq ls bindings          # without those that every queue has to the default exchange
   bandy mq ls connections --all-vhosts
   bandy mq ls --json | jq -r 'select(.ready > 1000) | .name'
-  bandy mq ls queues jobs done        of queues that are named, AMQP alone tells ready and consumers
+  bandy mq ls queues jobs done  # of queues that are named, AMQP alone tells ready and consumers
 
 Lists come from the broker's management API: that of an amqp:// endpoint is where RabbitMQ has it, at the same host \
 and port + 10000 (15672), or where the URL says: amqp://HOST?admin=http://HOST:PORT. An http:// endpoint is one.
@@ -156,7 +156,26 @@ fn none(args: &Args, api: &Api, total: usize) -> Failure {
     let names = args.names.join("', '");
     let what = args.what.name();
     let message = format!("no {what} '{names}' among {total} of {}", api.url);
-    Failure::new(Exit::NotFound, message).there(format!("see all of them: bandy mq ls {what}"))
+    let failure = Failure::new(Exit::NotFound, message);
+    match columns_meant(args) {
+        Some(columns) => {
+            failure.there_for(format!("bandy mq ls {what} --columns {columns}"), "columns of all")
+        }
+        None => failure.there(format!("see all of them: bandy mq ls {what}")),
+    }
+}
+
+/// Columns that stand where names do, as rabbitmqadmin has them: `list queues name messages`.
+fn columns_meant(args: &Args) -> Option<String> {
+    let known = args.what.row(&json!({}));
+    let ours = |name: &String| match name.as_str() {
+        "messages" => Some("ready,unacked"),
+        "messages_ready" => Some("ready"),
+        "messages_unacknowledged" => Some("unacked"),
+        name => known.keys().find(|key| *key == name).map(String::as_str),
+    };
+    let columns: Option<Vec<&str>> = args.names.iter().map(ours).collect();
+    columns.map(|columns| columns.join(","))
 }
 
 fn show(args: &Args, app: &App, rows: &[Row]) -> anyhow::Result<Exit> {
@@ -255,7 +274,21 @@ pub fn is_locked(error: &AmqpError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use clap::Parser as _;
+
+    use super::{Args, columns_meant, matches};
+
+    #[test]
+    fn columns_of_rabbitmqadmin_in_the_place_of_names_are_told_as_columns() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let meant = |words: &str| columns_meant(&Line::parse_from(words.split(' ')).args);
+        assert_eq!(meant("ls queues name messages").as_deref(), Some("name,ready,unacked"));
+        assert_eq!(meant("ls queues name jobs"), None);
+    }
 
     #[test]
     fn patterns_are_those_of_files() {

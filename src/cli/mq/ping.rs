@@ -17,7 +17,7 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy mq ping              until Ctrl-C
+  bandy mq ping  # until Ctrl-C
   bandy mq ping -n 3 --json
 
 A message goes through a queue of this command's own, which is gone with it.

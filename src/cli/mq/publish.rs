@@ -24,15 +24,15 @@ pub const TOPIC_EXCHANGE: &str = "amq.topic";
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy mq pub news hello                        to everybody who subscribes to news
+  bandy mq pub news hello                      # to everybody who subscribes to news
   bandy mq pub orders.eu '{\"id\": 7}' --content-type application/json
-  journalctl -f | bandy mq pub logs.$HOSTNAME    one message per line
+  journalctl -f | bandy mq pub logs.$HOSTNAME  # one message per line
   bandy mq sub --json | bandy mq pub --json -e amqp://other
 
 Every message is confirmed by the broker before the command ends; maybe nobody is subscribed.
 
-Exit: 0 all published · 6 nobody subscribed (--require-route) · 7 some were refused
-      see 'bandy help exit-codes'")]
+Exit: 0 all published · 6 nobody subscribed (--require-route) · 7 some were refused \
+· see 'bandy help exit-codes'")]
 pub struct Args {
     /// What it is about: words with dots; with --json, that of the record if left out
     pub topic: Option<String>,

@@ -6,6 +6,15 @@ use crate::mq::client::{Error, ErrorKind, Step};
 use crate::mq::wire::{TableBuf, method};
 use crate::shutdown::Shutdown;
 
+/// The name of a queue. An empty one is none to AMQP: whoever declares it gets a new queue with a name of the broker's
+/// (AMQP 0-9-1, queue.declare).
+///
+/// # Errors
+/// It is empty.
+pub fn parse_name(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("a queue has a name".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 /// It exists, whatever it is like.
 pub fn there(name: &str) -> Step {
     step(name, true)

@@ -42,9 +42,9 @@ pub struct RecordArgs {
 
 const RECORD_EXAMPLES: &str = "\
 Examples:
-  bandy mq record day.ndjson --for 1h               everything that is published to any exchange
+  bandy mq record day.ndjson --for 1h           # everything that is published to any exchange
   bandy mq record orders.ndjson amq.topic:orders.#
-  bandy mq record - --firehose | gzip > all.gz      the default exchange, too
+  bandy mq record - --firehose | gzip > all.gz  # the default exchange, too
   bandy mq replay day.ndjson --speed 10x
 
 What is watched is as in 'bandy mq tap'. A line is the envelope of a message, with all properties and the types of its \
@@ -161,16 +161,16 @@ pub struct ReplayArgs {
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
-  bandy mq replay day.ndjson                            as it was: same exchanges, keys, pauses
-  bandy mq replay day.ndjson --speed max -e :5673      into another broker, as fast as it takes them
+  bandy mq replay day.ndjson                       # as it was: same exchanges, keys, pauses
+  bandy mq replay day.ndjson --speed max -e :5673  # into another broker, as fast as it takes them
   bandy mq replay day.ndjson --from orders --to orders-test --speed 10x
-  bandy mq replay - --to '' < jobs.ndjson               by routing key into queues
+  bandy mq replay - --to '' < jobs.ndjson          # by routing key into queues
 
 Deliveries in a recording of the firehose are left out: the publishes lead to them again. A property user_id of \
 another user is left out, too: brokers refuse it.
 
-Exit: 0 replayed · 2 a line that is no envelope · 3 unreachable · 5 no such exchange · 6 fewer than -n
-7 some were refused · see 'bandy help exit-codes'";
+Exit: 0 replayed · 2 a line that is no envelope · 3 unreachable · 5 no such exchange · 6 fewer than -n \
+· 7 some were refused · see 'bandy help exit-codes'";
 
 /// How fast.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -18,20 +18,20 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy mq recv jobs                          take one, print it
-  bandy mq recv jobs -f -j4 -- ./resize.sh    four workers until Ctrl-C
-  bandy mq recv jobs -n 100 --json | jq .     a hundred envelopes
+  bandy mq recv jobs                                     # take one, print it
+  bandy mq recv jobs -f -j4 -- ./resize.sh               # four workers until Ctrl-C
+  bandy mq recv jobs -n 100 --json | jq .                # a hundred envelopes
   while job=$(bandy mq recv jobs --no-wait); do echo \"doing $job\"; done
-  bandy mq recv upper --reply --create -f -- tr a-z A-Z    answer requests
+  bandy mq recv upper --reply --create -f -- tr a-z A-Z  # answer requests
 
 A message is acknowledged when it was printed and passed on, or when its command has ended with 0. \
 Everything else goes back to the queue.
 
-Exit: 0 taken · 5 no such queue · 6 nothing there (--no-wait), or fewer than -n
-      7 some commands failed · 124 --timeout · see 'bandy help exit-codes'")]
+Exit: 0 taken · 5 no such queue · 6 nothing there (--no-wait), or fewer than -n \
+· 7 some commands failed · 124 --timeout · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Queue to take from
-    #[arg(add = completions::remote(complete::queues))]
+    #[arg(value_parser = queue::parse_name, add = completions::remote(complete::queues))]
     pub queue: String,
     /// Run once per message: body on stdin, exit 0 acknowledges
     #[arg(last = true, value_name = "COMMAND")]

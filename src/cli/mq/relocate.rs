@@ -55,16 +55,16 @@ pub enum Origin {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy mq move jobs old-jobs             all that wait now
-  bandy mq move jobs.dead --origin        dead letters back to where they came from, by x-death
-  bandy mq move jobs.dead --origin=queue  …or straight into the queue they died in, past all others
-  bandy mq move jobs.dead jobs -n 1       one, to see what happens
+  bandy mq move jobs old-jobs             # all that wait now
+  bandy mq move jobs.dead --origin        # dead letters back to where they came from, by x-death
+  bandy mq move jobs.dead --origin=queue  # or straight into the queue they died in, past all others
+  bandy mq move jobs.dead jobs -n 1       # one, to see what happens
 
 A message is taken out when the broker has confirmed it at its new place: none is lost, and after a lost connection \
 the last ones may be there twice. Order, body, properties and headers stay as they are, types included.
 
 Exit: 0 moved · 3 unreachable · 5 no such queue · 6 fewer than -n · 7 some could not be moved and are where they were \
-see 'bandy help exit-codes'";
+· see 'bandy help exit-codes'";
 
 /// Deliveries on their way: enough to keep both connections busy.
 const PREFETCH: u16 = 1000;

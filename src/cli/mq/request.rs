@@ -33,18 +33,18 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy mq recv upper --reply --create -f -- tr a-z A-Z     one terminal
-  bandy mq request upper hello                     another: HELLO
+  bandy mq recv upper --reply --create -f -- tr a-z A-Z  # one terminal
+  bandy mq request upper hello                           # another: HELLO
   bandy mq request price '{\"item\": 7}' --timeout 2s --json
 
 The answer is awaited for 30 seconds unless --timeout says otherwise; what nobody has taken by then is dropped \
 from the queue (-p expiration=MS has it otherwise, -p expiration= keeps it).
 
-Exit: 0 answered · 1 the other side's command failed · 5 no such queue · 124 no answer in time
-      see 'bandy help exit-codes'")]
+Exit: 0 answered · 1 the other side's command failed · 5 no such queue · 124 no answer in time \
+· see 'bandy help exit-codes'")]
 pub struct Args {
     /// Queue of whoever answers
-    #[arg(add = completions::remote(complete::queues))]
+    #[arg(value_parser = queue::parse_name, add = completions::remote(complete::queues))]
     pub queue: String,
     /// What to ask; without it, or with -, all of stdin
     pub body: Option<String>,

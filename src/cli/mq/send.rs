@@ -29,8 +29,8 @@ const DELAY_MAX: Duration = Duration::from_millis(u32::MAX as u64);
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy mq send jobs 'resize cat.png'        one message
-  seq 1000 | bandy mq send jobs              one per line
+  bandy mq send jobs 'resize cat.png'  # one message
+  seq 1000 | bandy mq send jobs        # one per line
   bandy mq send jobs -H 'retry:=3' --priority 5 hello
   bandy mq send jobs --delay 10m 'call back'
   bandy mq recv a --json | bandy mq send b --json
@@ -40,7 +40,7 @@ Every message is confirmed by the broker before the command ends.
 Exit: 0 all taken · 5 no such queue · 7 some were not · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Queue to send to
-    #[arg(add = completions::remote(complete::queues))]
+    #[arg(value_parser = queue::parse_name, add = completions::remote(complete::queues))]
     pub queue: String,
     /// What to send; without it, or with -, each line of stdin
     pub body: Option<String>,
@@ -122,7 +122,13 @@ async fn start(args: &Args, app: &App, broker: &Broker, shutdown: &Shutdown) -> 
             let near = tokio::time::timeout(crate::cli::app::TIP_WAIT_MAX, near).await.ok().flatten();
             let publisher =
                 started(queue::durable(&args.queue)).await.map_err(|error| refusal(&error, broker))?;
-            app.printer.status(&format!("created the queue {}", args.queue));
+            let said = format!("created the queue {}", args.queue);
+            // Whoever has asked for it knows; a misspelt name has to show in a script, too.
+            if args.create {
+                app.printer.status(&said)
+            } else {
+                app.printer.note(&said)
+            }
             if let Some(near) = near.filter(|_| !args.create) {
                 app.printer.note(&near);
             }

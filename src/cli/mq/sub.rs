@@ -18,10 +18,10 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy mq sub                       everything, until Ctrl-C
-  bandy mq sub orders. invoices.     orders.eu, orders.eu.paid, invoices.7, …
-  bandy mq sub 'orders.+.paid' -n 1  one word where the + is
-  bandy mq sub orders. -g billing    share the messages with others of the group billing
+  bandy mq sub                       # everything, until Ctrl-C
+  bandy mq sub orders. invoices.     # orders.eu, orders.eu.paid, invoices.7, …
+  bandy mq sub 'orders.+.paid' -n 1  # one word where the + is
+  bandy mq sub orders. -g billing    # share the messages with others of the group billing
   bandy mq sub orders. --json | jq .value
 
 PATTERN: words with dots; + (or *) is one word, # any number of them, a dot at the end everything \

@@ -87,9 +87,9 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy mq tap                              what is published to any exchange with a name
-  bandy mq tap amq.topic:orders.# events    orders of one, everything of another
-  bandy mq tap --firehose                   publishes and deliveries, the default exchange's too
+  bandy mq tap                            # what is published to any exchange with a name
+  bandy mq tap amq.topic:orders.# events  # orders of one, everything of another
+  bandy mq tap --firehose                 # publishes and deliveries, the default exchange's too
   bandy mq tap --json -n 100 | jq -c '[.exchange, .routing_key]'
 
 A queue of its own is bound to each exchange so that it gets everything, and goes with the command; nobody else gets \

@@ -41,11 +41,11 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy mq top                             queues of the URL's virtual host, live
+  bandy mq top                      # queues of the URL's virtual host, live
   bandy mq top --all-vhosts -i 5s
-  bandy mq top --once                      one table
+  bandy mq top --once               # one table
   bandy mq top -n 10 --json | jq -c '[.timestamp, .name, .ready]'
-  bandy mq top jobs -e amqp://HOST         one queue, also where there is no management API
+  bandy mq top jobs -e amqp://HOST  # one queue, also where there is no management API
 
 Into a pipe, or with -o, tables follow each other instead of the live view. Figures are those of the management API, \
 which RabbitMQ gathers every five seconds; without it, AMQP tells ready and consumers of queues that are named.

@@ -74,17 +74,17 @@ const TYPES: &[(&str, &str)] = &[
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy mq create jobs                                   a durable queue
+  bandy mq create jobs                    # a durable queue
   bandy mq create jobs --dead-letter jobs.dead --ttl 1h
   bandy mq create jobs --type quorum -a x-delivery-limit:=5
-  bandy mq create -x orders --type topic                 an exchange
+  bandy mq create -x orders --type topic  # an exchange
 
 It is no error if it is there already, with the same settings.
 
 Exit: 0 it is there · 1 it is there with other settings · see 'bandy help exit-codes'")]
 pub struct CreateArgs {
     /// Queue to create
-    #[arg(required_unless_present = "exchange", conflicts_with = "exchange")]
+    #[arg(required_unless_present = "exchange", conflicts_with = "exchange", value_parser = super::queue::parse_name)]
     pub queue: Option<String>,
     /// Create an exchange instead
     #[arg(short = 'x', long, value_name = "NAME")]
@@ -265,9 +265,9 @@ fn value(text: &str) -> &str {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy mq bind amq.topic audit -k 'orders.#'    topics below orders go to the queue audit, too
-  bandy mq bind orders audit                     everything of a topic or fanout exchange
-  bandy mq bind a b --to-exchange                messages of the exchange a go to the exchange b
+  bandy mq bind amq.topic audit -k 'orders.#'  # topics below orders go to the queue audit, too
+  bandy mq bind orders audit                   # everything of a topic or fanout exchange
+  bandy mq bind a b --to-exchange              # messages of the exchange a go to the exchange b
   bandy mq unbind amq.topic audit -k 'orders.#'
 
 Exit: 0 done · 5 no such queue or exchange · see 'bandy help exit-codes'")]
@@ -367,9 +367,9 @@ async fn bound(args: &BindArgs, binds: bool, table: &TableBuf, line: &Line<'_>) 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy mq purge jobs              asks first
+  bandy mq purge jobs            # asks first
   bandy mq purge jobs -y
-  bandy mq purge jobs --dry-run    says how many messages it would drop
+  bandy mq purge jobs --dry-run  # says how many messages it would drop
 
 Messages that somebody has taken and not acknowledged stay.
 
@@ -417,9 +417,9 @@ fn messages(count: u32) -> String {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy mq rm jobs              asks first, and says how many messages are in it
+  bandy mq rm jobs          # asks first, and says how many messages are in it
   bandy mq rm jobs -y --if-empty
-  bandy mq rm -x orders -y      an exchange, with its bindings
+  bandy mq rm -x orders -y  # an exchange, with its bindings
 
 Exit: 0 it is gone · 5 no such queue or exchange · see 'bandy help exit-codes'")]
 pub struct RemoveArgs {
@@ -481,10 +481,10 @@ pub fn remove(args: &RemoveArgs, app: &App) -> anyhow::Result<Exit> {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy mq wait                         until the broker lets us in
-  bandy mq wait jobs                    until there is such a queue
+  bandy mq wait                   # until the broker lets us in
+  bandy mq wait jobs              # until there is such a queue
   bandy mq wait jobs --empty --timeout 1m
-  bandy mq wait jobs --count 100        until a hundred messages are ready
+  bandy mq wait jobs --count 100  # until a hundred messages are ready
 
 Exit: 0 it is so · 4 denied · 124 --timeout passed · see 'bandy help exit-codes'")]
 pub struct WaitArgs {

@@ -86,17 +86,18 @@ struct LoadArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy rpc bench upper hello                           10 s, 50 at a time
+  bandy rpc bench upper hello                           # 10 s, 50 at a time
   bandy rpc bench -e :50051 Greeter/Hello name=Ada -n 100k
-  bandy rpc bench Greeter/Hello 'name=user{{ n }}' -T   a new request each time
-  bandy rpc bench -e consul://:8500 demo.Greeter/Hello  all instances in turn
+  bandy rpc bench Greeter/Hello 'name=user{{ n }}' -T   # a new request each time
+  bandy rpc bench -e consul://:8500 demo.Greeter/Hello  # all instances in turn
   bandy rpc bench Greeter/Hello --rate 1000/s --for 1m --fail-if 'p99>20ms' --fail-if 'errors>0'
   bandy rpc bench Greeter/Hello --rate 100..2000@30s --series rates.ndjson
 
 With --rate a call's latency counts from when it was meant to start, so calls that had to wait behind \
-a stall are slow, not missing. Latencies are milliseconds, of calls that succeeded.
+a stall are slow, not missing. Latencies are milliseconds, of calls that succeeded. Those that fail are counted by \
+their class; --fail-if 'errors>0' makes any of them exit code 7.
 
-Exit: 0 measured · 3 unreachable · 5 no such method · 7 --fail-if holds or no call succeeded · 130 Ctrl-C";
+Exit: 0 measured, also if some calls failed · 3 unreachable · 5 no such method · 7 --fail-if holds or no call succeeded · 130 Ctrl-C";
 
 impl LoadArgs {
     fn stop(&self) -> Stop {

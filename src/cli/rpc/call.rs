@@ -97,10 +97,10 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy rpc call upper hello                            on this machine's server
-  bandy rpc call -e :50051 Greeter/Hello name=Ada       items make the request
+  bandy rpc call upper hello                            # on this machine's server
+  bandy rpc call -e :50051 Greeter/Hello name=Ada       # items make the request
   bandy rpc call grpcs://host/demo.Greeter/Hello -d @request.json
-  seq 9 | jq -c '{value: .}' | bandy rpc call Calc/Sum  a request per line
+  seq 9 | jq -c '{value: .}' | bandy rpc call Calc/Sum  # a request per line
   bandy rpc call Greeter/Hello --each -j16 <requests.ndjson
 
 Exit: 0 OK · 3 unreachable · 5 no such method · 64+N status N · 124 --timeout · see 'bandy help exit-codes'";

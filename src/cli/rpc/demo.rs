@@ -11,6 +11,15 @@ use crate::cli::stage::{self, Scene, StageArgs};
 
 /// Arguments of `bandy rpc demo`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  bandy rpc demo call                   # the whole screen; ? lists its keys
+  bandy rpc demo lost-reply --seed 3    # another story
+  bandy rpc demo deadline --step        # a key after each step
+  bandy rpc demo streams | head -3      # the same story as lines
+  bandy rpc demo call --cast call.cast  # a recording for asciinema
+
+Exit: 0 told · 1 the terminal is too small · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Which scene
     #[arg(value_enum, default_value_t = Name::Call)]

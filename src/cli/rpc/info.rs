@@ -50,10 +50,10 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy rpc info Greeter -e :50051             its definition, from the server
-  bandy rpc info demo.Greeter/Hello --example  a request to fill in
+  bandy rpc info Greeter -e :50051             # its definition, from the server
+  bandy rpc info demo.Greeter/Hello --example  # a request to fill in
   bandy rpc info HelloRequest --proto api.proto --json-schema
-  bandy rpc info -e :50051 --export ./api      all of it as .proto files
+  bandy rpc info -e :50051 --export ./api      # all of it as .proto files
 
 Exit: 0 shown · 3 unreachable · 5 no such symbol, or no reflection · see 'bandy help exit-codes'";
 

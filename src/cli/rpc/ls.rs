@@ -38,10 +38,10 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy rpc ls                    all methods of your servers on this machine
-  bandy rpc ls -e :50051          those of a server
-  bandy rpc ls -e :50051 Greeter  those of one service
-  bandy rpc ls --proto api.proto  those of a file; no server is asked
+  bandy rpc ls                    # all methods of your servers on this machine
+  bandy rpc ls -e :50051          # those of a server
+  bandy rpc ls -e :50051 Greeter  # those of one service
+  bandy rpc ls --proto api.proto  # those of a file; no server is asked
   bandy rpc ls --json | jq -r .method
 
 Exit: 0 listed · 3 unreachable · 5 no such service, or no reflection · see 'bandy help exit-codes'";

@@ -28,7 +28,7 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy rpc ping -e :50051              until Ctrl-C
+  bandy rpc ping -e :50051  # until Ctrl-C
   bandy rpc ping -e :50051 -n 3 --json
 
 Exit: 0 all answered · 3 none answered · 7 some did not · see 'bandy help exit-codes'";

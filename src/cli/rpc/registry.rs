@@ -23,10 +23,10 @@ const DEFAULT_PORT: u16 = 8500;
         For a small network that has no Consul. Servers register with a TTL, clients find and watch\n\
         them; what is registered lives in memory, and servers register again after a restart.",
     after_long_help = "Examples:\n  \
-        bandy rpc registry                                        on 127.0.0.1:8500\n  \
-        bandy rpc registry -l 0.0.0.0:8500 --token-file secret    for a network\n  \
-        bandy rpc serve upper='tr a-z A-Z' --register consul:     a server that registers\n  \
-        bandy rpc call -e consul: bandy.Functions/upper hello     a client that finds it"
+        bandy rpc registry                                      # on 127.0.0.1:8500\n  \
+        bandy rpc registry -l 0.0.0.0:8500 --token-file secret  # for a network\n  \
+        bandy rpc serve upper='tr a-z A-Z' --register consul:   # a server that registers\n  \
+        bandy rpc call -e consul: bandy.Functions/upper hello   # a client that finds it"
 )]
 pub struct Args {
     /// Answer only requests with the token in the first line of this file

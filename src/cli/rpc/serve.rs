@@ -37,11 +37,11 @@ use reload::Offering;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy rpc serve                                 demo.Greeter, demo.Calc, …
-  bandy rpc serve upper='tr a-z A-Z' load=uptime  functions: text in, text out
-  bandy rpc serve --proto api.proto -- ./handle   every method, by JSON on stdin
+  bandy rpc serve                                 # demo.Greeter, demo.Calc, …
+  bandy rpc serve upper='tr a-z A-Z' load=uptime  # functions: text in, text out
+  bandy rpc serve --proto api.proto -- ./handle   # every method, by JSON on stdin
   bandy rpc serve --proto api.proto Greeter/Hello='jq {message:.name}'
-  bandy rpc serve ./handlers                      files named pkg.Service.Method
+  bandy rpc serve ./handlers                      # files named pkg.Service.Method
   bandy rpc serve --proto api.proto --workers 4 -- ./worker.py
 
 Exit: 0 stopped by a signal · 2 wrong words, handlers or schema · see 'bandy help exit-codes'")]

@@ -24,9 +24,11 @@ pub struct JsonStyle {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Names {
     /// `fieldName`
+    #[value(help = "fieldName")]
     #[default]
     Json,
     /// `field_name`
+    #[value(help = "field_name")]
     Proto,
 }
 

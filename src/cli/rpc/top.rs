@@ -35,11 +35,11 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy rpc top                                all servers of this user, live
-  bandy rpc top -e :50051 -e :50052            two servers in one view
-  bandy rpc top -e consul://127.0.0.1/shop     all that a registry knows
-  bandy rpc top -e :50051 --once               one table since its start
-  bandy rpc top -e :50051 --once -i 5s --json  of the next five seconds
+  bandy rpc top                                # all servers of this user, live
+  bandy rpc top -e :50051 -e :50052            # two servers in one view
+  bandy rpc top -e consul://127.0.0.1/shop     # all that a registry knows
+  bandy rpc top -e :50051 --once               # one table since its start
+  bandy rpc top -e :50051 --once -i 5s --json  # of the next five seconds
   bandy rpc top -e :50051 -n 10 -i 1s | cut -f1,2
 
 Into a pipe, or with -o, tables follow each other instead of the live view; the first is since the start.

@@ -27,7 +27,7 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  bandy rpc wait -e :50051  until it is SERVING, at most 30 s
+  bandy rpc wait -e :50051  # until it is SERVING, at most 30 s
   bandy rpc wait -e :50051 demo.Greeter --timeout 5s
 
 Exit: 0 ready · 124 not within --timeout · see 'bandy help exit-codes'";

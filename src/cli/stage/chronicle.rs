@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
+use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 
@@ -60,7 +61,8 @@ impl Chronicle {
         let (width, rows) = (usize::from(area.width).saturating_sub(2), usize::from(area.height));
         let mut lines: Vec<Line<'_>> = Vec::new();
         for (age, (text, indent)) in self.0.iter().rev().enumerate() {
-            let style = if age == 0 { theme.strong() } else { theme.dim() };
+            // What has happened is to be read, too: dim letters are not, on a projector.
+            let style = if age == 0 { theme.strong() } else { Style::new() };
             let broken = wrap(text, width, *indent);
             if lines.len() + broken.len() > rows && age > 0 {
                 break;

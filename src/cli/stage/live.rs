@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{Clear, Paragraph};
 use tokio::time::Instant;
@@ -66,6 +67,11 @@ pub trait View {
         false
     }
 
+    /// True if nobody of what is looked at has answered the last time: what is shown is what was.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
     /// A key was pressed that is not one of all views.
     fn key(&mut self, key: KeyCode);
 
@@ -104,6 +110,8 @@ pub async fn show<V: View>(
     let mut state = State { paused: false, help: false, interval: pace.interval, waited: Duration::ZERO };
     let mut left = pace.count;
     let mut last = started;
+    // How long the question that is under way has been; when one was asked that was answered.
+    let (mut silent, mut answered) = (Duration::ZERO, started);
     let mut reading: Option<Pin<Box<dyn Future<Output = V::News> + '_>>> = None;
     while left != Some(0) {
         screen.terminal.draw(|frame| draw(frame, view, &state, theme))?;
@@ -115,17 +123,21 @@ pub async fn show<V: View>(
             },
             news = finished(&mut reading) => {
                 reading = None;
-                state.waited = Duration::ZERO;
                 view.news(news);
+                if !view.is_lost() {
+                    answered = last;
+                }
+                state.waited = if view.is_lost() { answered.elapsed() } else { Duration::ZERO };
                 left = left.map(|left| left - 1);
             }
             () = tokio::time::sleep_until(last + state.interval), if reading.is_none() && !state.paused => {
-                last = Instant::now();
+                (last, silent) = (Instant::now(), Duration::ZERO);
                 reading = Some(Box::pin(source()));
             }
             // What is shown is old by now.
-            () = tokio::time::sleep_until(last + state.waited + ANSWER_TIME), if reading.is_some() => {
-                state.waited = last.elapsed();
+            () = tokio::time::sleep_until(last + silent + ANSWER_TIME), if reading.is_some() => {
+                silent = last.elapsed();
+                state.waited = answered.elapsed();
             }
             () = until(end) => break,
         }
@@ -159,7 +171,7 @@ impl State {
     /// What is out of the ordinary.
     fn remark(&self) -> String {
         if self.waited > Duration::ZERO {
-            format!("no answer for {} s", self.waited.as_secs())
+            format!("no answer for {} s", self.waited.as_secs().max(1))
         } else if self.paused {
             "paused".to_owned()
         } else {
@@ -210,11 +222,20 @@ fn draw<V: View>(frame: &mut Frame<'_>, view: &V, state: &State, theme: &Theme) 
         widgets::Title { title: &view.title(), state: &state.remark(), figures: figures.trim_start() };
     widgets::title_line(frame, top, &title, theme);
     view.draw(frame, body, theme);
+    if state.waited > Duration::ZERO {
+        // What is old is not called good.
+        for place in body.positions() {
+            let cell = &mut frame.buffer_mut()[place];
+            if cell.fg == Color::Green {
+                cell.set_style(Style::new().fg(Color::Reset).add_modifier(Modifier::DIM));
+            }
+        }
+    }
     if view.is_typing() {
         let keys = TYPING.map(|(key, what)| (key.to_owned(), what));
         return widgets::key_line(frame, bottom, keys, theme);
     }
-    let common = [("q", view.quit()), ("?", "help"), ("space", "pause"), ("+/-", "faster/slower")];
+    let common = [("q", view.quit()), ("?", "help"), ("space", "pause"), ("+/-", "speed")];
     let own = view.keys(theme).into_iter().filter(|key| !key.short.is_empty());
     let own = own.map(|key| (key.name.to_owned(), key.short));
     let keys = common.into_iter().map(|(key, what)| (key.to_owned(), what)).chain(own);
@@ -324,9 +345,44 @@ pub(in crate::cli) mod tests {
         let lines: Vec<&str> = drawn.lines().collect();
         assert_eq!(lines[0], format!(" test - counter{:>44}", "3 so far  every 1s"));
         assert_eq!(lines[1], "body");
-        assert_eq!(lines[9], " q quit  ? help  space pause  +/- faster/slower  x ten");
+        assert_eq!(lines[9], " q quit  ? help  space pause  +/- speed  x ten");
         let helped = picture_with_help(&Counter(3), 60, 12, &Theme::ascii());
         assert!(helped.contains("[paused]") && helped.contains("| x            add ten"), "{helped}");
+    }
+
+    #[test]
+    fn what_nobody_answers_for_is_not_green() {
+        struct Green;
+        impl View for Green {
+            type News = ();
+            fn news(&mut self, (): ()) {}
+            fn title(&self) -> String {
+                "test".to_owned()
+            }
+            fn figures(&self) -> String {
+                String::new()
+            }
+            fn keys(&self, _: &Theme) -> Vec<Key> {
+                Vec::new()
+            }
+            fn key(&mut self, _: KeyCode) {}
+            fn size_min(&self) -> (u16, u16) {
+                (60, 10)
+            }
+            fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
+                frame.render_widget(Paragraph::new(Line::styled("alive", theme.good())), area);
+            }
+        }
+        let colour = |waited| {
+            let state = State { paused: false, help: false, interval: SECOND, waited };
+            let mut terminal = Terminal::new(TestBackend::new(60, 10)).unwrap();
+            terminal.draw(|frame| draw(frame, &Green, &state, &Theme::ascii())).unwrap();
+            terminal.backend().buffer()[(0, 1)].fg
+        };
+        assert_eq!(colour(Duration::ZERO), Color::Green);
+        assert_eq!(colour(SECOND * 3), Color::Reset);
+        let state = State { paused: false, help: false, interval: SECOND, waited: SECOND * 3 };
+        assert!(render(&Green, 60, 10, &state, &Theme::ascii()).contains("[no answer for 3 s]"));
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl Theme {
             bar_wasted: "!",
             dot: "-",
             key_step: "right",
-            keys_arrow: ["left/right", "up/down"],
+            keys_arrow: ["<- ->", "up/down"],
             order: ["v", "^"],
             columns: ASCII_COLUMNS,
             cut: "~",

@@ -62,11 +62,12 @@ pub(super) fn key_line<'a>(
     let mut spans = vec![Span::raw(" ")];
     let mut room = usize::from(area.width).saturating_sub(1);
     for (key, what) in keys {
-        let width = Span::raw(key.as_str()).width() + what.len() + 3;
+        // The blanks behind the last one need no room.
+        let width = width_of(&key) + width_of(what) + 1;
         if width > room {
             break;
         }
-        room -= width;
+        room = room.saturating_sub(width + 2);
         spans.push(Span::styled(key, theme.accent()));
         spans.push(Span::styled(format!(" {what}  "), theme.dim()));
     }

@@ -9,12 +9,20 @@ use ratatui::widgets::{Cell, Row as Cells, Table as Drawn, TableState};
 
 use crate::cli::stage::live::Key;
 use crate::cli::stage::theme::Theme;
-use crate::cli::stage::widgets::{ending, panel};
+use crate::cli::stage::widgets::{ending, panel, width_of};
+
+/// Columns of the screen that a name has before another column is left out for it.
+const NAME_ROOM_MIN: usize = 22;
 
 /// What rows can be ordered by: an enum of the pillar's.
 pub trait Sort: Copy + PartialEq + 'static {
     /// As their columns stand, each with the key that chooses it.
     const ALL: &'static [(char, Self)];
+
+    /// True for the name, which goes from a to z; all others begin with the most.
+    fn is_name(self) -> bool {
+        Self::ALL.iter().any(|(key, sort)| *key == 'n' && *sort == self)
+    }
 }
 
 /// What rows are ordered by, and the row that is looked at, by what names it.
@@ -201,17 +209,34 @@ pub struct Table<'a, R, S, K> {
     pub is_idle: fn(&R) -> bool,
 }
 
-impl<R, S: Sort, K: PartialEq> Table<'_, R, S, K> {
+impl<'a, R, S: Sort, K: PartialEq> Table<'a, R, S, K> {
+    /// The columns that a screen has room for, and what is left for the name. Where names would be cut, columns at the
+    /// right give way, but for the one that the rows are ordered by.
+    fn fitting(&self, screen: u16, inner: u16, theme: &Theme) -> (Vec<&'a Column<R, S>>, u16) {
+        let mut columns: Vec<&Column<R, S>> =
+            self.columns.iter().copied().filter(|column| screen >= column.from).collect();
+        let name = columns.iter().copied().find(|column| column.width == 0);
+        let names = self.rows.iter().filter_map(|row| Some(width_of(&(name?.text)(row, theme))));
+        let wanted = names.max().unwrap_or(0).min(NAME_ROOM_MIN);
+        loop {
+            let fixed: u16 =
+                columns.iter().filter(|column| column.width > 0).map(|column| column.width + 1).sum();
+            let rest = inner.saturating_sub(fixed);
+            let gives_way = |column: &&Column<R, S>| column.is_number && column.sort != Some(self.order.sort);
+            match columns.iter().rposition(gives_way).filter(|_| usize::from(rest) < wanted) {
+                Some(at) => drop(columns.remove(at)),
+                None => return (columns, rest),
+            }
+        }
+    }
+
     /// Draws it.
     pub fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let (title, style) = &self.title;
         let inner = panel(frame, area, title, theme, *style);
-        let columns: Vec<&Column<R, S>> =
-            self.columns.iter().copied().filter(|column| area.width >= column.from).collect();
-        let fixed: u16 =
-            columns.iter().filter(|column| column.width > 0).map(|column| column.width + 1).sum();
-        let rest = inner.width.saturating_sub(fixed);
-        let mark = theme.order[usize::from(self.order.reversed)];
+        let (columns, rest) = self.fitting(area.width, inner.width, theme);
+        // Down is the most first, up the least: a before z.
+        let mark = theme.order[usize::from(self.order.reversed != self.order.sort.is_name())];
         let head = |column: &&Column<R, S>| {
             let marked = column.sort == Some(self.order.sort);
             let text = if marked { format!("{}{mark}", column.title) } else { column.title.to_owned() };
@@ -277,6 +302,49 @@ mod tests {
             By::Size => f64::from(row.1),
         });
         rows.into_iter().map(|row| row.0).collect()
+    }
+
+    const COLUMNS: [Column<(&str, u32), By>; 4] = [
+        Column::name("ROW", |row: &(&str, u32), _| row.0.to_owned()).by(By::Name),
+        Column::number("SIZE", 8, |row: &(&str, u32), _| row.1.to_string()).by(By::Size),
+        Column::number("A", 8, |_: &(&str, u32), _| "1".to_owned()),
+        Column::number("B", 8, |_: &(&str, u32), _| "2".to_owned()),
+    ];
+
+    fn drawn(width: u16, order: &Order<By, String>) -> String {
+        let rows = [&("demo.Greeter/SayHello", 123_456)];
+        let table = Table {
+            title: (String::new(), Style::new()),
+            columns: COLUMNS.iter().collect(),
+            rows: &rows,
+            order,
+            id: |row| row.0.to_owned(),
+            is_idle: |_| false,
+        };
+        let mut terminal = ratatui::Terminal::new(ratatui::backend::TestBackend::new(width, 4)).unwrap();
+        terminal.draw(|frame| table.draw(frame, frame.area(), &Theme::ascii())).unwrap();
+        terminal.backend().to_string()
+    }
+
+    #[test]
+    fn columns_give_way_to_names_but_for_the_one_that_orders() {
+        let mut order = Order::default();
+        let wide = drawn(60, &order);
+        assert!(wide.contains("SIZE") && wide.contains(" B") && wide.contains("demo.Greeter/SayHello"));
+        order.sort = By::Size;
+        let narrow = drawn(36, &order);
+        assert!(narrow.contains("SIZEv") && narrow.contains("123456"), "{narrow}");
+        assert!(narrow.contains("demo.Greeter/SayHello") && !narrow.contains(" A"), "{narrow}");
+    }
+
+    #[test]
+    fn names_go_up_from_a_and_all_else_down_from_the_most() {
+        let mut order = Order::default();
+        assert!(drawn(60, &order).contains("ROW^"));
+        order.reversed = true;
+        assert!(drawn(60, &order).contains("ROWv"));
+        order = Order { sort: By::Size, ..Order::default() };
+        assert!(drawn(60, &order).contains("SIZEv"));
     }
 
     #[test]

@@ -16,7 +16,9 @@ use crate::transport::sasl::Plain;
 pub(super) async fn login(connection: &Connection, credentials: &Credentials) -> Result<(), Error> {
     let name = credentials.mechanism.name();
     let handshake = connection.ask(&SaslHandshakeRequest { mechanism: name.to_owned() }).await?;
-    if handshake.error_code == ErrorCode::UNSUPPORTED_SASL_MECHANISM {
+    // Kafka answers a login where nobody logs in as one that is out of turn (KafkaApis, handleSaslHandshakeRequest).
+    let nobody = handshake.error_code == ErrorCode::ILLEGAL_SASL_STATE && handshake.mechanisms.is_empty();
+    if nobody || handshake.error_code == ErrorCode::UNSUPPORTED_SASL_MECHANISM {
         let offered = handshake.mechanisms.join(", ");
         return Err(Error::Mechanism { offered, wanted: name.to_owned() });
     }

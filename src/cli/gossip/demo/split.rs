@@ -240,6 +240,10 @@ impl Scene for SplitScene {
         }
     }
 
+    fn size_max(&self) -> (u16, u16) {
+        (110, 50)
+    }
+
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let [views, says, story] =
             Layout::vertical([Constraint::Length(12), Constraint::Length(3), Constraint::Min(4)]).areas(area);

@@ -61,6 +61,10 @@ impl View for Picture {
         top::quit(self.own)
     }
 
+    fn is_lost(&self) -> bool {
+        self.board.lost.is_some()
+    }
+
     fn is_typing(&self) -> bool {
         self.board.filter.typing
     }

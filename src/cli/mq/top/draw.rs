@@ -53,7 +53,10 @@ impl View for Picture {
         let Some(overview) = &self.board.now.overview else { return String::new() };
         let text = |key: &str| overview[key].as_str().unwrap_or_default();
         let product = if text("product_name").is_empty() { "RabbitMQ" } else { text("product_name") };
-        format!("{product} {}", text("rabbitmq_version"))
+        // A broker that is compatible says with which RabbitMQ, besides what it is itself.
+        let version = text("product_version");
+        let version = if version.is_empty() { text("rabbitmq_version") } else { version };
+        format!("{product} {version}")
     }
 
     fn keys(&self, theme: &Theme) -> Vec<Key> {
@@ -72,6 +75,10 @@ impl View for Picture {
 
     fn quit(&self) -> &'static str {
         top::quit(self.own)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.board.lost.is_some()
     }
 
     fn is_typing(&self) -> bool {

@@ -261,6 +261,10 @@ impl Scene for CallScene {
         self.done = false;
     }
 
+    fn size_max(&self) -> (u16, u16) {
+        (120, 30)
+    }
+
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let [sides, bytes, says] =
             Layout::vertical([Constraint::Length(11), Constraint::Min(9), Constraint::Length(2)]).areas(area);

@@ -221,6 +221,10 @@ impl Scene for DeadlineScene {
         self.over = false;
     }
 
+    fn size_max(&self) -> (u16, u16) {
+        (120, 30)
+    }
+
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let [client, gateway, store, says] = Layout::vertical([
             Constraint::Length(4),

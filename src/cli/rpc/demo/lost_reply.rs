@@ -384,6 +384,10 @@ impl Scene for LostReplyScene {
         self.tell(dedupe);
     }
 
+    fn size_max(&self) -> (u16, u16) {
+        (120, 30)
+    }
+
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let [sides, says] = Layout::vertical([Constraint::Min(16), Constraint::Length(6)]).areas(area);
         let [client, wire, server] =

@@ -220,6 +220,10 @@ impl Scene for StreamsScene {
         *self = Self::new(self.seed);
     }
 
+    fn size_max(&self) -> (u16, u16) {
+        (120, 30)
+    }
+
     fn draw(&self, frame: &mut Frame<'_>, area: Rect, theme: &Theme) {
         let [kinds, says] = Layout::vertical([Constraint::Fill(1), Constraint::Length(2)]).areas(area);
         let rows =

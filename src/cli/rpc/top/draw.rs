@@ -12,7 +12,7 @@ use ratatui::widgets::{Cell, Paragraph, Row as Cells, Table, TableState};
 use super::board::{Board, Instance, Numbers, Reading, Row, Sort, total};
 use super::report;
 use crate::cli::app::App;
-use crate::cli::figures::{age, per_second, percent, readable};
+use crate::cli::figures::{age, count, per_second, percent, readable};
 use crate::cli::stage::live::{Key, View};
 use crate::cli::stage::theme::Theme;
 use crate::cli::stage::widgets::{Figures, ending, graph, panel};
@@ -76,7 +76,7 @@ impl View for Picture {
             sort,
             Filter::help("only methods with a text in their name; Enter keeps it"),
             select,
-            Key { name: "t", short: "since start", long: "rates and times since the start, or of now" },
+            Key { name: "t", short: "total", long: "rates and times since the start, or of now" },
             reverse,
             Key { name: "n r f", short: "", long: "order by name, rate, calls in flight" },
             Key { name: "5 9 e c", short: "", long: "order by p50, p99, errors, calls" },
@@ -93,6 +93,10 @@ impl View for Picture {
 
     fn quit(&self) -> &'static str {
         crate::cli::top::quit(self.own)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.board.instances.iter().all(|instance| instance.lost.is_some())
     }
 
     fn is_typing(&self) -> bool {
@@ -301,19 +305,19 @@ const COLUMNS: [Column<Row, Sort>; 11] = [
         .from(WIDER)
         .styled(|row, theme| symbol(&row.health, theme).1),
     Column::number("RATE", 8, |row: &Row, _| counted(row, |it| per_second(it.rate))).by(Sort::Rate),
-    Column::number("FLIGHT", 7, |row: &Row, _| counted(row, |it| it.in_flight.to_string()))
+    Column::number("FLIGHT", 7, |row: &Row, _| counted(row, |it| count(it.in_flight as f64)))
         .by(Sort::InFlight),
     Column::number("P50", 8, |row: &Row, theme| quantile(row, 0.5, theme)).by(Sort::P50),
     Column::number("P90", 8, |row: &Row, theme| quantile(row, 0.9, theme)).from(WIDE),
     Column::number("P99", 8, |row: &Row, theme| quantile(row, 0.99, theme)).by(Sort::P99),
     Column::number("MAX", 8, |row: &Row, theme| quantile(row, 1.0, theme)).from(WIDE),
-    Column::number("ERRORS", 7, |row: &Row, _| counted(row, |it| it.errors().to_string()))
+    Column::number("ERRORS", 7, |row: &Row, _| counted(row, |it| count(it.errors() as f64)))
         .by(Sort::Errors)
         .styled(|row, theme| {
             let failing = row.numbers.as_ref().is_some_and(|it| it.failed > 0);
             if failing { theme.bad() } else { Style::new() }
         }),
-    Column::number("CALLS", 8, |row: &Row, _| counted(row, |it| it.calls().to_string())).by(Sort::Calls),
+    Column::number("CALLS", 8, |row: &Row, _| counted(row, |it| count(it.calls() as f64))).by(Sort::Calls),
 ];
 
 fn counted(row: &Row, text: impl Fn(&Numbers) -> String) -> String {
@@ -438,7 +442,7 @@ mod tests {
         for (line, (start, part)) in lines[header + 1..].iter().zip(rows) {
             assert!(line.contains(start) && line.contains(part), "{part}\n{drawn}");
         }
-        let keys = " q quit  ? help  space pause  +/- faster/slower  ←→ sort  / filter";
+        let keys = " q quit  ? help  space pause  +/- speed  ←→ sort  / filter  ↑↓ select";
         assert!(lines[23].starts_with(keys), "{drawn}");
     }
 
@@ -469,7 +473,7 @@ mod tests {
         let drawn = picture(&looked_at, 80, 24, &Theme::unicode());
         assert!(drawn.contains(" demo.Greeter/Hello  NOT_FOUND 3  OK 147  max 250 µs"), "{drawn}");
         looked_at.key(KeyCode::Char('n'));
-        assert!(picture(&looked_at, 80, 24, &Theme::unicode()).contains("METHOD▼"));
+        assert!(picture(&looked_at, 80, 24, &Theme::unicode()).contains("METHOD▲"));
         looked_at.key(KeyCode::Right);
         looked_at.key(KeyCode::Char('o'));
         assert!(picture(&looked_at, 80, 24, &Theme::unicode()).contains("RATE▲"));
