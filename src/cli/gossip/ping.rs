@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::complete;
 use super::connect::Node;
+use super::{complete, ls};
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
@@ -67,7 +67,12 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
                 }
                 Err(error) => {
                     let silent = matches!(&error, Error::Refused(why) if why.contains("no answer"));
-                    let failure = node.failure(&error);
+                    let mut failure = node.failure(&error);
+                    // A Serf agent measures nothing, whoever is meant.
+                    if failure.exit == Exit::NotFound || error.is_unsupported() {
+                        let unknown = known(&mut node, &name).await.err();
+                        failure = unknown.unwrap_or_else(|| cannot_ping(failure));
+                    }
                     Err(if silent || seq > 1 {
                         let exit = if silent { Exit::Unreachable } else { failure.exit };
                         Missed::Once(Failure { exit, ..failure })
@@ -94,8 +99,20 @@ async fn predict(node: &mut Node, one: &str, other: &str, app: &App) -> anyhow::
 
 async fn coordinate(node: &mut Node, name: &str) -> Result<Coordinate, Failure> {
     let found = node.ask(&Request::Coordinate { node: name.to_owned() }, read_coordinate).await?;
-    found.ok_or_else(|| {
-        Failure::new(Exit::NotFound, format!("{} knows no coordinate of {name}", node.url))
-            .there_for("bandy gossip ls", "who is there; a coordinate comes with the first probe")
-    })
+    let Some(found) = found else {
+        known(node, name).await?;
+        let message =
+            format!("{} knows no coordinate of {name} yet: it comes with the first probe", node.url);
+        return Err(Failure::new(Exit::Nothing, message));
+    };
+    Ok(found)
+}
+
+/// Nothing, if there is such a member.
+async fn known(node: &mut Node, name: &str) -> Result<(), Failure> {
+    ls::named(&[name.to_owned()], node).await.map(drop)
+}
+
+fn cannot_ping(failure: Failure) -> Failure {
+    failure.there_for("bandy gossip rtt NODE OTHER", "what coordinates predict: a Serf agent tells that")
 }

@@ -5,13 +5,23 @@ use std::collections::BTreeMap;
 
 use super::suspicion::Bounds;
 use super::{
-    Alive, Change, Engine, Event, Member, Message, NodeState, Output, Refusal, Status, Suspicion, Time,
-    Timer, VERSIONS, meta_of,
+    Alive, Change, DATA_TAG, Engine, Event, Member, Message, NodeState, Output, Refusal, Status, Suspicion,
+    Time, Timer, VERSIONS, meta_of,
 };
 use crate::gossip::wire::{Accusation, Name, Versions};
 
 /// No incarnation is believed beyond: whoever is accused there could not object any more.
 const INCARNATION_MAX: u32 = u32::MAX - 1024;
+
+/// Whether a node of these versions and this one understand each other. In memberlist only what cannot be at all is not
+/// believed; then one datagram about a node that nobody understands lets no state be merged as long as it is remembered.
+fn is_spoken_here(theirs: &Versions) -> bool {
+    let fits = |of: &Versions, version: usize, range: usize| {
+        (of[range]..=of[range + 1]).contains(&theirs[version])
+            && (theirs[range]..=theirs[range + 1]).contains(&of[version])
+    };
+    theirs[0] > 0 && [0, 3].into_iter().all(|at| fits(theirs, at + 2, at) && fits(&VERSIONS, at + 2, at))
+}
 
 /// A member of which something is said that may be true.
 struct Accused {
@@ -23,9 +33,10 @@ impl Engine {
     /// A node is said to be there. memberlist, aliveNode.
     pub(super) fn alive(&mut self, now: Time, alive: Alive, outputs: &mut Vec<Output>) {
         let is_me = alive.node == self.config.name;
-        let [least, most, ..] = alive.versions;
-        let impossible = least == 0 || most == 0 || least > most;
-        if impossible || alive.address.port() == 0 || alive.incarnation > INCARNATION_MAX {
+        if !is_spoken_here(&alive.versions)
+            || alive.address.port() == 0
+            || alive.incarnation > INCARNATION_MAX
+        {
             return;
         }
         if is_me {
@@ -117,6 +128,7 @@ impl Engine {
 
     /// Says that this node is there, and newer than what was said of it.
     fn refute(&mut self, said: u32) {
+        self.counts.refutations += 1;
         let me = self.me;
         self.members.change(me, |member| {
             member.incarnation = member.incarnation.max(said).saturating_add(1).min(INCARNATION_MAX);
@@ -147,8 +159,15 @@ impl Engine {
             Ok(meta) => meta,
             Err(refusal) => return outputs.push(Output::Event(Event::Refused { tag: None, refusal })),
         };
-        if self.leaving.begun() {
-            let refusal = Refusal::Leaving;
+        let refusal = if self.leaving.begun() {
+            Some(Refusal::Leaving)
+        } else if tags.get(DATA_TAG) != self.config.tags.get(DATA_TAG) {
+            // Others tell keys only to whom it says that they want them.
+            Some(Refusal::OwnTag)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
             return outputs.push(Output::Event(Event::Refused { tag: None, refusal }));
         }
         let _ = now;
