@@ -115,8 +115,8 @@ fn a_key_that_does_not_fit_is_told_with_what_would() {
     joins(&sealed, "").complains("no seed takes what is not encrypted").complains("--key-file FILE");
     joins(&sealed, &format!("--key-file {other}")).complains("no seed knows the key of --key-file");
     joins(&plain, &format!("--key-file {key}"))
-        .complains("no seed takes what is encrypted")
-        .complains("without --key-file");
+        .complains("no seed encrypts, as --key-file wants it")
+        .complains("leave out --key-file");
     let keyring = |words: &str| gossip(&home, &format!("keyring {words} -e local:sealed")).runs();
     keyring(&format!("list {}", keys[0])).exits(2).complains("'list' takes no key");
     for wrong in ["abc", "!!!", "c2hvcnQ="] {

@@ -67,12 +67,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
                 }
                 Err(error) => {
                     let silent = matches!(&error, Error::Refused(why) if why.contains("no answer"));
-                    let mut failure = node.failure(&error);
-                    // A Serf agent measures nothing, whoever is meant.
-                    if failure.exit == Exit::NotFound || error.is_unsupported() {
-                        let unknown = known(&mut node, &name).await.err();
-                        failure = unknown.unwrap_or_else(|| cannot_ping(failure));
-                    }
+                    let failure = why_not(&error, args, &mut node, app).await;
                     Err(if silent || seq > 1 {
                         let exit = if silent { Exit::Unreachable } else { failure.exit };
                         Missed::Once(Failure { exit, ..failure })
@@ -113,6 +108,18 @@ async fn known(node: &mut Node, name: &str) -> Result<(), Failure> {
     ls::named(&[name.to_owned()], node).await.map(drop)
 }
 
-fn cannot_ping(failure: Failure) -> Failure {
-    failure.there_for("bandy gossip rtt NODE OTHER", "what coordinates predict: a Serf agent tells that")
+/// What it means that a node does not ping: that it knows nobody of that name comes before all else.
+async fn why_not(error: &Error, args: &Args, node: &mut Node, app: &App) -> Failure {
+    let failure = node.failure(error);
+    if error.is_unsupported() {
+        let other = "bandy gossip rtt NODE OTHER";
+        let failure = failure.there_for(other, "what coordinates predict: a Serf agent tells that");
+        // An agent hangs up on whoever asks what it does not know.
+        let Ok(mut node) = Node::open(&args.connect, app, "ping").await else { return failure };
+        return known(&mut node, &args.node).await.err().unwrap_or(failure);
+    }
+    match failure.exit {
+        Exit::NotFound => known(node, &args.node).await.err().unwrap_or(failure),
+        _ => failure,
+    }
 }

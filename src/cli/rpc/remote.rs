@@ -19,6 +19,7 @@ use crate::cli::connect::{Connect, ConnectArgs, Credentials};
 use crate::cli::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::greet;
+use crate::cli::local;
 use crate::rpc::client::resolve::{MethodName, ends_with_words};
 use crate::rpc::client::{
     CallOptions, Cause, Client, Connector, Ending, HttpProtocol, Replies, Requests, UnaryReply,
@@ -300,9 +301,10 @@ impl Remote {
             Cause::Deadline => Failure::new(Exit::Timeout, format!("{what} at {url}: {}", status.message)),
             Cause::GivenUp => Failure::new(Exit::Failed, format!("{what} at {url}: {}", status.message)),
             // A server that was killed leaves its socket and its entry behind.
-            Cause::Unreachable if self.is_local && ending.untouched => {
-                nobody(&format!("nothing listens at {url} (rpc) any more — {}", status.message))
-            }
+            Cause::Unreachable if self.is_local && ending.untouched => match &self.way.endpoint.place {
+                Place::Local(name) if name != LOCAL_DEFAULT => local::nobody(Pillar::Rpc, name),
+                _ => nobody(&format!("nothing listens at {url} (rpc) any more — {}", status.message)),
+            },
             Cause::Unreachable => {
                 let failure =
                     Failure::new(Exit::Unreachable, format!("cannot reach {url} — {}", status.message));

@@ -428,3 +428,27 @@ pub(super) fn random(bytes: &mut [u8; 12], fallback: &mut fastrand::Rng) {
         fallback.fill(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gossip::wire::data::Version;
+
+    #[test]
+    fn what_is_remembered_to_be_told_again_has_a_bound_in_bytes() {
+        let mut history = History::default();
+        let version = || Version { counter: 1, writer: "a".into() };
+        for _ in 0..100 {
+            let value = Value::Bytes(vec![0; 1 << 20].into());
+            let entry = Entry { key: "k".into(), version: version(), value };
+            history.push(Time::default(), Arc::new(Event::Data(entry)));
+        }
+        assert_eq!(history.events.len(), 3);
+        for _ in 0..1000 {
+            let (name, payload) = ("e".into(), Bytes::from_static(b"x"));
+            let event = Event::User { ltime: 1, name, payload, coalesce: false };
+            history.push(Time::default(), Arc::new(event));
+        }
+        assert_eq!((history.events.len(), history.bytes), (HISTORY_MAX, 2 * HISTORY_MAX));
+    }
+}

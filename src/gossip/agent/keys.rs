@@ -29,7 +29,7 @@ pub enum KeyFileError {
         source: std::io::Error,
     },
     /// It is not what it should be.
-    #[error("{path} has to have a key in base64, or a JSON list of keys: {why}")]
+    #[error("{path} has no key, and no JSON list of keys: {why}")]
     Format {
         /// The file.
         path: PathBuf,

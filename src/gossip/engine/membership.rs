@@ -20,7 +20,7 @@ fn is_spoken_here(theirs: &Versions) -> bool {
         (of[range]..=of[range + 1]).contains(&theirs[version])
             && (theirs[range]..=theirs[range + 1]).contains(&of[version])
     };
-    theirs[0] > 0 && [0, 3].into_iter().all(|at| fits(theirs, at + 2, at) && fits(&VERSIONS, at + 2, at))
+    [0, 3].into_iter().all(|at| fits(theirs, at + 2, at) && fits(&VERSIONS, at + 2, at))
 }
 
 /// A member of which something is said that may be true.
@@ -33,14 +33,16 @@ impl Engine {
     /// A node is said to be there. memberlist, aliveNode.
     pub(super) fn alive(&mut self, now: Time, alive: Alive, outputs: &mut Vec<Output>) {
         let is_me = alive.node == self.config.name;
-        if !is_spoken_here(&alive.versions)
-            || alive.address.port() == 0
-            || alive.incarnation > INCARNATION_MAX
-        {
+        let [least, most, ..] = alive.versions;
+        let impossible = least == 0 || most == 0 || least > most;
+        if impossible || alive.address.port() == 0 || alive.incarnation > INCARNATION_MAX {
             return;
         }
         if is_me {
             return self.alive_me(now, &alive, outputs);
+        }
+        if !is_spoken_here(&alive.versions) {
+            return;
         }
         let Some(id) = self.members.id(&alive.node) else {
             return self.new_member(now, alive, outputs);

@@ -188,14 +188,16 @@ fn nobody_joined(failures: &[String], args: &Args) -> Failure {
     let says = |words: &[&str]| words.iter().any(|words| all.contains(words));
     // In the words of our nodes, and in those of agents. memberlist, readStream and decryptPayload.
     let failed = |what: &str| Failure::new(Exit::Unreachable, format!("{what} — {all}"));
-    if says(&["this node has no key", "encryption is not configured"]) {
-        return failed("no seed takes what is encrypted").tip(
-            "without --key-file: that cluster does not encrypt, or its nodes have to be given the key first",
-        );
-    }
-    if says(&["it is not encrypted, and this cluster is", "remote state is not encrypted"]) {
+    if says(&["it says: it is not encrypted", "remote state is not encrypted"]) {
         return failed("no seed takes what is not encrypted")
             .tip("--key-file FILE    with the key of that cluster");
+    }
+    // An agent says it in a form that only those read who do not encrypt.
+    if says(&["this node has no key", "encryption is not configured", "it is not encrypted"]) {
+        let seeds = args.seeds.join(", ");
+        let message = format!("no seed encrypts, as --key-file wants it: {seeds}");
+        return Failure::new(Exit::Unreachable, message)
+            .tip("leave out --key-file, or give the key to the nodes of that cluster first");
     }
     if says(&["no key of the ring opens it", "No installed keys could decrypt"]) {
         return failed("no seed knows the key of --key-file")

@@ -306,7 +306,7 @@ fn stats(core: &mut Core) -> Stats {
                 ("version", env!("CARGO_PKG_VERSION").to_owned()),
                 ("incarnation", me.incarnation.to_string()),
                 ("keys", keys.to_string()),
-                ("mode", format!("{:?}", config.data.mode).to_lowercase()),
+                ("mode", config.data.mode.as_str().to_owned()),
                 ("probe_interval_ms", config.probe_interval.as_millis().to_string()),
             ]),
         ),

@@ -62,6 +62,10 @@ fn a_node_that_nobody_understands_is_not_taken_for_a_member() {
         assert_eq!(gets(&mut engine, at(1), 1, Message::Alive(changed)), [], "{versions:?}");
     }
     assert_eq!((engine.members().count(), engine.incompatible(&[])), (2, None));
+    // What is said of this node is corrected: agents believe it.
+    let said = Alive { versions: [1, 5, 200, 2, 5, 5], ..alive(0, 1) };
+    gets(&mut engine, at(1), 1, Message::Alive(said));
+    assert_eq!(engine.me().incarnation, 2);
     // Serf as a library speaks version 4 of its own.
     for (node, versions) in [(7, [1, 5, 2, 2, 5, 4]), (8, [1, 4, 2, 2, 5, 5])] {
         let joined = gets(&mut engine, at(1), 1, Message::Alive(Alive { versions, ..alive(node, 1) }));
