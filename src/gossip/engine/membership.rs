@@ -1,6 +1,6 @@
 //! Alive, suspect, dead: what is said of members, what of it is believed, and what Serf makes of it.
 
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, SocketAddr};
 use std::collections::BTreeMap;
 
 use super::suspicion::Bounds;
@@ -23,6 +23,12 @@ fn is_spoken_here(theirs: &Versions) -> bool {
     [0, 3].into_iter().all(|at| fits(theirs, at + 2, at) && fits(&VERSIONS, at + 2, at))
 }
 
+/// Whether one node can be there: what is sent to a group, or to nobody's address, would reach others.
+fn is_of_one(address: SocketAddr) -> bool {
+    let ip = address.ip();
+    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && ip != Ipv4Addr::BROADCAST
+}
+
 /// A member of which something is said that may be true.
 struct Accused {
     id: u32,
@@ -35,7 +41,7 @@ impl Engine {
         let is_me = alive.node == self.config.name;
         let [least, most, ..] = alive.versions;
         let impossible = least == 0 || most == 0 || least > most;
-        if impossible || alive.address.port() == 0 || alive.incarnation > INCARNATION_MAX {
+        if impossible || !is_of_one(alive.address) || alive.incarnation > INCARNATION_MAX {
             return;
         }
         if is_me {
@@ -61,7 +67,12 @@ impl Engine {
             return self.remind(&alive, outputs);
         }
         self.suspicions.remove(&id);
-        let (state, changed) = (member.state, member.meta != alive.meta);
+        let (state, changed, last) = (member.state, member.meta != alive.meta, member.incarnation);
+        if alive.incarnation <= last {
+            // Come back younger, from elsewhere: what was said of its last life must not be believed of this one, should
+            // somebody say it again. It objects to that now.
+            self.accuse(&alive.node, last, alive.address, outputs);
+        }
         self.members.change(id, |member| {
             member.incarnation = alive.incarnation;
             member.address = alive.address;
@@ -105,12 +116,14 @@ impl Engine {
         let Some(member) = self.members.by_name(&alive.node).filter(|member| !member.is_living()) else {
             return;
         };
-        let accusation = Accusation {
-            incarnation: member.incarnation,
-            node: member.name.clone(),
-            from: self.config.name.clone(),
-        };
-        self.send_plainly(alive.address, vec![Message::Suspect(accusation)], outputs);
+        self.accuse(&alive.node, member.incarnation, alive.address, outputs);
+    }
+
+    /// Tells a node that it is suspected, so that it objects.
+    fn accuse(&self, node: &Name, incarnation: u32, to: SocketAddr, outputs: &mut Vec<Output>) {
+        let from = self.config.name.clone();
+        let accusation = Accusation { incarnation, node: node.clone(), from };
+        self.send_plainly(to, vec![Message::Suspect(accusation)], outputs);
     }
 
     /// What others say of this node is corrected unless it is so.

@@ -74,6 +74,23 @@ fn a_node_that_nobody_understands_is_not_taken_for_a_member() {
 }
 
 #[test]
+fn an_address_of_many_or_of_nobody_is_no_members() {
+    let mut engine = node(1);
+    for address in [
+        "0.0.0.0:7946",
+        "224.0.0.1:7946",
+        "255.255.255.255:7946",
+        "[::]:7946",
+        "[ff02::1]:7946",
+        "10.0.0.9:0",
+    ] {
+        let ghost = Alive { address: address.parse().unwrap(), ..alive(9, 1) };
+        assert_eq!(gets(&mut engine, at(1), 1, Message::Alive(ghost)), [], "{address}");
+    }
+    assert_eq!(engine.members().count(), 2);
+}
+
+#[test]
 fn an_answer_of_nobody_is_none() {
     let mut engine = node(1);
     let options = QueryOptions {
@@ -175,6 +192,23 @@ fn what_is_said_again_changes_nothing() {
         }
     }
     assert_eq!((members(&engine), engine.clocks()), (before, clocks));
+}
+
+/// Its new life begins with the first incarnation again.
+#[test]
+fn what_was_said_of_the_last_life_of_a_node_is_not_believed_of_the_next() {
+    let mut engine = node(1);
+    let farewell = Message::Dead(accusation(1, 4, 1));
+    gets(&mut engine, at(1), 1, Message::Alive(alive(1, 4)));
+    assert_eq!(changes(&gets(&mut engine, at(2), 1, farewell.clone())), [(Change::Leave, "n1".to_owned())]);
+    let back = |incarnation| Alive { address: address(7), ..alive(1, incarnation) };
+    let outputs = gets(&mut engine, at(3), 7, Message::Alive(back(1)));
+    assert_eq!(outputs[0], send(7, Message::Suspect(accusation(1, 4, 0))));
+    assert_eq!(changes(&outputs), [(Change::Join, "n1".to_owned())]);
+    // It objects.
+    gets(&mut engine, at(4), 7, Message::Alive(back(5)));
+    assert_eq!(gets(&mut engine, at(5), 9, farewell), []);
+    assert_eq!(engine.member("n1").unwrap().status, Status::Alive);
 }
 
 #[test]
