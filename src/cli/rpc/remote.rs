@@ -301,8 +301,8 @@ impl Remote {
             Cause::Deadline => Failure::new(Exit::Timeout, format!("{what} at {url}: {}", status.message)),
             Cause::GivenUp => Failure::new(Exit::Failed, format!("{what} at {url}: {}", status.message)),
             // A server that was killed leaves its socket and its entry behind.
-            Cause::Unreachable if self.is_local && ending.untouched => match &self.way.endpoint.place {
-                Place::Local(name) if name != LOCAL_DEFAULT => local::nobody(Pillar::Rpc, name),
+            Cause::Unreachable if self.is_local && ending.untouched => match url.strip_prefix("local:") {
+                Some(name) if !name.is_empty() => local::nobody(Pillar::Rpc, name),
                 _ => nobody(&format!("nothing listens at {url} (rpc) any more — {}", status.message)),
             },
             Cause::Unreachable => {
