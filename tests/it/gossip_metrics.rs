@@ -82,7 +82,10 @@ fn a_node_counts_its_members_and_what_it_does() {
     is("bandy_gossip_members{state=\"failed\"}", 1);
     is("bandy_gossip_members{state=\"suspect\"}", 0);
     for counted in ["suspect", "failed", "leave"] {
-        assert!(number(&place, &format!("bandy_gossip_events_total{{event=\"{counted}\"}}")) > 0, "{counted}");
+        assert!(
+            number(&place, &format!("bandy_gossip_events_total{{event=\"{counted}\"}}")) > 0,
+            "{counted}"
+        );
     }
     until("a probe has failed", || number(&place, "bandy_gossip_probes_failed_total") > 0);
     // All of it is told in docs/gossip.md.

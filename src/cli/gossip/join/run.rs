@@ -186,20 +186,20 @@ async fn join(args: &Args, app: &App, agent: &Agent, seeds: &Seeds) -> anyhow::R
 fn nobody_joined(failures: &[String], args: &Args) -> Failure {
     let all = failures.join("; ");
     let says = |words: &[&str]| words.iter().any(|words| all.contains(words));
-    // In the words of our nodes, and in those of agents. memberlist, readStream and decryptPayload.
     let failed = |what: &str| Failure::new(Exit::Unreachable, format!("{what} — {all}"));
-    if says(&["it says: it is not encrypted", "remote state is not encrypted"]) {
-        return failed("no seed takes what is not encrypted")
-            .tip("--key-file FILE    with the key of that cluster");
-    }
-    // An agent says it in a form that only those read who do not encrypt.
-    if says(&["this node has no key", "encryption is not configured", "it is not encrypted"]) {
+    // In the words of our nodes, and in those of agents. memberlist, readStream and decryptPayload.
+    if args.key_file.is_none() {
+        // Agents say so in a form that this node cannot read, and that tells as much.
+        if says(&["encrypted"]) {
+            return failed("no seed takes what is not encrypted")
+                .tip("--key-file FILE    with the key of that cluster");
+        }
+    } else if says(&["this node has no key", "encryption is not configured", "it is not encrypted"]) {
         let seeds = args.seeds.join(", ");
         let message = format!("no seed encrypts, as --key-file wants it: {seeds}");
         return Failure::new(Exit::Unreachable, message)
             .tip("leave out --key-file, or give the key to the nodes of that cluster first");
-    }
-    if says(&["no key of the ring opens it", "No installed keys could decrypt"]) {
+    } else if says(&["no key of the ring opens it", "No installed keys could decrypt"]) {
         return failed("no seed knows the key of --key-file")
             .tip("bandy gossip keyring list    at a node of that cluster: the keys that it takes");
     }
