@@ -15,6 +15,11 @@ use super::app::{App, GlobalArgs};
 use super::exit::{Exit, Failure};
 pub use crate::spelling::near_miss;
 
+/// A place before a colon: `local:` has one of its own.
+pub fn before_colon(url: &str) -> &str {
+    url.strip_suffix(':').unwrap_or(url)
+}
+
 /// An error in one line: its own words, and those of its causes that it does not quote itself.
 pub fn one_line(error: &anyhow::Error) -> String {
     // What is said about a place follows behind a colon, and this place has one of its own.

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
+use super::errors::before_colon;
 use super::exit::{Exit, Failure};
 use crate::secret::Secret;
 
@@ -54,7 +55,7 @@ pub fn ask(user: &str, whom: &str) -> Result<Secret, Failure> {
     };
     let terminal = File::options().read(true).write(true).open("/dev/tty").map_err(|_| nobody())?;
     let mut quiet = Quiet::new(terminal).map_err(|_| nobody())?;
-    let typed = write!(quiet.terminal, "password for {user} at {whom}: ")
+    let typed = write!(quiet.terminal, "password for {user} at {}: ", before_colon(whom))
         .and_then(|()| quiet.terminal.flush())
         .and_then(|()| line(&mut quiet.terminal));
     // The end of the line that was not shown.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::app::App;
+use super::errors::before_colon;
 use super::exit::{Exit, Failure};
 use crate::output::Format;
 use crate::units::{parse_count, parse_duration};
@@ -88,8 +89,7 @@ impl Tally<'_> {
 
     fn show(&self, status: &str, time_ms: Option<f64>) -> anyhow::Result<()> {
         let (printer, seq) = (&self.app.printer, self.sent);
-        // A colon follows, and this one has its own.
-        let place = self.url.strip_suffix(':').unwrap_or(self.url);
+        let place = before_colon(self.url);
         if printer.look().format == Format::Json {
             printer.json(&Row { seq, status, time_ms })?;
         } else if let Some(time_ms) = time_ms {
@@ -108,8 +108,12 @@ impl Drop for Tally<'_> {
         }
         let summary = self.summary();
         let lost = (summary.sent - summary.received) as f64 / summary.sent as f64 * 100.0;
-        let mut text =
-            format!("{}: {} sent, {} answered, {lost:.0} % lost", self.url, summary.sent, summary.received);
+        let mut text = format!(
+            "{}: {} sent, {} answered, {lost:.0} % lost",
+            before_colon(self.url),
+            summary.sent,
+            summary.received
+        );
         if let (Some(min), Some(avg), Some(max)) = (summary.min_ms, summary.avg_ms, summary.max_ms) {
             text.push_str(&format!(", min/avg/max {min:.3}/{avg:.3}/{max:.3} ms"));
         }

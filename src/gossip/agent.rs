@@ -3,6 +3,7 @@
 //! One task owns the engine and the datagrams; streams have tasks of their own and talk to it through a channel.
 //!
 //! ```text
+//! figures   what it counts, for Prometheus
 //! core      the engine with what waits for it: joins, queries, watchers
 //! stream    one message each way over TCP
 //! ipc       Serf's agent protocol: commands that ask this node
@@ -11,6 +12,7 @@
 //! ```
 
 mod core;
+mod figures;
 pub mod ipc;
 mod keys;
 mod snapshot;
@@ -24,12 +26,14 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 pub use self::core::{Answers, Core, KeysOutcome};
-pub use keys::{KeyFile, KeyFileError};
+use figures::Figures;
+pub use keys::{KeyFile, KeyFileError, decode_key};
 pub use snapshot::Snapshot;
 pub use stream::members_at;
 
 use super::engine::{Config, Engine, Event, Input, Output, QueryOptions, Refusal, StreamReply, Time};
 use super::wire::{Packet, StreamMessage, Wrapping};
+use crate::metrics::Registry;
 use crate::shutdown::Shutdown;
 use crate::transport::{Datagrams, Listener};
 use crate::wait::until;
@@ -56,6 +60,8 @@ pub struct Options {
     pub snapshot: Option<PathBuf>,
     /// For the engine's random numbers.
     pub seed: u64,
+    /// Where it tells what it counts.
+    pub metrics: Registry,
 }
 
 type Work = Box<dyn FnOnce(&mut Core) + Send>;
@@ -77,6 +83,7 @@ pub struct Agent {
     gone: watch::Receiver<bool>,
     shutdown: Shutdown,
     wrapping: Arc<std::sync::RwLock<Wrapping>>,
+    figures: Figures,
 }
 
 impl std::fmt::Debug for Agent {
@@ -96,17 +103,25 @@ impl Agent {
     /// # Errors
     /// Its tags do not fit.
     pub fn start(options: Options, shutdown: &Shutdown) -> Result<Self, Refusal> {
-        let Options { config, wrapping, datagrams, key_file, snapshot, seed } = options;
+        let Options { config, wrapping, datagrams, key_file, snapshot, seed, metrics } = options;
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let (done, gone) = watch::channel(false);
         let wrapping = Arc::new(std::sync::RwLock::new(wrapping));
-        let agent = Self { commands, events, gone, shutdown: shutdown.clone(), wrapping: wrapping.clone() };
+        let figures = Figures::new(&metrics);
+        let agent = Self {
+            commands,
+            events,
+            gone,
+            shutdown: shutdown.clone(),
+            wrapping: wrapping.clone(),
+            figures: figures.clone(),
+        };
         let mut engine = Engine::new(Time::default(), config, fastrand::Rng::with_seed(seed))?;
         if let Some(remembered) = snapshot.as_deref().and_then(Snapshot::read) {
             engine.restore_clocks(remembered.clocks);
         }
-        let core = Core::new(engine, agent.events.clone(), wrapping, key_file);
+        let core = Core::new(engine, agent.events.clone(), wrapping, key_file, figures);
         let driver = Driver { core, datagrams, requests, agent: agent.clone(), started: Instant::now() };
         shutdown.spawn(async move {
             driver.run().await;
@@ -251,7 +266,10 @@ impl Driver {
             let wrapping = self.agent.wrapping.read().unwrap_or_else(std::sync::PoisonError::into_inner);
             Packet::decode(bytes, &wrapping)
         };
+        let figures = &self.agent.figures;
+        figures.received.datagram(bytes.len(), &packet.messages);
         if let Some(fault) = packet.fault {
+            figures.malformed.increment();
             tracing::info!("a datagram from {from}: {fault}");
         }
         if !packet.messages.is_empty() {
@@ -271,11 +289,15 @@ impl Driver {
 
     /// Sends what the engine wants sent.
     async fn send(&mut self) {
+        self.core.look();
         for output in self.core.take_outputs() {
             match output {
                 Output::Send { to, messages, checksum } => {
                     let bytes = self.core.encode(&messages, checksum);
+                    let figures = &self.agent.figures;
+                    figures.sent.datagram(bytes.len(), &messages);
                     if let Err(error) = self.datagrams.send_to(&bytes, to).await {
+                        figures.unsent.increment();
                         tracing::debug!("sending to {to}: {error}");
                     }
                 }
@@ -283,7 +305,7 @@ impl Driver {
                     let agent = self.agent.clone();
                     self.agent.shutdown.spawn(async move {
                         let wrapping = agent.wrapping();
-                        let reply = stream::exchange(to, &message, answered, &wrapping).await;
+                        let reply = stream::exchange(to, &message, answered, &wrapping, &agent.figures).await;
                         let _ = agent.commands.send(Command::Reply { exchange, reply }).await;
                     });
                 }

@@ -1,6 +1,7 @@
 //! A command's side of Serf's agent protocol: ask a node, ours or a real agent.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -10,6 +11,8 @@ use crate::transport::{Address, ConnectOptions, Stream};
 
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// How long a node may take for its first words, which cost it nothing.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a node did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +23,11 @@ pub enum Error {
     /// The connection broke.
     #[error("the connection is lost: {0}")]
     Lost(String),
+    /// Somebody accepts connections, and then says nothing.
+    #[error(
+        "it accepts connections, but did not answer the first words of Serf's agent protocol within {0:?}"
+    )]
+    Mute(Duration),
     /// It refused.
     #[error("{0}")]
     Refused(String),
@@ -75,10 +83,15 @@ impl Client {
         let stream = Stream::connect_with(address, options).await?;
         let mut client =
             Self { stream, buffer: Vec::new(), sequence: 0, stream_sequence: None, aside: VecDeque::new() };
-        client.ask(&Request::Handshake, |_| Ok(())).await?;
-        if let Some(key) = key {
-            client.ask(&Request::Auth { key: key.to_owned() }, |_| Ok(())).await?;
-        }
+        let greeting = async {
+            client.ask(&Request::Handshake, |_| Ok(())).await?;
+            if let Some(key) = key {
+                client.ask(&Request::Auth { key: key.to_owned() }, |_| Ok(())).await?;
+            }
+            Ok(())
+        };
+        let greeted = tokio::time::timeout(GREETING_TIMEOUT, greeting).await;
+        greeted.unwrap_or(Err(Error::Mute(GREETING_TIMEOUT)))?;
         Ok(client)
     }
 
@@ -105,6 +118,26 @@ impl Client {
     ) -> Result<T, Error> {
         let sequence = self.send(request).await?;
         self.answer(sequence, body).await
+    }
+
+    /// Asks something of all nodes of a cluster. That not all of them did it is told beside what each of them said.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_all<T>(
+        &mut self,
+        request: &Request,
+        body: impl Fn(&mut Reader<'_>) -> Result<T, Fault>,
+    ) -> Result<(T, Option<String>), Error> {
+        let sequence = self.send(request).await?;
+        let read = |reader: &mut Reader<'_>, error: String| {
+            // Serf, handleKeyRequest: "1/3 nodes reported failure".
+            match error.is_empty() || error.contains(" nodes reported ") {
+                true => Ok(Ok((body(reader)?, Some(error).filter(|error| !error.is_empty())))),
+                false => Ok(Err(error)),
+            }
+        };
+        self.read_answer(sequence, read).await
     }
 
     /// Asks for the one stream of a connection. [`Self::next_record`] reads what comes.
@@ -135,27 +168,39 @@ impl Client {
         self.answer(sequence, body).await
     }
 
-    /// Reads what is for `wanted`, and sets aside what the stream brings before it.
     async fn answer<T>(
         &mut self,
         wanted: u64,
         body: impl Fn(&mut Reader<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        let read = |reader: &mut Reader<'_>, error: String| match error.is_empty() {
+            true => Ok(Ok(body(reader)?)),
+            false => Ok(Err(error)),
+        };
+        self.read_answer(wanted, read).await
+    }
+
+    /// Reads what is for `wanted`, and sets aside what the stream brings before it. `read_body` is given the error of the header
+    /// and what follows it.
+    async fn read_answer<T>(
+        &mut self,
+        wanted: u64,
+        read_body: impl Fn(&mut Reader<'_>, String) -> Result<Result<T, String>, Fault>,
     ) -> Result<T, Error> {
         loop {
             let mut reader = Reader::new(&self.buffer);
             let read = read_header(&mut reader).and_then(|(sequence, error)| {
                 let is_of_stream = Some(sequence) == self.stream_sequence;
                 // A body that comes with an error all the same is an answer without a number, which nobody waits for.
-                Ok(match (sequence == wanted, error.is_empty()) {
-                    (true, true) => Found::Wanted(Ok(body(&mut reader)?)),
-                    (true, false) => Found::Wanted(Err(error)),
-                    (false, has_body) if is_of_stream => {
-                        if has_body {
+                Ok(match sequence == wanted {
+                    true => Found::Wanted(read_body(&mut reader, error)?),
+                    false if is_of_stream => {
+                        if error.is_empty() {
                             reader.skip()?;
                         }
                         Found::OfStream
                     }
-                    (false, _) => Found::Nothing,
+                    false => Found::Nothing,
                 })
             });
             let used = reader.position();

@@ -49,7 +49,8 @@ pub use coordinate::distance;
 pub use data::{Store, Stored};
 pub use members::{Member, Roster, Status};
 pub use output::{
-    Change, Event, Input, KeyOperation, Output, QueryId, QueryOptions, Refusal, StreamReply, Summary,
+    Census, Change, Counts, Event, Input, KeyOperation, Output, QueryId, QueryOptions, Refusal, StreamReply,
+    Summary,
 };
 pub use query::matches;
 pub use time::Time;
@@ -108,6 +109,7 @@ pub struct Engine {
     exchange_count: u64,
     coordinate: coordinate::Client,
     data: data::Data,
+    counts: Counts,
 }
 
 impl Engine {
@@ -181,6 +183,7 @@ impl Engine {
             exchange_count: 0,
             coordinate: coordinate::Client::default(),
             data,
+            counts: Counts::default(),
         })
     }
 
@@ -409,6 +412,27 @@ impl Engine {
     /// How many news wait to be told: about members, intents, events, queries.
     pub fn queued(&self) -> [usize; 4] {
         [self.news.len(), self.intents.len(), self.events.len(), self.queries.len()]
+    }
+
+    /// How many keys and values are still told.
+    pub fn rumor_count(&self) -> usize {
+        self.data.rumor_count()
+    }
+
+    /// How many members are how.
+    pub fn census(&self) -> Census {
+        let suspect = self.suspicions.len();
+        Census {
+            alive: self.members.living().saturating_sub(suspect),
+            suspect,
+            failed: self.members.failed.len(),
+            left: self.members.left.len(),
+        }
+    }
+
+    /// What was counted since the start.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// This node's coordinate.

@@ -102,9 +102,9 @@ impl<'a> List<'a> {
             Format::Template(template) => {
                 // The rows of a list have the same keys.
                 if self.number == 1
-                    && let Some((name, near)) = template.misspelt(&row)
+                    && let Some(lacking) = template.lacking(&row)
                 {
-                    self.printer.note(&format!("no field '{name}' in these rows; did you mean %{{{near}}}?"));
+                    self.printer.note(&lacking);
                 }
                 self.printer.data(|buffer| {
                     template.row(&row, self.number, self.printer.foreign(), buffer);
@@ -332,6 +332,14 @@ mod tests {
         };
         assert_eq!(said("%{nam}"), "no field 'nam' in these rows; did you mean %{name}?\n");
         assert_eq!(said("%{name}"), "");
+        for (letter, told) in
+            [("%k", "%k"), ("%s", "%v (%s)"), ("%t", "%t"), ("%p", "%p"), ("%o", "%o"), ("%e", "%e")]
+        {
+            assert_eq!(
+                said(letter),
+                format!("these rows have no {told}; they have %{{name}} %{{id}} %{{tags}}\n")
+            );
+        }
         // Some fields are there only at times.
         assert_eq!(said("%{error}"), "");
     }

@@ -86,15 +86,33 @@ impl Template {
         self.render(&Fields::Row(row), number, foreign, out);
     }
 
-    /// The first field asked for by `%{name}` that a row has not, where it has one of nearly that name: `(name, near)`.
-    pub(super) fn misspelt<'a>(&'a self, row: &'a Map<String, Value>) -> Option<(&'a str, &'a str)> {
-        let named = self.0.iter().filter_map(|piece| match piece {
-            Piece::Bytes(Source::Path(path), _) => path.first().map(String::as_str),
-            _ => None,
-        });
-        named
-            .filter(|name| !row.contains_key(*name))
-            .find_map(|name| Some((name, near_miss(name, row.keys().map(String::as_str))?)))
+    /// What is to be said about the first piece that shows nothing of any such row: a letter for what only records have, or
+    /// `%{name}` where there is a field of nearly that name. Fields of other names may be there at times.
+    pub(super) fn lacking(&self, row: &Map<String, Value>) -> Option<String> {
+        self.0.iter().find_map(|piece| {
+            let letter = match piece {
+                Piece::Bytes(Source::Path(path), _) => {
+                    let name = path.first().filter(|name| !row.contains_key(*name))?;
+                    let near = near_miss(name, row.keys().map(String::as_str))?;
+                    return Some(format!("no field '{name}' in these rows; did you mean %{{{near}}}?"));
+                }
+                Piece::Bytes(Source::Key, _) if !row.contains_key("key") => "%k",
+                Piece::Bytes(Source::Value, _) if !row.contains_key("value") => "%v (%s)",
+                Piece::Bytes(Source::Field(names), _)
+                    if !names.iter().any(|name| row.contains_key(*name)) =>
+                {
+                    match names.first() {
+                        Some(&"topic") => "%t",
+                        Some(&"partition") => "%p",
+                        Some(&"offset") => "%o",
+                        _ => "%e",
+                    }
+                }
+                _ => return None,
+            };
+            let fields: Vec<_> = row.keys().map(|name| format!("%{{{name}}}")).collect();
+            Some(format!("these rows have no {letter}; they have {}", fields.join(" ")))
+        })
     }
 
     fn render(&self, fields: &Fields<'_>, number: u64, foreign: Foreign, out: &mut Vec<u8>) {

@@ -251,7 +251,14 @@ fn clusters_are_written_as_the_schema_says() {
     drop(answering);
     let alone = |words: &str| bandy(words).home(&home).runs().exits(0).out();
     at.schema.fits("gossip_round", &alone("gossip simulate --nodes 100 --json"));
+    let engine = "gossip simulate --engine --nodes 20 --json";
+    at.schema.fits("gossip_engine_round", &alone(engine));
+    at.schema.fits("gossip_paper", &alone("gossip simulate --paper demers --runs 2 --json"));
     at.schema.fits("gossip_new_key", &alone("gossip keygen --json"));
+    let key = home.file("key", alone("gossip keygen"));
+    let words = "gossip join -l 127.0.0.1:0 --alone --rpc none --name n4 --key-file";
+    let _sealed = bandy(words).arg(key).home(&home).starts();
+    at.schema.fits("gossip_keyring", &alone("gossip keyring list -e local:n4 --json"));
     at.refuses("info n77");
     at.uses_all("gossip_", &["error"]);
 }

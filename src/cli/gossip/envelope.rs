@@ -65,11 +65,23 @@ fn other(record: &StreamRecord, timestamp: i64) -> Record {
     }
 }
 
+/// Characters of a value in a line that tells what happens.
+const VALUE_CHARS_MAX: usize = 200;
+
+/// How much of a value stands in a line. Records always have all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// All of it: somebody works with it.
+    Whole,
+    /// The beginning, and how long it is.
+    Begun,
+}
+
 /// Writes what happened: a line for people, fields with tabs for a pipe, records otherwise.
 ///
 /// # Errors
 /// The reader is gone, or the disk is full.
-pub fn write(app: &App, record: &StreamRecord, timestamp: i64) -> Result<(), WriteError> {
+pub fn write(app: &App, record: &StreamRecord, timestamp: i64, values: Values) -> Result<(), WriteError> {
     let printer = &app.printer;
     match printer.look().format {
         Format::Auto | Format::Table | Format::Plain => {}
@@ -85,7 +97,7 @@ pub fn write(app: &App, record: &StreamRecord, timestamp: i64) -> Result<(), Wri
         false => String::new(),
     };
     let mut line = Vec::new();
-    for fields in fields(record) {
+    for fields in fields(record, values) {
         line.clear();
         line.extend_from_slice(time.as_bytes());
         line.extend_from_slice(fields.join(separator).as_bytes());
@@ -95,12 +107,12 @@ pub fn write(app: &App, record: &StreamRecord, timestamp: i64) -> Result<(), Wri
     Ok(())
 }
 
-fn fields(record: &StreamRecord) -> Vec<Vec<String>> {
+fn fields(record: &StreamRecord, values: Values) -> Vec<Vec<String>> {
     let word = word(record).to_owned();
     if record.members.is_empty() {
         let mut fields = vec![word, clean(&record.name)];
         if let Some(payload) = record.payload.as_ref().filter(|payload| !payload.is_empty()) {
-            fields.push(clean(&String::from_utf8_lossy(payload)));
+            fields.push(clean(&shown(payload, values)));
         }
         return vec![fields];
     }
@@ -109,6 +121,22 @@ fn fields(record: &StreamRecord) -> Vec<Vec<String>> {
         vec![word.clone(), clean(&member.name), address]
     };
     record.members.iter().map(of).collect()
+}
+
+/// A value, or its beginning.
+fn shown(payload: &[u8], values: Values) -> String {
+    const CHAR_BYTES_MAX: usize = 4;
+    let bytes = match values {
+        Values::Whole => payload,
+        Values::Begun => &payload[..payload.len().min((VALUE_CHARS_MAX + 1) * CHAR_BYTES_MAX)],
+    };
+    let text = String::from_utf8_lossy(bytes);
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) if values == Values::Begun => {
+            format!("{}… ({} bytes)", &text[..end], payload.len())
+        }
+        _ => text.into_owned(),
+    }
 }
 
 /// Foreign text must not look like another line or field.
@@ -120,4 +148,22 @@ fn clean(text: &str) -> String {
 fn clock(timestamp: i64) -> String {
     let time = jiff::Timestamp::from_millisecond(timestamp).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     time.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%H:%M:%S").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_large_value_the_beginning_is_told() {
+        let large = "é".repeat(300_000);
+        let short = shown(large.as_bytes(), Values::Begun);
+        assert_eq!(short, format!("{}… (600000 bytes)", "é".repeat(VALUE_CHARS_MAX)));
+        assert_eq!(shown(large.as_bytes(), Values::Whole), large);
+        let fits = "x".repeat(VALUE_CHARS_MAX);
+        assert_eq!(shown(fits.as_bytes(), Values::Begun), fits);
+        // What is cut within a letter is not told of it.
+        let bytes = [b"a".as_slice(), &[0xff; 5000]].concat();
+        assert!(shown(&bytes, Values::Begun).ends_with("… (5001 bytes)"));
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::connect::Node;
-use super::tag::pair;
+use super::tag;
 use super::{complete, ls};
 use crate::cli::app::App;
 use crate::cli::completions;
@@ -31,7 +31,7 @@ Examples:
 Name and payload have 512 bytes together at most: what is larger does not spread. To some only it is sent as a query that \
 wants no answer: they are told 'query NAME', and say that they have it.
 
-Exit: 0 it is on its way, or all that it is for have it · 1 refused · 3 no node · 6 nobody has it · 7 not all have it")]
+Exit: 0 it is on its way, or all that it is for have it · 1 refused · 3 no node · 5 no such member · 6 nobody has it · 7 not all have it")]
 pub struct Args {
     /// Its name
     #[arg(value_name = "NAME")]
@@ -46,7 +46,7 @@ pub struct Args {
     #[arg(long, value_name = "NODE", add = completions::remote(complete::nodes), help_heading = "To whom", conflicts_with = "coalesce")]
     pub node: Vec<String>,
     /// Only to those whose tag matches all of a regular expression (repeatable: all have to)
-    #[arg(long, value_name = "TAG=REGEX", value_parser = pair, help_heading = "To whom", conflicts_with = "coalesce")]
+    #[arg(long, value_name = "TAG=REGEX", value_parser = tag::filter, help_heading = "To whom", conflicts_with = "coalesce")]
     pub tag: Vec<(String, String)>,
     /// Only to so many, chosen at random
     #[arg(long, value_name = "N", help_heading = "To whom", conflicts_with_all = ["coalesce", "node"], value_parser = clap::value_parser!(u64).range(1..))]
@@ -92,6 +92,9 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 /// Who is to be told: living members that match.
 async fn wanted(args: &Args, node: &mut Node) -> Result<Vec<String>, Failure> {
+    if !args.node.is_empty() {
+        ls::named(&args.node, node).await?;
+    }
     let members = ls::members(node, &args.tag).await?;
     let mut names: Vec<String> = members
         .into_iter()

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::coalesce;
-use super::tag::pair;
+use super::tag;
 use crate::cli::app::App;
 use crate::cli::endpoint::{Endpoint, Pillar, Place as Where};
 use crate::cli::exit::{Exit, Failure};
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
     /// A tag of the node, which all others see (repeatable)
-    #[arg(long, value_name = "TAG=VALUE", value_parser = pair, help_heading = "Node")]
+    #[arg(long, value_name = "TAG=VALUE", value_parser = tag::of_node, help_heading = "Node")]
     pub tag: Vec<(String, String)>,
     /// Where others reach the node, if it is not where it listens
     #[arg(hide_short_help = true, long, value_name = "HOST:PORT", help_heading = "Node")]

@@ -46,8 +46,8 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
             app.printer.status(&format!("{} has left", node.url));
             return Ok(Exit::Done);
         };
+        can_be_forced(name, &mut node).await?;
         if !args.yes {
-            can_be_forced(name, &mut node).await?;
             confirm(&format!("force {name} out of the cluster of {}", node.url))?;
         }
         node.ask(&Request::ForceLeave { node: name.clone(), prune: args.prune }, |_| Ok(())).await?;
@@ -55,7 +55,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     })
 }
 
-/// Nobody is asked about what the node refuses anyway.
+/// Nobody is asked about what the node refuses anyway, and a Serf agent would take any name.
 async fn can_be_forced(name: &str, node: &mut Node) -> Result<(), Failure> {
     let members = ls::members(node, &[]).await?;
     match members.iter().find(|member| member.name == name) {

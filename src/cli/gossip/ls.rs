@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::complete;
 use super::connect::Node;
-use super::envelope;
-use super::tag::pair;
+use super::{complete, envelope, info, tag};
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
@@ -37,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "STATUS", value_parser = ["alive", "suspect", "leaving", "left", "failed"])]
     pub status: Vec<String>,
     /// Only those whose tag matches all of a regular expression (repeatable: all have to)
-    #[arg(long, value_name = "TAG=REGEX", value_parser = pair)]
+    #[arg(long, value_name = "TAG=REGEX", value_parser = tag::filter)]
     pub tag: Vec<(String, String)>,
     #[command(flatten)]
     connect: ConnectArgs,
@@ -153,6 +151,18 @@ pub fn row(member: &MemberRow, timestamp: Option<i64>) -> Row {
         rtt_ms: member.rtt_us.map(|rtt| rtt as f64 / 1000.0),
         age_ms: member.age_ms,
         timestamp,
+    }
+}
+
+/// All members, if those that were named are among them.
+///
+/// # Errors
+/// One is not; the node's.
+pub async fn named(names: &[String], node: &mut Node) -> Result<Vec<MemberRow>, Failure> {
+    let members = members(node, &[]).await?;
+    match names.iter().find(|name| !members.iter().any(|member| member.name == **name)) {
+        Some(missing) => Err(info::unknown(missing, &node.url, &members)),
+        None => Ok(members),
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::complete;
 use super::connect::Node;
+use super::{complete, ls};
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
@@ -67,7 +67,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
                 }
                 Err(error) => {
                     let silent = matches!(&error, Error::Refused(why) if why.contains("no answer"));
-                    let failure = node.failure(&error);
+                    let failure = why_not(&error, args, &mut node, app).await;
                     Err(if silent || seq > 1 {
                         let exit = if silent { Exit::Unreachable } else { failure.exit };
                         Missed::Once(Failure { exit, ..failure })
@@ -94,8 +94,32 @@ async fn predict(node: &mut Node, one: &str, other: &str, app: &App) -> anyhow::
 
 async fn coordinate(node: &mut Node, name: &str) -> Result<Coordinate, Failure> {
     let found = node.ask(&Request::Coordinate { node: name.to_owned() }, read_coordinate).await?;
-    found.ok_or_else(|| {
-        Failure::new(Exit::NotFound, format!("{} knows no coordinate of {name}", node.url))
-            .there_for("bandy gossip ls", "who is there; a coordinate comes with the first probe")
-    })
+    let Some(found) = found else {
+        known(node, name).await?;
+        let message =
+            format!("{} knows no coordinate of {name} yet: it comes with the first probe", node.url);
+        return Err(Failure::new(Exit::Nothing, message));
+    };
+    Ok(found)
+}
+
+/// Nothing, if there is such a member.
+async fn known(node: &mut Node, name: &str) -> Result<(), Failure> {
+    ls::named(&[name.to_owned()], node).await.map(drop)
+}
+
+/// What it means that a node does not ping: that it knows nobody of that name comes before all else.
+async fn why_not(error: &Error, args: &Args, node: &mut Node, app: &App) -> Failure {
+    let failure = node.failure(error);
+    if error.is_unsupported() {
+        let other = "bandy gossip rtt NODE OTHER";
+        let failure = failure.there_for(other, "what coordinates predict: a Serf agent tells that");
+        // An agent hangs up on whoever asks what it does not know.
+        let Ok(mut node) = Node::open(&args.connect, app, "ping").await else { return failure };
+        return known(&mut node, &args.node).await.err().unwrap_or(failure);
+    }
+    match failure.exit {
+        Exit::NotFound => known(node, &args.node).await.err().unwrap_or(failure),
+        _ => failure,
+    }
 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::complete;
 use super::connect::Node;
 use super::event::payload;
-use super::tag::pair;
+use super::tag;
+use super::{complete, ls};
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::figures::counted;
 use crate::gossip::wire::ipc::{QueryRecord, Request};
 use crate::output::{Format, Separators};
 use crate::record::{Embed, Record};
@@ -28,7 +29,7 @@ Examples:
   bandy gossip query restart nginx --node web1 --node web2 --wait 3s
   bandy gossip join -- ./handle.sh        # a node whose handler answers: its stdout is the answer
 
-Exit: 0 answered · 6 nobody answered · 7 a node that was named did not · see 'bandy help exit-codes'")]
+Exit: 0 answered · 5 no such member · 6 nobody answered · 7 a node that was named did not · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Its name
     #[arg(value_name = "NAME")]
@@ -40,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "NODE", add = completions::remote(complete::nodes), help_heading = "Who")]
     pub node: Vec<String>,
     /// Ask only those whose tag matches a regular expression (repeatable: all have to)
-    #[arg(long, value_name = "TAG=REGEX", value_parser = pair, help_heading = "Who")]
+    #[arg(long, value_name = "TAG=REGEX", value_parser = tag::filter, help_heading = "Who")]
     pub tag: Vec<(String, String)>,
     /// How long answers are taken [default: as long as a cluster of that size needs]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "How")]
@@ -69,6 +70,9 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 async fn ask(args: &Args, payload: Bytes, app: &App) -> anyhow::Result<Exit> {
     let mut node = Node::open(&args.connect, app, "query").await?;
+    if !args.node.is_empty() {
+        ls::named(&args.node, &mut node).await?;
+    }
     let request = Request::Query {
         nodes: args.node.clone(),
         tags: args.tag.iter().cloned().collect::<BTreeMap<_, _>>(),
@@ -84,6 +88,8 @@ async fn ask(args: &Args, payload: Bytes, app: &App) -> anyhow::Result<Exit> {
         let record = node.client.next_record(QueryRecord::read).await;
         let record = record.map_err(|error| node.failure(&error))?;
         match record.kind.as_str() {
+            // Old agents pass on what nobody has signed.
+            "ack" | "response" if record.from.is_empty() => {}
             "ack" => {
                 acks += 1;
                 app.printer.detail(&format!("{} has it", record.from));
@@ -101,12 +107,27 @@ async fn ask(args: &Args, payload: Bytes, app: &App) -> anyhow::Result<Exit> {
     }
     let received = if args.no_ack { String::new() } else { format!("{acks} received it, ") };
     app.printer.status(&format!("{received}{} answered", responses.len()));
-    let missing = args.node.iter().any(|node| !responses.contains(node));
-    Ok(match (responses.is_empty(), missing) {
-        (true, _) => Exit::Nothing,
-        (false, true) => Exit::Partly,
-        (false, false) => Exit::Done,
-    })
+    let missing: Vec<&str> =
+        args.node.iter().filter(|node| !responses.contains(node)).map(String::as_str).collect();
+    if responses.is_empty() {
+        return Err(nobody_answered(args, acks).into());
+    }
+    if !missing.is_empty() && responses.len() < args.count.unwrap_or(u64::MAX) as usize {
+        app.printer.note(&format!("no answer from {}", missing.join(", ")));
+        return Ok(Exit::Partly);
+    }
+    Ok(Exit::Done)
+}
+
+/// To receive a query is not to answer it: for that there has to be a handler.
+fn nobody_answered(args: &Args, acks: usize) -> Failure {
+    let message = match (args.no_ack, acks) {
+        (true, _) => "nobody answered".to_owned(),
+        (false, 0) => "nobody received it".to_owned(),
+        (false, acks) => format!("{} received it, and nobody answered", counted(acks as u64, "node")),
+    };
+    Failure::new(Exit::Nothing, message)
+        .tip("bandy gossip join -- ./handle.sh    a node whose handler answers")
 }
 
 fn show(app: &App, args: &Args, answer: &QueryRecord) -> anyhow::Result<()> {

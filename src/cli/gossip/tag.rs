@@ -6,6 +6,7 @@ use super::connect::Node;
 use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::Exit;
+use crate::gossip::engine::{DATA_TAG, Refusal};
 use crate::gossip::wire::ipc::{Request, read_stats};
 use crate::output::Column;
 
@@ -18,7 +19,7 @@ Examples:
   bandy gossip tag zone=             # delete one
   bandy gossip tag -e local:n2 role=db
 
-All tags of a node have 512 bytes together at most.
+All tags of a node have 512 bytes together at most. The tag dk is the node's own: it says that it keeps keys and values.
 
 Exit: 0 done · 1 refused · 3 no node · see 'bandy help exit-codes'")]
 pub struct Args {
@@ -32,19 +33,43 @@ pub struct Args {
 /// `TAG=VALUE`, where the value may be empty.
 fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((tag, value)) if !tag.is_empty() => Ok((tag.to_owned(), value.to_owned())),
+        Some((tag, "")) if !tag.is_empty() => Ok((tag.to_owned(), String::new())),
+        Some((tag, value)) if !tag.is_empty() => users(tag, value),
         _ => Err(format!("expected TAG=VALUE, or TAG= to delete it, got '{text}'")),
     }
 }
 
-/// `TAG=VALUE`, both there.
+/// A tag of a node, `TAG=VALUE`, both there.
+///
+/// # Errors
+/// Anything else, and a tag that is the node's own.
+pub fn of_node(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((tag, value)) if !tag.is_empty() && !value.is_empty() => users(tag, value),
+        _ => Err(format!("expected TAG=VALUE, got '{text}'")),
+    }
+}
+
+/// A tag that users may set.
+fn users(tag: &str, value: &str) -> Result<(String, String), String> {
+    match tag {
+        DATA_TAG => Err(Refusal::OwnTag.to_string()),
+        _ => Ok((tag.to_owned(), value.to_owned())),
+    }
+}
+
+/// `TAG=REGEX`: which members are meant.
 ///
 /// # Errors
 /// Anything else.
-pub fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((tag, value)) if !tag.is_empty() && !value.is_empty() => Ok((tag.to_owned(), value.to_owned())),
-        _ => Err(format!("expected TAG=VALUE, got '{text}'")),
+pub fn filter(text: &str) -> Result<(String, String), String> {
+    let (tag, expression) = text
+        .split_once('=')
+        .filter(|(tag, expression)| !tag.is_empty() && !expression.is_empty())
+        .ok_or_else(|| format!("expected TAG=REGEX, got '{text}'"))?;
+    match regex_lite::Regex::new(expression) {
+        Ok(_) => Ok((tag.to_owned(), expression.to_owned())),
+        Err(error) => Err(format!("'{expression}' is no regular expression: {error}")),
     }
 }
 

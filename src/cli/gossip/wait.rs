@@ -2,7 +2,7 @@
 
 use super::connect::Node;
 use super::ls::{members, status};
-use super::tag::pair;
+use super::tag;
 use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::Exit;
@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(value_parser = ["alive", "suspect", "leaving", "left", "failed"])]
     pub status: String,
     /// Only those whose tag matches all of a regular expression (repeatable: all have to)
-    #[arg(long, value_name = "TAG=REGEX", value_parser = pair)]
+    #[arg(long, value_name = "TAG=REGEX", value_parser = tag::filter)]
     pub tag: Vec<(String, String)>,
     #[command(flatten)]
     connect: ConnectArgs,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connect::Node;
-use super::envelope;
+use super::envelope::{self, Values};
 use super::handler::Handler;
 use crate::cli::app::App;
 use crate::cli::completions;
@@ -111,6 +111,7 @@ async fn watch(args: &Args, app: &App) -> anyhow::Result<Exit> {
     started.map_err(|error| node.failure(&error))?;
     app.printer.status(&format!("watching {}; Ctrl-C ends", node.url));
     let until = args.duration.map(|duration| Instant::now() + duration);
+    let values = if app.printer.is_terminal() { Values::Begun } else { Values::Whole };
     let mut seen = 0;
     while args.count.is_none_or(|count| seen < count) {
         let idle = args.idle.map(|idle| Instant::now() + idle);
@@ -129,7 +130,7 @@ async fn watch(args: &Args, app: &App) -> anyhow::Result<Exit> {
             None => {
                 let now = jiff::Timestamp::now().as_millisecond();
                 let happened = now.saturating_sub_unsigned(record.age_ms);
-                envelope::write(app, &record, happened)?;
+                envelope::write(app, &record, happened, values)?;
             }
             Some(handler) => {
                 // In order: one event's command ends before the next one's begins.

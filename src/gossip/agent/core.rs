@@ -9,9 +9,11 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::KeyFile;
+use super::figures::Figures;
 use crate::gossip::engine::{
     Engine, Event, Input, KeyOperation, Output, QueryId, QueryOptions, Refusal, Summary, Time,
 };
+use crate::gossip::wire::data::{Entry, Value};
 use crate::gossip::wire::{
     KEY_BYTES, KeyError, KeyResponse, Layers, Message, Name, StreamMessage, Wrapping, encode,
     encode_key_request,
@@ -21,6 +23,8 @@ use crate::gossip::wire::{
 const ANSWERS_MAX: usize = 4096;
 /// Most of what happened lately that is remembered.
 const HISTORY_MAX: usize = 256;
+/// Bytes of names and values of it.
+const HISTORY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Shorter datagrams do not become shorter by compression.
 const COMPRESS_FROM: usize = 2;
 
@@ -62,6 +66,33 @@ pub(super) struct Lately {
     pub event: Arc<Event>,
 }
 
+/// What happened lately.
+#[derive(Debug, Default)]
+struct History {
+    events: VecDeque<(Time, Arc<Event>)>,
+    bytes: usize,
+}
+
+impl History {
+    fn size(event: &Event) -> usize {
+        match event {
+            Event::User { name, payload, .. } => name.len() + payload.len(),
+            Event::Data(Entry { key, value: Value::Bytes(bytes), .. }) => key.len() + bytes.len(),
+            Event::Data(Entry { key, .. }) => key.len(),
+            _ => 0,
+        }
+    }
+
+    fn push(&mut self, now: Time, event: Arc<Event>) {
+        self.bytes += Self::size(&event);
+        self.events.push_back((now, event));
+        while self.events.len() > HISTORY_MAX || self.bytes > HISTORY_BYTES_MAX {
+            let Some((_, oldest)) = self.events.pop_front() else { break };
+            self.bytes -= Self::size(&oldest);
+        }
+    }
+}
+
 /// The engine and its surroundings, within the task that owns it.
 #[derive(Debug)]
 pub struct Core {
@@ -69,7 +100,7 @@ pub struct Core {
     now: Time,
     events: broadcast::Sender<Arc<Event>>,
     /// What happened lately, to be told again.
-    history: VecDeque<(Time, Arc<Event>)>,
+    history: History,
     wrapping: Arc<RwLock<Wrapping>>,
     key_file: Option<KeyFile>,
     outputs: Vec<Output>,
@@ -84,6 +115,7 @@ pub struct Core {
     nonces: fastrand::Rng,
     left: bool,
     displaced: bool,
+    figures: Figures,
 }
 
 impl Core {
@@ -92,12 +124,13 @@ impl Core {
         events: broadcast::Sender<Arc<Event>>,
         wrapping: Arc<RwLock<Wrapping>>,
         key_file: Option<KeyFile>,
+        figures: Figures,
     ) -> Self {
         Self {
             engine,
             now: Time::default(),
             events,
-            history: VecDeque::new(),
+            history: History::default(),
             wrapping,
             key_file,
             outputs: Vec::new(),
@@ -112,13 +145,19 @@ impl Core {
             nonces: fastrand::Rng::new(),
             left: false,
             displaced: false,
+            figures,
         }
+    }
+
+    /// Counts what there is now.
+    pub(super) fn look(&mut self) {
+        self.figures.look(&self.engine);
     }
 
     /// What happened lately with how long ago it was, and what happens from now on.
     pub(super) fn watch_again(&self) -> (Vec<Lately>, broadcast::Receiver<Arc<Event>>) {
         let lately = |(at, event): &(Time, Arc<Event>)| Lately { age: self.now - *at, event: event.clone() };
-        (self.history.iter().map(lately).collect(), self.events.subscribe())
+        (self.history.events.iter().map(lately).collect(), self.events.subscribe())
     }
 
     /// The engine.
@@ -191,6 +230,7 @@ impl Core {
     }
 
     fn event(&mut self, event: Event) {
+        self.figures.event(&event);
         match &event {
             Event::Refused { tag, refusal } => {
                 if let Some(tag) = tag {
@@ -235,10 +275,7 @@ impl Core {
         }
         let event = Arc::new(event);
         if matches!(*event, Event::Member { .. } | Event::User { .. } | Event::Data(_)) {
-            if self.history.len() == HISTORY_MAX {
-                self.history.pop_front();
-            }
-            self.history.push_back((self.now, event.clone()));
+            self.history.push(self.now, event.clone());
         }
         let _ = self.events.send(event);
     }
@@ -389,5 +426,29 @@ pub(super) fn random(bytes: &mut [u8; 12], fallback: &mut fastrand::Rng) {
     use ring::rand::SecureRandom as _;
     if ring::rand::SystemRandom::new().fill(bytes).is_err() {
         fallback.fill(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gossip::wire::data::Version;
+
+    #[test]
+    fn what_is_remembered_to_be_told_again_has_a_bound_in_bytes() {
+        let mut history = History::default();
+        let version = || Version { counter: 1, writer: "a".into() };
+        for _ in 0..100 {
+            let value = Value::Bytes(vec![0; 1 << 20].into());
+            let entry = Entry { key: "k".into(), version: version(), value };
+            history.push(Time::default(), Arc::new(Event::Data(entry)));
+        }
+        assert_eq!(history.events.len(), 3);
+        for _ in 0..1000 {
+            let (name, payload) = ("e".into(), Bytes::from_static(b"x"));
+            let event = Event::User { ltime: 1, name, payload, coalesce: false };
+            history.push(Time::default(), Arc::new(event));
+        }
+        assert_eq!((history.events.len(), history.bytes), (HISTORY_MAX, 2 * HISTORY_MAX));
     }
 }

@@ -29,7 +29,7 @@ pub enum KeyFileError {
         source: std::io::Error,
     },
     /// It is not what it should be.
-    #[error("{path} has to have a key in base64, or a JSON list of keys: {why}")]
+    #[error("{path} has no key, and no JSON list of keys: {why}")]
     Format {
         /// The file.
         path: PathBuf,
@@ -42,8 +42,11 @@ pub enum KeyFileError {
 ///
 /// # Errors
 /// It is not one.
-pub fn decode(text: &str) -> Result<Vec<u8>, String> {
-    let key = BASE64_STANDARD.decode(text.trim()).map_err(|error| error.to_string())?;
+pub fn decode_key(text: &str) -> Result<Vec<u8>, String> {
+    let key = BASE64_STANDARD.decode(text.trim()).map_err(|_| {
+        // Which letter is wrong is left out: it is of a secret.
+        "a key is 16, 24 or 32 bytes in base64, and this is not base64".to_owned()
+    })?;
     match KEY_BYTES.contains(&key.len()) {
         true => Ok(key),
         false => Err(KeyError::Length(key.len()).to_string()),
@@ -69,7 +72,7 @@ impl KeyFile {
         };
         let mut keyring: Option<Keyring> = None;
         for word in &words {
-            let key = decode(word).map_err(wrong)?;
+            let key = decode_key(word).map_err(wrong)?;
             match &mut keyring {
                 None => keyring = Some(Keyring::new(&key).map_err(|error| wrong(error.to_string()))?),
                 Some(keyring) => keyring.install(&key).map_err(|error| wrong(error.to_string()))?,

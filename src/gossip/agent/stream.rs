@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::figures::Figures;
 use super::{Agent, Command, StreamReply};
 use crate::gossip::wire::{Node, PushPull, StreamDecoder, StreamMessage, Wrapping};
+use crate::metrics::Registry;
 use crate::transport::{Address, ConnectOptions, Stream};
 
 /// How long a stream may take. memberlist, TCPTimeout.
@@ -30,6 +32,7 @@ async fn read(
     stream: &mut Stream,
     wrapping: &Wrapping,
     mut decoder: StreamDecoder,
+    figures: &Figures,
 ) -> Result<StreamMessage, String> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut large = None;
@@ -38,6 +41,7 @@ async fn read(
         if length == 0 {
             return Err("the stream ended before its message".to_owned());
         }
+        figures.received.stream_bytes.add(length as u64);
         decoder.push(&chunk[..length]).map_err(|error| error.to_string())?;
         if decoder.held_bytes() > LARGE_BYTES && large.is_none() {
             // What is read meanwhile waits in the kernel.
@@ -49,7 +53,8 @@ async fn read(
     }
 }
 
-async fn write(stream: &mut Stream, bytes: &[u8]) -> Result<(), String> {
+async fn write(stream: &mut Stream, bytes: &[u8], figures: &Figures) -> Result<(), String> {
+    figures.sent.stream_bytes.add(bytes.len() as u64);
     stream.write_all(bytes).await.map_err(|error| error.to_string())?;
     stream.flush().await.map_err(|error| error.to_string())
 }
@@ -60,23 +65,27 @@ pub(super) async fn exchange(
     message: &StreamMessage,
     answered: bool,
     wrapping: &Wrapping,
+    figures: &Figures,
 ) -> StreamReply {
+    figures.sent.streams.increment();
     let talk = async {
         let address = Address::tcp(to.ip().to_string(), to.port());
         let options = ConnectOptions { timeout: STREAM_TIMEOUT, ..ConnectOptions::default() };
         let mut stream = Stream::connect_with(&address, &options).await.map_err(|error| error.to_string())?;
-        write(&mut stream, &message.encode(wrapping, nonce())).await?;
+        write(&mut stream, &message.encode(wrapping, nonce()), figures).await?;
         if !answered {
             let _ = stream.shutdown().await;
             return Ok(StreamReply::Sent);
         }
-        read(&mut stream, wrapping, StreamDecoder::of_answer()).await.map(StreamReply::Message)
+        read(&mut stream, wrapping, StreamDecoder::of_answer(), figures).await.map(StreamReply::Message)
     };
-    match tokio::time::timeout(STREAM_TIMEOUT, talk).await {
-        Ok(Ok(reply)) => reply,
-        Ok(Err(why)) => StreamReply::Failed(why),
-        Err(_) => StreamReply::Failed(format!("no answer within {STREAM_TIMEOUT:?}")),
-    }
+    let why = match tokio::time::timeout(STREAM_TIMEOUT, talk).await {
+        Ok(Ok(reply)) => return reply,
+        Ok(Err(why)) => why,
+        Err(_) => format!("no answer within {STREAM_TIMEOUT:?}"),
+    };
+    figures.streams_failed.increment();
+    StreamReply::Failed(why)
 }
 
 /// All members that a node knows, asked for as nodes ask each other: the one who asks says nothing of itself.
@@ -85,7 +94,7 @@ pub(super) async fn exchange(
 /// It is not there, or does not answer so.
 pub async fn members_at(node: SocketAddr, wrapping: &Wrapping) -> Result<Vec<Node>, String> {
     let ask = StreamMessage::PushPull(PushPull { join: false, nodes: Vec::new(), serf: None });
-    match exchange(node, &ask, true, wrapping).await {
+    match exchange(node, &ask, true, wrapping, &Figures::new(&Registry::default())).await {
         StreamReply::Message(StreamMessage::PushPull(state)) => Ok(state.nodes),
         StreamReply::Message(StreamMessage::Error(why)) | StreamReply::Failed(why) => Err(why),
         StreamReply::Message(_) | StreamReply::Sent => Err("it answers something else".to_owned()),
@@ -95,14 +104,16 @@ pub async fn members_at(node: SocketAddr, wrapping: &Wrapping) -> Result<Vec<Nod
 /// Serves a stream that somebody opened.
 pub(super) async fn serve(agent: Agent, mut stream: Stream) {
     let Some(from) = stream.peer_address() else { return };
-    let wrapping = agent.wrapping();
+    let (wrapping, figures) = (agent.wrapping(), &agent.figures);
+    figures.received.streams.increment();
     let talk = async {
-        let message = match read(&mut stream, &wrapping, StreamDecoder::default()).await {
+        let message = match read(&mut stream, &wrapping, StreamDecoder::default(), figures).await {
             Ok(message) => message,
             Err(why) => {
                 // In the clear, as agents do: whoever has no key cannot read it otherwise.
                 let error = StreamMessage::Error(why.clone());
-                let _ = write(&mut stream, &error.encode_answer(&Wrapping::default(), nonce())).await;
+                let _ =
+                    write(&mut stream, &error.encode_answer(&Wrapping::default(), nonce()), figures).await;
                 let _ = stream.shutdown().await;
                 return Err(why);
             }
@@ -111,14 +122,20 @@ pub(super) async fn serve(agent: Agent, mut stream: Stream) {
         let command = Command::Stream { from, message, answer };
         agent.commands.send(command).await.map_err(|_| "the node has ended".to_owned())?;
         if let Ok(answer) = answered.await {
-            write(&mut stream, &answer.encode_answer(&wrapping, nonce())).await?;
+            write(&mut stream, &answer.encode_answer(&wrapping, nonce()), figures).await?;
         }
         let _ = stream.shutdown().await;
         Ok(())
     };
     match tokio::time::timeout(STREAM_TIMEOUT, talk).await {
         Ok(Ok(())) => {}
-        Ok(Err(why)) => tracing::info!("a stream from {from}: {why}"),
-        Err(_) => tracing::info!("a stream from {from}: not done within {STREAM_TIMEOUT:?}"),
+        Ok(Err(why)) => {
+            figures.streams_failed.increment();
+            tracing::info!("a stream from {from}: {why}");
+        }
+        Err(_) => {
+            figures.streams_failed.increment();
+            tracing::info!("a stream from {from}: not done within {STREAM_TIMEOUT:?}");
+        }
     }
 }

@@ -110,6 +110,17 @@ pub enum Mode {
     PushPull,
 }
 
+impl Mode {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Pull => "pull",
+            Self::PushPull => "push-pull",
+        }
+    }
+}
+
 impl Default for DataConfig {
     fn default() -> Self {
         Self {

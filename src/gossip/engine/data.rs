@@ -4,12 +4,16 @@
 //! Demers et al. 1987: rumour mongering with feedback and a counter, anti-entropy, death certificates. Only members that
 //! announce that they understand it are told; real agents never see any of it.
 
+mod store;
+
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
+
+pub use store::{Store, Stored};
 
 use super::exchange::Purpose;
 use super::{
@@ -33,76 +37,6 @@ const ASK_INTERVALS: u32 = 5;
 const SWEEP_INTERVALS: u32 = 300;
 /// No version counts further: there has to be a next one.
 const COUNTER_MAX: u64 = 1 << 62;
-
-/// What a key holds, and since when.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// Its version.
-    pub version: Version,
-    /// Its value; none if it was deleted.
-    pub value: Option<Bytes>,
-    /// When this node learned of it.
-    pub since: Time,
-}
-
-/// All keys.
-#[derive(Debug, Default)]
-pub struct Store {
-    entries: BTreeMap<Arc<str>, Stored>,
-    bytes: usize,
-    counter: u64,
-}
-
-impl Store {
-    /// What a key holds.
-    pub fn get(&self, key: &str) -> Option<&Stored> {
-        self.entries.get(key)
-    }
-
-    /// All keys in order, the deleted ones too.
-    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Stored)> {
-        self.entries.iter()
-    }
-
-    fn size(key: &str, value: Option<&Bytes>) -> usize {
-        key.len() + value.map_or(0, Bytes::len)
-    }
-
-    /// Takes an entry if it is newer than what is there. Of two values of one version, which there should not be, the
-    /// same one wins everywhere.
-    fn put(&mut self, key: &Arc<str>, stored: Stored, limits: &DataConfig) -> bool {
-        if let Some(known) = self.entries.get(key)
-            && (&known.version, &known.value) >= (&stored.version, &stored.value)
-        {
-            return false;
-        }
-        let size = Self::size(key, stored.value.as_ref());
-        let before = self.entries.get(key).map_or(0, |known| Self::size(key, known.value.as_ref()));
-        let bytes = self.bytes - before + size;
-        let new = !self.entries.contains_key(key);
-        if bytes > limits.bytes_max && size > before || new && self.entries.len() >= limits.keys_max {
-            return false;
-        }
-        self.counter = self.counter.max(stored.version.counter);
-        self.bytes = bytes;
-        self.entries.insert(key.clone(), stored);
-        true
-    }
-
-    /// Whether a version is newer than what is there.
-    fn lacks(&self, key: &str, version: &Version) -> bool {
-        self.entries.get(key).is_none_or(|known| known.version < *version)
-    }
-
-    fn sweep(&mut self, now: Time, limits: &DataConfig) {
-        let (entries, bytes) = (&mut self.entries, &mut self.bytes);
-        entries.retain(|key, stored| {
-            let keep = stored.value.is_some() || now - stored.since < limits.tombstone_ttl;
-            *bytes -= if keep { 0 } else { key.len() };
-            keep
-        });
-    }
-}
 
 fn entry(key: &Arc<str>, stored: &Stored) -> Entry {
     let value = stored.value.clone().map_or(Value::Tombstone, Value::Bytes);
@@ -151,6 +85,10 @@ impl Data {
 
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    pub fn rumor_count(&self) -> usize {
+        self.rumors.len()
     }
 
     /// A member is gone: whoever gets its number is another one.
@@ -228,6 +166,9 @@ impl Engine {
         }
         let now = stored.since;
         let told = entry(key, &stored);
+        // That something is gone which never was here is kept and passed on, and nothing to be told of.
+        let is_change =
+            stored.value.is_some() || self.data.store.get(key).is_some_and(|known| known.value.is_some());
         if !self.data.store.put(key, stored, &self.data.config) {
             return false;
         }
@@ -235,7 +176,9 @@ impl Engine {
         self.data.rumors.insert(key.clone(), rumor);
         self.data.fetching.remove(key);
         self.arm_data(now);
-        outputs.push(Output::Event(Event::Data(told)));
+        if is_change {
+            outputs.push(Output::Event(Event::Data(told)));
+        }
         true
     }
 

@@ -187,12 +187,17 @@ impl Engine {
             StreamReply::Sent => return,
         };
         let joined = match (state, &purpose) {
-            (Ok(state), Purpose::Join { replay, .. }) => {
+            (Ok(state), Purpose::Join { replay, told, .. }) => {
                 if !replay && let Some(serf) = &state.serf {
                     self.seen_events.ignore_until(serf.event_ltime);
                 }
                 let lacking = self.lacking(&state);
+                let asked_before = state.serf.as_ref().map_or(0, |serf| serf.query_ltime);
                 let refused = self.merge(now, state, true, outputs);
+                if *told {
+                    // What was asked before is not for a node that was not there; whoever repeats it, perhaps to do harm.
+                    self.asked.ignore_until(asked_before.min(self.query_clock.time()));
+                }
                 match refused {
                     Some(node) => Err(format!("{node} there speaks another version of the protocol")),
                     None => {

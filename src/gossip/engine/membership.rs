@@ -1,17 +1,33 @@
 //! Alive, suspect, dead: what is said of members, what of it is believed, and what Serf makes of it.
 
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, SocketAddr};
 use std::collections::BTreeMap;
 
 use super::suspicion::Bounds;
 use super::{
-    Alive, Change, Engine, Event, Member, Message, NodeState, Output, Refusal, Status, Suspicion, Time,
-    Timer, VERSIONS, meta_of,
+    Alive, Change, DATA_TAG, Engine, Event, Member, Message, NodeState, Output, Refusal, Status, Suspicion,
+    Time, Timer, VERSIONS, meta_of,
 };
 use crate::gossip::wire::{Accusation, Name, Versions};
 
 /// No incarnation is believed beyond: whoever is accused there could not object any more.
 const INCARNATION_MAX: u32 = u32::MAX - 1024;
+
+/// Whether a node of these versions and this one understand each other. In memberlist only what cannot be at all is not
+/// believed; then one datagram about a node that nobody understands lets no state be merged as long as it is remembered.
+fn is_spoken_here(theirs: &Versions) -> bool {
+    let fits = |of: &Versions, version: usize, range: usize| {
+        (of[range]..=of[range + 1]).contains(&theirs[version])
+            && (theirs[range]..=theirs[range + 1]).contains(&of[version])
+    };
+    [0, 3].into_iter().all(|at| fits(theirs, at + 2, at) && fits(&VERSIONS, at + 2, at))
+}
+
+/// Whether one node can be there: what is sent to a group, or to nobody's address, would reach others.
+fn is_of_one(address: SocketAddr) -> bool {
+    let ip = address.ip();
+    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && ip != Ipv4Addr::BROADCAST
+}
 
 /// A member of which something is said that may be true.
 struct Accused {
@@ -25,11 +41,14 @@ impl Engine {
         let is_me = alive.node == self.config.name;
         let [least, most, ..] = alive.versions;
         let impossible = least == 0 || most == 0 || least > most;
-        if impossible || alive.address.port() == 0 || alive.incarnation > INCARNATION_MAX {
+        if impossible || !is_of_one(alive.address) || alive.incarnation > INCARNATION_MAX {
             return;
         }
         if is_me {
             return self.alive_me(now, &alive, outputs);
+        }
+        if !is_spoken_here(&alive.versions) {
+            return;
         }
         let Some(id) = self.members.id(&alive.node) else {
             return self.new_member(now, alive, outputs);
@@ -48,7 +67,12 @@ impl Engine {
             return self.remind(&alive, outputs);
         }
         self.suspicions.remove(&id);
-        let (state, changed) = (member.state, member.meta != alive.meta);
+        let (state, changed, last) = (member.state, member.meta != alive.meta, member.incarnation);
+        if alive.incarnation <= last {
+            // Come back younger, from elsewhere: what was said of its last life must not be believed of this one, should
+            // somebody say it again. It objects to that now.
+            self.accuse(&alive.node, last, alive.address, outputs);
+        }
         self.members.change(id, |member| {
             member.incarnation = alive.incarnation;
             member.address = alive.address;
@@ -92,12 +116,14 @@ impl Engine {
         let Some(member) = self.members.by_name(&alive.node).filter(|member| !member.is_living()) else {
             return;
         };
-        let accusation = Accusation {
-            incarnation: member.incarnation,
-            node: member.name.clone(),
-            from: self.config.name.clone(),
-        };
-        self.send_plainly(alive.address, vec![Message::Suspect(accusation)], outputs);
+        self.accuse(&alive.node, member.incarnation, alive.address, outputs);
+    }
+
+    /// Tells a node that it is suspected, so that it objects.
+    fn accuse(&self, node: &Name, incarnation: u32, to: SocketAddr, outputs: &mut Vec<Output>) {
+        let from = self.config.name.clone();
+        let accusation = Accusation { incarnation, node: node.clone(), from };
+        self.send_plainly(to, vec![Message::Suspect(accusation)], outputs);
     }
 
     /// What others say of this node is corrected unless it is so.
@@ -117,6 +143,7 @@ impl Engine {
 
     /// Says that this node is there, and newer than what was said of it.
     fn refute(&mut self, said: u32) {
+        self.counts.refutations += 1;
         let me = self.me;
         self.members.change(me, |member| {
             member.incarnation = member.incarnation.max(said).saturating_add(1).min(INCARNATION_MAX);
@@ -147,8 +174,15 @@ impl Engine {
             Ok(meta) => meta,
             Err(refusal) => return outputs.push(Output::Event(Event::Refused { tag: None, refusal })),
         };
-        if self.leaving.begun() {
-            let refusal = Refusal::Leaving;
+        let refusal = if self.leaving.begun() {
+            Some(Refusal::Leaving)
+        } else if tags.get(DATA_TAG) != self.config.tags.get(DATA_TAG) {
+            // Others tell keys only to whom it says that they want them.
+            Some(Refusal::OwnTag)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
             return outputs.push(Output::Event(Event::Refused { tag: None, refusal }));
         }
         let _ = now;

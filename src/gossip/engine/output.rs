@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Member, Time};
+use super::{DATA_TAG, Member, Time};
 use crate::gossip::wire::data::Entry;
 use crate::gossip::wire::{Filter, META_BYTES_MAX, Message, Name, StreamMessage};
 
@@ -165,6 +165,32 @@ pub enum Output {
     },
     /// Tell the user.
     Event(Event),
+}
+
+/// How many members are how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// They answer.
+    pub alive: usize,
+    /// They may have failed.
+    pub suspect: usize,
+    /// They are gone, and had not said so.
+    pub failed: usize,
+    /// They are gone, as they had said.
+    pub left: usize,
+}
+
+/// What a node has counted since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Probes.
+    pub probes: u64,
+    /// Those that had no answer in time.
+    pub probes_indirect: u64,
+    /// Those that had none at all.
+    pub probes_failed: u64,
+    /// How often it objected to what was said of it.
+    pub refutations: u64,
 }
 
 /// What became of a member.
@@ -335,6 +361,9 @@ pub enum Refusal {
         /// How many.
         bytes: usize,
     },
+    /// A tag that only the node itself sets.
+    #[error("the tag {DATA_TAG} is the node's own: it says that it keeps keys and values")]
+    OwnTag,
     /// An event that does not fit.
     #[error(
         "an event of {bytes} bytes is over the limit of {} for name and payload",

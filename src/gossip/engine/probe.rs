@@ -105,6 +105,7 @@ impl Engine {
         let Some((member, id)) = next.and_then(|id| Some((self.members.get(id)?.clone(), id))) else {
             return;
         };
+        self.counts.probes += 1;
         let sequence = self.next_sequence();
         let ping = Message::Ping(self.ping_of(sequence, member.name.clone()));
         if member.state == NodeState::Alive {
@@ -137,6 +138,7 @@ impl Engine {
             return;
         };
         let (target, me) = (probe.member, self.me);
+        self.counts.probes_indirect += 1;
         let Some(member) = self.members.get(target).cloned() else { return };
         let helpers = self.members.sample(&mut self.rng, self.config.indirect_checks, |id, member| {
             id != me && id != target && member.state == NodeState::Alive
@@ -163,6 +165,7 @@ impl Engine {
         if probe.acked || probe.contacted {
             return;
         }
+        self.counts.probes_failed += 1;
         // Helpers that do not answer either: it may be us.
         let missing = probe.nacks_expected.saturating_sub(probe.nacks);
         let slower = if probe.nacks_expected > 0 { missing } else { 1 };

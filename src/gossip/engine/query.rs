@@ -293,6 +293,10 @@ impl Engine {
         let query = QueryId { ltime: response.ltime, id: response.id };
         let Some(ours) = self.asked.ours.get_mut(&query) else { return };
         let members = self.members.len();
+        // An answer of nobody is none.
+        if response.from.is_empty() {
+            return;
+        }
         let ack = response.flags & RESPONSE_FLAG_ACK != 0;
         let who = if ack { &mut ours.acks } else { &mut ours.responses };
         // There are no more answers than members, however many are sent.

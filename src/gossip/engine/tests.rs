@@ -1,5 +1,7 @@
 //! What a node does, as lists of outputs.
 
+mod hostile;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -519,6 +519,20 @@ mod tests {
 
     use super::*;
 
+    /// As an agent of Serf 0.9.4 answers about a node that it does not know.
+    #[test]
+    fn a_coordinate_that_is_not_known_is_none() {
+        let mut body = b"\x82\xa5Coord\x84".to_vec();
+        for name in ["Adjustment", "Error", "Height"] {
+            write_key(&mut body, name);
+            body.extend_from_slice(b"\xcb\0\0\0\0\0\0\0\0");
+        }
+        body.extend_from_slice(b"\xa3Vec\xc0\xa2Ok\xc2");
+        assert_eq!(read_coordinate(&mut Reader::new(&body)), Ok(None));
+        *body.last_mut().unwrap() = 0xc3;
+        assert!(read_coordinate(&mut Reader::new(&body)).is_err());
+    }
+
     fn every_request() -> Vec<Request> {
         let tags = || BTreeMap::from([("role".to_owned(), "web".to_owned())]);
         let (key, node) = (|| "k".to_owned(), || "n1".to_owned());

@@ -182,6 +182,7 @@ impl Gossip {
             key_file: None,
             snapshot: None,
             seed: fastrand::u64(..),
+            metrics: crate::metrics::Registry::default(),
         };
         // Of its own: a node that cannot join ends, and nothing else does.
         let own = Shutdown::new();
@@ -324,6 +325,7 @@ mod tests {
             key_file: None,
             snapshot: None,
             seed: 1,
+            metrics: crate::metrics::Registry::default(),
         };
         let agent = Agent::start(options, shutdown).unwrap();
         agent.listen(listener, &Acceptor::new(STREAMS_MAX));

@@ -10,8 +10,10 @@ use tokio::sync::watch;
 use super::Args;
 use super::tell::{self, Own};
 use crate::cli::app::App;
+use crate::cli::endpoint::{Endpoint, Pillar};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::gossip::{discover, top};
+use crate::cli::greet;
 use crate::cli::serve::{Harness, Service};
 use crate::gossip::agent::ipc;
 use crate::gossip::agent::{Agent, KeyFile, Options, Snapshot};
@@ -70,6 +72,7 @@ pub async fn start(
         key_file,
         snapshot: args.snapshot.clone(),
         seed: fastrand::u64(..),
+        metrics: harness.metrics.clone(),
     };
     let agent = Agent::start(options, &harness.shutdown)
         .map_err(|refusal| Failure::new(Exit::Usage, refusal.to_string()))?;
@@ -171,14 +174,40 @@ async fn join(args: &Args, app: &App, agent: &Agent, seeds: &Seeds) -> anyhow::R
         .collect();
     let joined = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     if joined == 0 && seeds.demanded {
-        return Err(Failure::new(Exit::Unreachable, format!("no seed answered — {}", failures.join("; ")))
-            .tip("bandy gossip join --alone    be the first node of a cluster")
-            .into());
+        return Err(nobody_joined(&failures, args).into());
     }
     for failure in failures {
         app.printer.note(&format!("cannot join {failure}"));
     }
     Ok(())
+}
+
+/// No seed lets this node in: none is there, or they have other keys, or something else is there.
+fn nobody_joined(failures: &[String], args: &Args) -> Failure {
+    let all = failures.join("; ");
+    let says = |words: &[&str]| words.iter().any(|words| all.contains(words));
+    let failed = |what: &str| Failure::new(Exit::Unreachable, format!("{what} — {all}"));
+    // In the words of our nodes, and in those of agents. memberlist, readStream and decryptPayload.
+    if args.key_file.is_none() {
+        // Agents say so in a form that this node cannot read, and that tells as much.
+        if says(&["encrypted"]) {
+            return failed("no seed takes what is not encrypted")
+                .tip("--key-file FILE    with the key of that cluster");
+        }
+    } else if says(&["this node has no key", "encryption is not configured", "it is not encrypted"]) {
+        let seeds = args.seeds.join(", ");
+        let message = format!("no seed encrypts, as --key-file wants it: {seeds}");
+        return Failure::new(Exit::Unreachable, message)
+            .tip("leave out --key-file, or give the key to the nodes of that cluster first");
+    } else if says(&["no key of the ring opens it", "No installed keys could decrypt"]) {
+        return failed("no seed knows the key of --key-file")
+            .tip("bandy gossip keyring list    at a node of that cluster: the keys that it takes");
+    }
+    let first = args.seeds.first().and_then(|seeds| seeds.split(',').next());
+    let endpoint = first.and_then(|seed| Endpoint::parse(Pillar::Gossip, seed).ok());
+    failed("no seed answered")
+        .tip("bandy gossip join --alone    be the first node of a cluster")
+        .ask(endpoint.and_then(|endpoint| greet::ask(&endpoint, Pillar::Gossip)))
 }
 
 async fn rpc_listener(args: &Args, app: &App) -> anyhow::Result<Option<Listener>> {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Args;
 use crate::cli::app::App;
 use crate::cli::gossip::coalesce::Coalescer;
-use crate::cli::gossip::envelope;
+use crate::cli::gossip::envelope::{self, Values};
 use crate::cli::gossip::handler::Handler;
 use crate::cli::gossip::watch::cannot_run;
 use crate::cli::serve::Harness;
@@ -123,7 +123,7 @@ impl Teller {
     async fn tell(&self, record: StreamRecord, query: Option<QueryId>) {
         let printer = &self.printing.printer;
         let now = jiff::Timestamp::now().as_millisecond();
-        if !self.silent && envelope::write(&self.printing, &record, now).is_err() {
+        if !self.silent && envelope::write(&self.printing, &record, now, Values::Begun).is_err() {
             // Whoever read it has left: the node stays.
             tracing::debug!("nobody reads the events any more");
         }

@@ -217,7 +217,8 @@ pub(super) fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         informed = know;
         let spread = know == living || calm > CALM_ROUNDS;
         let settled = disagree == 0 || round - simulation.changed > SETTLED_ROUNDS;
-        if spread && settled && simulation.deeds.is_empty() {
+        let over = args.stage.for_.is_some_and(|time| ROUND * (round + 1) > time);
+        if over || spread && settled && simulation.deeds.is_empty() {
             break;
         }
         simulation.run();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::records;
 use crate::gossip::agent::core::Answer;
-use crate::gossip::agent::{Agent, Core, keys};
+use crate::gossip::agent::{Agent, Core, decode_key};
 use crate::gossip::engine::{Input, KeyOperation, QueryOptions};
 use crate::gossip::wire::ipc::{
     DataRow, KeysReply, MemberRow, Request, Stats, write_coordinate, write_data, write_members, write_number,
@@ -228,7 +228,7 @@ impl Wanted {
 async fn keys_reply(agent: &Agent, operation: KeyOperation, key: &str) -> Result<KeysReply, Refused> {
     let key = match operation {
         KeyOperation::List => Vec::new(),
-        _ => keys::decode(key)?,
+        _ => decode_key(key)?,
     };
     let options = Core::key_query(operation, &key).map_err(|error| error.to_string())?;
     let nodes = with(agent, |core| core.engine().living()).await?;
@@ -267,9 +267,7 @@ async fn keys_reply(agent: &Agent, operation: KeyOperation, key: &str) -> Result
     }
     if reply.errors > 0 {
         let of = format!("{}/{} nodes reported failure", reply.errors, reply.nodes);
-        let first = reply.messages.iter().next();
-        let error = first.map_or(of.clone(), |(node, message)| format!("{of}: {node}: {message}"));
-        return Err(with_reply(error, &reply));
+        return Err(with_reply(of, &reply));
     }
     if reply.responses < reply.nodes {
         return Err(with_reply(
@@ -296,8 +294,7 @@ fn stats(core: &mut Core) -> Stats {
     let group = |figures: &[(&str, String)]| {
         figures.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
     };
-    let store = engine.store();
-    let keys = store.iter().filter(|(_, stored)| stored.value.is_some()).count();
+    let keys = engine.store().values();
     let config = engine.config();
     Stats::from([
         ("agent".to_owned(), group(&[("name", me.name.to_string())])),
@@ -309,7 +306,7 @@ fn stats(core: &mut Core) -> Stats {
                 ("version", env!("CARGO_PKG_VERSION").to_owned()),
                 ("incarnation", me.incarnation.to_string()),
                 ("keys", keys.to_string()),
-                ("mode", format!("{:?}", config.data.mode).to_lowercase()),
+                ("mode", config.data.mode.as_str().to_owned()),
                 ("probe_interval_ms", config.probe_interval.as_millis().to_string()),
             ]),
         ),

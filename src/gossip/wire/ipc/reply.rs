@@ -489,10 +489,14 @@ pub fn read_coordinate(reader: &mut Reader<'_>) -> Result<Option<Coordinate>, Fa
     reader.fields(&["Coord", "Ok"], |field, reader| {
         match field {
             0 if reader.nil()? => {}
-            0 => coordinate = Some(Coordinate::read(reader)?),
+            0 => {
+                coordinate = Some(reader.rest());
+                reader.skip()?;
+            }
             _ => known = reader.boolean()?,
         }
         Ok(())
     })?;
-    Ok(coordinate.filter(|_| known))
+    // Of a node that it does not know an agent sends a coordinate that is none. Serf, handleGetCoordinate.
+    coordinate.filter(|_| known).map(|bytes| Coordinate::read(&mut Reader::new(bytes))).transpose()
 }

@@ -1,0 +1,245 @@
+//! What must not do harm: what cannot be, what nobody says, and what is said again.
+
+use super::*;
+
+/// Of each key that is told of: whether it has a value now.
+fn data(outputs: &[Output]) -> Vec<bool> {
+    let of = |output: &Output| match output {
+        Output::Event(Event::Data(entry)) => Some(entry.value != Value::Tombstone),
+        _ => None,
+    };
+    outputs.iter().filter_map(of).collect()
+}
+
+fn refusals(outputs: &[Output]) -> Vec<Refusal> {
+    let of = |output: &Output| match output {
+        Output::Event(Event::Refused { refusal, .. }) => Some(refusal.clone()),
+        _ => None,
+    };
+    outputs.iter().filter_map(of).collect()
+}
+
+#[test]
+fn the_tag_that_brings_keys_cannot_be_taken_away() {
+    let mut engine = node(1);
+    let before = engine.me().clone();
+    let tags = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter().map(|(tag, value)| ((*tag).to_owned(), (*value).to_owned()));
+        Input::Tags(pairs.collect())
+    };
+    for wrong in [tags(&[]), tags(&[("dk", "2")]), tags(&[("role", "web")])] {
+        let outputs = does(&mut engine, at(1), wrong);
+        assert_eq!(refusals(&outputs), [Refusal::OwnTag]);
+        assert_eq!(engine.me(), &before);
+    }
+    let allowed = does(&mut engine, at(1), tags(&[("dk", "1"), ("role", "web")]));
+    assert_eq!(refusals(&allowed), []);
+    // One that keeps no keys cannot say that it does.
+    let config = Config::new(name(0), address(0), Profile::Lan);
+    let mut other = Engine::new(Time::default(), config, fastrand::Rng::with_seed(1)).unwrap();
+    assert_eq!(refusals(&does(&mut other, at(1), tags(&[("dk", "1")]))), [Refusal::OwnTag]);
+}
+
+#[test]
+fn a_node_that_nobody_understands_is_not_taken_for_a_member() {
+    let mut engine = node(1);
+    for versions in [
+        [1, 5, 200, 2, 5, 5],
+        [1, 5, 0, 2, 5, 5],
+        [1, 255, 200, 2, 5, 5],
+        [6, 9, 7, 2, 5, 5],
+        [0, 5, 2, 2, 5, 5],
+        [5, 1, 2, 2, 5, 5],
+        [1, 5, 2, 2, 5, 9],
+        [1, 5, 2, 6, 9, 7],
+        [1, 5, 2, 2, 4, 4],
+        [0; 6],
+    ] {
+        let ghost = Alive { versions, ..alive(9, 1) };
+        assert_eq!(gets(&mut engine, at(1), 1, Message::Alive(ghost.clone())), [], "{versions:?}");
+        // Nor does a member become one.
+        let changed = Alive { versions, ..alive(1, 5) };
+        assert_eq!(gets(&mut engine, at(1), 1, Message::Alive(changed)), [], "{versions:?}");
+    }
+    assert_eq!((engine.members().count(), engine.incompatible(&[])), (2, None));
+    // What is said of this node is corrected: agents believe it.
+    let said = Alive { versions: [1, 5, 200, 2, 5, 5], ..alive(0, 1) };
+    gets(&mut engine, at(1), 1, Message::Alive(said));
+    assert_eq!(engine.me().incarnation, 2);
+    // Serf as a library speaks version 4 of its own.
+    for (node, versions) in [(7, [1, 5, 2, 2, 5, 4]), (8, [1, 4, 2, 2, 5, 5])] {
+        let joined = gets(&mut engine, at(1), 1, Message::Alive(Alive { versions, ..alive(node, 1) }));
+        assert_eq!(changes(&joined), [(Change::Join, format!("n{node}"))]);
+    }
+}
+
+#[test]
+fn an_address_of_many_or_of_nobody_is_no_members() {
+    let mut engine = node(1);
+    for address in [
+        "0.0.0.0:7946",
+        "224.0.0.1:7946",
+        "255.255.255.255:7946",
+        "[::]:7946",
+        "[ff02::1]:7946",
+        "10.0.0.9:0",
+    ] {
+        let ghost = Alive { address: address.parse().unwrap(), ..alive(9, 1) };
+        assert_eq!(gets(&mut engine, at(1), 1, Message::Alive(ghost)), [], "{address}");
+    }
+    assert_eq!(engine.members().count(), 2);
+}
+
+#[test]
+fn an_answer_of_nobody_is_none() {
+    let mut engine = node(1);
+    let options = QueryOptions {
+        name: "load".into(),
+        payload: Bytes::new(),
+        filters: Vec::new(),
+        acks: true,
+        relay_factor: 0,
+        timeout: None,
+    };
+    let asked = does(&mut engine, at(1), Input::Query { options, tag: 1 });
+    let query = asked.iter().find_map(|output| match output {
+        Output::Event(Event::Asked { query, .. }) => Some(*query),
+        _ => None,
+    });
+    let QueryId { ltime, id } = query.unwrap();
+    for flags in [0, 1] {
+        let response = |from: &str| QueryResponse {
+            ltime,
+            id,
+            from: from.into(),
+            flags,
+            payload: Bytes::from_static(b"7"),
+        };
+        let message = |from| Message::Serf(Serf::Response(response(from)));
+        assert_eq!(gets(&mut engine, at(2), 1, message("")), []);
+        assert_eq!(gets(&mut engine, at(2), 1, message("n1")).len(), 1);
+    }
+}
+
+#[test]
+fn that_a_key_is_gone_which_never_was_there_is_kept_and_not_told() {
+    let mut engine = node(1);
+    let rumor = |counter, value| {
+        let version = Version { counter, writer: name(1) };
+        let entry = Entry { key: "k".into(), version, value };
+        let from = name(1);
+        Message::Serf(Serf::Data(Data::Rumors { from, entries: vec![entry], feedback: false }))
+    };
+    let mut gets = |counter, value| {
+        let outputs = gets(&mut engine, at(1), 1, rumor(counter, value));
+        let counted = (engine.store().len(), engine.store().values(), engine.store().bytes());
+        (data(&outputs), counted)
+    };
+    assert_eq!(gets(1, Value::Tombstone), (vec![], (1, 0, 1)));
+    assert_eq!(gets(2, Value::Tombstone), (vec![], (1, 0, 1)));
+    assert_eq!(gets(3, Value::Bytes(Bytes::from_static(b"v"))), (vec![true], (1, 1, 2)));
+    assert_eq!(gets(4, Value::Tombstone), (vec![false], (1, 0, 1)));
+    // It was taken though nobody was told: what is older does not come back.
+    assert_eq!(gets(2, Value::Bytes(Bytes::from_static(b"v"))), (vec![], (1, 0, 1)));
+}
+
+/// Encryption does not say when something was sealed: whoever has recorded it can say it again.
+#[test]
+fn what_is_said_again_changes_nothing() {
+    let mut engine = node(3);
+    let event = UserEvent {
+        ltime: 5,
+        name: "deploy".into(),
+        payload: Bytes::new(),
+        coalesce: false,
+        raw: Bytes::new(),
+    };
+    let query = Query {
+        ltime: 6,
+        id: 3,
+        address: address(1),
+        source: name(1),
+        filters: Vec::new(),
+        flags: 1,
+        relay_factor: 0,
+        timeout: Duration::from_secs(2),
+        name: "restart".into(),
+        payload: Bytes::new(),
+        raw: Bytes::new(),
+    };
+    let recorded = [
+        Message::Alive(alive(1, 2)),
+        Message::Suspect(accusation(2, 1, 3)),
+        Message::Alive(alive(2, 2)),
+        Message::Serf(Serf::Leave(Intent { ltime: 9, node: name(3), prune: false })),
+        Message::Dead(accusation(3, 1, 3)),
+        Message::Alive(alive(3, 2)),
+        Message::Suspect(accusation(0, 1, 1)),
+        Message::Serf(Serf::Event(event)),
+        Message::Serf(Serf::Query(Box::new(query))),
+    ];
+    for message in recorded.clone() {
+        gets(&mut engine, at(1), 1, message);
+    }
+    let members =
+        |engine: &Engine| engine.members().map(|member| (member.clone(), member.status)).collect::<Vec<_>>();
+    let (before, clocks) = (members(&engine), engine.clocks());
+    for round in 0..3 {
+        for message in recorded.clone() {
+            let outputs = gets(&mut engine, at(2), 2, message.clone());
+            let told = outputs.iter().any(|output| matches!(output, Output::Event(_)));
+            assert!(!told, "round {round}, {message:?}: {outputs:?}");
+        }
+    }
+    assert_eq!((members(&engine), engine.clocks()), (before, clocks));
+}
+
+/// Its new life begins with the first incarnation again.
+#[test]
+fn what_was_said_of_the_last_life_of_a_node_is_not_believed_of_the_next() {
+    let mut engine = node(1);
+    let farewell = Message::Dead(accusation(1, 4, 1));
+    gets(&mut engine, at(1), 1, Message::Alive(alive(1, 4)));
+    assert_eq!(changes(&gets(&mut engine, at(2), 1, farewell.clone())), [(Change::Leave, "n1".to_owned())]);
+    let back = |incarnation| Alive { address: address(7), ..alive(1, incarnation) };
+    let outputs = gets(&mut engine, at(3), 7, Message::Alive(back(1)));
+    assert_eq!(outputs[0], send(7, Message::Suspect(accusation(1, 4, 0))));
+    assert_eq!(changes(&outputs), [(Change::Join, "n1".to_owned())]);
+    // It objects.
+    gets(&mut engine, at(4), 7, Message::Alive(back(5)));
+    assert_eq!(gets(&mut engine, at(5), 9, farewell), []);
+    assert_eq!(engine.member("n1").unwrap().status, Status::Alive);
+}
+
+#[test]
+fn what_was_asked_before_a_node_joined_is_not_for_it() {
+    let mut engine = node(0);
+    let opened = does(&mut engine, at(1), Input::Join { seed: address(1), replay: false });
+    let exchange = opened.iter().find_map(|output| match output {
+        Output::Open { exchange, .. } => Some(*exchange),
+        _ => None,
+    });
+    let serf = SerfState { query_ltime: 100, ..SerfState::default() };
+    let state = PushPull { join: false, nodes: Vec::new(), serf: Some(serf) };
+    let reply = StreamReply::Message(StreamMessage::PushPull(state));
+    does(&mut engine, at(2), Input::Reply { exchange: exchange.unwrap(), reply });
+    let query = |ltime| Query {
+        ltime,
+        id: 3,
+        address: address(1),
+        source: name(1),
+        filters: Vec::new(),
+        flags: 0,
+        relay_factor: 0,
+        timeout: Duration::from_secs(2),
+        name: "restart".into(),
+        payload: Bytes::new(),
+        raw: Bytes::new(),
+    };
+    let is_asked = |outputs: &[Output]| {
+        outputs.iter().any(|output| matches!(output, Output::Event(Event::Query { .. })))
+    };
+    let mut gets = |ltime| gets(&mut engine, at(3), 1, Message::Serf(Serf::Query(Box::new(query(ltime)))));
+    assert!(!is_asked(&gets(99)) && !is_asked(&gets(7)));
+    assert!(is_asked(&gets(100)) && is_asked(&gets(101)));
+}

@@ -1,0 +1,98 @@
+//! `bandy gossip join --metrics`: what Prometheus reads of a node.
+
+use std::io::{Read as _, Write as _};
+
+use rustix::process::Signal;
+
+use crate::support::{Home, Running, bandy, until};
+
+/// Where its metrics are.
+fn place(node: &Running) -> String {
+    node.says("metrics at http://");
+    let said = node.stderr();
+    let at = said.split("metrics at http://").nth(1).and_then(|rest| rest.split('/').next());
+    at.unwrap().to_owned()
+}
+
+fn page(place: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(place).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// A number of the page; what has not happened yet is not there.
+fn number(place: &str, name: &str) -> u64 {
+    let page = page(place);
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().unwrap())
+}
+
+#[test]
+fn a_node_counts_its_members_and_what_it_does() {
+    let home = Home::new();
+    let gossip = |words: &str| bandy(&format!("gossip {words}")).home(&home);
+    let join = |words: &str| gossip(&format!("join -l 127.0.0.1:0 --profile local {words}")).starts();
+    let first = join("--name a --alone --metrics 127.0.0.1:0");
+    let place = place(&first);
+    let is =
+        |name: &str, wanted: u64| until(format!("{name} is {wanted}"), || number(&place, name) == wanted);
+    is("bandy_gossip_members{state=\"alive\"}", 1);
+    let second = join("--name b");
+    let third = join("--name c");
+    gossip("wait --members 3 --timeout 30s -e local:a").runs().exits(0);
+    is("bandy_gossip_members{state=\"alive\"}", 3);
+    is("bandy_gossip_events_total{event=\"join\"}", 2);
+    for (key, value) in [("one", "1"), ("two", "22")] {
+        gossip(&format!("set {key} {value} -e local:a")).runs().exits(0);
+    }
+    gossip("del two -e local:a").runs().exits(0);
+    gossip("event deploy -e local:b").runs().exits(0);
+    gossip("query load --wait 0.2s -e local:c").runs().exits(6);
+    is("bandy_gossip_keys", 1);
+    is("bandy_gossip_tombstones", 1);
+    is("bandy_gossip_data_bytes", 7);
+    is("bandy_gossip_events_total{event=\"event\"}", 1);
+    is("bandy_gossip_events_total{event=\"query\"}", 1);
+    is("bandy_gossip_clock{clock=\"events\"}", 2);
+    for grows in [
+        "bandy_gossip_probes_total",
+        "bandy_gossip_datagrams_in_total",
+        "bandy_gossip_datagrams_out_total",
+        "bandy_gossip_datagram_bytes_in_total",
+        "bandy_gossip_datagram_bytes_out_total",
+        "bandy_gossip_messages_in_total{kind=\"ack\"}",
+        "bandy_gossip_messages_out_total{kind=\"ping\"}",
+        "bandy_gossip_streams_in_total",
+        "bandy_gossip_stream_bytes_in_total",
+        "bandy_gossip_stream_bytes_out_total",
+    ] {
+        until(format!("{grows} grows"), || number(&place, grows) > 0);
+    }
+    // What is no gossip is counted as that.
+    let address = first.url.trim_start_matches("gossip://");
+    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"\x04nonsense", address).unwrap();
+    is("bandy_gossip_datagrams_malformed_total", 1);
+    second.signal(Signal::KILL);
+    drop(second);
+    third.signal(Signal::INT);
+    third.ends().exits(0);
+    is("bandy_gossip_members{state=\"left\"}", 1);
+    is("bandy_gossip_members{state=\"failed\"}", 1);
+    is("bandy_gossip_members{state=\"suspect\"}", 0);
+    for counted in ["suspect", "failed", "leave"] {
+        assert!(
+            number(&place, &format!("bandy_gossip_events_total{{event=\"{counted}\"}}")) > 0,
+            "{counted}"
+        );
+    }
+    until("a probe has failed", || number(&place, "bandy_gossip_probes_failed_total") > 0);
+    // All of it is told in docs/gossip.md.
+    let told = include_str!("../../docs/gossip.md");
+    let page = page(&place);
+    let names = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    for name in names.filter(|name| name.starts_with("bandy_gossip_")) {
+        assert!(told.contains(&format!("`{name}")), "{name} is not in docs/gossip.md");
+    }
+}
