@@ -138,6 +138,8 @@ pub struct Producer {
     /// Bytes of batches that are closed and without an outcome.
     bytes: usize,
     outcomes: VecDeque<Outcome>,
+    /// Since when nothing was taken, of any partition.
+    failing_since: Option<Instant>,
     rng: fastrand::Rng,
 }
 
@@ -179,6 +181,7 @@ impl Producer {
             open: 0,
             bytes: 0,
             outcomes: VecDeque::new(),
+            failing_since: None,
             rng,
         }
     }
@@ -234,6 +237,10 @@ impl Producer {
             (None, None) => self.topics[topic].sticky,
         };
         let lane = self.lane(topic, partition)?;
+        if self.open == 0 && self.failing_since.take().is_some() {
+            // All that failed is told of: what begins now has its own time.
+            self.lanes.iter_mut().for_each(Lane::begins_anew);
+        }
         let id = self.next_id;
         self.lanes[lane].push(id, message)?;
         self.next_id += 1;

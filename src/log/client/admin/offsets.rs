@@ -99,42 +99,7 @@ async fn ask(
     // The disk of whoever leads them failed; another broker may lead them by now.
     let mut unreadable: HashSet<(String, i32)> = HashSet::new();
     loop {
-        let mut by_leader: HashMap<i32, (Connection, Vec<(String, i32)>)> = HashMap::new();
-        let mut failed: Vec<((String, i32), Error)> = Vec::new();
-        let mut round = cluster.round();
-        for (topic, partition) in left.drain(..) {
-            match round.leader(&topic, partition).await {
-                Ok((connection, info)) => {
-                    by_leader
-                        .entry(info.leader)
-                        .or_insert((connection, Vec::new()))
-                        .1
-                        .push((topic, partition));
-                }
-                Err(error) => failed.push(((topic, partition), error)),
-            }
-        }
-        let asked = by_leader.into_values().map(|(connection, asked)| ask_leader(connection, asked, at));
-        for (asked, answer) in futures_util::future::join_all(asked).await {
-            let mut answer = match answer {
-                Ok(answer) => answer,
-                Err(error) if error.is_transient() => {
-                    failed.extend(asked.into_iter().map(|place| (place, error.clone())));
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            for place in asked {
-                match answer.remove(&place) {
-                    Some((ErrorCode::NONE, it)) => drop(done.found.insert(place, it)),
-                    other => {
-                        let code = other.map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, |(code, _)| code);
-                        let about = format!("topic '{}' partition {}", place.0, place.1);
-                        failed.push((place, Error::refused_about(ListOffsetsRequest::KEY, code, about)));
-                    }
-                }
-            }
-        }
+        let failed = ask_once(cluster, std::mem::take(&mut left), at, &mut done.found).await?;
         let mut last = None;
         for (place, error) in failed {
             let is_unreadable = error.code() == Some(ErrorCode::KAFKA_STORAGE_ERROR);
@@ -148,19 +113,57 @@ async fn ask(
             left.push(place);
             last = Some(error);
         }
-        match last {
-            None => {
-                pause.worked(Ok(()))?;
-                return Ok(done);
+        let Some(error) = last else {
+            pause.worked(Ok(()))?;
+            return Ok(done);
+        };
+        if !pause.again(&error).await {
+            done.failed.extend(left.drain(..).map(|place| (place, error.clone())));
+            return Ok(done);
+        }
+    }
+}
+
+/// Asks all leaders at once. What is found is added; what is in the way of the others is returned.
+async fn ask_once(
+    cluster: &Cluster,
+    places: Vec<(String, i32)>,
+    at: At,
+    found: &mut HashMap<(String, i32), Found>,
+) -> Result<Vec<((String, i32), Error)>, Error> {
+    let mut by_leader: HashMap<i32, (Connection, Vec<(String, i32)>)> = HashMap::new();
+    let mut failed: Vec<((String, i32), Error)> = Vec::new();
+    let mut round = cluster.round();
+    for (topic, partition) in places {
+        match round.leader(&topic, partition).await {
+            Ok((connection, info)) => {
+                by_leader.entry(info.leader).or_insert((connection, Vec::new())).1.push((topic, partition));
             }
-            Some(error) => {
-                if !pause.again(&error).await {
-                    done.failed.extend(left.drain(..).map(|place| (place, error.clone())));
-                    return Ok(done);
+            Err(error) => failed.push(((topic, partition), error)),
+        }
+    }
+    let asked = by_leader.into_values().map(|(connection, asked)| ask_leader(connection, asked, at));
+    for (asked, answer) in futures_util::future::join_all(asked).await {
+        let mut answer = match answer {
+            Ok(answer) => answer,
+            Err(error) if error.is_transient() => {
+                failed.extend(asked.into_iter().map(|place| (place, error.clone())));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        for place in asked {
+            match answer.remove(&place) {
+                Some((ErrorCode::NONE, it)) => drop(found.insert(place, it)),
+                other => {
+                    let code = other.map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, |(code, _)| code);
+                    let about = format!("topic '{}' partition {}", place.0, place.1);
+                    failed.push((place, Error::refused_about(ListOffsetsRequest::KEY, code, about)));
                 }
             }
         }
     }
+    Ok(failed)
 }
 
 type Answers = HashMap<(String, i32), (ErrorCode, Found)>;

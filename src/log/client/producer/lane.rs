@@ -139,6 +139,11 @@ impl Lane {
         self.trouble.goes_on(topic, error);
     }
 
+    /// What failed before does not count any more.
+    pub(super) fn begins_anew(&mut self) {
+        self.failing_since = None;
+    }
+
     /// Since when nothing was taken.
     pub(super) fn failing_since(&self) -> Option<Instant> {
         self.failing_since

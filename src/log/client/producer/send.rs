@@ -70,8 +70,8 @@ impl Producer {
     fn has_no_leader(&mut self, lane: usize, error: &Error) {
         let topic = self.topics[self.lanes[lane].topic].name.clone();
         self.lanes[lane].fails(&topic, error);
-        let since = self.lanes[lane].failing_since();
-        if error.is_transient() && !self.is_late(since) {
+        self.failing_since.get_or_insert_with(Instant::now);
+        if error.is_transient() && !self.is_late(lane, Instant::now()) {
             let resumes_at = Instant::now() + self.pause(lane);
             self.lanes[lane].wait(resumes_at);
             self.cluster.forget(&topic);
@@ -85,9 +85,16 @@ impl Producer {
         }
     }
 
-    /// It was tried for as long as it may be.
-    fn is_late(&self, since: Option<Instant>) -> bool {
-        since.is_some_and(|since| since.elapsed() >= self.cluster.config().retry_for)
+    /// It was tried for as long as it may be: a batch that was closed at `since`, or all of its partition, or all there is.
+    /// What comes while nothing is taken is not tried for as long again.
+    fn is_late(&self, lane: usize, since: Instant) -> bool {
+        let first = self.failing_since(lane).map_or(since, |failing| failing.min(since));
+        first.elapsed() >= self.cluster.config().retry_for
+    }
+
+    /// Since when nothing of the lane was taken, or nothing at all, whichever is longer.
+    fn failing_since(&self, lane: usize) -> Option<Instant> {
+        [self.lanes[lane].failing_since(), self.failing_since].into_iter().flatten().min()
     }
 
     /// One batch of each lane, as far as they fit one request.
@@ -212,14 +219,14 @@ impl Producer {
     fn taken(&mut self, lane: usize, sealed: Sealed, offset: i64, append_time: Option<i64>) {
         let topic = self.topics[self.lanes[lane].topic].name.clone();
         self.lanes[lane].taken(&topic);
+        self.failing_since = None;
         let (partition, timestamp) = (self.lanes[lane].partition, sealed.timestamp());
         self.outcome(sealed, Ok(Receipt { topic, partition, offset, append_time, timestamp }));
     }
 
     /// A batch was not taken: again later, or never.
     fn refused(&mut self, lane: usize, mut sealed: Sealed, error: Error) {
-        // When nothing was taken for that long, what was closed later does not take as long again.
-        let is_late = self.is_late(Some(sealed.since)) || self.is_late(self.lanes[lane].failing_since());
+        let is_late = self.is_late(lane, sealed.since);
         let code = error.code();
         // What comes after a batch that goes again comes out of order, and so again, too.
         let follows = code == Some(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER) && self.lanes[lane].recovers();
@@ -239,6 +246,7 @@ impl Producer {
             if !follows {
                 let topic = self.topics[self.lanes[lane].topic].name.clone();
                 self.lanes[lane].fails(&topic, &error);
+                self.failing_since.get_or_insert_with(Instant::now);
                 self.cluster.forget(&topic);
             }
             sealed.in_doubt |= code.is_none();
@@ -256,9 +264,8 @@ impl Producer {
         let failures = self.lanes[lane].failures() as usize;
         let pause = backoff.delays(self.cluster.config().seed).nth(failures).unwrap_or(backoff.max);
         // The last attempt is when the time is up, and not long after.
-        let left = self.lanes[lane]
-            .failing_since()
-            .map(|since| self.cluster.config().retry_for.saturating_sub(since.elapsed()));
+        let retry_for = self.cluster.config().retry_for;
+        let left = self.failing_since(lane).map(|since| retry_for.saturating_sub(since.elapsed()));
         pause.min(left.unwrap_or(pause))
     }
 
