@@ -519,7 +519,7 @@ mod tests {
             vec![header("a", "1"), header("b", "2"), header("a", "3")],
             Vec::new(),
         ];
-        let expected = ["x", "y", "z"].map(|value| Record::of(value)).into_iter().zip(headers);
+        let expected = ["x", "y", "z"].map(Record::of).into_iter().zip(headers);
         assert_eq!(rows, expected.map(|(it, headers)| Ok(Record { headers, ..it })).collect::<Vec<_>>());
         let error = read(b"a,b\n", InputFormat::Csv, b"\n", None).remove(0).unwrap_err();
         assert!(error.contains("no column \"value\""), "{error}");
