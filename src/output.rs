@@ -5,6 +5,7 @@ mod records;
 mod table;
 mod template;
 mod terminal;
+mod unpack;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

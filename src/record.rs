@@ -6,7 +6,8 @@
 //!
 //! Bytes that are not UTF-8 stand in `key_base64` and `value_base64`, in headers as `{"base64":"…"}`.
 //! `null` is no value; an absent key, headers or timestamp is none. A header name that occurs several
-//! times has an array. Everything else says where the record came from. Of that, input keeps what a protocol may
+//! times has an array; if others stand between, the headers are a list of pairs, `[["a","1"],["b","2"],["a","3"]]`, so that
+//! nothing of their order is lost. Everything else says where the record came from. Of that, input keeps what a protocol may
 //! want back: `topic` and `partition`; `queue`, `exchange`, `routing_key` and `properties`.
 
 use std::borrow::Cow;
@@ -86,8 +87,17 @@ impl Record {
         out.push(b'}');
     }
 
-    /// Appends the headers as a JSON object.
+    /// Appends the headers as a JSON object, or as a list of pairs if an object would change their order.
     pub fn write_headers(&self, out: &mut Vec<u8>) {
+        let is_apart = |at: usize| {
+            let (name, before) = (&self.headers[at].0, &self.headers[..at]);
+            before.last().is_some_and(|(last, _)| last != name)
+                && before.iter().any(|(other, _)| other == name)
+        };
+        if (2..self.headers.len()).any(is_apart) {
+            self.write_pairs(out);
+            return;
+        }
         out.push(b'{');
         let mut first = true;
         for (at, (name, value)) in self.headers.iter().enumerate() {
@@ -113,6 +123,27 @@ impl Record {
             out.push(b']');
         }
         out.push(b'}');
+    }
+
+    fn write_pairs(&self, out: &mut Vec<u8>) {
+        for (at, (name, value)) in self.headers.iter().enumerate() {
+            out.extend_from_slice(if at == 0 { b"[[" } else { b",[" });
+            json(name, out);
+            out.push(b',');
+            header_value(value.as_deref(), out);
+            out.push(b']');
+        }
+        out.push(b']');
+    }
+
+    /// Takes headers in their JSON form.
+    ///
+    /// # Errors
+    /// Text that is none.
+    pub fn set_headers(&mut self, text: &[u8]) -> Result<(), RecordError> {
+        let headers: Headers = serde_json::from_slice(text).map_err(|error| not_json(&error))?;
+        self.headers = headers.0;
+        Ok(())
     }
 
     /// Parses the JSON form.
@@ -299,7 +330,7 @@ impl<'de> Deserialize<'de> for Headers {
             type Value = Headers;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("headers as an object")
+                f.write_str("headers as an object, or as a list of pairs")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
@@ -309,8 +340,16 @@ impl<'de> Deserialize<'de> for Headers {
                 }
                 Ok(Headers(headers))
             }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<Headers, A::Error> {
+                let mut headers = Vec::new();
+                while let Some((name, values)) = pairs.next_element::<(String, HeaderValues)>()? {
+                    headers.extend(values.0.into_iter().map(|value| (name.clone(), value)));
+                }
+                Ok(Headers(headers))
+            }
         }
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_any(Object)
     }
 }
 
@@ -397,13 +436,20 @@ mod tests {
         let mut record = Record::of("hello \"you\"\n");
         assert_eq!(json_of(&record), r#"{"value":"hello \"you\"\n"}"#);
         record.key = Some("ada".into());
-        record.headers = vec![header("a", b"1"), header("b", b"\xff"), header("a", b"2"), ("c".into(), None)];
+        record.headers = vec![header("a", b"1"), header("a", b"2"), header("b", b"\xff"), ("c".into(), None)];
         record.timestamp = Some(1_763_884_814_123);
         record.provenance = vec![("topic", "orders".into()), ("offset", 42.into())];
         assert_eq!(
             json_of(&record),
             r#"{"key":"ada","value":"hello \"you\"\n","headers":{"a":["1","2"],"b":{"base64":"/w=="},"c":null},"timestamp":1763884814123,"topic":"orders","offset":42}"#
         );
+        let apart = vec![header("a", b"1"), header("a", b"\xff"), header("b", b"3"), ("a".into(), None)];
+        let apart = Record { headers: apart, ..Record::default() };
+        assert_eq!(
+            json_of(&apart),
+            r#"{"value":null,"headers":[["a","1"],["a",{"base64":"/w=="}],["b","3"],["a",null]]}"#
+        );
+        assert_eq!(Record::from_json(json_of(&apart).as_bytes()).unwrap(), apart);
         let binary = Record { key: Some(b"\xfe"[..].into()), ..Record::of(&b"\x00\xff"[..]) };
         assert_eq!(json_of(&binary), r#"{"key_base64":"/g==","value_base64":"AP8="}"#);
         assert_eq!(json_of(&Record::default()), r#"{"value":null}"#);
@@ -454,7 +500,8 @@ mod tests {
             (r#"{"key":"a"}"#, "missing \"value\""),
             (r#"{"value":1,"value_base64":"AA=="}"#, "both \"value\" and \"value_base64\""),
             (r#"{"value_base64":"?"}"#, "\"value_base64\" is not base64"),
-            (r#"{"value":1,"headers":[["a","b"]]}"#, "headers as an object"),
+            (r#"{"value":1,"headers":"a=b"}"#, "headers as an object, or as a list of pairs"),
+            (r#"{"value":1,"headers":["a","b"]}"#, "invalid type: string \"a\", expected a tuple of size 2"),
             (r#"{"value":1,"headers":{"a":{"b":"c"}}}"#, "a header that is an object is"),
             (r#"{"value":1,"timestamp":"now"}"#, "invalid type: string \"now\", expected i64"),
             (r#"{"value":"\ud800"}"#, "is no character"),
@@ -471,14 +518,8 @@ mod tests {
     prop_compose! {
         fn records()(
             key in option::of(bytes()), value in option::of(bytes()), timestamp in option::of(any::<i64>()),
-            names in vec(("[ab\"é]{0,2}", vec(option::of(bytes()), 1..3)), 0..4),
+            headers in vec(("[ab\"é]{0,1}", option::of(bytes())), 0..6),
         ) -> Record {
-            // The values of one name keep their order; names come in the order of their first value.
-            let mut headers: Vec<(String, Option<Bytes>)> = Vec::new();
-            for (name, values) in names {
-                let at = headers.iter().rposition(|(other, _)| *other == name).map_or(headers.len(), |at| at + 1);
-                headers.splice(at..at, values.into_iter().map(|value| (name.clone(), value)));
-            }
             Record { key, value, headers, timestamp, provenance: Vec::new() }
         }
     }

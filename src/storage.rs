@@ -50,6 +50,7 @@ mod salvage;
 mod segment;
 mod snapshot;
 mod store;
+mod torn;
 pub(crate) mod varint;
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ fn read_all(log: &Log) -> usize {
         }
         count += 1;
     }
-    let _ = log.batch_at_time(0);
+    let _ = log.batch_at_time(0, 0);
     count
 }
 

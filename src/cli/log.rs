@@ -22,6 +22,8 @@ mod reading;
 mod rm;
 mod seek;
 mod top;
+mod trim;
+mod unwell;
 mod wait;
 mod work;
 
@@ -57,6 +59,8 @@ pub enum LogCommand {
     Seek(Box<seek::Args>),
     /// Show and change the settings of a topic
     Config(Box<config::Args>),
+    /// Remove records at the start of a topic's partitions
+    Trim(Box<trim::Args>),
     /// Remove a topic or a group
     Rm(Box<rm::Args>),
     /// Measure round trips to the cluster
@@ -107,6 +111,7 @@ pub fn run(args: LogArgs, app: &App) -> anyhow::Result<Exit> {
         LogCommand::Create(args) => create::run(&args, app),
         LogCommand::Seek(args) => seek::run(&args, app),
         LogCommand::Config(args) => config::run(&args, app),
+        LogCommand::Trim(args) => trim::run(&args, app),
         LogCommand::Rm(args) => rm::run(&args, app),
         LogCommand::Ping(args) => ping::run(&args, app),
         LogCommand::Wait(args) => wait::run(&args, app),

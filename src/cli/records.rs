@@ -379,6 +379,13 @@ impl<R: BufRead> Source<R> {
             match name.as_str() {
                 "key" if !cell.is_empty() => record.key = Some(cell.into()),
                 "value" => record.value = Some(cell.into()),
+                "headers" if !cell.is_empty() => {
+                    record.set_headers(cell.as_bytes()).map_err(|error| {
+                        let message = format!("row {} of {}: headers: {error}", self.number, self.name);
+                        Failure::new(Exit::Usage, message)
+                            .tip(r#"headers are JSON: {"name":"value"}, as they are written with -o csv"#)
+                    })?;
+                }
                 "timestamp" if !cell.is_empty() => {
                     record.timestamp = Some(cell.parse().map_err(|_| {
                         let message =
@@ -505,6 +512,23 @@ mod tests {
         let open = read(b"value\na\n\"b\nc\n", InputFormat::Csv, b"\n", None);
         let unclosed = "row 3 of stdin has a quote that is not closed".to_owned();
         assert_eq!(open, [Ok(Record::of("a")), Err(unclosed)]);
+        let text = br#"headers,value
+"{""a"":[""1"",null],""b"":""2""}",x
+"[[""a"",""1""],[""b"",""2""],[""a"",""3""]]",y
+,z
+[1],w
+"#;
+        let mut rows = read(text, InputFormat::Csv, b"\n", None);
+        let error = rows.remove(3).unwrap_err();
+        assert!(error.starts_with("row 5 of stdin: headers: "), "{error}");
+        let header = |name: &str, value: &'static str| (name.to_owned(), Some(value.into()));
+        let headers = [
+            vec![header("a", "1"), ("a".to_owned(), None), header("b", "2")],
+            vec![header("a", "1"), header("b", "2"), header("a", "3")],
+            Vec::new(),
+        ];
+        let expected = ["x", "y", "z"].map(Record::of).into_iter().zip(headers);
+        assert_eq!(rows, expected.map(|(it, headers)| Ok(Record { headers, ..it })).collect::<Vec<_>>());
         let error = read(b"a,b\n", InputFormat::Csv, b"\n", None).remove(0).unwrap_err();
         assert!(error.contains("no column \"value\""), "{error}");
     }

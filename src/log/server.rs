@@ -208,6 +208,19 @@ pub struct Totals {
     pub members: usize,
 }
 
+/// How the storage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Health {
+    /// Partitions that cannot be opened: they are damaged, or the system refuses.
+    pub unopened: u64,
+    /// Logs that are offline since a failure of the disk.
+    pub offline: u64,
+    /// Torn tails that were cut since the start.
+    pub torn: u64,
+    /// Appends that were refused because the disk is full.
+    pub refused_full: u64,
+}
+
 /// Serves partitions on streams that somebody else accepts.
 #[derive(Debug)]
 pub struct Broker {
@@ -223,6 +236,8 @@ pub struct Broker {
     vault: Arc<Vault>,
     counts: Arc<Counts>,
     shutdown: Shutdown,
+    /// The storage was left in order.
+    was_clean: bool,
 }
 
 impl Broker {
@@ -256,6 +271,7 @@ impl Broker {
             definitions,
             vault,
             shutdown,
+            was_clean,
         });
         broker.transactions.resume(&broker);
         let keeping = Arc::clone(&broker);
@@ -287,6 +303,18 @@ impl Broker {
         let (topics, partitions) = self.topics.counts();
         let (groups, members) = self.coordinator.counts();
         Totals { topics, partitions, groups, members }
+    }
+
+    /// How the storage is.
+    pub fn health(&self) -> Health {
+        let (unopened, counts) = self.vault.health();
+        let counts = counts.unwrap_or_default();
+        Health {
+            unopened: u64::try_from(unopened).unwrap_or(0),
+            offline: counts.offline_logs,
+            torn: counts.torn_tails,
+            refused_full: counts.refused_full,
+        }
     }
 
     /// Removes the logs of topics that are gone, off the threads that serve, and what groups had read of them.

@@ -1,9 +1,9 @@
 //! The user's own format: `%` letters as rpk and kcat have them, for records and lists alike.
 //!
 //! ```text
-//! %k key   %v %s value   %h headers   %H{name} a header   %t topic or queue   %p partition
+//! %k key   %v %s value   %K %V %S how long they are   %h headers   %H{name} a header   %t topic or queue   %p partition
 //! %o offset or delivery tag   %d time   %e event   %n running number   %{a.b.0} any field   %% a %
-//! %v{hex} %v{base64} %v{json}   %d{rfc3339} %d{ms} %d{%H:%M:%S}
+//! %v{hex} %v{base64} %v{json} %v{unpack[>iq]}   %d{rfc3339} %d{ms} %d{%H:%M:%S}
 //! \n \t \r \0 \\ \xNN   \c no newline at the end
 //! ```
 
@@ -15,6 +15,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 use super::table::text;
+use super::unpack::Unpack;
 use crate::record::{Embed, Record};
 use crate::spelling::near_miss;
 
@@ -26,6 +27,8 @@ pub struct Template(Vec<Piece>);
 enum Piece {
     Literal(Vec<u8>),
     Bytes(Source, Encoding),
+    /// Bytes of it; -1 if there is none.
+    Length(Source),
     Time(Clock),
     Number,
     Headers,
@@ -42,12 +45,14 @@ enum Source {
     Path(Vec<String>),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Encoding {
     Raw,
     Hex,
     Base64,
     Json,
+    /// Numbers in it.
+    Unpack(Unpack),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -122,6 +127,10 @@ impl Template {
                 Piece::Number => out.extend_from_slice(number.to_string().as_bytes()),
                 Piece::Headers => foreign(fields.headers().as_bytes(), out),
                 Piece::Time(clock) => out.extend_from_slice(clock.show(fields.timestamp()).as_bytes()),
+                Piece::Length(source) => {
+                    let length = fields.bytes(source).map_or(-1, |bytes| bytes.len() as i64);
+                    out.extend_from_slice(length.to_string().as_bytes());
+                }
                 Piece::Bytes(source, encoding) => {
                     let bytes = fields.bytes(source);
                     foreign(&encoding.encode(bytes.as_deref()), out);
@@ -211,14 +220,15 @@ fn follow<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
 }
 
 impl Encoding {
-    fn encode<'a>(self, bytes: Option<&'a [u8]>) -> Cow<'a, [u8]> {
+    fn encode<'a>(&self, bytes: Option<&'a [u8]>) -> Cow<'a, [u8]> {
         let Some(bytes) = bytes else {
-            return Cow::Borrowed(if self == Self::Json { b"null" } else { b"" });
+            return Cow::Borrowed(if *self == Self::Json { b"null" } else { b"" });
         };
         match self {
             Self::Raw => Cow::Borrowed(bytes),
             Self::Hex => owned(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
             Self::Base64 => owned(base64::engine::general_purpose::STANDARD.encode(bytes)),
+            Self::Unpack(unpack) => Cow::Owned(unpack.show(bytes)),
             Self::Json => owned(Value::from(String::from_utf8_lossy(bytes)).to_string()),
         }
     }
@@ -323,6 +333,8 @@ impl Parser<'_> {
             }
             Some('k') => Piece::Bytes(Source::Key, self.encoding()?),
             Some('v' | 's') => Piece::Bytes(Source::Value, self.encoding()?),
+            Some('K') => Piece::Length(Source::Key),
+            Some('V' | 'S') => Piece::Length(Source::Value),
             Some('h') => Piece::Headers,
             Some('H') => {
                 let name = self.braces()?.ok_or_else(|| self.fail("%H is followed by {name}"))?;
@@ -343,7 +355,7 @@ impl Parser<'_> {
                 Piece::Bytes(Source::Path(path.split('.').map(str::to_owned).collect()), Encoding::Raw)
             }
             Some(letter) => {
-                let known = "%k %v %s %h %H{name} %t %p %o %d %e %n %{field} %%";
+                let known = "%k %v %s %K %V %S %h %H{name} %t %p %o %d %e %n %{field} %%";
                 return Err(self.fail(format!("unknown %{letter}: there are {known}")));
             }
             None => return Err(self.fail("a single % at the end: %% is a percent sign")),
@@ -376,7 +388,17 @@ impl Parser<'_> {
             Some("hex") => Ok(Encoding::Hex),
             Some("base64") => Ok(Encoding::Base64),
             Some("json") => Ok(Encoding::Json),
-            Some(other) => Err(self.fail(format!("unknown {{{other}}}: there are hex, base64 and json"))),
+            Some(other) => {
+                let letters = other.strip_prefix("unpack[").and_then(|letters| letters.strip_suffix(']'));
+                let Some(letters) = letters else {
+                    let known = "there are hex, base64, json and unpack[…]";
+                    return Err(self.fail(format!("unknown {{{other}}}: {known}")));
+                };
+                let unpack = Unpack::parse(letters);
+                unpack.map(Encoding::Unpack).map_err(|letter| {
+                    self.fail(format!("unknown '{letter}' in unpack: there are < > b B h H i I q Q c s $"))
+                })
+            }
         }
     }
 
@@ -444,10 +466,12 @@ mod tests {
             ("%n %%", "5 %\n"),
             ("%{value.user.ids.1} %{offset} %{no.such}", "8 42 \n"),
             ("%e", "\n"),
+            ("%K %V %S", "3 22 22\n"),
+            ("%k{unpack[Bc<B$]}", "97 d 97\n"),
         ] {
             assert_eq!(rendered(text, &record()), expected, "{text}");
         }
-        assert_eq!(rendered("%v{json}|%v", &Record::default()), "null|\n");
+        assert_eq!(rendered("%v{json}|%v|%S %K", &Record::default()), "null||-1 -1\n");
     }
 
     #[test]
@@ -481,6 +505,7 @@ mod tests {
             ("%k %q", "unknown %q: there are %k"),
             ("abc%", "%% is a percent sign at character 4"),
             ("%v{bin}", "unknown {bin}"),
+            ("%v{unpack[z]}", "unknown 'z' in unpack"),
             ("%v{hex", "never closed"),
             ("%H", "%H is followed by {name}"),
             ("%{}", "names no field"),
@@ -499,7 +524,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_template_panics(text in r"([%\\{}]|[kvshHtpodenx0c]|%[HM]|é|\PC){0,20}", value: Vec<u8>, time: i64) {
+        fn no_template_panics(text in r"([%\\{}]|[kvsKVShHtpodenx0c]|%[HM]|é|\PC){0,20}", value: Vec<u8>, time: i64) {
             if let Ok(template) = Template::parse(&text, || TimeZone::UTC) {
                 let record = Record { timestamp: Some(time), ..Record::of(value) };
                 template.record(&record, 1, raw, &mut Vec::new());

@@ -11,9 +11,10 @@ use super::error::{Error, Result};
 use super::id::LogId;
 use super::lock::{NodeInfo, SMALL_FILE_MAX};
 use super::log::StoredBatch;
-use super::recovery::{GROUP_MAX, Names, names};
+use super::recovery::{Names, names};
 use super::salvage::HOLES;
 use super::segment::{Expected, Paths, Scan, Step};
+use super::torn::{self, Trace};
 
 /// A data directory.
 #[derive(Debug)]
@@ -176,8 +177,8 @@ struct Walk<'a> {
     inspection: &'a Inspection,
     expected: Expected,
     epochs: Epochs,
-    /// A bad place behind which nothing good has come, how many bytes ago it was, and whether it looks cut short.
-    pending: Option<(Bad, u64, bool)>,
+    /// A bad place behind which nothing good has come, and what it looks like.
+    pending: Option<(Bad, Trace)>,
     wants_more: bool,
     done: Examined,
 }
@@ -185,13 +186,13 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn note_bad(&mut self, path: PathBuf, position: u64, offset: i64, why: String) {
         let is_damage = self.done.flushed_end.is_some_and(|end| offset < end && self.done.start < end);
-        self.pending = Some((Bad { path, position, offset, next: None, why, is_damage }, 0, false));
+        self.pending = Some((Bad { path, position, offset, next: None, why, is_damage }, Trace::Lost));
     }
 
     /// What came behind the bad place decides what it was: docs/storage.md, After a crash.
     fn settle(&mut self, next: Option<i64>) {
-        if let Some((bad, distance, is_cut_short)) = self.pending.take() {
-            let is_damage = bad.is_damage || next.is_some() && !is_cut_short && distance > GROUP_MAX;
+        if let Some((bad, trace)) = self.pending.take() {
+            let is_damage = bad.is_damage || trace.is_damage(next.is_some());
             self.done.bad.push(Bad { next, is_damage, ..bad });
         }
     }
@@ -211,15 +212,17 @@ impl Walk<'_> {
         // Behind a bad place nobody knows where it goes on.
         let expected = Expected { holes: self.expected.holes || self.pending.is_some(), ..self.expected };
         let mut scan = Scan::new(&*file, 0, expected).map_err(Error::io("read", path))?;
-        let mut from = 0;
+        let mut is_sure = false;
         loop {
             let at = scan.position;
             match scan.step().map_err(Error::io("read", path))? {
+                // What is just being written is whole at the second look.
+                Step::Bad { .. } if !std::mem::replace(&mut is_sure, true) => {
+                    scan = Scan::new(&*file, at, scan.expected).map_err(Error::io("read", path))?;
+                }
                 Step::Batch(header) => {
-                    if let Some((_, distance, _)) = &mut self.pending {
-                        *distance += at - from;
-                        self.settle(Some(header.base_offset));
-                    }
+                    is_sure = false;
+                    self.settle(Some(header.base_offset));
                     scan.expected.holes = self.expected.holes;
                     self.epochs.note(header.leader_epoch, header.base_offset);
                     self.done.end = header.end_offset();
@@ -232,26 +235,20 @@ impl Walk<'_> {
                 }
                 Step::End => break,
                 Step::Bad { why, len } => {
-                    let (offset, rest) = (scan.expected.offset, scan.file_len() - at.min(scan.file_len()));
+                    let offset = scan.expected.offset;
+                    let (trace, next) = torn::trace(&mut scan, len).map_err(Error::io("read", path))?;
                     if self.pending.is_none() {
-                        from = at;
-                        let len = len.map_or(rest.min(GROUP_MAX), |len| len as u64);
-                        let blank = scan.has_blank_sector(at, len).map_err(Error::io("read", path))?;
                         self.note_bad(path.to_owned(), at, offset, why);
-                        if let Some((_, _, is_cut_short)) = &mut self.pending {
-                            *is_cut_short = blank;
-                        }
+                        self.pending = self.pending.take().map(|(bad, _)| (bad, trace));
                     }
+                    is_sure = false;
                     scan.expected.holes = true;
-                    match scan.find_batch(at + 1).map_err(Error::io("read", path))? {
+                    match next {
                         Some(next) => scan.position = next,
                         None => break,
                     }
                 }
             }
-        }
-        if let Some((_, distance, _)) = &mut self.pending {
-            *distance += scan.file_len() - from.min(scan.file_len());
         }
         self.expected = Expected { holes: self.expected.holes, ..scan.expected };
         Ok(())

@@ -149,6 +149,8 @@ pub(crate) struct LogInner {
     reshaping: Mutex<()>,
     end: AtomicI64,
     safe: AtomicI64,
+    /// Where damage was told of last, or -1.
+    corrupt_at: AtomicI64,
     retired: AtomicBool,
     observer: OnceLock<Arc<dyn Observer>>,
 }
@@ -206,6 +208,7 @@ impl LogInner {
             recovery: found.report,
             end: AtomicI64::new(state.end),
             safe: AtomicI64::new(state.end),
+            corrupt_at: AtomicI64::new(-1),
             retired: AtomicBool::new(false),
             observer: OnceLock::new(),
             reshaping: Mutex::new(()),

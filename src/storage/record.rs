@@ -81,6 +81,11 @@ impl<'a> Records<'a> {
         Self { header: *header, rest: body, number: 0, failed: false }
     }
 
+    /// What has not been read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     fn take(&mut self) -> Option<Record<'a>> {
         let len = usize::try_from(varint::take(&mut self.rest)?).ok()?;
         let (mut record, after) = self.rest.split_at_checked(len)?;

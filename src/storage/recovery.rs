@@ -18,9 +18,8 @@ use super::log::LogConfig;
 use super::salvage::HOLES;
 use super::segment::{Expected, Scan, Segment, Step, base_of};
 use super::store::Shared;
+use super::torn::{self, Trace};
 
-/// Most bytes that writers wait for in one sync, as far as telling torn from damaged goes.
-pub(crate) const GROUP_MAX: u64 = 4 << 20;
 const EPOCHS_FILE_MAX: u64 = 64 << 20;
 /// Entries of the largest segment, 20 bytes each, twice over.
 const INDEX_FILE_MAX: u64 = 32 << 20;
@@ -35,6 +34,15 @@ pub struct Recovery {
     pub recovered: i64,
     /// The torn tail, if there was one.
     pub cut: Option<Cut>,
+}
+
+impl Recovery {
+    /// Says that a torn tail was cut, if one was, of the log of `whose`.
+    pub fn warn_of_cut(&self, whose: impl std::fmt::Display) {
+        if let Some(Cut { offset, bytes, kept_in, why }) = &self.cut {
+            tracing::warn!(%whose, offset, bytes, why, kept_in = %kept_in.display(), "torn tail cut");
+        }
+    }
 }
 
 /// A torn tail that was cut off.
@@ -186,7 +194,6 @@ impl Recovering<'_> {
     fn corrupt(&self, segment: usize, offset: i64, position: Option<u64>, why: String) -> Error {
         let at = self.segments.get(segment).map_or(0, |segment| segment.size);
         let (path, position) = (self.path(segment), position.unwrap_or(at));
-        tracing::error!(log = %self.id, offset, position, path = %path.display(), why, "corrupt log, not opened");
         Error::Corrupt { log: self.id, offset, path, position, why }
     }
 
@@ -225,8 +232,6 @@ impl Recovering<'_> {
     }
 
     fn note_cut(&mut self, cut: Cut) {
-        let Cut { offset, bytes, kept_in, why } = &cut;
-        tracing::warn!(log = %self.id, offset, bytes, why, kept_in = %kept_in.display(), "torn tail cut");
         self.shared.counters.torn.fetch_add(1, Ordering::Relaxed);
         self.report.cut = Some(cut);
     }
@@ -453,33 +458,25 @@ impl Recovering<'_> {
         let path = self.path(bad.segment);
         let file = self.open(self.segments[bad.segment].base)?;
         let expected = Expected { offset: bad.offset, epoch: i32::MIN, holes: true };
-        let judge = || -> io::Result<bool> {
+        let judge = || -> io::Result<Option<&str>> {
             let mut scan = Scan::new(&*file, bad.position, expected)?;
-            let file_len = scan.file_len();
-            let rest = file_len - bad.position.min(file_len);
-            let len = bad.len.map_or(rest.min(GROUP_MAX), |len| len as u64);
-            if scan.first_nonzero(bad.position)?.is_none() || scan.has_blank_sector(bad.position, len)? {
-                return Ok(true);
-            }
-            let far = bad.position.saturating_add(GROUP_MAX);
-            if scan.find_batch(far)?.is_some() {
-                return Ok(false);
-            }
-            // Later segments lie as far away as this one goes on.
-            let mut distance = rest;
+            let (trace, next) = torn::trace(&mut scan, bad.len)?;
+            let mut follows = next.is_some();
             for later in self.segments.iter().skip(bad.segment + 1) {
-                let file = self.disk.open(&self.shared.paths.segment(self.id, later.base), Mode::Existing)?;
-                let mut scan = Scan::new(&*file, 0, Expected { offset: bad.offset, ..expected })?;
-                if scan.find_batch(GROUP_MAX.saturating_sub(distance))?.is_some() {
-                    return Ok(false);
+                if follows || trace != Trace::Short {
+                    break;
                 }
-                distance += scan.file_len();
+                let file = self.disk.open(&self.shared.paths.segment(self.id, later.base), Mode::Existing)?;
+                follows = Scan::new(&*file, 0, expected)?.find_batch(0)?.is_some();
             }
-            Ok(true)
+            Ok(trace.is_damage(follows).then_some(match trace {
+                Trace::Whole => "nothing of it is missing",
+                Trace::Lost | Trace::Short => "whole batches follow",
+            }))
         };
         match judge().map_err(Error::io("read", &path))? {
-            true => Ok(()),
-            false => damaged(format!("{}; whole batches follow, so it was not a write cut short", bad.why)),
+            None => Ok(()),
+            Some(sign) => damaged(format!("{}; {sign}, so it was not a write cut short", bad.why)),
         }
     }
 

@@ -157,7 +157,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Up to `len` bytes at a place, fewer where the buffer or the file ends, none past the end.
-    fn bytes_at(&mut self, position: u64, len: usize) -> io::Result<&[u8]> {
+    pub(super) fn bytes_at(&mut self, position: u64, len: usize) -> io::Result<&[u8]> {
         let end = self.buffer_from + self.buffer.len() as u64;
         let wanted_end = (position + len.min(SCAN_LEN) as u64).min(self.len);
         if position < self.buffer_from || wanted_end > end {
@@ -173,7 +173,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The CRC32C of a part of the file, or `None` when the file is shorter.
-    fn crc_of(&mut self, from: u64, len: usize) -> io::Result<Option<u32>> {
+    pub(super) fn crc_of(&mut self, from: u64, len: usize) -> io::Result<Option<u32>> {
         let (mut crc, mut at, mut rest) = (0, from, len);
         while rest > 0 {
             let piece = self.bytes_at(at, rest)?;
@@ -197,6 +197,19 @@ impl<'a> Scan<'a> {
             if let Some(found) = piece.iter().position(|&byte| byte != 0) {
                 return Ok(Some(at + found as u64));
             }
+            at += piece.len() as u64;
+        }
+    }
+
+    /// The position of the last byte that is not zero, at or after `from`.
+    pub(super) fn last_nonzero(&mut self, from: u64) -> io::Result<Option<u64>> {
+        let (mut at, mut last) = (from, None);
+        loop {
+            let piece = self.bytes_at(at, SCAN_LEN)?;
+            if piece.is_empty() {
+                return Ok(last);
+            }
+            last = piece.iter().rposition(|&byte| byte != 0).map_or(last, |found| Some(at + found as u64));
             at += piece.len() as u64;
         }
     }
@@ -271,27 +284,5 @@ impl<'a> Scan<'a> {
             at += step;
         }
         Ok(None)
-    }
-
-    /// Whether one of the 512-byte sectors from `position` on, for `len` bytes, was never written: it is all zero.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub(crate) fn has_blank_sector(&mut self, position: u64, len: u64) -> io::Result<bool> {
-        const SECTOR: u64 = 512;
-        let end = position.saturating_add(len);
-        let mut at = position;
-        while at < end {
-            let next = (at / SECTOR + 1) * SECTOR;
-            // In front of the batch the sector holds others. Of its own, the first 12 bytes end in the length, which is
-            // never zero; fewer than those say nothing.
-            let own = (next - at) as usize;
-            let bytes = self.bytes_at(at, own)?;
-            if bytes.iter().all(|&byte| byte == 0) && own >= 12 {
-                return Ok(true);
-            }
-            at = next;
-        }
-        Ok(false)
     }
 }

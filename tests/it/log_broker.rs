@@ -1,6 +1,7 @@
 //! The log broker through the binary: what its clients see, what survives a stop, and what is refused.
 
 mod access;
+mod checks;
 mod crash;
 mod durable;
 mod quirks;

@@ -290,6 +290,20 @@ pub fn until(what: impl Display, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// The page of a server's metrics, at the place that it has told.
+#[track_caller]
+pub fn get_metrics(server: &Running) -> String {
+    server.says("/metrics");
+    let text = server.stderr();
+    let at = text.lines().find_map(|line| line.split_once("metrics at http://")).unwrap().1;
+    let mut stream = std::net::TcpStream::connect(at.strip_suffix("/metrics").unwrap()).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 /// Waits for the end of `child`; `None` after `limit`.
 fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let start = Instant::now();

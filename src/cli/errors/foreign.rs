@@ -156,6 +156,8 @@ const TABLE: &[Foreign] = &[
     row("log", "-P", false, Ours::Nothing),
     row("log", "-L", false, Ours::Instead("bandy log ls, and bandy log info TOPIC")),
     row("log", "-G", true, Ours::Words("-f -g")),
+    row("log consume", "-s", true, Ours::Instead("-o '%k{unpack[>i]} %v{unpack[<q$]}' reads numbers; --registry URL reads Avro")),
+    row("log", "-Q", false, Ours::Instead("bandy log info TOPIC --at @TIME")),
     row("log", "-c", true, Ours::Words("-n")),
     row("log", "--max-messages", true, Ours::Words("-n")),
     row("log", "-X", true, Ours::Instead("a context keeps settings: bandy context add NAME --kafka-config FILE; -u USER logs in, --cacert FILE trusts")),

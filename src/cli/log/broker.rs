@@ -11,7 +11,7 @@ use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::serve::{self, Entrance, Harness, Role, ServerArgs, Service, TopArg, open_data, stopping};
 use crate::cli::settings::Home;
-use crate::log::server::{Advertised, Broker, Counts, Options, Totals, check_setting};
+use crate::log::server::{Advertised, Broker, Counts, Health, Options, Totals, check_setting};
 use crate::metrics::{Kind, Registry};
 use crate::secret::Secret;
 use crate::storage::{self, Durability, Store};
@@ -244,7 +244,7 @@ struct User {
 fn read_users(path: &Path) -> Result<BTreeMap<String, Secret>, Failure> {
     let wrong = |what: String| Failure::new(Exit::Usage, format!("{}: {what}", path.display()));
     let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Exit::NotFound, format!("cannot read {}: {error}", path.display())))?;
+        .map_err(|error| Failure::new(Exit::Usage, format!("cannot read {}: {error}", path.display())))?;
     let file: UserFile = serde_json::from_str(&text).map_err(|error| {
         wrong(format!("not a file of users: {error}"))
             .tip(r#"{"users": [{"name": "alice", "password": "secret"}]}"#)
@@ -322,6 +322,7 @@ fn start(broker: &Arc<Broker>, mut harness: Harness) -> Service {
 fn register(registry: &Registry, broker: &Arc<Broker>) {
     type Of = fn(&Totals) -> usize;
     type Counted = fn(&Counts) -> &AtomicU64;
+    type Fit = fn(&Health) -> u64;
     let totals: [(&'static str, &'static str, Of); 4] = [
         ("bandy_log_topics", "Topics, the broker's own included.", |totals| totals.topics),
         ("bandy_log_partitions", "Partitions of all topics.", |totals| totals.partitions),
@@ -341,6 +342,36 @@ fn register(registry: &Registry, broker: &Arc<Broker>) {
     for (name, help, of) in counts {
         let counts = Arc::clone(broker.counts());
         registry.ask(Kind::Counter, name, help, move || of(&counts).load(Ordering::Relaxed) as f64);
+    }
+    let health: [(Kind, &'static str, &'static str, Fit); 4] = [
+        (
+            Kind::Gauge,
+            "bandy_log_partitions_damaged",
+            "Partitions that cannot be opened; those that nobody needed yet are not known.",
+            |health| health.unopened,
+        ),
+        (
+            Kind::Gauge,
+            "bandy_log_partitions_offline",
+            "Partitions that are offline since the disk failed.",
+            |health| health.offline,
+        ),
+        (
+            Kind::Counter,
+            "bandy_log_torn_tails_total",
+            "Ends of partitions that a crash had cut short, and that were cut off.",
+            |health| health.torn,
+        ),
+        (
+            Kind::Counter,
+            "bandy_log_appends_refused_total",
+            "Appends that were refused because the disk is full.",
+            |health| health.refused_full,
+        ),
+    ];
+    for (kind, name, help, of) in health {
+        let broker = Arc::clone(broker);
+        registry.ask(kind, name, help, move || of(&broker.health()) as f64);
     }
 }
 

@@ -112,6 +112,8 @@ impl Log {
         let plain = || Failure::new(exit_of(error.kind()), format!("{url}: {error}"));
         let failure = match error {
             Error::Unreachable(error) => self.unreachable(error),
+            Error::LoginWanted => Failure::new(Exit::Denied, format!("{url} wants a login"))
+                .tip("-u USER --password-file FILE, or -u USER to be asked"),
             Error::LoginRefused { user, .. } => {
                 let text = format!("{url} does not let {user} in: wrong user or password");
                 Failure::new(Exit::Denied, text)
@@ -133,10 +135,7 @@ impl Log {
             Error::Ended if self.config.connect.tls.is_none() => {
                 plain().tip("a broker that speaks TLS closes like this: kafkas://HOST")
             }
-            Error::Refused { code, said, .. } => {
-                let why = said.clone().unwrap_or_else(|| code.message().to_owned());
-                Failure::new(exit_of(error.kind()), format!("{url}: {why} ({})", code.name()))
-            }
+            Error::Refused { .. } => Failure::new(exit_of(error.kind()), format!("{url}: {}", words(error))),
             _ => plain(),
         };
         match error {
@@ -154,8 +153,8 @@ impl Log {
             || error.code() == Some(ErrorCode::INVALID_TOPIC_EXCEPTION);
         if !is_missing {
             return match error {
-                Error::Refused { code, .. } if error.kind() == ErrorKind::Denied => {
-                    Failure::new(Exit::Denied, format!("{}: topic '{topic}': {code}", self.url))
+                Error::Refused { about: None, .. } if error.kind() == ErrorKind::Denied => {
+                    Failure::new(Exit::Denied, format!("{}: topic '{topic}': {}", self.url, words(error)))
                 }
                 _ => self.failure(error),
             };
@@ -187,6 +186,17 @@ impl Log {
             }
             _ => failure,
         }
+    }
+}
+
+/// An error by itself: what a broker refuses in its own words, if it has any, with the name by which others know it.
+pub fn words(error: &Error) -> String {
+    let Error::Refused { code, said, about, .. } = error else { return error.to_string() };
+    let about = about.as_ref().map(|about| format!("{about}: ")).unwrap_or_default();
+    let why = said.as_deref().unwrap_or_else(|| code.message());
+    match why.contains(code.name()) {
+        true => format!("{about}{why}"),
+        false => format!("{about}{why} ({})", code.name()),
     }
 }
 

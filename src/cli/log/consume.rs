@@ -11,6 +11,7 @@ use super::intake::Intake;
 use super::offline;
 use super::position::{self, Begin, Ends, Position};
 use super::reading::{ReadArgs, Writing};
+use super::unwell::{self, Unwell};
 use super::work::{Work, WorkArgs};
 use crate::cli::app::App;
 use crate::cli::completions;
@@ -43,7 +44,7 @@ Positions: start end 42 -10 (before the end) +10 (after the start) @-15m @2026-1
 A group goes on from the offsets that it has stored, and stores those of what was written out, or whose command has ended \
 with 0. Records of a partition are given to one command after the other; one that fails ends it all at that record.
 
-Exit: 0 read · 5 no such topic · 6 fewer than -n · 7 some commands failed · see 'bandy help exit-codes'")]
+Exit: 0 read · 5 no such topic · 6 fewer than -n · 7 some partitions cannot be read, some commands failed · see 'bandy help exit-codes'")]
 pub struct ConsumeArgs {
     /// Topics to read
     #[arg(required = true, value_name = "TOPIC", add = completions::remote(complete::topics))]
@@ -233,16 +234,17 @@ async fn in_order(wanted: Wanted<'_>, args: &ConsumeArgs, app: &App) -> anyhow::
     let mut limits = Limits::new(wanted.read.duration, wanted.read.idle, log.timeout);
     let shutdown = Shutdown::new();
     let starting = start(&wanted, &args.sharing, (app, &log), &shutdown);
-    let intake = match limits.hurry(starting).await {
+    let (intake, unwell) = match limits.hurry(starting).await {
         Ok(intake) => intake?,
         Err(end) => return Ok(limits.exit(end, false)?),
     };
     match work {
-        Some(work) => work.run(intake, &log, limits, wanted.count).await,
+        Some(work) => Ok(unwell::exit(work.run(intake, &log, limits, wanted.count).await?, &unwell)),
         None => {
             let mut writing = Writing::new(wanted.read, wanted.count, app)?;
             let end = Delivery::new(intake, &mut writing, &mut limits, &log).run().await?;
-            Ok(limits.exit(end, writing.left().is_some_and(|left| left > 0))?)
+            let exit = limits.exit(end, writing.left().is_some_and(|left| left > 0))?;
+            Ok(unwell::exit(exit, &unwell))
         }
     }
 }
@@ -252,19 +254,18 @@ async fn start<'a>(
     sharing: &GroupArgs,
     (app, log): (&'a App, &'a Log),
     shutdown: &Shutdown,
-) -> Result<Intake<'a>, Failure> {
+) -> Result<(Intake<'a>, Unwell), Failure> {
     let cluster = log.open(shutdown).await?;
     let places = log.places(&cluster, wanted.topics, wanted.partitions).await?;
     let committed = !wanted.read.uncommitted;
-    let plan = assignments(wanted, &cluster, &places, committed).await;
-    let plan = plan.map_err(|error| log.failure(&error))?;
+    let (plan, unwell) = assignments(wanted, (&cluster, log, app), &places, committed).await?;
     let options = ConsumeOptions { committed, ..ConsumeOptions::default() };
     let Some(group) = &sharing.group else {
-        return Ok(Intake::whole((app, log), cluster, options, plan));
+        return Ok((Intake::whole((app, log), cluster, options, plan), unwell));
     };
     let member = Member::join(&cluster, sharing.member(group, wanted.topics), shutdown);
     let commits = (!sharing.no_commit).then(|| sharing.metadata.clone().unwrap_or_default());
-    Ok(Intake::shared((app, log), cluster, options, plan, (member, commits)))
+    Ok((Intake::shared((app, log), cluster, options, plan, (member, commits)), unwell))
 }
 
 /// Runs `log tail`.
@@ -296,36 +297,43 @@ async fn run(wanted: Wanted<'_>, app: &App) -> anyhow::Result<Exit> {
     let cluster = log.open(&shutdown).await?;
     let places = log.places(&cluster, wanted.topics, wanted.partitions).await?;
     let committed = !wanted.read.uncommitted;
-    let assignments = assignments(&wanted, &cluster, &places, committed);
-    let assignments = assignments.await.map_err(|error| log.failure(&error))?;
+    let (assignments, unwell) = assignments(&wanted, (&cluster, &log, app), &places, committed).await?;
     let options = ConsumeOptions { committed, ..ConsumeOptions::default() };
     let mut consumer = Consumer::new(cluster, options, assignments);
     let mut writing = Writing::new(wanted.read, wanted.count, app)?;
     let end = writing.run(&mut consumer, &mut limits, &log).await?;
-    if matches!(end, End::Everything) {
+    if matches!(end, End::Everything) && unwell.is_empty() {
         let of = counted(places.len() as u64, "partition");
         app.printer.status(&format!("end of {} ({of}); -f to follow", wanted.topics.join(", ")));
     }
-    Ok(limits.exit(end, writing.left().is_some_and(|left| left > 0))?)
+    let exit = limits.exit(end, writing.left().is_some_and(|left| left > 0))?;
+    Ok(unwell::exit(exit, &unwell))
 }
 
+/// What is read of each partition, and which are not well: of those nothing is.
 async fn assignments(
     wanted: &Wanted<'_>,
-    cluster: &Cluster,
+    (cluster, log, app): (&Cluster, &Log, &App),
     places: &[(String, i32)],
     committed: bool,
-) -> Result<Vec<Assignment>, Error> {
-    let ends = Ends::of(cluster, places, committed).await?;
-    let from = ends.resolve(cluster, places, wanted.from).await?;
+) -> Result<(Vec<Assignment>, Unwell), Failure> {
+    let failed = |error: Error| log.failure(&error);
+    let ends = Ends::of(cluster, places, committed).await.map_err(failed)?;
+    if ends.failed.len() == places.len() {
+        unwell::end(&ends.failed, places.len(), &log.url)?;
+    }
+    unwell::warn(&ends.failed, &log.url, app);
+    let from = ends.resolve(cluster, places, wanted.from).await.map_err(failed)?;
     let to = match wanted.to {
         None => None,
-        Some(Position::End) => Some(ends.end),
+        Some(Position::End) => Some(ends.end.clone()),
         Some(position) => {
-            let to = ends.resolve(cluster, places, position).await?;
+            let to = ends.resolve(cluster, places, position).await.map_err(failed)?;
             // What is not there yet is not waited for.
             Some(to.into_iter().map(|(place, to)| (place.clone(), to.min(ends.end[&place]))).collect())
         }
     };
+    warn_of_range(wanted, &ends, app);
     let of = |offsets: &HashMap<(String, i32), i64>, place: &(String, i32)| offsets.get(place).copied();
     let assignment = |place: &(String, i32)| Assignment {
         topic: place.0.as_str().into(),
@@ -333,5 +341,27 @@ async fn assignments(
         from: of(&from, place).unwrap_or(0),
         to: to.as_ref().map(|to| of(to, place).unwrap_or(0)),
     };
-    Ok(places.iter().map(assignment).collect())
+    Ok((ends.well(places).map(assignment).collect(), ends.failed))
+}
+
+/// Says that an offset is not there, if none of the partitions has it: nothing, or other records are read.
+fn warn_of_range(wanted: &Wanted<'_>, ends: &Ends, app: &App) {
+    let Position::Offset(offset) = wanted.from else { return };
+    let (start, end) = (ends.start.values().min(), ends.end.values().max());
+    match (start, end) {
+        // Who follows hears of it from each partition.
+        (_, Some(end)) if offset > *end && wanted.to.is_some() => {
+            let text = match ends.end.len() {
+                1 => format!("--from {offset} is behind the end, which is at {end}"),
+                _ => format!(
+                    "--from {offset} is behind the ends of all partitions, the last of which is at {end}"
+                ),
+            };
+            app.printer.warn(&text);
+        }
+        (Some(start), _) if offset < *start => {
+            app.printer.warn(&format!("--from {offset} is gone: reading begins at {start}"));
+        }
+        _ => {}
+    }
 }

@@ -20,8 +20,10 @@ Examples:
   bandy log create orders
   bandy log create orders --partitions 6 --replicas 3 --retention 7d
   bandy log create users --compact -c min.cleanable.dirty.ratio=0.1
+  bandy log create orders --partitions 12 --grow   more partitions, if it has fewer
 
-It is no error if it is there already, with as many partitions as asked for.
+It is no error if it is there already, with as many partitions as asked for. When it grows, keys go to \
+other partitions than before.
 
 Exit: 0 it is there · 1 it is there with another number of partitions · see 'bandy help exit-codes'")]
 pub struct Args {
@@ -30,6 +32,9 @@ pub struct Args {
     /// So many partitions, instead of the broker's default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..), help_heading = "Topic")]
     pub partitions: Option<i32>,
+    /// Add partitions if it is there with fewer
+    #[arg(long, requires = "partitions", help_heading = "Topic")]
+    pub grow: bool,
     /// So many replicas of each, instead of the broker's default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..), help_heading = "Topic")]
     pub replicas: Option<i16>,
@@ -86,8 +91,13 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         match admin::create_topic(&cluster, &topic).await {
             Ok(()) => app.printer.status(&format!("the topic {} is there", args.topic)),
             Err(error) if error.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS) => {
-                is_the_same(args, &log, &cluster).await?;
-                app.printer.status(&format!("the topic {} was there already", args.topic));
+                match is_the_same(args, &log, &cluster).await? {
+                    Some(before) => {
+                        let text = format!("the topic {} has grown from {before}", args.topic);
+                        app.printer.status(&text);
+                    }
+                    None => app.printer.status(&format!("the topic {} was there already", args.topic)),
+                }
             }
             Err(error) => return Err(refusal(&error, args, &log).into()),
         }
@@ -108,16 +118,25 @@ fn refusal(error: &Error, args: &Args, log: &Log) -> Failure {
     }
 }
 
-/// The number of partitions is what others rely on: it must be as asked for.
-async fn is_the_same(args: &Args, log: &Log, cluster: &Cluster) -> Result<(), Failure> {
-    let Some(wanted) = args.partitions else { return Ok(()) };
+/// The number of partitions is what others rely on: it must be as asked for, or is made so. How many there were then.
+async fn is_the_same(args: &Args, log: &Log, cluster: &Cluster) -> Result<Option<String>, Failure> {
+    let Some(wanted) = args.partitions else { return Ok(None) };
     let topic = cluster.topic(&args.topic, false).await.map_err(|error| log.failure(&error))?;
     let count = topic.partitions.len();
     if usize::try_from(wanted) == Ok(count) {
-        return Ok(());
+        return Ok(None);
     }
+    let is_fewer = usize::try_from(wanted).is_ok_and(|wanted| wanted > count);
     let count = counted(count as u64, "partition");
+    if is_fewer && args.grow {
+        let grown = admin::create_partitions(cluster, &args.topic, wanted).await;
+        return grown.map(|()| Some(count)).map_err(|error| log.failure(&error));
+    }
     let text = format!("topic '{}' is at {} with {count}, not {wanted}", args.topic, log.url);
-    Err(Failure::new(Exit::Failed, text)
-        .there_for(format!("bandy log rm {}", word(&args.topic)), "removes it, with what is in it"))
+    let failure = Failure::new(Exit::Failed, text);
+    let failure = match is_fewer {
+        true => failure.tip("--grow adds partitions; keys go to others than before then"),
+        false => failure,
+    };
+    Err(failure.there_for(format!("bandy log rm {}", word(&args.topic)), "removes it, with what is in it"))
 }

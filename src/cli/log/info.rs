@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::MissedTickBehavior;
@@ -11,7 +10,8 @@ use tokio::time::MissedTickBehavior;
 use super::complete;
 use super::config;
 use super::connect::Log;
-use super::position::Ends;
+use super::position::{self, Ends, Position};
+use super::unwell;
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
@@ -24,8 +24,6 @@ use crate::output::Column;
 use crate::shutdown::Shutdown;
 use crate::units::parse_duration;
 
-/// Partitions that are asked for at the same time, where not all can be asked for at once.
-const PLACES_AT_ONCE: usize = 16;
 /// Between two looks with `--watch`.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(2);
 
@@ -35,16 +33,20 @@ const INTERVAL_DEFAULT: Duration = Duration::from_secs(2);
 Examples:
   bandy log info orders            # leader, replicas, first and last offset of each partition
   bandy log info orders --configs  # settings, and where they come from
+  bandy log info orders --at @-15m # which offset each partition had a quarter of an hour ago
   bandy log info -g billing        # members, offsets, lag
   bandy log info -g billing --json | jq -s 'map(.lag) | add'
   bandy log info -g billing --max-lag 1000 -q >/dev/null || alert
   bandy log info -g billing --watch -i 10s
 
-Exit: 0 shown · 1 more than --max-lag behind · 5 no such topic or group · see 'bandy help exit-codes'")]
+Exit: 0 shown · 1 more than --max-lag behind · 5 no such topic or group · 7 some partitions cannot be looked at · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Topic to show
     #[arg(required_unless_present = "group", conflicts_with = "group", add = completions::remote(complete::topics))]
     pub topic: Option<String>,
+    /// Show the offset of this place in each partition, too: -10 +10 @-15m @2026-11-23T07:00
+    #[arg(long, value_name = "POS", value_parser = position::parse, add = completions::words(completions::POSITIONS), allow_hyphen_values = true, conflicts_with_all = ["group", "configs"])]
+    pub at: Option<Position>,
     /// Show a group instead
     #[arg(short, long, value_name = "NAME", add = completions::remote(complete::groups))]
     pub group: Option<String>,
@@ -80,7 +82,7 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
                 config::show(&of, &[], &configs, app)?;
                 Ok(Exit::Done)
             }
-            (Some(name), _) => topic(name, app, &log, &cluster).await,
+            (Some(name), _) => topic(name, args.at, app, (&log, &cluster)).await,
             (None, Some(name)) => watch(name, args, app, (&log, &cluster)).await,
             (None, None) => Err(Failure::new(Exit::Usage, "which topic?").into()),
         }
@@ -93,9 +95,13 @@ struct Partition<'a> {
     leader: i32,
     replicas: &'a [i32],
     isr: &'a [i32],
-    start: i64,
-    end: i64,
+    start: Option<i64>,
+    end: Option<i64>,
     bytes: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 fn numbers(value: &Value) -> String {
@@ -103,15 +109,24 @@ fn numbers(value: &Value) -> String {
     numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-async fn topic(name: &str, app: &App, log: &Log, cluster: &Cluster) -> anyhow::Result<Exit> {
+async fn topic(
+    name: &str,
+    at: Option<Position>,
+    app: &App,
+    (log, cluster): (&Log, &Cluster),
+) -> anyhow::Result<Exit> {
     let topic = match cluster.topic(name, false).await {
         Ok(topic) => topic,
         Err(error) => return Err(log.about(&error, name, cluster).await.into()),
     };
     let places: Vec<_> = topic.partitions.iter().map(|it| (name.to_owned(), it.index)).collect();
     let ends = Ends::of(cluster, &places, false).await.map_err(|error| log.failure(&error))?;
+    let found = match at {
+        Some(at) => ends.resolve(cluster, &places, at).await.map_err(|error| log.failure(&error))?,
+        None => HashMap::new(),
+    };
     let sizes = admin::sizes(cluster).await.ok();
-    let columns = [
+    let mut columns = vec![
         Column::right("partition"),
         Column::right("leader"),
         Column::left("replicas").shown(numbers),
@@ -120,6 +135,8 @@ async fn topic(name: &str, app: &App, log: &Log, cluster: &Cluster) -> anyhow::R
         Column::right("end"),
         Column::right("bytes"),
     ];
+    columns.extend(at.map(|_| Column::right("at")));
+    columns.extend((!ends.failed.is_empty()).then(|| Column::left("error")));
     let mut list = app.printer.list(&columns);
     for (partition, place) in topic.partitions.iter().zip(&places) {
         list.row(&Partition {
@@ -127,13 +144,15 @@ async fn topic(name: &str, app: &App, log: &Log, cluster: &Cluster) -> anyhow::R
             leader: partition.leader,
             replicas: &partition.replicas,
             isr: &partition.in_sync,
-            start: ends.start[place],
-            end: ends.end[place],
+            start: ends.start.get(place).copied(),
+            end: ends.end.get(place).copied(),
             bytes: sizes.as_ref().and_then(|sizes| sizes.get(place).copied()),
+            at: found.get(place).copied(),
+            error: ends.failed.get(place).map(unwell::why),
         })?;
     }
     list.finish()?;
-    Ok(Exit::Done)
+    Ok(unwell::end(&ends.failed, places.len(), &log.url)?)
 }
 
 #[derive(Serialize)]
@@ -197,7 +216,8 @@ async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyho
     let mut places: Vec<(String, i32)> = stored.keys().chain(members.keys().copied()).cloned().collect();
     places.sort();
     places.dedup();
-    let ends = ends(cluster, &places).await;
+    // A partition that is gone, has no leader or is not to be seen does not hide the others.
+    let ends = admin::offsets_of_each(cluster, &places, admin::At::End).await.unwrap_or_default();
     let columns = [
         Column::left("topic"),
         Column::right("partition"),
@@ -210,7 +230,7 @@ async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyho
     let mut list = app.printer.list(&columns);
     let (mut sum, mut is_known) = (0, true);
     for place in &places {
-        let (at, end) = (stored.get(place), ends.get(place).map(|it| it.offset));
+        let (at, end) = (stored.get(place), ends.found.get(place).map(|it| it.offset));
         let current = at.map(|it| it.offset);
         let lag = current.zip(end).map(|(current, end)| (end - current).max(0));
         sum += lag.unwrap_or(0);
@@ -236,14 +256,4 @@ async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyho
     let state = if info.is_dead() { "empty".to_owned() } else { info.state.to_lowercase() };
     app.printer.status(&format!("group {name} is {state}: {} {noun}{idle}, lag {sum}", info.members.len()));
     Ok(is_known.then_some(sum))
-}
-
-/// Where partitions end. One that is gone, has no leader or is not to be seen does not hide the others.
-async fn ends(cluster: &Cluster, places: &[(String, i32)]) -> HashMap<(String, i32), admin::Found> {
-    if let Ok(all) = admin::offsets(cluster, places, admin::At::End).await {
-        return all;
-    }
-    let one = |place| admin::offsets(cluster, std::slice::from_ref(place), admin::At::End);
-    let asked = futures_util::stream::iter(places.iter().map(one)).buffer_unordered(PLACES_AT_ONCE);
-    asked.map(Result::unwrap_or_default).concat().await
 }

@@ -1,6 +1,6 @@
 //! `bandy log ls`: topics, groups, nodes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::complete;
 use super::connect::Log;
+use super::position::Ends;
+use super::unwell::{self, Unwell};
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
@@ -29,7 +31,7 @@ Examples:
 
 Records are counted by offsets: compaction and transactions leave holes that count, too.
 
-Exit: 0 listed · 5 none of that name · see 'bandy help exit-codes'")]
+Exit: 0 listed · 5 none of that name · 7 some partitions cannot be looked at · see 'bandy help exit-codes'")]
 pub struct Args {
     /// What to list
     #[arg(default_value = "topics", hide_default_value = false)]
@@ -76,10 +78,12 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 struct Topic<'a> {
     topic: &'a str,
     parts: usize,
-    records: i64,
+    records: Option<i64>,
     bytes: Option<i64>,
     oldest: Option<i64>,
     newest: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 fn time(value: &Value) -> String {
@@ -89,6 +93,26 @@ fn time(value: &Value) -> String {
 
 fn bytes(value: &Value) -> String {
     value.as_i64().map_or_else(|| "-".to_owned(), |bytes| bytes.to_string())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_owned()
+}
+
+/// What is wrong with partitions of a topic: those with the same error together.
+fn unwell_of(topic: &str, unwell: &Unwell) -> Option<String> {
+    let mut by_error: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for ((of, partition), error) in unwell {
+        if of == topic {
+            by_error.entry(unwell::why(error)).or_default().push(partition.to_string());
+        }
+    }
+    let one = |(why, numbers): (String, Vec<String>)| {
+        let noun = if numbers.len() == 1 { "partition" } else { "partitions" };
+        format!("{noun} {}: {why}", numbers.join(","))
+    };
+    let all: Vec<String> = by_error.into_iter().map(one).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 async fn topics(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow::Result<Exit> {
@@ -118,17 +142,16 @@ async fn topics(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow:
             topic.partitions.iter().map(|it| (topic.name.clone(), it.index)).collect::<Vec<_>>()
         })
         .collect();
-    let (start, end, oldest) = futures_util::future::try_join3(
-        admin::offsets(cluster, &places, admin::At::Start),
-        admin::offsets(cluster, &places, admin::At::End),
-        admin::offsets(cluster, &places, admin::At::Time(0)),
+    let (ends, oldest) = futures_util::future::try_join(
+        Ends::of(cluster, &places, false),
+        admin::offsets_of_each(cluster, &places, admin::At::Time(0)),
     )
     .await
     .map_err(failed)?;
     // Not all brokers know these two, and not everybody may ask.
-    let newest = admin::offsets(cluster, &places, admin::At::Newest).await.unwrap_or_default();
+    let newest = admin::offsets_of_each(cluster, &places, admin::At::Newest).await.unwrap_or_default();
     let sizes = admin::sizes(cluster).await.ok();
-    let columns = [
+    let mut columns = vec![
         Column::left("topic"),
         Column::right("parts"),
         Column::right("records"),
@@ -136,6 +159,7 @@ async fn topics(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow:
         Column::left("oldest").shown(time),
         Column::left("newest").shown(time),
     ];
+    columns.extend((!ends.failed.is_empty()).then(|| Column::left("error").shown(text)));
     let mut list = app.printer.list(&columns);
     let mut by_topic: HashMap<&str, Vec<&(String, i32)>> = HashMap::new();
     for place in &places {
@@ -143,10 +167,8 @@ async fn topics(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow:
     }
     for name in &names {
         let own = || by_topic.get(name.as_str()).into_iter().flatten().copied();
-        let of = |place: &(String, i32)| {
-            let offset = |found: &HashMap<_, admin::Found>| found.get(place).map(|it| it.offset);
-            offset(&end).unwrap_or(0) - offset(&start).unwrap_or(0)
-        };
+        let of = |place: &(String, i32)| Some(ends.end.get(place)? - ends.start.get(place)?);
+        let known: Vec<i64> = own().filter_map(of).collect();
         let times = |found: &HashMap<(String, i32), admin::Found>| {
             own()
                 .filter_map(|it| found.get(it))
@@ -157,14 +179,15 @@ async fn topics(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow:
         list.row(&Topic {
             topic: name,
             parts: own().count(),
-            records: own().map(of).sum(),
+            records: (!known.is_empty()).then(|| known.iter().sum()),
             bytes: sizes.as_ref().map(|sizes| own().filter_map(|place| sizes.get(place)).sum()),
-            oldest: times(&oldest).into_iter().min(),
-            newest: times(&newest).into_iter().max(),
+            oldest: times(&oldest.found).into_iter().min(),
+            newest: times(&newest.found).into_iter().max(),
+            error: unwell_of(name, &ends.failed),
         })?;
     }
     list.finish()?;
-    Ok(Exit::Done)
+    Ok(unwell::end(&ends.failed, places.len(), &log.url)?)
 }
 
 #[derive(Serialize)]

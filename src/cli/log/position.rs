@@ -1,11 +1,11 @@
 //! Places in a log as people write them: `start`, `end`, `42`, `-10`, `+10`, `@-15m`, `@2026-11-23T07:00`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
 
-use crate::log::client::{Cluster, Error, admin};
+use crate::log::client::{Cluster, Error, ErrorKind, admin};
 use crate::units::parse_duration;
 
 /// A place in every partition that is read.
@@ -98,23 +98,37 @@ pub struct Ends {
     pub start: HashMap<(String, i32), i64>,
     /// The offset after the last that may be read.
     pub end: HashMap<(String, i32), i64>,
+    /// Partitions of which neither is known, and why.
+    pub failed: BTreeMap<(String, i32), Error>,
 }
 
 impl Ends {
-    /// Asks for both.
+    /// Asks for both. A partition that is not well does not hide the others.
     ///
     /// # Errors
-    /// As [`admin::offsets`].
+    /// As [`admin::offsets_of_each`]; none of the partitions can be reached.
     pub async fn of(cluster: &Cluster, places: &[(String, i32)], committed: bool) -> Result<Self, Error> {
         let end = if committed { admin::At::CommittedEnd } else { admin::At::End };
         let (start, end) = futures_util::future::try_join(
-            admin::offsets(cluster, places, admin::At::Start),
-            admin::offsets(cluster, places, end),
+            admin::offsets_of_each(cluster, places, admin::At::Start),
+            admin::offsets_of_each(cluster, places, end),
         )
         .await?;
-        let offsets =
-            |found: HashMap<_, admin::Found>| found.into_iter().map(|(place, it)| (place, it.offset));
-        Ok(Self { start: offsets(start).collect(), end: offsets(end).collect() })
+        let failed: BTreeMap<_, _> = start.failed.into_iter().chain(end.failed).collect();
+        let is_away = |error: &&Error| failed.len() == places.len() && error.kind() == ErrorKind::Unreachable;
+        if let Some(error) = failed.values().next().filter(is_away) {
+            return Err(error.clone());
+        }
+        let offsets = |found: HashMap<_, admin::Found>| {
+            let well = found.into_iter().filter(|(place, _)| !failed.contains_key(place));
+            well.map(|(place, it)| (place, it.offset)).collect()
+        };
+        Ok(Self { start: offsets(start.found), end: offsets(end.found), failed })
+    }
+
+    /// Those of which both are known.
+    pub fn well<'a>(&self, places: &'a [(String, i32)]) -> impl Iterator<Item = &'a (String, i32)> {
+        places.iter().filter(|place| self.end.contains_key(*place))
     }
 
     /// The offsets of a position, within the ends.
@@ -128,7 +142,10 @@ impl Ends {
         position: Position,
     ) -> Result<HashMap<(String, i32), i64>, Error> {
         let times = match position {
-            Position::Time(time) => admin::offsets(cluster, places, admin::At::Time(time)).await?,
+            Position::Time(time) => {
+                let well: Vec<_> = self.well(places).cloned().collect();
+                admin::offsets(cluster, &well, admin::At::Time(time)).await?
+            }
             _ => HashMap::new(),
         };
         let resolve = |place: &(String, i32)| {
@@ -147,7 +164,7 @@ impl Ends {
             };
             (place.clone(), offset.max(start))
         };
-        Ok(places.iter().map(resolve).collect())
+        Ok(self.well(places).map(resolve).collect())
     }
 }
 

@@ -66,7 +66,7 @@ async fn remove_topic(topic: &str, args: &Args, (app, log, cluster): Place<'_>) 
     };
     let places: Vec<_> = info.partitions.iter().map(|it| (topic.to_owned(), it.index)).collect();
     let ends = Ends::of(cluster, &places, false).await.map_err(|error| log.failure(&error))?;
-    let count: i64 = places.iter().map(|place| ends.end[place] - ends.start[place]).sum();
+    let count: i64 = ends.well(&places).map(|place| ends.end[place] - ends.start[place]).sum();
     let noun = if count == 1 { "record" } else { "records" };
     let what = format!("remove the topic {topic} with about {count} {noun} at {}", log.url);
     if args.sure.is_sure(&what, app)? {

@@ -8,6 +8,7 @@ use super::complete;
 use super::connect::Log;
 use super::ls::near_group;
 use super::position::{self, Ends, Position};
+use super::unwell;
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::confirm::SureArgs;
@@ -30,7 +31,7 @@ Examples:
 
 Prints for each partition where the group was, and where it goes on. Nobody may be reading in it meanwhile.
 
-Exit: 0 moved · 1 the group has members · 5 no such group or topic · see 'bandy help exit-codes'")]
+Exit: 0 moved · 1 the group has members · 5 no such group or topic · 7 some partitions cannot be looked at · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Topics [default: all that the group has read]
     #[arg(value_name = "TOPIC", add = completions::remote(complete::topics))]
@@ -95,10 +96,11 @@ async fn seek(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow::R
         (None, by) => {
             let by = by.unwrap_or(0);
             let moved = |place: &(String, i32)| Some((place.clone(), stored.get(place)?.saturating_add(by)));
-            places.iter().filter_map(moved).collect()
+            ends.well(&places).filter_map(moved).collect()
         }
     };
     if wanted.is_empty() {
+        unwell::end(&ends.failed, places.len(), &log.url)?;
         let text = format!("group '{group}' at {} has stored nothing there to be moved by --by", log.url);
         return Err(Failure::new(Exit::NotFound, text)
             .tip("--to start, or another position, makes it begin")
@@ -120,7 +122,7 @@ async fn seek(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow::R
     list.finish()?;
     if moves.is_empty() {
         app.printer.status(&format!("group {group} is there already"));
-        return Ok(Exit::Done);
+        return Ok(unwell::end(&ends.failed, places.len(), &log.url)?);
     }
     let noun = if moves.len() == 1 { "partition" } else { "partitions" };
     // Whoever is asked has to see what for.
@@ -135,7 +137,7 @@ async fn seek(args: &Args, app: &App, log: &Log, cluster: &Cluster) -> anyhow::R
         })?;
         app.printer.status(&format!("moved group {group} in {} {noun}", moves.len()));
     }
-    Ok(Exit::Done)
+    Ok(unwell::end(&ends.failed, places.len(), &log.url)?)
 }
 
 fn has_members(group: &str, count: usize, log: &Log) -> Failure {

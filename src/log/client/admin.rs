@@ -1,8 +1,9 @@
 //! Questions about topics and partitions, and changes to them. Those about groups are in a part of their own.
 
 mod groups;
+mod offsets;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 pub(in crate::log::client) use groups::send_commit;
@@ -10,11 +11,15 @@ pub use groups::{
     Committer, GroupInfo, GroupMember, Stored, commit, delete_group, describe_group, group_offsets, groups,
     stored,
 };
+pub use offsets::{At, Found, Offsets, offset, offsets, offsets_of_each};
 
 use super::{Cluster, Connection, Error};
 use crate::log::wire::api::ConfigResourceType;
 use crate::log::wire::api::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use crate::log::wire::api::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
+use crate::log::wire::api::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+};
 use crate::log::wire::api::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use crate::log::wire::api::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -23,154 +28,10 @@ use crate::log::wire::api::describe_log_dirs::DescribeLogDirsRequest;
 use crate::log::wire::api::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
-use crate::log::wire::api::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use crate::log::wire::{ErrorCode, Request};
 
 /// How long a broker may take to change something.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A place in a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At {
-    /// The first record that is kept.
-    Start,
-    /// After the last record.
-    End,
-    /// After the last record whose transaction is decided.
-    CommittedEnd,
-    /// The first record of this time (ms since 1970) or later; the end if there is none.
-    Time(i64),
-    /// The newest record, by its time (KIP-734).
-    Newest,
-}
-
-impl At {
-    fn timestamp(self) -> i64 {
-        match self {
-            Self::Start => -2,
-            Self::End | Self::CommittedEnd => -1,
-            Self::Time(time) => time,
-            Self::Newest => -3,
-        }
-    }
-}
-
-/// What was found at a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
-    /// The offset; -1 if there is none.
-    pub offset: i64,
-    /// The record's time in ms since 1970, or -1.
-    pub timestamp: i64,
-}
-
-/// Offsets of one place in many partitions; their leaders are asked at once.
-///
-/// # Errors
-/// A partition that is not there, or refused; a leader that does not answer.
-pub async fn offsets(
-    cluster: &Cluster,
-    partitions: &[(String, i32)],
-    at: At,
-) -> Result<HashMap<(String, i32), Found>, Error> {
-    let mut found = HashMap::with_capacity(partitions.len());
-    let mut left: Vec<(String, i32)> = partitions.to_vec();
-    let mut pause = cluster.retries();
-    loop {
-        let mut by_leader: HashMap<i32, (Connection, Vec<(String, i32)>)> = HashMap::new();
-        for (topic, partition) in left.drain(..) {
-            let (connection, info) = cluster.leader(&topic, partition).await?;
-            by_leader.entry(info.leader).or_insert((connection, Vec::new())).1.push((topic, partition));
-        }
-        let asked = by_leader.into_values().map(|(connection, asked)| ask_leader(connection, asked, at));
-        let mut last = None;
-        for (asked, answer) in futures_util::future::join_all(asked).await {
-            let mut answer = match answer {
-                Ok(answer) => answer,
-                Err(error) if error.is_transient() => {
-                    last = Some(error);
-                    left.extend(asked);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            for place in asked {
-                match answer.remove(&place) {
-                    Some((ErrorCode::NONE, it)) => {
-                        found.insert(place, it);
-                    }
-                    Some((code, _)) if !code.is_retriable() => {
-                        return Err(Error::refused(ListOffsetsRequest::KEY, code, None));
-                    }
-                    other => {
-                        let code = other.map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, |(code, _)| code);
-                        last = Some(Error::refused(ListOffsetsRequest::KEY, code, None));
-                        cluster.forget(&place.0);
-                        left.push(place);
-                    }
-                }
-            }
-        }
-        match last {
-            None => return Ok(found),
-            Some(error) if !pause.again().await => return Err(error),
-            Some(_) => {}
-        }
-    }
-}
-
-type Offsets = HashMap<(String, i32), (ErrorCode, Found)>;
-
-async fn ask_leader(
-    connection: Connection,
-    asked: Vec<(String, i32)>,
-    at: At,
-) -> (Vec<(String, i32)>, Result<Offsets, Error>) {
-    let mut topics: Vec<ListOffsetsTopic> = Vec::new();
-    for (topic, partition_index) in &asked {
-        let wanted = ListOffsetsPartition {
-            partition_index: *partition_index,
-            timestamp: at.timestamp(),
-            ..Default::default()
-        };
-        match topics.iter_mut().find(|it| it.name == *topic) {
-            Some(it) => it.partitions.push(wanted),
-            None => topics.push(ListOffsetsTopic { name: topic.clone(), partitions: vec![wanted] }),
-        }
-    }
-    let isolation_level = i8::from(at == At::CommittedEnd);
-    let request = ListOffsetsRequest { replica_id: -1, isolation_level, topics, ..Default::default() };
-    // Version 11 asks a broker that has it for nothing that is wanted here.
-    let answer = match connection.version::<ListOffsetsRequest>(10) {
-        Ok(version) => match connection.send(&request, version, Duration::ZERO) {
-            Ok(answer) => answer.await,
-            Err(error) => Err(error),
-        },
-        Err(error) => Err(error),
-    };
-    let by_place = answer.map(|answer| {
-        let topics = answer.topics.into_iter();
-        let each = topics.flat_map(|topic| {
-            let name = topic.name;
-            topic.partitions.into_iter().map(move |it| {
-                let found = Found { offset: it.offset, timestamp: it.timestamp };
-                ((name.clone(), it.partition_index), (it.error_code, found))
-            })
-        });
-        each.collect()
-    });
-    (asked, by_place)
-}
-
-/// The offset of one place in one partition.
-///
-/// # Errors
-/// As [`offsets`].
-pub async fn offset(cluster: &Cluster, topic: &str, partition: i32, at: At) -> Result<i64, Error> {
-    let place = (topic.to_owned(), partition);
-    let found = offsets(cluster, std::slice::from_ref(&place), at).await?;
-    Ok(found.get(&place).map_or(-1, |found| found.offset))
-}
 
 /// A topic to be made.
 #[derive(Debug, Clone, Default)]
@@ -202,7 +63,7 @@ pub async fn create_topic(cluster: &Cluster, topic: &NewTopic) -> Result<(), Err
     };
     let timeout_ms = CHANGE_TIMEOUT.as_millis() as i32;
     let mut request = CreateTopicsRequest { topics: vec![topic], timeout_ms, ..Default::default() };
-    let mut pause = cluster.retries();
+    let mut pause = cluster.retries(&format!("topic '{}'", request.topics[0].name));
     loop {
         let connection = cluster.controller().await?;
         let version = connection.version::<CreateTopicsRequest>(i16::MAX)?;
@@ -215,10 +76,13 @@ pub async fn create_topic(cluster: &Cluster, topic: &NewTopic) -> Result<(), Err
         let Some(result) = answer.topics.into_iter().next() else { return Ok(()) };
         match result.error_code {
             ErrorCode::NONE => return Ok(()),
-            code if code.is_retriable() && pause.again().await => {
+            code => {
+                let error = Error::refused(CreateTopicsRequest::KEY, code, result.error_message);
+                if !code.is_retriable() || !pause.again(&error).await {
+                    return Err(error);
+                }
                 cluster.metadata(Some(&[]), false).await?;
             }
-            code => return Err(Error::refused(CreateTopicsRequest::KEY, code, result.error_message)),
         }
     }
 }
@@ -238,6 +102,39 @@ pub async fn create_partitions(cluster: &Cluster, name: &str, count: i32) -> Res
         }
         _ => Ok(()),
     }
+}
+
+/// Deletes the records of partitions before offsets; their leaders are asked. What is in the way of some of them.
+///
+/// # Errors
+/// A leader that does not answer.
+pub async fn delete_records(
+    cluster: &Cluster,
+    before: &[((String, i32), i64)],
+) -> Result<BTreeMap<(String, i32), Error>, Error> {
+    let mut by_leader: HashMap<i32, (Connection, Vec<DeleteRecordsTopic>)> = HashMap::new();
+    for ((name, partition), offset) in before {
+        let (connection, info) = cluster.leader(name, *partition).await?;
+        let wanted = DeleteRecordsPartition { partition_index: *partition, offset: *offset };
+        let topics = &mut by_leader.entry(info.leader).or_insert((connection, Vec::new())).1;
+        match topics.iter_mut().find(|topic| topic.name == *name) {
+            Some(topic) => topic.partitions.push(wanted),
+            None => topics.push(DeleteRecordsTopic { name: name.clone(), partitions: vec![wanted] }),
+        }
+    }
+    let mut refused = BTreeMap::new();
+    for (connection, topics) in by_leader.into_values() {
+        let timeout_ms = CHANGE_TIMEOUT.as_millis() as i32;
+        let answer = changed(&connection, &DeleteRecordsRequest { topics, timeout_ms }).await?;
+        for topic in answer.topics {
+            for it in topic.partitions.iter().filter(|it| it.error_code.is_err()) {
+                let place = (topic.name.clone(), it.partition_index);
+                let about = format!("topic '{}' partition {}", place.0, place.1);
+                refused.insert(place, Error::refused_about(DeleteRecordsRequest::KEY, it.error_code, about));
+            }
+        }
+    }
+    Ok(refused)
 }
 
 /// Deletes a topic.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::trouble::{Trouble, Troubles};
 use super::{Config, Connection, Error};
 use crate::backoff::Delays;
 use crate::log::wire::api::find_coordinator::FindCoordinatorRequest;
@@ -76,6 +77,7 @@ struct Inner {
     state: Mutex<State>,
     /// Held while connecting, so that two who need a broker share one connection.
     connecting: tokio::sync::Mutex<()>,
+    troubles: Arc<Troubles>,
 }
 
 #[derive(Default)]
@@ -105,6 +107,7 @@ impl Cluster {
             shutdown: shutdown.clone(),
             state: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
+            troubles: Arc::default(),
         };
         let cluster = Self(Arc::new(inner));
         cluster.any().await?;
@@ -238,7 +241,7 @@ impl Cluster {
             |name: &&str| MetadataRequestTopic { name: Some((*name).to_owned()), ..Default::default() };
         let topics = topics.map(|topics| topics.iter().map(named).collect());
         let request = MetadataRequest { topics, allow_auto_topic_creation: create, ..Default::default() };
-        let response = self.any().await?.ask(&request).await?;
+        let response = self.ask_anybody(&request).await?;
         let mut state = self.state();
         let node = |broker: &crate::log::wire::api::metadata::MetadataResponseBroker| NodeInfo {
             id: broker.node_id,
@@ -267,29 +270,49 @@ impl Cluster {
         Ok(response)
     }
 
+    /// Asks whichever broker. One that closes connection after connection at the first question wants to know who asks; one
+    /// that stops just then is not there the second time.
+    async fn ask_anybody<R: Request>(&self, request: &R) -> Result<R::Response, Error> {
+        let mut was_shut = false;
+        loop {
+            let connection = self.any().await?;
+            match connection.ask(request).await {
+                Err(Error::Ended) if self.0.config.credentials.is_none() && connection.was_shut() => {
+                    if std::mem::replace(&mut was_shut, true) {
+                        return Err(Error::LoginWanted);
+                    }
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     /// A topic, asked for anew.
     ///
     /// # Errors
     /// There is none; the broker says why not; no broker answers.
     pub async fn topic(&self, name: &str, create: bool) -> Result<Arc<TopicInfo>, Error> {
-        let mut pause = self.retries();
+        let mut pause = self.retries(&format!("topic '{name}'"));
         loop {
-            let response = match self.metadata(Some(&[name]), create).await {
-                // A cluster that restarts is there again soon.
-                Err(error) if error.is_transient() && pause.again().await => continue,
-                response => response?,
-            };
-            let code =
-                response.topics.first().map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, |it| it.error_code);
-            match (code, self.known(name)) {
-                (ErrorCode::NONE | ErrorCode::REPLICA_NOT_AVAILABLE, Some(topic)) => return Ok(topic),
-                (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, _) if !create => {
-                    return Err(Error::NoTopic(name.to_owned()));
-                }
-                // A topic that is being made has no leaders yet.
-                (code, _) if code.is_retriable() && pause.again().await => {}
-                (code, _) => return Err(Error::refused(ApiKey::Metadata, code, None)),
+            // A cluster that restarts is there again soon, and a topic that is being made has no leaders yet.
+            match self.topic_now(name, create).await {
+                Err(error) if error.is_transient() && pause.again(&error).await => {}
+                found => return pause.worked(found),
             }
+        }
+    }
+
+    /// The same, asked once.
+    async fn topic_now(&self, name: &str, create: bool) -> Result<Arc<TopicInfo>, Error> {
+        let response = self.metadata(Some(&[name]), create).await?;
+        let code = response.topics.first().map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, |it| it.error_code);
+        match (code, self.known(name)) {
+            (ErrorCode::NONE | ErrorCode::REPLICA_NOT_AVAILABLE, Some(topic)) => Ok(topic),
+            (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, _) if !create => Err(Error::NoTopic(name.to_owned())),
+            (ErrorCode::TOPIC_AUTHORIZATION_FAILED, _) => {
+                Err(Error::refused_about(ApiKey::Metadata, code, format!("topic '{name}'")))
+            }
+            (code, _) => Err(Error::refused(ApiKey::Metadata, code, None)),
         }
     }
 
@@ -298,31 +321,18 @@ impl Cluster {
     /// # Errors
     /// No such topic or partition; no leader for as long as it is tried again; the leader does not answer.
     pub async fn leader(&self, topic: &str, partition: i32) -> Result<(Connection, PartitionInfo), Error> {
-        let mut info = match self.known(topic) {
-            Some(info) => info,
-            None => self.topic(topic, false).await?,
-        };
-        let mut pause = self.retries();
+        let mut pause = self.retries(&format!("topic '{topic}'"));
         loop {
-            let found = usize::try_from(partition).ok().and_then(|index| info.partitions.get(index));
-            let found = found.ok_or_else(|| Error::NoPartition {
-                topic: topic.to_owned(),
-                partition,
-                count: info.partitions.len(),
-            })?;
-            let error = if found.leader < 0 {
-                Error::NotReady(format!("topic '{topic}' partition {partition} has no leader"))
-            } else {
-                match self.node(found.leader).await {
-                    Ok(connection) => return Ok((connection, found.clone())),
-                    Err(error) => error,
-                }
-            };
-            if !error.is_transient() || !pause.again().await {
-                return Err(error);
+            match self.round().leader(topic, partition).await {
+                Err(error) if error.is_transient() && pause.again(&error).await => self.forget(topic),
+                found => return pause.worked(found),
             }
-            info = self.topic(topic, false).await?;
         }
+    }
+
+    /// Looks for leaders without trying again: for many partitions at once.
+    pub(super) fn round(&self) -> Round<'_> {
+        Round { cluster: self, silent: HashMap::new() }
     }
 
     /// A connection to the controller, or to any broker that passes on what is for it.
@@ -360,12 +370,12 @@ impl Cluster {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut pause = self.retries();
+        let mut pause = self.retries(&whose.called(key));
         loop {
             let asked = ask(self.coordinator(whose, key).await?).await;
             match asked {
-                Err(error) if error.is_transient() && pause.again().await => {}
-                asked => return asked,
+                Err(error) if error.is_transient() && pause.again(&error).await => {}
+                asked => return pause.worked(asked),
             }
         }
     }
@@ -377,7 +387,7 @@ impl Cluster {
     }
 
     async fn reach(&self, whose: Coordinates, key: &str, alone: bool) -> Result<Connection, Error> {
-        let mut pause = self.retries();
+        let mut pause = self.retries(&whose.called(key));
         loop {
             let found = match self.find_coordinator(whose, key).await {
                 Ok(id) if alone => self.dial(id).await,
@@ -386,10 +396,10 @@ impl Cluster {
             };
             match found {
                 // Brokers that are away are no reason to give up before the time.
-                Err(error) if error.is_transient() && pause.again().await => {
+                Err(error) if error.is_transient() && pause.again(&error).await => {
                     drop(self.metadata(Some(&[]), false).await);
                 }
-                found => return found,
+                found => return pause.worked(found),
             }
         }
     }
@@ -420,10 +430,81 @@ impl Cluster {
         }
     }
 
-    /// Pauses between attempts, for as long as the configuration allows.
-    pub(super) fn retries(&self) -> Pause {
+    /// Pauses between attempts at something, for as long as the configuration allows.
+    pub(super) fn retries(&self, what: &str) -> Pause {
         let config = &self.0.config;
-        Pause { delays: config.backoff.delays(config.seed), until: Instant::now() + config.retry_for }
+        Pause {
+            delays: config.backoff.delays(config.seed),
+            until: Instant::now() + config.retry_for,
+            trouble: self.trouble(),
+            what: what.to_owned(),
+        }
+    }
+
+    /// For something that is tried again and again.
+    pub(super) fn trouble(&self) -> Trouble {
+        Trouble::new(&self.0.troubles)
+    }
+}
+
+/// Leaders as they are looked for in one go: who does not answer is not asked a second time in it.
+#[derive(Debug)]
+pub(super) struct Round<'a> {
+    cluster: &'a Cluster,
+    /// Brokers that did not answer, and why.
+    silent: HashMap<i32, Error>,
+}
+
+impl Round<'_> {
+    /// The leader of a partition, with a connection to it.
+    ///
+    /// # Errors
+    /// No such topic or partition; it has no leader just now, or that does not answer.
+    pub(super) async fn leader(
+        &mut self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(Connection, PartitionInfo), Error> {
+        /// Whoever may be asked for metadata.
+        const ANYBODY: i32 = -1;
+        let info = match (self.cluster.known(topic), self.silent.get(&ANYBODY)) {
+            (Some(info), _) => info,
+            (None, Some(error)) => return Err(error.clone()),
+            (None, None) => self.cluster.topic_now(topic, false).await.inspect_err(|error| {
+                if error.is_about_connection() {
+                    self.silent.insert(ANYBODY, error.clone());
+                }
+            })?,
+        };
+        let found = usize::try_from(partition).ok().and_then(|index| info.partitions.get(index));
+        let found = found.ok_or_else(|| Error::NoPartition {
+            topic: topic.to_owned(),
+            partition,
+            count: info.partitions.len(),
+        })?;
+        if found.leader < 0 {
+            return Err(Error::NotReady(format!("topic '{topic}' partition {partition} has no leader")));
+        }
+        if let Some(error) = self.silent.get(&found.leader) {
+            return Err(error.clone());
+        }
+        match self.cluster.node(found.leader).await {
+            Ok(connection) => Ok((connection, found.clone())),
+            Err(error) => {
+                self.silent.insert(found.leader, error.clone());
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Coordinates {
+    /// As people say it.
+    fn called(self, key: &str) -> String {
+        match self {
+            Self::Group => format!("group '{key}'"),
+            Self::Transaction => format!("transaction '{key}'"),
+        }
     }
 }
 
@@ -432,18 +513,29 @@ impl Cluster {
 pub(super) struct Pause {
     delays: Delays,
     until: Instant,
+    trouble: Trouble,
+    what: String,
 }
 
 impl Pause {
-    /// Waits, and says that it is worth another attempt; false when the time is up.
-    pub(super) async fn again(&mut self) -> bool {
+    /// Waits after a failure, and says that it is worth another attempt; false when the time is up.
+    pub(super) async fn again(&mut self, error: &Error) -> bool {
         let delay = self.delays.next().unwrap_or_default();
         let next = Instant::now() + delay;
         if next >= self.until {
             return false;
         }
+        self.trouble.goes_on(&self.what, error);
         tokio::time::sleep_until(next).await;
         true
+    }
+
+    /// What the last attempt came to; says that it is over if it worked.
+    pub(super) fn worked<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if result.is_ok() {
+            self.trouble.is_over(&self.what);
+        }
+        result
     }
 }
 

@@ -27,6 +27,8 @@ struct Owner {
     features: ApiVersionsResponse,
     client_id: String,
     request_timeout: Duration,
+    /// Answers that everybody gets, before anybody is logged in.
+    greetings: usize,
 }
 
 impl Drop for Owner {
@@ -56,8 +58,10 @@ impl Connection {
             features: ApiVersionsResponse::default(),
             client_id: config.client_id.clone(),
             request_timeout: config.request_timeout,
+            greetings: 0,
         };
         owner.features = owner.api_versions().await?;
+        owner.greetings = owner.link.answers();
         let ranges = owner.features.api_keys.iter();
         owner.offers = ranges.map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
         let connection = Self(Arc::new(owner));
@@ -70,6 +74,11 @@ impl Connection {
     /// Why the connection has ended; none while it has not.
     pub fn ended(&self) -> Option<Error> {
         self.0.link.ended()
+    }
+
+    /// Did the broker close it at the first question? One that wants a login does.
+    pub(super) fn was_shut(&self) -> bool {
+        matches!(self.ended(), Some(Error::Ended)) && self.0.link.answers() == self.0.greetings
     }
 
     /// What the broker said about itself: APIs and features.

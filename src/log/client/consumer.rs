@@ -131,6 +131,7 @@ struct Part {
     /// Not fetched before this: the pause after an error.
     resumes_at: Option<Instant>,
     failures: u32,
+    trouble: Trouble,
     /// The log does not hold `next` any more.
     is_out_of_range: bool,
     /// In a request that is on its way.
@@ -140,7 +141,7 @@ struct Part {
 }
 
 impl Part {
-    fn new(it: Assignment) -> Self {
+    fn new(it: Assignment, trouble: Trouble) -> Self {
         Self {
             topic: it.topic,
             partition: it.partition,
@@ -150,6 +151,7 @@ impl Part {
             transactions: Transactions::default(),
             resumes_at: None,
             failures: 0,
+            trouble,
             is_out_of_range: false,
             is_asked: false,
             is_left: false,
@@ -183,7 +185,6 @@ pub struct Consumer {
     asked: HashSet<i32>,
     ready: VecDeque<Ready>,
     bytes: usize,
-    trouble: Trouble,
     gaps: Vec<Gap>,
     /// Where the next request begins, so that all partitions get their turn.
     turn: usize,
@@ -207,7 +208,6 @@ impl Consumer {
             asked: HashSet::new(),
             ready: VecDeque::new(),
             bytes: 0,
-            trouble: Trouble::default(),
             gaps: Vec::new(),
             turn: 0,
         };
@@ -222,12 +222,14 @@ impl Consumer {
         self.asked.clear();
         self.ready.clear();
         self.bytes = 0;
-        self.parts = assignments.into_iter().map(Part::new).collect();
+        let parts = assignments.into_iter().map(|it| Part::new(it, self.cluster.trouble()));
+        self.parts = parts.collect();
     }
 
     /// Reads these, too.
     pub fn add(&mut self, assignments: impl IntoIterator<Item = Assignment>) {
-        for part in assignments.into_iter().map(Part::new) {
+        for it in assignments {
+            let part = Part::new(it, self.cluster.trouble());
             // The place of one that is not read any more, unless a request on its way still names it.
             match self.parts.iter_mut().find(|known| known.is_left && !known.is_asked) {
                 Some(free) => *free = part,
@@ -243,6 +245,7 @@ impl Consumer {
                 |(topic, partition): &(String, i32)| *topic == *part.topic && *partition == part.partition;
             if places.iter().any(is_named) {
                 (part.is_left, part.resumes_at) = (true, None);
+                part.trouble = self.cluster.trouble();
             }
         }
         self.ready.retain(|ready| !self.parts[ready.part].is_left);
@@ -335,6 +338,8 @@ impl Consumer {
         let now = Instant::now();
         let mut by_leader: Vec<(i32, super::Connection, Vec<usize>)> = Vec::new();
         let (count, turn) = (self.parts.len(), self.turn);
+        let cluster = self.cluster.clone();
+        let (mut round, mut failed) = (cluster.round(), Vec::new());
         for at in (0..count).map(|at| (turn + at) % count) {
             let part = &mut self.parts[at];
             if part.is_asked || part.is_done() || part.resumes_at.is_some_and(|it| it > now) {
@@ -348,7 +353,13 @@ impl Consumer {
                 }
             }
             let part = &self.parts[at];
-            let (connection, info) = self.cluster.leader(&part.topic, part.partition).await?;
+            let (connection, info) = match round.leader(&part.topic, part.partition).await {
+                Ok(found) => found,
+                Err(error) => {
+                    failed.push((at, error));
+                    continue;
+                }
+            };
             if self.asked.contains(&info.leader) {
                 continue;
             }
@@ -356,6 +367,9 @@ impl Consumer {
                 Some((.., parts)) => parts.push(at),
                 None => by_leader.push((info.leader, connection, vec![at])),
             }
+        }
+        for (at, error) in failed {
+            self.failed(at, error)?;
         }
         for (leader, connection, parts) in by_leader {
             let request = self.request(&parts);
@@ -446,7 +460,7 @@ impl Consumer {
             return Ok(());
         }
         (part.failures, part.resumes_at) = (0, None);
-        self.trouble.is_over(&part.topic);
+        part.trouble.is_over(&part.topic);
         let bytes = data.records.bytes();
         let mut rest: &[u8] = &bytes;
         loop {
@@ -491,10 +505,14 @@ impl Consumer {
         if !error.is_transient() || spent > config.retry_for {
             return Err(match error.code() {
                 Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => Error::NoTopic(part.topic.to_string()),
-                _ => error,
+                Some(code) => {
+                    let place = format!("topic '{}' partition {}", part.topic, part.partition);
+                    Error::refused_about(FetchRequest::KEY, code, place)
+                }
+                None => error,
             });
         }
-        self.trouble.goes_on(&part.topic, &error);
+        part.trouble.goes_on(&part.topic, &error);
         self.cluster.forget(&part.topic);
         let delay = config.backoff.delays(config.seed).nth(part.failures as usize - 1);
         part.resumes_at = Some(Instant::now() + delay.unwrap_or(config.backoff.max));

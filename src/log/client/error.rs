@@ -31,7 +31,7 @@ pub enum Error {
     #[error("{0}")]
     NotReady(String),
     /// The broker refuses.
-    #[error("{}{}", code, .said.as_ref().map(|said| format!(": {said}")).unwrap_or_default())]
+    #[error("{}{}{}", .about.as_ref().map(|about| format!("{about}: ")).unwrap_or_default(), code, .said.as_ref().map(|said| format!(": {said}")).unwrap_or_default())]
     Refused {
         /// What was asked.
         api: ApiKey,
@@ -39,6 +39,8 @@ pub enum Error {
         code: ErrorCode,
         /// The broker's words, if it has any.
         said: Option<String>,
+        /// What it is about, where neither the question nor the words tell.
+        about: Option<String>,
     },
     /// There is no such topic.
     #[error("no topic '{0}'")]
@@ -71,6 +73,9 @@ pub enum Error {
         /// What was asked for.
         wanted: String,
     },
+    /// The broker lets nobody in who does not log in.
+    #[error("the broker wants a login")]
+    LoginWanted,
     /// The broker does not let the user in.
     #[error("login of {user} was refused")]
     LoginRefused {
@@ -134,7 +139,12 @@ impl Error {
     /// The broker refuses `api` with a code.
     pub(super) fn refused(api: ApiKey, code: ErrorCode, said: Option<String>) -> Self {
         let said = said.filter(|said| !said.is_empty());
-        Self::Refused { api, code, said }
+        Self::Refused { api, code, said, about: None }
+    }
+
+    /// The broker refuses `api` with a code that says not about what it is.
+    pub(super) fn refused_about(api: ApiKey, code: ErrorCode, what: String) -> Self {
+        Self::Refused { api, code, said: None, about: Some(what) }
     }
 
     /// `Ok` if there is no error code.
@@ -156,7 +166,9 @@ impl Error {
             Self::Unreachable(_) | Self::Lost(_) | Self::Ended | Self::Timeout { .. } | Self::NotReady(_) => {
                 ErrorKind::Unreachable
             }
-            Self::LoginRefused { .. } | Self::Mechanism { .. } | Self::Scram(_) => ErrorKind::Denied,
+            Self::LoginWanted | Self::LoginRefused { .. } | Self::Mechanism { .. } | Self::Scram(_) => {
+                ErrorKind::Denied
+            }
             Self::NoTopic(_) | Self::NoPartition { .. } => ErrorKind::NotFound,
             Self::Refused { code, .. } => kind_of(*code),
             Self::Unsupported { .. } => ErrorKind::Refused,
@@ -164,6 +176,26 @@ impl Error {
                 ErrorKind::Protocol
             }
             Self::Closed => ErrorKind::Closed,
+        }
+    }
+
+    /// True if nothing was heard of whoever was asked.
+    pub(super) fn is_about_connection(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Lost(_) | Self::Ended | Self::Timeout { .. } | Self::Closed => true,
+            Self::NotReady(_)
+            | Self::Refused { .. }
+            | Self::NoTopic(_)
+            | Self::NoPartition { .. }
+            | Self::Unsupported { .. }
+            | Self::Mechanism { .. }
+            | Self::LoginWanted
+            | Self::LoginRefused { .. }
+            | Self::Scram(_)
+            | Self::Wire(_)
+            | Self::Batch { .. }
+            | Self::TooLong { .. }
+            | Self::OutOfTurn => false,
         }
     }
 
@@ -177,6 +209,7 @@ impl Error {
             | Self::NoPartition { .. }
             | Self::Unsupported { .. }
             | Self::Mechanism { .. }
+            | Self::LoginWanted
             | Self::LoginRefused { .. }
             | Self::Scram(_)
             | Self::Wire(_)
@@ -200,6 +233,7 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | ErrorCode::GROUP_ID_NOT_FOUND
         | ErrorCode::TRANSACTIONAL_ID_NOT_FOUND
         | ErrorCode::RESOURCE_NOT_FOUND => ErrorKind::NotFound,
+        ErrorCode::KAFKA_STORAGE_ERROR => ErrorKind::Refused,
         code if code.is_retriable() => ErrorKind::Unreachable,
         _ => ErrorKind::Refused,
     }

@@ -126,15 +126,15 @@ impl Member {
     /// Refused. [`is_about_generation`] tells that the group is being divided: what is still this member's then can be
     /// committed after the next event.
     pub async fn commit(&mut self, offsets: &[(String, i32, i64)], metadata: &str) -> Result<(), Error> {
-        let mut pause = self.cluster.retries();
+        let mut pause = self.cluster.retries(&format!("group '{}'", self.group));
         loop {
             let result = self.try_commit(offsets, metadata).await;
             if result.is_err() {
                 self.connection = None;
             }
             match result {
-                Err(error) if error.is_transient() && pause.again().await => {}
-                result => return result,
+                Err(error) if error.is_transient() && pause.again(&error).await => {}
+                result => return pause.worked(result),
             }
         }
     }

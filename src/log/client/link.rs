@@ -44,6 +44,8 @@ struct State {
     out: VecDeque<Bytes>,
     waiting: VecDeque<Waiting>,
     next_id: i32,
+    /// How many answers have come.
+    answers: usize,
     ended: Option<Error>,
     leaving: bool,
 }
@@ -56,6 +58,11 @@ impl Link {
     /// Why the connection has ended; none while it has not.
     pub(super) fn ended(&self) -> Option<Error> {
         self.state().ended.clone()
+    }
+
+    /// How many answers have come.
+    pub(super) fn answers(&self) -> usize {
+        self.state().answers
     }
 
     /// Puts a request into the row. `encode` is given the correlation id. Without an answer there is nothing to wait for.
@@ -105,7 +112,11 @@ impl Link {
 
     fn answered(&self, frame: Bytes) -> Result<(), Error> {
         let id = crate::log::wire::correlation_id(&frame)?;
-        let first = self.state().waiting.pop_front();
+        let first = {
+            let mut state = self.state();
+            state.answers += 1;
+            state.waiting.pop_front()
+        };
         match first {
             Some(Waiting { correlation_id, answer }) if correlation_id == id => {
                 // Whoever asked may have gone.

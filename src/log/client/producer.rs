@@ -16,7 +16,6 @@ use tokio::time::Instant;
 
 use self::lane::Lane;
 use super::sealed::Sealed;
-use super::trouble::Trouble;
 use super::{Cluster, Error, TopicInfo, of_key};
 use crate::log::wire::api::init_producer_id::InitProducerIdRequest;
 use crate::log::wire::api::produce::ProduceResponse;
@@ -139,7 +138,8 @@ pub struct Producer {
     /// Bytes of batches that are closed and without an outcome.
     bytes: usize,
     outcomes: VecDeque<Outcome>,
-    trouble: Trouble,
+    /// Since when nothing was taken, of any partition.
+    failing_since: Option<Instant>,
     rng: fastrand::Rng,
 }
 
@@ -181,7 +181,7 @@ impl Producer {
             open: 0,
             bytes: 0,
             outcomes: VecDeque::new(),
-            trouble: Trouble::default(),
+            failing_since: None,
             rng,
         }
     }
@@ -237,6 +237,10 @@ impl Producer {
             (None, None) => self.topics[topic].sticky,
         };
         let lane = self.lane(topic, partition)?;
+        if self.open == 0 && self.failing_since.take().is_some() {
+            // All that failed is told of: what begins now has its own time.
+            self.lanes.iter_mut().for_each(Lane::begins_anew);
+        }
         let id = self.next_id;
         self.lanes[lane].push(id, message)?;
         self.next_id += 1;
@@ -266,7 +270,7 @@ impl Producer {
         let place = usize::try_from(partition).ok().and_then(|at| lanes.get_mut(at));
         let place = place.ok_or_else(|| Error::NoPartition { topic: name.to_string(), partition, count })?;
         Ok(*place.get_or_insert_with(|| {
-            self.lanes.push(Lane::new(topic, partition));
+            self.lanes.push(Lane::new((topic, partition), self.cluster.trouble()));
             self.lanes.len() - 1
         }))
     }
@@ -356,10 +360,10 @@ impl Producer {
             self.lanes.iter_mut().for_each(|lane| lane.identify(identity));
             return Ok(());
         }
-        let mut pause = self.cluster.retries();
+        let mut pause = self.cluster.retries("a producer's id");
         let identity = loop {
             let any = match self.cluster.any().await {
-                Err(error) if error.is_transient() && pause.again().await => continue,
+                Err(error) if error.is_transient() && pause.again(&error).await => continue,
                 any => any?,
             };
             if !any.offers::<InitProducerIdRequest>() {
@@ -377,17 +381,23 @@ impl Producer {
                 Err(error) => Err(error),
             };
             let response = match response {
-                Err(error) if error.is_transient() && pause.again().await => continue,
+                Err(error) if error.is_transient() && pause.again(&error).await => continue,
                 response => response?,
             };
             match response.error_code {
                 ErrorCode::NONE => break (response.producer_id, response.producer_epoch),
-                code if code.is_retriable() && pause.again().await => {}
+                code if code.is_retriable() => {
+                    let error = Error::refused(InitProducerIdRequest::KEY, code, None);
+                    if !pause.again(&error).await {
+                        return Err(error);
+                    }
+                }
                 // Brokers from before 2.8 ask for a right of its own; it goes without, then.
                 ErrorCode::CLUSTER_AUTHORIZATION_FAILED => return Ok(()),
                 code => return Err(Error::refused(InitProducerIdRequest::KEY, code, None)),
             }
         };
+        pause.worked(Ok(()))?;
         for lane in &mut self.lanes {
             lane.identify(identity);
         }

@@ -46,8 +46,11 @@ pub(super) struct Defaults {
 }
 
 impl Defaults {
-    /// With what is given at the start; nothing is set yet.
-    pub(super) fn new(fixed: Values) -> Self {
+    /// With what is given at the start; nothing is set yet. What is given as it is anyway is nobody's setting.
+    pub(super) fn new(mut fixed: Values) -> Self {
+        fixed.retain(|name, value| {
+            SETTINGS.iter().all(|setting| setting.name != name || setting.default != value)
+        });
         Self { fixed, ..Self::default() }
     }
 

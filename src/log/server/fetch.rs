@@ -182,7 +182,10 @@ impl Fetch {
         let max = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(left);
         let mut chunk = None;
         if asked.fetch_offset < bound && !(any && max == 0) {
-            let read = log.read(asked.fetch_offset, max, bound).map_err(|error| storage_error(&error))?;
+            let read = log.read(asked.fetch_offset, max, bound).map_err(|error| {
+                partition.tell_of(&error);
+                storage_error(&error)
+            })?;
             // KIP-74: a batch that is too large is sent if there is nothing else.
             chunk = read.filter(|chunk| chunk.len <= max || !any);
         }

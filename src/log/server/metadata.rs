@@ -176,7 +176,7 @@ pub(super) fn coordinators(session: &Session, head: Head, request: FindCoordinat
         if error_code == ErrorCode::NONE {
             return Coordinator { key, node_id: NODE_ID, host: host.clone(), port, ..Coordinator::default() };
         }
-        let error_message = Some(error_code.to_string());
+        let error_message = Some(error_code.message().to_owned());
         Coordinator { key, node_id: -1, port: -1, error_code, error_message, ..Coordinator::default() }
     };
     let response = if head.version < BATCH_FROM {

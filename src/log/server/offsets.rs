@@ -17,7 +17,7 @@ use crate::log::wire::api::offset_for_leader_epoch::{
     OffsetForLeaderTopicResult,
 };
 use crate::log::wire::{Compression, ErrorCode};
-use crate::storage::{Log, Records, StoredBatch};
+use crate::storage::{Error, Log, Records, StoredBatch};
 
 /// Times that are no times.
 const LATEST: i64 = -1;
@@ -88,11 +88,7 @@ fn find(
         LATEST => (bound, -1),
         EARLIEST | EARLIEST_LOCAL => (log.start(), -1),
         LATEST_TIERED => (-1, -1),
-        NEWEST => {
-            let newest = log.state().max_timestamp;
-            let found = if newest < 0 { None } else { by_time(log, newest)? };
-            found.filter(|(offset, _)| *offset < bound).unwrap_or((-1, -1))
-        }
+        NEWEST => newest(log)?.filter(|(offset, _)| *offset < bound).unwrap_or((-1, -1)),
         time if time < 0 => return Err(ErrorCode::UNSUPPORTED_VERSION),
         time => by_time(log, time)?.filter(|(offset, _)| *offset < bound).unwrap_or((-1, -1)),
     };
@@ -101,11 +97,41 @@ fn find(
 
 /// The first record at or after a time.
 fn by_time(log: &Log, time: i64) -> Result<Option<At>, ErrorCode> {
-    let batch = log.batch_at_time(time).map_err(|error| storage_error(&error))?;
-    batch.map_or(Ok(None), |batch| within(&batch, time, log.start()))
+    let (start, mut from) = (log.start(), 0);
+    while let Some(batch) = log.batch_at_time(time, from).map_err(|error| storage_error(&error))? {
+        // The record for which the batch was found may be deleted.
+        if let Some(found) = each(&batch, start)?.into_iter().find(|(_, of)| *of >= time) {
+            return Ok(Some(found));
+        }
+        from = batch.header.end_offset();
+    }
+    Ok(None)
 }
 
-fn within(batch: &StoredBatch, time: i64, start: i64) -> Result<Option<At>, ErrorCode> {
+/// The first of the records with the newest time (KIP-734). What is known of segments and batches may be of records
+/// that are deleted.
+fn newest(log: &Log) -> Result<Option<At>, ErrorCode> {
+    let failed = |error: Error| storage_error(&error);
+    let (start, known) = (log.start(), log.state().max_timestamp);
+    let found = if known < 0 { return Ok(None) } else { by_time(log, known)? };
+    if found.is_some() {
+        return Ok(found);
+    }
+    let mut first = None;
+    if start < log.end() {
+        let batch = log.read_batch(start).map_err(failed)?;
+        first = each(&batch, start)?.into_iter().max_by_key(|(offset, time)| (*time, -offset));
+    }
+    let whole = log.max_timestamp_from(start).map_err(failed)?;
+    match first {
+        Some((_, time)) if time >= whole => Ok(first),
+        _ if whole < 0 => Ok(None),
+        _ => by_time(log, whole),
+    }
+}
+
+/// The offsets and times of a batch's records, as far as they are not deleted.
+fn each(batch: &StoredBatch, start: i64) -> Result<Vec<At>, ErrorCode> {
     /// Far more than a batch by default holds.
     const UNPACKED_BYTES_MAX: usize = 100 << 20;
     let unpacked = match batch.header.compression() {
@@ -116,13 +142,14 @@ fn within(batch: &StoredBatch, time: i64, start: i64) -> Result<Option<At>, Erro
             Cow::Owned(unpacked.map_err(|_| ErrorCode::CORRUPT_MESSAGE)?)
         }
     };
+    let mut all = Vec::new();
     for record in Records::new(&batch.header, &unpacked) {
         let record = record.map_err(|_| ErrorCode::CORRUPT_MESSAGE)?;
-        if record.timestamp >= time && record.offset >= start {
-            return Ok(Some((record.offset, record.timestamp)));
+        if record.offset >= start {
+            all.push((record.offset, record.timestamp));
         }
     }
-    Ok(None)
+    Ok(all)
 }
 
 /// `OffsetForLeaderEpoch`: consumers look whether what they have read is still there (KIP-320).

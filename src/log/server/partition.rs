@@ -1,6 +1,6 @@
 //! One partition: a log in the storage, who waits for it, and the producers that write to it.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::Notify;
@@ -29,6 +29,8 @@ pub(super) struct Partition {
     waiters: Waiters,
     /// Its topic is deleted.
     gone: AtomicBool,
+    /// What was said of it.
+    told: AtomicU8,
     /// Up to where it is kept beside the log who writes.
     kept_up_to: AtomicI64,
     /// How many segments there were when somebody looked, and since when, in ms since 1970.
@@ -65,6 +67,7 @@ impl Partition {
             writers: Mutex::default(),
             waiters: Waiters::default(),
             gone: AtomicBool::new(false),
+            told: AtomicU8::new(0),
             kept_up_to: AtomicI64::new(0),
             segments_seen: Mutex::default(),
         })
@@ -86,17 +89,22 @@ impl Partition {
     pub(super) fn log(self: &Arc<Self>) -> Result<&Log, ErrorCode> {
         let opened = self.log.get_or_init(|| {
             let config = self.config();
-            let log = self.vault.with(|store| store.log(self.log_id, config))?;
+            // Once: whoever asks again is refused without a word.
+            let opened = self.vault.with(|store| store.log(self.log_id, config)).inspect_err(|error| {
+                if !matches!(error, Error::Closed) {
+                    tracing::error!(topic = self.topic, partition = self.index, %error, "a partition cannot be opened");
+                    self.vault.cannot_open(1);
+                }
+            });
+            let log = opened?;
+            log.recovery().warn_of_cut(format_args!("topic {}, partition {}", self.topic, self.index));
             log.observe(Arc::new(Watch(Arc::downgrade(self))));
             Ok(log)
         });
         match opened {
             Ok(log) if !self.is_gone() => Ok(log),
             Ok(_) => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
-            Err(error) => {
-                tracing::error!(topic = self.topic, partition = self.index, %error, "a partition cannot be opened");
-                Err(ErrorCode::KAFKA_STORAGE_ERROR)
-            }
+            Err(_) => Err(ErrorCode::KAFKA_STORAGE_ERROR),
         }
     }
 
@@ -224,11 +232,26 @@ impl Partition {
 
     fn write(&self, log: &Log, batches: Checked<'_>) -> Result<Placed, ErrorCode> {
         let appended = log.append(batches, self.leader_epoch, Importance::Normal);
-        let Appended { base, end, safe } = appended.map_err(|error| storage_error(&error))?;
+        let Appended { base, end, safe } = appended.map_err(|error| {
+            self.tell_of(&error);
+            storage_error(&error)
+        })?;
         if safe {
             self.waiters.wake();
         }
         Ok(Placed { base, end })
+    }
+
+    /// Says what is wrong with the disk under it, each thing once.
+    pub(super) fn tell_of(&self, error: &Error) {
+        let (bit, what) = match error {
+            Error::Poisoned { .. } => (1, "a partition is offline"),
+            Error::Corrupt { .. } => (2, "a partition is damaged"),
+            _ => return,
+        };
+        if self.told.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            tracing::error!(topic = self.topic, partition = self.index, %error, "{what}");
+        }
     }
 
     /// Whether an answer for everything before `end` may be sent; or why never.
@@ -336,6 +359,9 @@ impl Partition {
     /// Its topic is deleted: whoever waits hears of it.
     pub(super) fn retire(&self) {
         self.gone.store(true, Ordering::Release);
+        if matches!(self.log.get(), Some(Err(error)) if !matches!(error, Error::Closed)) {
+            self.vault.cannot_open(-1);
+        }
         self.waiters.wake();
     }
 
@@ -381,8 +407,9 @@ impl Observer for Watch {
         }
     }
 
-    fn failed(&self, _log: LogId, _error: &Error) {
+    fn failed(&self, _log: LogId, error: &Error) {
         if let Some(partition) = self.0.upgrade() {
+            partition.tell_of(error);
             partition.waiters.wake();
         }
     }

@@ -259,9 +259,7 @@ fn checked<'a>(
             ));
         }
     }
-    if config.compacts {
-        have_keys(&checked)?;
-    }
+    are_records(&checked, config.compacts)?;
     Ok(checked)
 }
 
@@ -274,16 +272,22 @@ fn one_header(checked: &Checked<'_>) -> Result<Header, Refused> {
     }
 }
 
-/// In a compacted topic a record without a key has no place. Which records, the producer hears of each.
-fn have_keys(checked: &Checked<'_>) -> Result<(), Refused> {
+/// What is packed has to be records, or no reader would get past it. In a compacted topic a record without a key has no
+/// place: which records, the producer hears of each.
+fn are_records(checked: &Checked<'_>, compacts: bool) -> Result<(), Refused> {
     let mut without = Vec::new();
-    for batch in checked.batches() {
+    for batch in checked.batches().filter(|batch| compacts || batch.header.compression() != 0) {
         let unpacked = unpacked(&batch)?;
-        for (record, number) in storage::Records::new(&batch.header, &unpacked).zip(0..) {
+        let mut records = storage::Records::new(&batch.header, &unpacked);
+        for (record, number) in records.by_ref().zip(0..) {
             let record = record.map_err(|error| refused(ErrorCode::INVALID_RECORD, error.to_string()))?;
-            if record.key.is_none() {
+            if compacts && record.key.is_none() {
                 without.push((number, "Compacted topic cannot accept message without key".to_owned()));
             }
+        }
+        if !records.rest().is_empty() {
+            let message = format!("there is more in the batch than its {} records", batch.header.count);
+            return Err(refused(ErrorCode::INVALID_RECORD, message));
         }
     }
     if without.is_empty() {

@@ -92,7 +92,7 @@ pub(super) fn elect_leaders(session: &Session, head: Head, request: ElectLeaders
                 true => ErrorCode::ELECTION_NOT_NEEDED,
                 false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             };
-            PartitionResult { partition_id, error_code, error_message: Some(error_code.to_string()) }
+            PartitionResult { partition_id, error_code, error_message: Some(error_code.message().to_owned()) }
         });
         ReplicaElectionResult { partition_result: partition_result.collect(), topic: asked.topic }
     });

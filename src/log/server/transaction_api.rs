@@ -17,7 +17,7 @@ use crate::log::wire::api::AclOperation;
 use crate::log::wire::api::add_offsets_to_txn::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse};
 use crate::log::wire::api::add_partitions_to_txn::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
-    AddPartitionsToTxnTopicResult,
+    AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult, AddPartitionsToTxnTransaction,
 };
 use crate::log::wire::api::describe_transactions::{
     DescribeTransactionsRequest, DescribeTransactionsResponse, TopicData, TransactionState,
@@ -92,66 +92,129 @@ pub(super) fn init(
     }))
 }
 
-/// `AddPartitionsToTxn`, in the versions of producers.
+/// From this version on other brokers ask, about several transactions at once (KIP-890).
+const OF_BROKERS_FROM: i16 = 4;
+
+/// Partitions by topic, and what is wrong with each.
+type Outcomes = Vec<(String, Vec<(i32, ErrorCode)>)>;
+
+/// `AddPartitionsToTxn`.
 pub(super) fn add_partitions(
     session: &Arc<Session>,
     head: Head,
     request: AddPartitionsToTxnRequest,
 ) -> Pending {
-    let broker = &session.broker;
-    let writer = Writer {
-        id: request.v3_and_below_transactional_id,
-        producer_id: request.v3_and_below_producer_id,
-        epoch: request.v3_and_below_producer_epoch,
+    let is_of_broker = head.version >= OF_BROKERS_FROM;
+    if is_of_broker && !session.may_cluster(AclOperation::ClusterAction) {
+        let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
+        let response = AddPartitionsToTxnResponse { error_code, ..AddPartitionsToTxnResponse::default() };
+        return Pending::ready::<AddPartitionsToTxnRequest>(head, &response);
+    }
+    let asked = match is_of_broker {
+        true => request.transactions,
+        false => vec![AddPartitionsToTxnTransaction {
+            transactional_id: request.v3_and_below_transactional_id,
+            producer_id: request.v3_and_below_producer_id,
+            producer_epoch: request.v3_and_below_producer_epoch,
+            verify_only: false,
+            topics: request.v3_and_below_topics,
+        }],
     };
-    let may = session.may_transact(AclOperation::Write, &writer.id);
-    let (mut places, mut all_known) = (Vec::new(), true);
-    let mut known: Vec<(String, Vec<(i32, ErrorCode)>)> = Vec::new();
-    for asked in request.v3_and_below_topics {
+    let mut last = None;
+    let outcomes = asked.into_iter().map(|asked| {
+        let id = asked.transactional_id.clone();
+        let (outcomes, safe) = add_to_one(session, head.version, asked);
+        last = safe.or(last.take());
+        (id, outcomes)
+    });
+    let outcomes: Vec<(String, Outcomes)> = outcomes.collect();
+    when_safe(session, last, outcomes, move |outcomes, done| {
+        let topic = |(name, parts): (String, Vec<(i32, ErrorCode)>)| AddPartitionsToTxnTopicResult {
+            name,
+            results_by_partition: parts
+                .into_iter()
+                .map(|(partition_index, wrong)| AddPartitionsToTxnPartitionResult {
+                    partition_index,
+                    partition_error_code: if wrong.is_ok() { done.err().unwrap_or(wrong) } else { wrong },
+                })
+                .collect(),
+        };
+        let mut all = outcomes.into_iter().map(|(transactional_id, outcomes)| AddPartitionsToTxnResult {
+            transactional_id,
+            topic_results: outcomes.into_iter().map(topic).collect(),
+        });
+        let mut response = AddPartitionsToTxnResponse::default();
+        match is_of_broker {
+            true => response.results_by_transaction = all.collect(),
+            false => {
+                let topics = all.next().map(|one| one.topic_results).unwrap_or_default();
+                response.results_by_topic_v3_and_below = topics;
+            }
+        }
+        encode::<AddPartitionsToTxnRequest>(head, &response)
+    })
+}
+
+/// Adds partitions to a transaction, or looks whether they are in it.
+fn add_to_one(
+    session: &Arc<Session>,
+    version: i16,
+    asked: AddPartitionsToTxnTransaction,
+) -> (Outcomes, Safe) {
+    let broker = &session.broker;
+    let (id, producer_id, epoch) = (asked.transactional_id, asked.producer_id, asked.producer_epoch);
+    let writer = Writer { id, producer_id, epoch };
+    // A broker asks for clients that it has looked at itself.
+    let is_trusted = version >= OF_BROKERS_FROM;
+    let may = is_trusted || session.may_transact(AclOperation::Write, &writer.id);
+    let mut outcomes: Outcomes = Vec::new();
+    for asked in asked.topics {
         let topic = broker.topics.get(&asked.name).filter(|topic| !topic.is_internal());
-        let may_write = session.may_topic(AclOperation::Write, &asked.name);
+        let may_write = is_trusted || session.may_topic(AclOperation::Write, &asked.name);
         let wrong = |index: i32| match topic.as_ref().and_then(|topic| topic.partition(index)) {
             _ if !may => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
             _ if !may_write => ErrorCode::TOPIC_AUTHORIZATION_FAILED,
             None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             Some(_) => ErrorCode::NONE,
         };
-        let parts: Vec<(i32, ErrorCode)> =
-            asked.partitions.into_iter().map(|index| (index, wrong(index))).collect();
-        all_known &= parts.iter().all(|(_, wrong)| *wrong == ErrorCode::NONE);
-        places.extend(
-            parts.iter().map(|(partition, _)| Place { topic: asked.name.clone(), partition: *partition }),
-        );
-        known.push((asked.name, parts));
+        let parts = asked.partitions.into_iter().map(|index| (index, wrong(index))).collect();
+        outcomes.push((asked.name, parts));
     }
+    let place = |topic: &String, partition: i32| Place { topic: topic.clone(), partition };
+    if asked.verify_only {
+        let verify = |(topic, parts): &mut (String, Vec<(i32, ErrorCode)>)| {
+            for (partition, wrong) in parts.iter_mut().filter(|(_, wrong)| wrong.is_ok()) {
+                let place = place(topic, *partition);
+                let looked = broker.transactions.run(broker, |engine, _, _| engine.verify(&writer, &place));
+                let found = looked.map_or_else(Err, |(found, _)| found);
+                *wrong = not_in_it(found.err().unwrap_or(ErrorCode::NONE), version);
+            }
+        };
+        outcomes.iter_mut().for_each(verify);
+        return (outcomes, None);
+    }
+    let parts = || outcomes.iter().flat_map(|(topic, parts)| parts.iter().map(move |part| (topic, part)));
+    let places: Vec<Place> = parts().map(|(topic, (partition, _))| place(topic, *partition)).collect();
     // All or nothing: a partition that is not there keeps the others out too.
-    let added = match all_known {
+    let added = match parts().all(|(_, (_, wrong))| wrong.is_ok()) {
         true => broker.transactions.run(broker, |engine, now, out| engine.add(now, &writer, &places, out)),
         false => Ok((Err(ErrorCode::OPERATION_NOT_ATTEMPTED), None)),
     };
-    let (result, safe) = match added {
-        Ok((result, safe)) => (result, safe),
-        Err(error) => (Err(error), None),
-    };
-    let error = told(result.err().unwrap_or(ErrorCode::NONE), head.version, 2);
-    when_safe(session, safe, known, move |known, done| {
-        let error = done.err().unwrap_or(error);
-        let topics = known.into_iter().map(|(name, parts)| AddPartitionsToTxnTopicResult {
-            name,
-            results_by_partition: parts
-                .into_iter()
-                .map(|(partition_index, wrong)| AddPartitionsToTxnPartitionResult {
-                    partition_index,
-                    partition_error_code: if wrong == ErrorCode::NONE { error } else { wrong },
-                })
-                .collect(),
-        });
-        let response = AddPartitionsToTxnResponse {
-            results_by_topic_v3_and_below: topics.collect(),
-            ..AddPartitionsToTxnResponse::default()
-        };
-        encode::<AddPartitionsToTxnRequest>(head, &response)
-    })
+    let (result, safe) = added.unwrap_or_else(|error| (Err(error), None));
+    let error = told(result.err().unwrap_or(ErrorCode::NONE), version, 2);
+    for (_, wrong) in outcomes.iter_mut().flat_map(|(_, parts)| parts).filter(|(_, wrong)| wrong.is_ok()) {
+        *wrong = error;
+    }
+    (outcomes, safe)
+}
+
+/// A partition is not in the transaction: from version 5 on that can be said.
+fn not_in_it(error: ErrorCode, version: i16) -> ErrorCode {
+    const ABORTABLE_FROM: i16 = 5;
+    match error {
+        ErrorCode::INVALID_TXN_STATE if version >= ABORTABLE_FROM => ErrorCode::TRANSACTION_ABORTABLE,
+        other => other,
+    }
 }
 
 /// Whether someone may commit offsets of a group in a transaction.

@@ -28,6 +28,10 @@ impl Broker {
     /// Does what has to be done now and then, off the threads that serve.
     pub(super) async fn keep_up(self: &Arc<Self>) {
         self.blocking(|broker| broker.remove_strangers()).await;
+        if !self.was_clean {
+            // A crash is what tears and damages: what is not whole is told of now, and not when somebody needs it.
+            self.blocking(|broker| broker.open_all()).await;
+        }
         let rounds = INTERVAL.as_secs().div_euclid(COMPACTION_INTERVAL.as_secs()).max(1);
         for round in (0..rounds).cycle() {
             tokio::time::sleep(COMPACTION_INTERVAL).await;
@@ -60,6 +64,17 @@ impl Broker {
             if let Err(error) = self.vault.with(|store| store.remove(id)) {
                 tracing::warn!(log = %id, %error, "files of a deleted topic are left behind");
             }
+        }
+    }
+
+    fn open_all(&self) {
+        let topics = self.topics.all();
+        for partition in topics.iter().flat_map(|topic| topic.partitions().to_vec()) {
+            if self.shutdown.phase() != crate::shutdown::Phase::Running {
+                return;
+            }
+            // What is wrong with it is said there.
+            let _ = partition.log();
         }
     }
 

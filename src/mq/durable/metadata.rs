@@ -40,6 +40,7 @@ impl Metadata {
     /// The log is damaged, or the system refuses.
     pub fn open(store: &Store) -> Result<Self, Error> {
         let log = store.log(LOG, LogConfig { segment_bytes: SEGMENT_BYTES, compact: false })?;
+        log.recovery().warn_of_cut("definitions");
         let mut defined = BTreeMap::new();
         let mut records = 0;
         let mut reader = log.reader(log.state().start, log.end());

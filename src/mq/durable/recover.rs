@@ -74,7 +74,7 @@ impl Durable {
         out.changes.clear();
         for (name, log) in &found.queues {
             let Some(id) = engine.queue_id(name) else { continue };
-            match self.open_log(*log) {
+            match self.open_log(*log, name) {
                 Ok((log, replayed)) => {
                     engine.recover_queue(now, id, replayed.messages(), replayed.end, out);
                     self.take_in(writer, link.host, id, log, replayed);
@@ -99,7 +99,7 @@ impl Durable {
         }
         for (name, log) in &found.exchanges {
             let Some(id) = engine.delay_queue(name) else { continue };
-            let opened = self.open_log(*log).and_then(|(log, replayed)| {
+            let opened = self.open_log(*log, name).and_then(|(log, replayed)| {
                 let messages = replayed.load_all(&log)?;
                 Ok((log, replayed, messages))
             });
@@ -117,8 +117,9 @@ impl Durable {
         }
     }
 
-    fn open_log(&self, id: LogId) -> Result<(Log, Replayed), Error> {
+    fn open_log(&self, id: LogId, of: &str) -> Result<(Log, Replayed), Error> {
         let log = self.shared.with_store(|store| store.log(id, LogConfig::default()))?;
+        log.recovery().warn_of_cut(of);
         let replayed = replay(&log)?;
         Ok((log, replayed))
     }

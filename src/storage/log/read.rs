@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -146,7 +147,10 @@ impl LogInner {
 
     fn corrupt(&self, segment: &Segment, offset: i64, position: u64, why: String) -> Error {
         let path = self.shared.paths.segment(self.id, segment.base);
-        tracing::error!(log = %self.id, offset, position, path = %path.display(), why, "corrupt batch");
+        // Readers come again and again.
+        if self.corrupt_at.swap(offset, Ordering::Relaxed) != offset {
+            tracing::error!(log = %self.id, offset, position, path = %path.display(), why, "corrupt batch");
+        }
         Error::Corrupt { log: self.id, offset, path, position, why }
     }
 
@@ -400,20 +404,21 @@ impl Log {
         Err(Error::OutOfRange { offset, start: state.start, end: state.end })
     }
 
-    /// The first batch that has a record at or after a time, in ms since 1970. Which record that is, the batch tells
-    /// once it is unpacked.
+    /// The first batch that has a record at or after a time, in ms since 1970, and ends after `from`. Which record that is,
+    /// the batch tells once it is unpacked: it may be one that was trimmed.
     ///
     /// # Errors
     /// As [`Log::read`].
-    pub fn batch_at_time(&self, timestamp: i64) -> Result<Option<StoredBatch>> {
+    pub fn batch_at_time(&self, timestamp: i64, from: i64) -> Result<Option<StoredBatch>> {
         let inner = &self.0;
         let (start, candidates, near) = {
             let state: &State = &inner.state();
             inner.check_state(state)?;
-            let has = |segment: &&Segment| segment.max_timestamp >= timestamp && segment.end > state.start;
+            let start = state.start.max(from);
+            let has = |segment: &&Segment| segment.max_timestamp >= timestamp && segment.end > start;
             let candidates: Vec<Segment> = state.segments.iter().filter(has).copied().collect();
             let last = state.segments.last().copied();
-            (state.start, candidates, last.map(|last| (last.base, state.index.at_time(timestamp))))
+            (start, candidates, last.map(|last| (last.base, state.index.at_time(timestamp))))
         };
         for segment in candidates {
             let file = inner.open_segment(&segment)?;
@@ -429,6 +434,34 @@ impl Log {
             }
         }
         Ok(None)
+    }
+
+    /// The newest time of a record in the batches that begin at or after `offset`, in ms since 1970; -1 when there is none.
+    ///
+    /// # Errors
+    /// As [`Log::read`].
+    pub fn max_timestamp_from(&self, offset: i64) -> Result<i64> {
+        let inner = &self.0;
+        let segments: Vec<Segment> = {
+            let state = inner.state();
+            inner.check_state(&state)?;
+            state.segments.iter().filter(|segment| segment.end > offset).copied().collect()
+        };
+        let newest = std::cell::Cell::new(-1);
+        for segment in segments {
+            if segment.base >= offset {
+                newest.set(segment.max_timestamp.max(newest.get()));
+                continue;
+            }
+            let file = inner.open_segment(&segment)?;
+            inner.walk(&*file, &segment, None, |header| {
+                if header.base_offset >= offset {
+                    newest.set(header.max_timestamp.max(newest.get()));
+                }
+                false
+            })?;
+        }
+        Ok(newest.get())
     }
 
     /// Reads everything and compares every checksum; the batches that were checked.

@@ -286,10 +286,10 @@ fn retention_trims_whole_segments_and_their_files() {
     assert_eq!(files(), before, "first the checkpoint is written");
     store.flush().unwrap();
     assert!(files() < before / 2 + 2, "{} of {before}", files());
-    assert_eq!(log.batch_at_time(0).unwrap().unwrap().header.base_offset, start);
-    assert_eq!(log.batch_at_time(25_500).unwrap().unwrap().header.base_offset, 26);
-    assert_eq!(log.batch_at_time(39_000).unwrap().unwrap().header.base_offset, 39);
-    assert!(log.batch_at_time(39_001).unwrap().is_none());
+    assert_eq!(log.batch_at_time(0, 0).unwrap().unwrap().header.base_offset, start);
+    assert_eq!(log.batch_at_time(25_500, 0).unwrap().unwrap().header.base_offset, 26);
+    assert_eq!(log.batch_at_time(39_000, 0).unwrap().unwrap().header.base_offset, 39);
+    assert!(log.batch_at_time(39_001, 0).unwrap().is_none());
     let small = Retention { age_max_ms: None, bytes_max: Some(0) };
     assert!(log.retain(&small, 0, 40).unwrap() > start);
     assert_eq!(log.trim(40).unwrap(), 40);

@@ -220,12 +220,12 @@ impl Task {
 
     /// Joins, as often as it takes.
     async fn join(&mut self) -> Result<(Assignor, BTreeSet<Place>), Error> {
-        let mut pause = self.cluster.retries();
+        let mut pause = self.cluster.retries(&format!("group '{}'", self.options.group));
         loop {
             match self.round().await {
-                Ok(Round::Division(assignor, places)) => return Ok((assignor, places)),
+                Ok(Round::Division(assignor, places)) => return pause.worked(Ok((assignor, places))),
                 Ok(Round::Again) => {}
-                Err(error) if error.is_transient() && pause.again().await => self.coordinator = None,
+                Err(error) if error.is_transient() && pause.again(&error).await => self.coordinator = None,
                 Err(error) => return Err(error),
             }
         }

@@ -8,6 +8,7 @@ use crate::log::batch;
 use crate::log::client::Error;
 use crate::log::client::producer::Message;
 use crate::log::client::sealed::{Ids, Sealed, next_sequence};
+use crate::log::client::trouble::Trouble;
 use crate::log::wire::Request as _;
 use crate::log::wire::{Compression, ErrorCode, api};
 use crate::storage::BatchBuilder;
@@ -30,13 +31,16 @@ pub(super) struct Lane {
     /// Not before this: the pause after an error.
     resumes_at: Option<Instant>,
     failures: u32,
+    /// Since when nothing was taken.
+    failing_since: Option<Instant>,
+    trouble: Trouble,
 }
 
 /// The bit of a batch that belongs to a transaction.
 const TRANSACTIONAL: i16 = 16;
 
 impl Lane {
-    pub(super) fn new(topic: usize, partition: i32) -> Self {
+    pub(super) fn new((topic, partition): (usize, i32), trouble: Trouble) -> Self {
         Self {
             topic,
             partition,
@@ -48,6 +52,8 @@ impl Lane {
             recovers: false,
             resumes_at: None,
             failures: 0,
+            failing_since: None,
+            trouble,
         }
     }
 
@@ -118,6 +124,35 @@ impl Lane {
     pub(super) fn done(&mut self) {
         self.in_flight -= 1;
         (self.recovers, self.failures, self.resumes_at) = (self.recovers && self.in_flight > 0, 0, None);
+    }
+
+    /// A batch was taken.
+    pub(super) fn taken(&mut self, topic: &str) {
+        self.done();
+        self.failing_since = None;
+        self.trouble.is_over(topic);
+    }
+
+    /// One was not taken, and goes again.
+    pub(super) fn fails(&mut self, topic: &str, error: &Error) {
+        self.failing_since.get_or_insert_with(Instant::now);
+        self.trouble.goes_on(topic, error);
+    }
+
+    /// What failed before does not count any more.
+    pub(super) fn begins_anew(&mut self) {
+        self.failing_since = None;
+    }
+
+    /// Since when nothing was taken.
+    pub(super) fn failing_since(&self) -> Option<Instant> {
+        self.failing_since
+    }
+
+    /// No batch can be sent until then.
+    pub(super) fn wait(&mut self, resumes_at: Instant) {
+        self.failures += 1;
+        self.resumes_at = self.resumes_at.max(Some(resumes_at));
     }
 
     /// Batches come back, to be sent again before all that come after them.

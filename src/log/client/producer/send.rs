@@ -38,8 +38,19 @@ impl Producer {
             }
             self.add_to_transaction(&due).await?;
             let mut by_leader: BTreeMap<i32, (Connection, Vec<usize>)> = BTreeMap::new();
+            let cluster = self.cluster.clone();
+            let (mut round, mut failed) = (cluster.round(), Vec::new());
             for lane in due {
-                self.assign(lane, &mut by_leader).await;
+                let (topic, partition) = (self.lanes[lane].topic, self.lanes[lane].partition);
+                match round.leader(&self.topics[topic].name, partition).await {
+                    Ok((connection, info)) => {
+                        by_leader.entry(info.leader).or_insert_with(|| (connection, Vec::new())).1.push(lane);
+                    }
+                    Err(error) => failed.push((lane, error)),
+                }
+            }
+            for (lane, error) in failed {
+                self.has_no_leader(lane, &error);
             }
             let mut is_sent = false;
             for (node, (connection, lanes)) in by_leader {
@@ -55,21 +66,35 @@ impl Producer {
         }
     }
 
-    /// Finds the leader of a lane; without one its batches wait, or are given up.
-    async fn assign(&mut self, lane: usize, by_leader: &mut BTreeMap<i32, (Connection, Vec<usize>)>) {
+    /// A lane has no leader just now: its batches wait, or are given up when they have waited for long.
+    fn has_no_leader(&mut self, lane: usize, error: &Error) {
         let topic = self.topics[self.lanes[lane].topic].name.clone();
-        match self.cluster.leader(&topic, self.lanes[lane].partition).await {
-            Ok((connection, info)) => {
-                by_leader.entry(info.leader).or_insert_with(|| (connection, Vec::new())).1.push(lane);
-            }
-            // It was tried for as long as it may be.
-            Err(error) => {
-                let given_up: Vec<Sealed> = self.lanes[lane].give_up().collect();
-                for sealed in given_up {
-                    self.fail(sealed, error.clone());
-                }
-            }
+        self.lanes[lane].fails(&topic, error);
+        self.failing_since.get_or_insert_with(Instant::now);
+        if error.is_transient() && !self.is_late(lane, Instant::now()) {
+            let resumes_at = Instant::now() + self.pause(lane);
+            self.lanes[lane].wait(resumes_at);
+            self.cluster.forget(&topic);
+            return;
         }
+        // Their sequence numbers will be missed.
+        self.is_spoilt |= self.identity.is_some();
+        let given_up: Vec<Sealed> = self.lanes[lane].give_up().collect();
+        for sealed in given_up {
+            self.fail(sealed, error.clone());
+        }
+    }
+
+    /// It was tried for as long as it may be: a batch that was closed at `since`, or all of its partition, or all there is.
+    /// What comes while nothing is taken is not tried for as long again.
+    fn is_late(&self, lane: usize, since: Instant) -> bool {
+        let first = self.failing_since(lane).map_or(since, |failing| failing.min(since));
+        first.elapsed() >= self.cluster.config().retry_for
+    }
+
+    /// Since when nothing of the lane was taken, or nothing at all, whichever is longer.
+    fn failing_since(&self, lane: usize) -> Option<Instant> {
+        [self.lanes[lane].failing_since(), self.failing_since].into_iter().flatten().min()
     }
 
     /// One batch of each lane, as far as they fit one request.
@@ -192,16 +217,16 @@ impl Producer {
     }
 
     fn taken(&mut self, lane: usize, sealed: Sealed, offset: i64, append_time: Option<i64>) {
-        self.lanes[lane].done();
         let topic = self.topics[self.lanes[lane].topic].name.clone();
-        self.trouble.is_over(&topic);
+        self.lanes[lane].taken(&topic);
+        self.failing_since = None;
         let (partition, timestamp) = (self.lanes[lane].partition, sealed.timestamp());
         self.outcome(sealed, Ok(Receipt { topic, partition, offset, append_time, timestamp }));
     }
 
     /// A batch was not taken: again later, or never.
     fn refused(&mut self, lane: usize, mut sealed: Sealed, error: Error) {
-        let is_late = sealed.since.elapsed() > self.cluster.config().retry_for;
+        let is_late = self.is_late(lane, sealed.since);
         let code = error.code();
         // What comes after a batch that goes again comes out of order, and so again, too.
         let follows = code == Some(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER) && self.lanes[lane].recovers();
@@ -219,8 +244,10 @@ impl Producer {
             self.is_spoilt |= anew;
             let pause = if follows { Duration::ZERO } else { self.pause(lane) };
             if !follows {
-                self.trouble.goes_on(&self.topics[self.lanes[lane].topic].name, &error);
-                self.cluster.forget(&self.topics[self.lanes[lane].topic].name);
+                let topic = self.topics[self.lanes[lane].topic].name.clone();
+                self.lanes[lane].fails(&topic, &error);
+                self.failing_since.get_or_insert_with(Instant::now);
+                self.cluster.forget(&topic);
             }
             sealed.in_doubt |= code.is_none();
             self.lanes[lane].again([sealed], Some(Instant::now() + pause));
@@ -235,7 +262,11 @@ impl Producer {
     fn pause(&self, lane: usize) -> Duration {
         let backoff = self.cluster.config().backoff;
         let failures = self.lanes[lane].failures() as usize;
-        backoff.delays(self.cluster.config().seed).nth(failures).unwrap_or(backoff.max)
+        let pause = backoff.delays(self.cluster.config().seed).nth(failures).unwrap_or(backoff.max);
+        // The last attempt is when the time is up, and not long after.
+        let retry_for = self.cluster.config().retry_for;
+        let left = self.failing_since(lane).map(|since| retry_for.saturating_sub(since.elapsed()));
+        pause.min(left.unwrap_or(pause))
     }
 
     fn fail(&mut self, sealed: Sealed, error: Error) {

@@ -1,0 +1,139 @@
+//! What the log commands do when something is wrong: a damaged partition beside good ones, a broker that is away.
+
+use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::{Cmd, DEADLINE, Home, Ran, Running, bandy, get_metrics, until};
+
+/// Waiting for a damaged partition took a minute; nothing of this takes that long.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+struct Broken {
+    home: Home,
+    server: Running,
+}
+
+/// Turns over a bit of the first record of a partition of a broker that is stopped.
+fn damage(home: &Home, partition: &str) {
+    let dump = bandy("log dump --json").home(home).runs().exits(0).out();
+    let rows = dump.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let row = rows.into_iter().find(|row| row["name"] == partition).unwrap();
+    let name = format!("state/log/default/logs/{}/00000000000000000000.log", row["log"].as_str().unwrap());
+    let file = std::fs::File::options().read(true).write(true).open(home.path(&name)).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 65).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 65).unwrap();
+}
+
+impl Broken {
+    /// A broker whose topic has three partitions with `a b`, `c` and `d`, of which the second is damaged.
+    fn starts(stopped_by: Signal) -> Self {
+        let home = Home::new();
+        let starts = || bandy("log broker -l :0 --metrics 127.0.0.1:0").home(&home).starts();
+        let server = starts();
+        let log = |words: &str| bandy(&format!("log {words}")).env("BANDY_LOG_URL", &server.url).home(&home);
+        log("create t --partitions 3").runs().exits(0);
+        log("create other").runs().exits(0);
+        for (partition, lines) in [(0, "a\nb\n"), (1, "c\n"), (2, "d\n")] {
+            log(&format!("produce t -p {partition}")).stdin(lines).runs().exits(0);
+        }
+        server.signal(stopped_by);
+        let _ = server.ends();
+        damage(&home, "t-1");
+        let server = starts();
+        Self { home, server }
+    }
+
+    fn log(&self, words: &str) -> Cmd {
+        bandy(&format!("log {words}")).env("BANDY_LOG_URL", &self.server.url).home(&self.home)
+    }
+
+    #[track_caller]
+    fn at_once(&self, words: &str, code: i32) -> Ran {
+        let since = Instant::now();
+        let ran = self.log(words).runs();
+        assert!(since.elapsed() < AT_ONCE, "{words}: {:?}", since.elapsed());
+        ran.exits(code).complains("topic 't' partition 1: the broker's disk failed (KAFKA_STORAGE_ERROR)")
+    }
+
+    fn metric(&self, name: &str) -> String {
+        let page = get_metrics(&self.server);
+        let line = page.lines().find_map(|line| line.strip_prefix(&format!("{name} ")).map(str::to_owned));
+        line.unwrap_or_else(|| panic!("no {name} in {page}"))
+    }
+}
+
+fn sorted(ran: &Ran) -> Vec<String> {
+    let mut lines: Vec<String> = ran.out().lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn one_damaged_partition_does_not_hide_the_others() {
+    let broken = Broken::starts(Signal::TERM);
+    let why = "the broker's disk failed (KAFKA_STORAGE_ERROR)";
+    let listed = broken.at_once("ls -o plain", 7);
+    let out = listed.out();
+    assert!(out.contains(&format!("\tpartition 1: {why}\n")) && out.contains("other\t1\t0\t"), "{out}");
+    let row = broken.at_once("ls topics t --json", 7).object();
+    assert_eq!((row["parts"].as_u64(), row["records"].as_i64()), (Some(3), Some(3)), "{row}");
+    let rows = broken.at_once("info t --json", 7).out();
+    let rows: Vec<serde_json::Value> = rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ends = || rows.iter().map(|row| row["end"].as_i64());
+    assert_eq!(ends().collect::<Vec<_>>(), [Some(2), None, Some(1)]);
+    assert_eq!(rows[1]["error"].as_str(), Some(why), "{rows:?}");
+    assert!(rows[0].get("error").is_none(), "{rows:?}");
+    assert_eq!(sorted(&broken.at_once("consume t", 7)), ["a", "b", "d"]);
+    assert_eq!(sorted(&broken.at_once("tail t --for 2s", 7)), ["a", "b", "d"]);
+    assert_eq!(sorted(&broken.at_once("consume t -g g", 7)), ["a", "b", "d"]);
+    assert_eq!(broken.at_once("consume t -p 1", 1).out(), "");
+    let moved = broken.at_once("seek -g h t --to start -y -o plain", 7);
+    assert_eq!(moved.out(), "t\t0\t\t0\nt\t2\t\t0\n");
+    let trimmed = broken.at_once("trim t --to end -p 1,2 --dry-run -o plain", 7);
+    assert_eq!(trimmed.out(), "t\t2\t0\t1\n");
+    broken.log("consume other").runs().exits(0).silently();
+    // The broker has said it once, with the partition's name.
+    let said = broken.server.stderr();
+    assert_eq!(said.matches("a partition cannot be opened").count(), 1, "{said}");
+    assert!(said.contains("partition=1") && said.contains("checksum"), "{said}");
+    assert_eq!(broken.metric("bandy_log_partitions_damaged"), "1");
+    assert_eq!(broken.metric("bandy_log_partitions_offline"), "0");
+    broken.log("rm t -y").runs().exits(0);
+    assert_eq!(broken.metric("bandy_log_partitions_damaged"), "0");
+}
+
+#[test]
+fn after_a_crash_damage_is_told_before_anybody_asks() {
+    let broken = Broken::starts(Signal::KILL);
+    broken.server.says("a partition cannot be opened");
+    until("it is counted", || broken.metric("bandy_log_partitions_damaged") == "1");
+    assert_eq!(sorted(&broken.at_once("consume t", 7)), ["a", "b", "d"]);
+}
+
+#[test]
+fn a_reader_says_that_its_broker_is_away_and_that_it_is_back() {
+    let home = Home::new();
+    let starts = |port: &str| bandy(&format!("log broker -l {port}")).home(&home).starts();
+    let server = starts(":0");
+    let url = server.url.clone();
+    let port = url.rsplit_once(':').unwrap().1.to_owned();
+    let log = |words: &str| bandy(&format!("log {words}")).env("BANDY_LOG_URL", &url).home(&home);
+    log("create t").runs().exits(0);
+    log("produce t before").runs().exits(0);
+    let mut reader = log("consume t -f").spawns();
+    assert_eq!(reader.line(), "before");
+    server.signal(Signal::KILL);
+    let _ = server.ends();
+    let since = Instant::now();
+    reader.says("trying again");
+    assert!(since.elapsed() < DEADLINE / 4, "{:?}", since.elapsed());
+    let _server = starts(&format!(":{port}"));
+    reader.says("it works again");
+    log("produce t after").runs().exits(0);
+    assert_eq!(reader.line(), "after");
+    let said = reader.stderr();
+    assert_eq!(said.matches("trying again").count(), 1, "{said}");
+}
