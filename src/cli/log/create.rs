@@ -20,7 +20,7 @@ Examples:
   bandy log create orders
   bandy log create orders --partitions 6 --replicas 3 --retention 7d
   bandy log create users --compact -c min.cleanable.dirty.ratio=0.1
-  bandy log create orders --partitions 12 --grow   more partitions, if it has fewer
+  bandy log create orders --partitions 12 --grow  # more partitions, if it has fewer
 
 It is no error if it is there already, with as many partitions as asked for. When it grows, keys go to \
 other partitions than before.

@@ -31,10 +31,10 @@ const INTERVAL_DEFAULT: Duration = Duration::from_secs(2);
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy log info orders            # leader, replicas, first and last offset of each partition
-  bandy log info orders --configs  # settings, and where they come from
-  bandy log info orders --at @-15m # which offset each partition had a quarter of an hour ago
-  bandy log info -g billing        # members, offsets, lag
+  bandy log info orders             # leader, replicas, first and last offset of each partition
+  bandy log info orders --configs   # settings, and where they come from
+  bandy log info orders --at @-15m  # which offset each partition had a quarter of an hour ago
+  bandy log info -g billing         # members, offsets, lag
   bandy log info -g billing --json | jq -s 'map(.lag) | add'
   bandy log info -g billing --max-lag 1000 -q >/dev/null || alert
   bandy log info -g billing --watch -i 10s

@@ -20,8 +20,8 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  bandy log trim orders --to @-7d        what is older than a week; asks first
-  bandy log trim orders --to end -y      everything there is: the topic stays
+  bandy log trim orders --to @-7d    # what is older than a week; asks first
+  bandy log trim orders --to end -y  # everything there is: the topic stays
   bandy log trim orders -p 0 --to 42 --dry-run
 
 Prints for each partition where it began, and where it begins from now on. What is removed does not come back.
