@@ -24,6 +24,9 @@ use crate::wait::until;
 
 pub use self::transaction::{Ending, TransactionOptions};
 
+/// What comes so long after the last failure is told has a time of its own to be taken in.
+const ANEW: Duration = Duration::from_secs(1);
+
 /// Who must have a record before it counts as taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Acks {
@@ -140,6 +143,8 @@ pub struct Producer {
     outcomes: VecDeque<Outcome>,
     /// Since when nothing was taken, of any partition.
     failing_since: Option<Instant>,
+    /// When something was not taken last.
+    failed_at: Instant,
     rng: fastrand::Rng,
 }
 
@@ -182,6 +187,7 @@ impl Producer {
             bytes: 0,
             outcomes: VecDeque::new(),
             failing_since: None,
+            failed_at: Instant::now(),
             rng,
         }
     }
@@ -237,8 +243,8 @@ impl Producer {
             (None, None) => self.topics[topic].sticky,
         };
         let lane = self.lane(topic, partition)?;
-        if self.open == 0 && self.failing_since.take().is_some() {
-            // All that failed is told of: what begins now has its own time.
+        if self.open == 0 && self.failing_since.is_some() && self.failed_at.elapsed() >= ANEW {
+            self.failing_since = None;
             self.lanes.iter_mut().for_each(Lane::begins_anew);
         }
         let id = self.next_id;

@@ -267,6 +267,16 @@ async fn what_comes_while_nothing_is_taken_is_not_tried_for_as_long_again() {
     assert!(producer.outcomes().all(|outcome| outcome.result.is_err()));
     let (spent, limit) = (since.elapsed(), cluster.config().retry_for);
     assert!(spent >= limit && spent < limit + Duration::from_secs(2), "{spent:?}");
+    // What follows at once is tried once; what comes later has its own time.
+    for (later, least) in [(Duration::ZERO, Duration::ZERO), (Duration::from_secs(10), limit)] {
+        tokio::time::advance(later).await;
+        let since = tokio::time::Instant::now();
+        producer.produce(topic, None, &Message { value: Some(&value), ..Message::default() }).await.unwrap();
+        producer.flush().await.unwrap();
+        assert!(producer.outcomes().all(|outcome| outcome.result.is_err()));
+        let spent = since.elapsed();
+        assert!(spent >= least && spent < least + Duration::from_secs(2), "{spent:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

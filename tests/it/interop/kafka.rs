@@ -142,6 +142,16 @@ fn positions_ends_and_formats_are_those_of_the_help() {
     kafka.log("ls").with("-o plain").runs().exits(0).shows("t\t1\t4\t");
     kafka.log("info t").with("-o plain").runs().exits(0).shows("0\t1\t1\t1\t0\t4\t");
     kafka.log("wait t --offset 4 --timeout 10s").runs().exits(0);
+    kafka.log("create t --partitions 2 --grow").runs().exits(0);
+    assert_eq!(kafka.log("info t").with("-o plain").runs().exits(0).out().lines().count(), 2);
+    let places = |at: &str| {
+        let ran = kafka.log(&format!("info t --at {at} --json")).runs().exits(0).out();
+        let rows = ran.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        rows.map(|row| row["at"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!((places("@-1h"), places("@-0s"), places("-1")), (vec![0, 0], vec![4, 0], vec![3, 0]));
+    kafka.log("trim t --to +3 -y").with("-o plain").runs().exits(0).prints("t\t0\t0\t3\nt\t1\t0\t0\n");
+    kafka.log("consume t").runs().exits(0).prints("d\n");
     kafka.log("rm t -y").runs().exits(0);
     kafka.log("consume t").runs().exits(5);
 }

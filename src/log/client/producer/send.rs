@@ -70,7 +70,7 @@ impl Producer {
     fn has_no_leader(&mut self, lane: usize, error: &Error) {
         let topic = self.topics[self.lanes[lane].topic].name.clone();
         self.lanes[lane].fails(&topic, error);
-        self.failing_since.get_or_insert_with(Instant::now);
+        self.fails();
         if error.is_transient() && !self.is_late(lane, Instant::now()) {
             let resumes_at = Instant::now() + self.pause(lane);
             self.lanes[lane].wait(resumes_at);
@@ -83,6 +83,12 @@ impl Producer {
         for sealed in given_up {
             self.fail(sealed, error.clone());
         }
+    }
+
+    /// Something was not taken.
+    fn fails(&mut self) {
+        self.failed_at = Instant::now();
+        self.failing_since.get_or_insert(self.failed_at);
     }
 
     /// It was tried for as long as it may be: a batch that was closed at `since`, or all of its partition, or all there is.
@@ -246,13 +252,14 @@ impl Producer {
             if !follows {
                 let topic = self.topics[self.lanes[lane].topic].name.clone();
                 self.lanes[lane].fails(&topic, &error);
-                self.failing_since.get_or_insert_with(Instant::now);
+                self.fails();
                 self.cluster.forget(&topic);
             }
             sealed.in_doubt |= code.is_none();
             self.lanes[lane].again([sealed], Some(Instant::now() + pause));
             return;
         }
+        self.failed_at = Instant::now();
         // Its sequence numbers will be missed: nothing after it would be taken.
         self.is_spoilt |= self.identity.is_some();
         self.lanes[lane].done();
