@@ -3,6 +3,7 @@
 mod amqp_client;
 mod gossip;
 mod gossip_label;
+mod gossip_refusals;
 mod grpc_go;
 mod json_rpc;
 mod kafka;

@@ -82,7 +82,7 @@ pub struct Args {
 struct Row {
     key: String,
     nodes: u64,
-    /// None if the nodes do not tell: agents before 0.10 do not.
+    /// None of a Serf agent, which does not tell.
     primary: Option<u64>,
 }
 

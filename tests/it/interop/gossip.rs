@@ -8,14 +8,14 @@ use super::peers::succeeds;
 use crate::support::{Cmd, Home, Running, bandy, command, until};
 
 /// Debian's, and the one that `.ci/run` builds: their numbers look different on the wire.
-const GENERATIONS: [&str; 2] = ["serf", "serf-0.10.2"];
+pub(super) const GENERATIONS: [&str; 2] = ["serf", "serf-0.10.2"];
 
 /// A real agent.
-struct Agent {
+pub(super) struct Agent {
     program: &'static str,
     name: String,
-    bind: String,
-    rpc: String,
+    pub(super) bind: String,
+    pub(super) rpc: String,
     running: Running,
 }
 
@@ -31,7 +31,7 @@ fn free_address() -> String {
 }
 
 impl Agent {
-    fn start(home: &Home, program: &'static str, name: &str, words: &str) -> Self {
+    pub(super) fn start(home: &Home, program: &'static str, name: &str, words: &str) -> Self {
         let (bind, rpc) = (free_address(), free_address());
         let handler = home.path("load.sh");
         let words = format!(
@@ -77,7 +77,7 @@ impl Agent {
     }
 }
 
-fn gossip(home: &Home, words: &str) -> Cmd {
+pub(super) fn gossip(home: &Home, words: &str) -> Cmd {
     bandy(&format!("gossip {words}")).home(home)
 }
 
@@ -101,7 +101,7 @@ fn addresses(node: &Running) -> (String, String) {
 }
 
 /// Queries are answered by handlers, of all nodes the same.
-fn handler(home: &Home) {
+pub(super) fn handler(home: &Home) {
     home.script(
         "load.sh",
         "#!/bin/sh\n[ \"$SERF_EVENT\" = query ] && printf 'load of %s' \"$SERF_SELF_NAME\"\nexit 0\n",
@@ -560,39 +560,4 @@ fn servers_are_found_at_real_agents_and_followed_when_they_die() {
         };
         assert_eq!(complaints.iter().find(ours), None, "{}: {complaints:?}", agent.name);
     }
-}
-
-#[test]
-#[ignore = "needs serf and serf-0.10.2"]
-fn what_a_real_agent_does_not_know_is_told_as_of_ours() {
-    let home = Home::new();
-    handler(&home);
-    let key = || gossip(&home, "keygen").runs().exits(0).out().trim().to_owned();
-    let (own, other) = (key(), key());
-    // The older ones do not tell which key is the primary.
-    for (program, primary) in GENERATIONS.into_iter().zip([serde_json::Value::Null, 1.into()]) {
-        let file = home.file("keyring.json", format!("[\"{own}\"]"));
-        let agent = Agent::start(&home, program, "a1", &format!("-keyring-file={}", file.display()));
-        let asks = |words: &str| gossip(&home, &format!("{words} -e serf://{}", agent.rpc)).runs();
-        for words in [
-            "rtt a1 nope",
-            "ping nope -n 1",
-            "leave nope -y",
-            "query load --node nope",
-            "event x --node nope",
-        ] {
-            asks(words).exits(5).complains("no member 'nope' at serf://");
-        }
-        asks("ping a1 -n 1").exits(1).complains("bandy gossip rtt NODE OTHER -e serf://");
-        asks("leave a1 -y").exits(1).complains("a1 is alive: only one that failed can be made to leave");
-        let listed = asks("keyring list --json").exits(0).object();
-        assert_eq!((&listed["key"], &listed["primary"]), (&own.as_str().into(), &primary), "{program}");
-        asks(&format!("keyring use {other}")).exits(1).complains("0 of 1 node did it \u{2014} a1: ");
-        let join = gossip(&home, &format!("join {} -l 127.0.0.1:0 --rpc none", agent.bind));
-        join.runs().exits(3).complains("no seed takes what is not encrypted").complains("--key-file FILE");
-    }
-    let plain = Agent::start(&home, GENERATIONS[1], "a2", "");
-    let file = home.file("key", &own).display().to_string();
-    let join = gossip(&home, &format!("join {} -l 127.0.0.1:0 --rpc none --key-file {file}", plain.bind));
-    join.runs().exits(3).complains("no seed encrypts, as --key-file wants it");
 }

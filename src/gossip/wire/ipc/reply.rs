@@ -320,7 +320,7 @@ pub struct KeysReply {
     pub messages: BTreeMap<String, String>,
     /// How many have each key.
     pub keys: BTreeMap<String, u64>,
-    /// How many have each key as their primary; older agents do not say.
+    /// How many have each key as their primary; ours, for agents do not say.
     pub primaries: BTreeMap<String, u64>,
     /// How many nodes there are.
     pub nodes: u64,
