@@ -252,9 +252,29 @@ pub fn line_of_verb(words: &[OsString]) -> Option<String> {
     rewrite(pillar(words)?, words).line()
 }
 
+/// kcat's `-Q -b HOST -t TOPIC:PARTITION:TIME`, which asks for offsets by time in milliseconds.
+fn kcat_query(words: &[OsString]) -> Option<String> {
+    words.iter().find(|word| *word == "-Q")?;
+    let value = |flags: &[&str]| {
+        let pair = words.windows(2).find(|pair| flags.iter().any(|flag| pair[0] == *flag))?;
+        pair[1].to_str()
+    };
+    let (rest, time) = value(&["-t"])?.rsplit_once(':')?;
+    let (topic, _) = rest.rsplit_once(':')?;
+    let at = time.parse::<i64>().ok()?;
+    let broker =
+        value(&["-b", "-e", "--endpoint"]).map_or_else(String::new, |host| format!("-e {} ", word(host)));
+    Some(format!("bandy log info {broker}{} --at @{at}", word(topic)))
+}
+
 /// The tip for an argument that clap does not know.
 pub fn tip(words: &[OsString], command: &Command, flag: &str) -> Option<String> {
     let pillar = pillar(words)?;
+    if pillar == "log"
+        && let Some(line) = kcat_query(words)
+    {
+        return Some(line);
+    }
     let Some(row) = find(pillar, words, flag) else {
         // It may be another word that is theirs, such as the command behind a queue of amqp-consume's.
         return rewrite(pillar, words).line().filter(|_| !flag.starts_with("--"));

@@ -321,7 +321,11 @@ fn what_makes_no_sense_is_answered_and_nobody_else_notices() {
     for head in ["GET /queues/%2F/%zz", "GET /%"] {
         assert_eq!(admin.asks("guest:guest", head, "", "").status, 400, "{head}");
     }
-    for body in ["{bad", "[1]", "\"x\"", "5", &"[".repeat(100_000), "{\"a\":1e999}"] {
+    let twice =
+        "invalid payload: the request body JSON-decoded to a string. Is the input doubly-JSON-encoded?";
+    let refused = admin.asks("guest:guest", "PUT /queues/%2F/q", "", "\"x\"");
+    assert_eq!(refused.refusal(), (400, json!("bad_request"), json!(twice)));
+    for body in ["{bad", "[1]", "5", &"[".repeat(100_000), "{\"a\":1e999}"] {
         let refused = admin.asks("guest:guest", "PUT /queues/%2F/q", "", body);
         assert_eq!(refused.refusal(), (400, json!("bad_request"), json!("not_json")), "{body:.20}");
     }
