@@ -20,11 +20,16 @@ fn broker() -> Running {
 }
 
 #[test]
-fn packed_bytes_that_are_no_records_are_refused() {
+fn packed_bytes_that_are_no_records_are_refused_where_records_are_looked_at() {
     let server = broker();
     let mut client = Client::new(&server);
-    client.create("t", &[]);
-    let plain = batch(&["a", "b"]);
+    client.create("t", &[("cleanup.policy", "compact")]);
+    client.create("verbatim", &[]);
+    let mut keyed = BatchBuilder::new();
+    for value in [b"a", b"b"] {
+        keyed.push_copied(1, Some(b"k"), Some(value), &[]).unwrap();
+    }
+    let plain = keyed.to_vec(0, 0);
     let records = Batch::parse(&plain).unwrap().body().to_vec();
     let codecs = [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
     for (number, codec) in codecs.into_iter().enumerate() {
@@ -44,6 +49,8 @@ fn packed_bytes_that_are_no_records_are_refused() {
         }
         let garbage = repacked(&plain, codec as u8, b"nor is this packed").unwrap();
         assert_eq!(client.produce("t", -1, &garbage).error_code, ErrorCode::CORRUPT_MESSAGE, "{codec:?}");
+        // Elsewhere nothing is unpacked: what came is kept as it came.
+        assert_eq!(client.produce("verbatim", -1, &garbage).error_code, ErrorCode::NONE, "{codec:?}");
     }
     assert_eq!(server.stderr().matches("panic").count(), 0);
 }
