@@ -12,7 +12,7 @@ use bandy::log::wire::api::list_offsets::{ListOffsetsPartition, ListOffsetsReque
 use bandy::log::wire::{Compression, ErrorCode};
 use bandy::storage::{Batch, BatchBuilder, repacked};
 
-use super::{Client, batch};
+use super::Client;
 use crate::support::{Running, bandy};
 
 fn broker() -> Running {
