@@ -203,19 +203,9 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(error) => error.is_transient(),
-            Self::Lost(_) | Self::Ended | Self::Timeout { .. } | Self::NotReady(_) | Self::Closed => true,
+            Self::NotReady(_) => true,
             Self::Refused { code, .. } => code.is_retriable(),
-            Self::NoTopic(_)
-            | Self::NoPartition { .. }
-            | Self::Unsupported { .. }
-            | Self::Mechanism { .. }
-            | Self::LoginWanted
-            | Self::LoginRefused { .. }
-            | Self::Scram(_)
-            | Self::Wire(_)
-            | Self::Batch { .. }
-            | Self::TooLong { .. }
-            | Self::OutOfTurn => false,
+            other => other.is_about_connection(),
         }
     }
 }
