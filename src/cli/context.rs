@@ -202,8 +202,7 @@ fn add(mut args: AddArgs, mut config: Config, app: &App) -> anyhow::Result<Exit>
 
 /// Takes what a file of another Kafka client says. The password goes into a file of its own that nobody else can read.
 fn take_over(path: &Path, args: &mut AddArgs, app: &App) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot read {}: {error}", path.display())))?;
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::unread(path.display(), &error))?;
     let is_java = path.extension().is_some_and(|extension| extension == "properties");
     let kafka = kafka::read(&text, is_java)
         .map_err(|why| Failure::new(Exit::Usage, format!("{}: {why}", path.display())))?;

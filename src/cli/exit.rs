@@ -107,6 +107,11 @@ impl Failure {
         Self { exit, message: message.into(), tips: Vec::new(), later: None }
     }
 
+    /// A file that cannot be read: of this machine, and so not one of the things that code 5 says are not found.
+    pub fn unread(file: impl std::fmt::Display, error: &std::io::Error) -> Self {
+        Self::new(Exit::Failed, format!("cannot read {file}: {error}"))
+    }
+
     /// Adds a tip.
     #[must_use]
     pub fn tip(mut self, tip: impl Into<String>) -> Self {

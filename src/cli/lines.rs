@@ -51,7 +51,7 @@ impl Runs {
                     if is_stdin { Ok(stdin()) } else { File::open(&file).map(|file| Box::new(file) as _) };
                 let read = match input {
                     Ok(input) => read(input, &name, delimiter, &mut give),
-                    Err(error) => Err(cannot_read(&name, &error)),
+                    Err(error) => Err(Failure::unread(&name, &error)),
                 };
                 before = last;
                 match read {
@@ -74,10 +74,6 @@ impl Runs {
     }
 }
 
-fn cannot_read(name: &str, error: &std::io::Error) -> Failure {
-    Failure::new(Exit::Failed, format!("cannot read {name}: {error}"))
-}
-
 /// Reads to the end of the input; false if nobody wants more.
 fn read(
     mut input: impl Read,
@@ -95,7 +91,7 @@ fn read(
         }
         let read = match input.read(&mut buffer[filled..]) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            read => read.map_err(|error| cannot_read(name, &error))?,
+            read => read.map_err(|error| Failure::unread(name, &error))?,
         };
         let (end, is_last) = match memchr::memrchr(delimiter, &buffer[filled..filled + read]) {
             _ if read == 0 => (filled, true),

@@ -252,10 +252,7 @@ impl Iterator for Inputs {
             } else {
                 match File::open(&file) {
                     Ok(open) => (file.display().to_string(), Box::new(open)),
-                    Err(error) => {
-                        let message = format!("cannot read {}: {error}", file.display());
-                        return Some(Err(Failure::new(Exit::Failed, message)));
-                    }
+                    Err(error) => return Some(Err(Failure::unread(file.display(), &error))),
                 }
             };
             let reader = BufReader::with_capacity(READ_BYTES, reader);
@@ -321,8 +318,7 @@ impl<R: BufRead> Source<R> {
             InputFormat::Lines | InputFormat::Json => until(&mut self.reader, &self.delimiter, &mut bytes),
         };
         self.number += 1;
-        let read =
-            read.map_err(|error| Failure::new(Exit::Failed, format!("cannot read {}: {error}", self.name)))?;
+        let read = read.map_err(|error| Failure::unread(&self.name, &error))?;
         if bytes.len() > RECORD_BYTES_MAX {
             let message = format!("{} is longer than the limit of {RECORD_BYTES_MAX} bytes", self.place());
             return Err(Failure::new(Exit::Usage, message));

@@ -72,7 +72,7 @@ fn definitions_are_declared_and_a_second_time_there_is_nothing_to_do() {
     for (text, why) in [("[]", "it is no JSON object"), (r#"{"queus": []}"#, "did you mean 'queues'?")] {
         mq("apply -", &broker).stdin(text).runs().exits(2).complains(why);
     }
-    mq("apply nowhere.json", &broker).runs().exits(5).complains("cannot read nowhere.json");
+    mq("apply nowhere.json", &broker).runs().exits(1).complains("cannot read nowhere.json");
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_recording_is_played_again_without_loss() {
     {
         mq("replay -", &broker).stdin(input).runs().exits(2).complains(why);
     }
-    mq("replay nowhere", &broker).runs().exits(5).complains("cannot read nowhere");
+    mq("replay nowhere", &broker).runs().exits(1).complains("cannot read nowhere");
     mq("replay - --to nope", &broker).stdin(odd).runs().exits(5).complains("no exchange 'nope'");
     mq("replay - --speed fast", &broker).runs().exits(2).complains("is not a speed");
 }

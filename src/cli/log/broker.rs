@@ -243,8 +243,7 @@ struct User {
 
 fn read_users(path: &Path) -> Result<BTreeMap<String, Secret>, Failure> {
     let wrong = |what: String| Failure::new(Exit::Usage, format!("{}: {what}", path.display()));
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Exit::Usage, format!("cannot read {}: {error}", path.display())))?;
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::unread(path.display(), &error))?;
     let file: UserFile = serde_json::from_str(&text).map_err(|error| {
         wrong(format!("not a file of users: {error}"))
             .tip(r#"{"users": [{"name": "alice", "password": "secret"}]}"#)

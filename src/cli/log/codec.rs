@@ -88,9 +88,7 @@ impl SchemaArgs {
         let Some(path) = path else { return Ok(None) };
         let wrong =
             |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {error}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::new(Exit::Failed, format!("cannot read {}: {error}", path.display()))
-        })?;
+        let text = std::fs::read_to_string(path).map_err(|error| Failure::unread(path.display(), &error))?;
         let codec = match path.extension().and_then(|extension| extension.to_str()) {
             Some("proto") => {
                 let schema =

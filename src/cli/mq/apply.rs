@@ -110,11 +110,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
             format!("{} is over the limit of {FILE_SIZE_MAX} bytes", file.display()),
         )),
         Ok(_) => Ok(text),
-        Err(error) => {
-            let exit =
-                if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
-            Err(Failure::new(exit, format!("cannot read {}: {error}", file.display())))
-        }
+        Err(error) => Err(Failure::unread(file.display(), &error)),
     }
 }
 

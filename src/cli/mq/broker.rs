@@ -100,9 +100,8 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
         None if has_users(definitions.as_ref()) => Users::nobody(),
         None => Users::default(),
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                Failure::new(Exit::NotFound, format!("cannot read {}: {error}", path.display()))
-            })?;
+            let text =
+                std::fs::read_to_string(path).map_err(|error| Failure::unread(path.display(), &error))?;
             Users::parse(&text)
                 .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?
         }
@@ -251,8 +250,7 @@ fn start(broker: &Arc<Broker>, management: Option<Arc<Management>>, mut harness:
 }
 
 fn read_definitions(path: &Path) -> Result<serde_json::Value, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Exit::NotFound, format!("cannot read {}: {error}", path.display())))?;
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::unread(path.display(), &error))?;
     serde_json::from_str(&text).map_err(|error| {
         Failure::new(Exit::Usage, format!("{}: not a file of definitions: {error}", path.display()))
     })

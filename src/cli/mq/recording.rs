@@ -217,11 +217,7 @@ async fn replaying(args: &ReplayArgs, app: &App) -> anyhow::Result<Exit> {
     let input: Input = if args.file == Path::new("-") {
         Box::new(BufReader::new(std::io::stdin()))
     } else {
-        let file = File::open(&args.file).map_err(|error| {
-            let exit =
-                if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
-            Failure::new(exit, format!("cannot read {}: {error}", args.file.display()))
-        })?;
+        let file = File::open(&args.file).map_err(|error| Failure::unread(args.file.display(), &error))?;
         Box::new(BufReader::new(file))
     };
     let shutdown = Shutdown::new();

@@ -135,7 +135,7 @@ fn body(args: &Args) -> Result<Bytes, Failure> {
             let mut bytes = Vec::new();
             let limit = RECORD_BYTES_MAX as u64 + 1;
             let read = std::io::stdin().take(limit).read_to_end(&mut bytes);
-            read.map_err(|error| Failure::new(Exit::Failed, format!("cannot read stdin: {error}")))?;
+            read.map_err(|error| Failure::unread("stdin", &error))?;
             if bytes.len() > RECORD_BYTES_MAX {
                 return Err(usage(format!("stdin is longer than the limit of {RECORD_BYTES_MAX} bytes")));
             }

@@ -17,8 +17,7 @@ pub fn add(metadata: &mut HeaderMap, texts: &[String], environment: &Environment
     for text in texts {
         match text.strip_prefix('@') {
             Some(path) => {
-                let content = std::fs::read_to_string(path)
-                    .map_err(|error| Failure::new(Exit::Failed, format!("cannot read {path}: {error}")))?;
+                let content = std::fs::read_to_string(path).map_err(|error| Failure::unread(path, &error))?;
                 for line in
                     content.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
                 {
@@ -46,7 +45,7 @@ fn add_one(map: &mut HeaderMap, text: &str, environment: &Environment) -> Result
     let value = match value.strip_prefix('@') {
         Some(path) if metadata::is_binary(&name) => std::fs::read(path)
             .map(|bytes| STANDARD_NO_PAD.encode(bytes))
-            .map_err(|error| Failure::new(Exit::Failed, format!("cannot read {path}: {error}")))?,
+            .map_err(|error| Failure::unread(path, &error))?,
         _ => value,
     };
     if metadata::is_binary(&name) && metadata::decode_binary(value.as_bytes()).is_none() {

@@ -81,8 +81,7 @@ pub fn run(args: Args, app: &App) -> anyhow::Result<Exit> {
 }
 
 fn token(path: &std::path::Path) -> anyhow::Result<Secret> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot read {}: {error}", path.display())))?;
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::unread(path.display(), &error))?;
     match text.lines().next().map(str::trim).filter(|line| !line.is_empty()) {
         Some(line) => Ok(Secret::new(line)),
         None => Err(Failure::new(Exit::Usage, format!("{} is empty", path.display())).into()),

@@ -274,7 +274,7 @@ fn offer(args: &Args, search_path: Option<&OsStr>) -> Result<Offer, Failure> {
     for path in &args.proto {
         offer.protos.push(if path.as_os_str() == "-" {
             let text = std::io::read_to_string(std::io::stdin())
-                .map_err(|error| Failure::new(Exit::Failed, format!("cannot read stdin: {error}")))?;
+                .map_err(|error| Failure::unread("stdin", &error))?;
             Input::Text { name: "stdin.proto".to_owned(), text }
         } else {
             Input::Path(path.clone())

@@ -50,6 +50,9 @@ struct Effort {
 impl Effort {
     /// Whoever uses more of an interval, a hundredth, is at work. Heartbeats, timers and health checks use less.
     const IDLE_MAX: Duration = Duration::from_millis(100);
+    /// Little that adds up to this has touched pages that nobody needs any more; to read again those that are needed takes a
+    /// hundredth of it.
+    const WORTH_IT: Duration = Duration::from_millis(20);
 
     /// Memory has been given back, which is no work.
     fn rest(&mut self, used: Duration) {
@@ -60,7 +63,7 @@ impl Effort {
     fn is_over(&mut self, used: Duration) -> bool {
         let now = used.saturating_sub(self.seen);
         self.seen = used;
-        now <= Self::IDLE_MAX && used.saturating_sub(self.rested) > Self::IDLE_MAX
+        now <= Self::IDLE_MAX && used.saturating_sub(self.rested) > Self::WORTH_IT
     }
 }
 
@@ -128,14 +131,14 @@ mod tests {
         let ms = Duration::from_millis;
         let mut effort = Effort::default();
         effort.rest(ms(500));
-        assert!(!effort.is_over(ms(550)), "a little is nothing new");
+        assert!(!effort.is_over(ms(515)), "a little is nothing new");
         assert!(!effort.is_over(ms(5000)), "at work");
         assert!(!effort.is_over(ms(5200)), "still");
         assert!(effort.is_over(ms(5250)));
         effort.rest(ms(5300));
-        assert!(!effort.is_over(ms(5350)), "given back before");
+        assert!(!effort.is_over(ms(5315)), "given back before");
         // Much of little is work too.
-        assert!(effort.is_over(ms(5440)));
+        assert!(effort.is_over(ms(5325)));
         let before = processor_time();
         assert!(before > Duration::ZERO && processor_time() >= before);
     }

@@ -126,8 +126,7 @@ fn from_file(word: &str) -> Result<String, Failure> {
     else {
         return Ok(word.to_owned());
     };
-    let bytes = std::fs::read(path)
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot read {path}: {error}")))?;
+    let bytes = std::fs::read(path).map_err(|error| Failure::unread(path, &error))?;
     Ok(match String::from_utf8(bytes) {
         Ok(text) => format!("{name}={text}"),
         // Only a field of bytes can hold it, and that is base64 in JSON.
