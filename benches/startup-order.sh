@@ -1,13 +1,13 @@
 #!/bin/bash
-# Writes src/startup.ld: a linker script with the functions that short commands and idle servers run, those first that most of
-# them run.
+# Writes src/startup.ld: a linker script with the functions that idle servers and short commands run, those first that most idle
+# servers run, and then those that most commands do.
 #
 #   benches/startup-order.sh
 #
-# A release build uses it (build.rs), so that a process touches few pages. The names are without their hashes, which change with
-# every compiler and library; a name that is no more does no harm. Of what has many instances, of which few run, these few have
-# their hashes: the name would bring all of them. Needs valgrind. Set BANDY to a release build with its symbols
-# (profile.release.strip=false).
+# A release build uses it (build.rs), so that a process touches few pages. The names are those that .cargo/config.toml asks for:
+# each instance of a generic function has its own. They are without the hashes of crates, which change with versions and
+# directories, and only as long as they must be to bring nothing else; a name that is no more does no harm. Needs valgrind. Set
+# BANDY to a release build with its symbols (profile.release.strip=false).
 [ -n "${BANDY:-}" ] || {
     export BANDY=target/order/release/bandy
     CARGO_TARGET_DIR=target/order cargo build --release --config profile.release.strip=false
@@ -29,9 +29,11 @@ serve() {
     until [ -s "$work/url" ]; do kill -0 "$pid" && sleep 0.1; done
     url=$(head -1 "$work/url")
 }
-# What it ran is asked for before: not every server survives its end under valgrind. Some seconds of waiting belong to it.
+# What it ran is asked for before: not every server survives its end under valgrind. What it runs while it waits, for some seconds,
+# is a run of its own, in a second file: stop [SECONDS].
 stop() {
-    sleep 8
+    callgrind_control --dump "$pid" > /dev/null
+    sleep "${1:-10}"
     callgrind_control --dump "$pid" > /dev/null
     kill -KILL "$pid" && wait "$pid" 2> /dev/null || true
 }
@@ -60,49 +62,56 @@ done
 "$bandy" gossip event news hello -e local:first > /dev/null
 kill -KILL "${pids[-1]}"
 "$bandy" gossip wait --status failed -e local:first --timeout 60s > /dev/null
-stop
+# Long enough for an exchange of states.
+stop 60
 client up
 "$bandy" down --all > /dev/null
 
 python3 - "$work" "$bandy" "$tree/src/startup.ld" << 'PYTHON'
-import collections, glob, itertools, re, subprocess, sys
+import bisect, collections, glob, itertools, re, subprocess, sys
 work, program, script = sys.argv[1:]
-# Of both manglings: that of our crates, and that of the standard library, which names a crate by its hash.
-without_hash = lambda name: re.sub(r'Cs[0-9A-Za-z]+_', 'Cs*_', re.sub(r'17h[0-9a-f]{16}E(\.llvm\.\d+)?$', '17h', name))
+# Crates have a hash of their version and directory in their names.
+without_hash = lambda name: re.sub(r'Cs[0-9A-Za-z]+_', 'Cs*_', name)
+# Which runs ran it, of the functions of Rust.
 runs = collections.defaultdict(set)
 for path in sorted(glob.glob(work + '/run*.*')):
     with open(path) as lines:
-        for name in {line.split()[1].split("'")[0] for line in lines if re.match(r'c?fn=\(\d+\) _(ZN|R)', line)}:
-            runs[name].add(path)
-# Bytes of all instances of a name, and those that ran.
-every, ran = collections.Counter(), collections.defaultdict(dict)
-used, same = collections.defaultdict(set), collections.defaultdict(set)
-symbols = [line.split() for line in subprocess.run(['nm', '-S', program], capture_output=True, text=True).stdout.splitlines()]
-symbols = [(fields[0], int(fields[1], 16), fields[3]) for fields in symbols if len(fields) == 4]
-for address, size, name in symbols:
-    every[without_hash(name)] += size
-    same[address].add(name)
-for address, size, name in symbols:
-    if name in runs:
-        # Machine code that the linker keeps once for many functions has all of their names, and lies where one of them does.
-        for other in same[address]:
-            ran[without_hash(other)][other] = size
-            used[without_hash(other)] |= runs[name]
-            used[other] |= runs[name]
-wanted = {}
-for name, instances in ran.items():
-    if every[name] <= max(2 * sum(instances.values()), 2000):
-        wanted[name + '*'] = used[name]
-    else:
-        wanted |= {instance: used[instance] for instance in instances}
-# For each description the linker goes through all sections, and has its names in the cache meanwhile: a hundred at once.
-order = lambda name: (-len(wanted[name]), sorted(wanted[name]))
+        for line in lines:
+            if found := re.match(r"c?fn=\(\d+\) (_R[^'\s]+)", line):
+                runs[found[1]].add(path)
+same = collections.defaultdict(set)
+for line in subprocess.run(['nm', program], capture_output=True, text=True).stdout.splitlines():
+    address, kind, name = line.split()[-3:] if len(line.split()) == 3 else ('', '', '')
+    if kind in ('t', 'T') and name.startswith('_R'):
+        same[address].add(name)
+# Machine code that the linker keeps once for many functions has all of their names, and lies where one of them does.
+used = collections.defaultdict(set)
+for names in same.values():
+    for name in names:
+        used[without_hash(name)] |= set().union(*(runs[name] for name in names if name in runs))
+# A second file of a process is what it ran while it waited: the pages that it keeps.
+def order(name):
+    idle = sorted(run for run in used[name] if run.endswith('.2'))
+    return -len(idle), idle, -len(used[name]), sorted(used[name])
+# A name is as long as it must be to bring nobody that comes later; some more, so that what is new stays out.
+SPARE = 6
+def shortest(name, later):
+    at = bisect.bisect_left(later, name)
+    shared = lambda other: next((i for i, (a, b) in enumerate(zip(name, other)) if a != b), min(len(name), len(other)))
+    return name[:max(map(shared, later[max(at - 1, 0):at + 1]), default=0) + 1 + SPARE] + '*'
+later = sorted(used)
+count = 0
 with open(script, 'w') as file:
     file.write('/* Written by benches/startup-order.sh. */\nSECTIONS {\n  .text.startup_order : {\n')
-    for _, names in itertools.groupby(sorted(wanted, key=lambda name: (order(name), name)), order):
-        names = [f'.text.{name}' for name in names]
+    for _, names in itertools.groupby(sorted(filter(used.get, used), key=lambda name: (order(name), name)), order):
+        names = list(names)
+        gone = set(names)
+        later = [name for name in later if name not in gone]
+        names = list(dict.fromkeys(f'.text.{shortest(name, later)}' for name in names))
+        count += len(names)
+        # For each description the linker goes through all sections, and has its names in the cache meanwhile.
         for start in range(0, len(names), 100):
             file.write('    *(' + '\n      '.join(names[start:start + 100]) + ')\n')
     file.write('  }\n}\nINSERT BEFORE .text;\n')
-print(len(wanted), 'names')
+print(count, 'names')
 PYTHON
