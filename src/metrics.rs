@@ -194,7 +194,10 @@ impl Registry {
     }
 
     fn add(&self, name: &'static str, help: &'static str, source: Source) {
-        self.metrics().push(Metric { name, help, source });
+        let mut metrics = self.metrics();
+        // Prometheus takes a name once: whatever is made anew, such as a node that could not join before, is meant.
+        metrics.retain(|metric| metric.name != name);
+        metrics.push(Metric { name, help, source });
     }
 
     fn metrics(&self) -> MutexGuard<'_, Vec<Metric>> {

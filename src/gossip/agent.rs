@@ -6,6 +6,7 @@
 //! figures   what it counts, for Prometheus
 //! core      the engine with what waits for it: joins, queries, watchers
 //! stream    one message each way over TCP
+//! held      what all streams hold, and who gives way
 //! ipc       Serf's agent protocol: commands that ask this node
 //! snapshot  whom to join again after a restart
 //! keys      the keys of the cluster, in a file
@@ -13,6 +14,7 @@
 
 mod core;
 mod figures;
+mod held;
 pub mod ipc;
 mod keys;
 mod snapshot;
@@ -27,6 +29,7 @@ use tokio::time::Instant;
 
 pub use self::core::{Answers, Core, KeysOutcome};
 use figures::Figures;
+use held::Held;
 pub use keys::{KeyFile, KeyFileError, decode_key};
 pub use snapshot::Snapshot;
 pub use stream::members_at;
@@ -84,6 +87,7 @@ pub struct Agent {
     shutdown: Shutdown,
     wrapping: Arc<std::sync::RwLock<Wrapping>>,
     figures: Figures,
+    held: Held,
 }
 
 impl std::fmt::Debug for Agent {
@@ -116,6 +120,7 @@ impl Agent {
             shutdown: shutdown.clone(),
             wrapping: wrapping.clone(),
             figures: figures.clone(),
+            held: Held::default(),
         };
         let mut engine = Engine::new(Time::default(), config, fastrand::Rng::with_seed(seed))?;
         if let Some(remembered) = snapshot.as_deref().and_then(Snapshot::read) {
@@ -305,7 +310,8 @@ impl Driver {
                     let agent = self.agent.clone();
                     self.agent.shutdown.spawn(async move {
                         let wrapping = agent.wrapping();
-                        let reply = stream::exchange(to, &message, answered, &wrapping, &agent.figures).await;
+                        let Agent { figures, held, .. } = &agent;
+                        let reply = stream::exchange(to, &message, answered, &wrapping, figures, held).await;
                         let _ = agent.commands.send(Command::Reply { exchange, reply }).await;
                     });
                 }

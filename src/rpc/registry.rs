@@ -178,6 +178,13 @@ impl Registry {
         })
     }
 
+    /// Registering with some makes this process a node: what it counts is told there.
+    pub fn count_in(&self, metrics: crate::metrics::Registry) {
+        if let Self::Gossip(gossip) = self {
+            gossip.count_in(metrics);
+        }
+    }
+
     /// The healthy instances of `service` now; never an empty list.
     ///
     /// `service` comes from the called method; a service that the URL names wins over it.

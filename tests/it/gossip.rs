@@ -64,6 +64,24 @@ fn two_terminals_without_an_address_are_a_cluster() {
     gossip(&home, "ls").runs().exits(3).complains("bandy gossip join");
 }
 
+/// Anybody could have put it there, so it is not joined; who meant it is told how.
+#[test]
+fn a_node_that_somebody_else_has_started_is_told_of() {
+    let (theirs, home) = (Home::new(), Home::new());
+    let port = |node: &Running| node.url.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    let stranger = bandy("gossip join --alone --rpc none").home(&theirs).starts();
+    // Other tests may leave a port before it meanwhile.
+    let alone = loop {
+        let alone = bandy("gossip join --rpc none").home(&home).starts();
+        if port(&alone) > port(&stranger) {
+            break alone;
+        }
+    };
+    alone.says("this node is alone, and a ");
+    alone.says("  tip: bandy gossip join 127.0.0.1:79");
+    gossip(&home, "ls -o value").runs().exits(0).prints("n1\n");
+}
+
 #[test]
 fn one_that_is_stopped_is_suspected_and_objects_when_it_goes_on() {
     let home = Home::new();

@@ -96,3 +96,23 @@ fn a_node_counts_its_members_and_what_it_does() {
         assert!(told.contains(&format!("`{name}")), "{name} is not in docs/gossip.md");
     }
 }
+
+#[test]
+fn a_server_that_registers_with_a_cluster_counts_as_a_node_of_it() {
+    let home = Home::new();
+    let seed = bandy("gossip join -l 127.0.0.1:0 --alone").home(&home).starts();
+    // Of two clusters the first: a name is told once.
+    let other = bandy("gossip join -l 127.0.0.1:0 --alone --cluster other").home(&home).starts();
+    let server = bandy("rpc serve -l 127.0.0.1:0 --metrics 127.0.0.1:0 upper=tr --register")
+        .arg(&seed.url)
+        .arg("--register")
+        .arg(format!("{}?cluster=other", other.url))
+        .home(&home)
+        .starts();
+    let place = place(&server);
+    let alive = "bandy_gossip_members{state=\"alive\"}";
+    until("it knows two members", || number(&place, alive) == 2);
+    until("it probes", || number(&place, "bandy_gossip_probes_total") > 0);
+    let told = page(&place).matches("# TYPE bandy_gossip_probes_total ").count();
+    assert_eq!(told, 1);
+}

@@ -11,6 +11,7 @@ mod foreign_tools;
 mod fuzz;
 mod generated;
 mod gossip;
+mod gossip_hostile;
 mod gossip_metrics;
 mod gossip_refusals;
 mod gossip_replay;

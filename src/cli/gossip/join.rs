@@ -2,6 +2,7 @@
 
 mod place;
 mod run;
+mod stranger;
 mod tell;
 
 use std::ffi::OsString;

@@ -191,7 +191,7 @@ async fn start(args: &Args, app: &App, offer: Offer, mut harness: Harness) -> an
     let catalog = offering.catalog.load();
     let options = args.http.options(limits.message_bytes_max, metrics)?;
     let server = Server::new(offering.catalog.clone(), options, shutdown.clone());
-    let mut listed = Listed::new(args, &harness.urls, app, &shutdown)?;
+    let mut listed = Listed::new(args, app, &harness)?;
     for socket in harness.datagrams.drain(..) {
         let server = Arc::clone(&server);
         shutdown.spawn(async move { server.serve_datagrams(socket).await });

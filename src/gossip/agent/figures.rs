@@ -77,6 +77,7 @@ pub(super) struct Figures {
     pub streams_failed: Counter,
     events: Family<Counter>,
     probes: [Counter; 4],
+    members_refused: Counter,
     members: [Gauge; 4],
     queues: [Gauge; 5],
     clocks: [Gauge; 3],
@@ -141,6 +142,10 @@ impl Figures {
                     "How often the node said that it is there, against what was said of it.",
                 ),
             ],
+            members_refused: registry.counter(
+                "bandy_gossip_members_refused_total",
+                "Members that were not taken, as there are too many.",
+            ),
             members: ["alive", "suspect", "failed", "left"].map(|state| members.with(&[state])),
             queues: ["members", "intents", "events", "queries", "data"].map(|queue| queues.with(&[queue])),
             clocks: ["members", "events", "queries"].map(|clock| clocks.with(&[clock])),
@@ -208,6 +213,10 @@ impl Figures {
             now.probes_failed - before.probes_failed,
             now.refutations - before.refutations,
         ];
+        if now.members_refused > 0 && before.members_refused == 0 {
+            tracing::warn!("there are {} members: more are not taken", census.alive + census.suspect);
+        }
+        self.members_refused.add(now.members_refused - before.members_refused);
         self.probes.iter().zip(grown).for_each(|(counter, grown)| counter.add(grown));
     }
 }

@@ -1,12 +1,16 @@
 //! Streams of a live node: one message each way, with deadlines, and a bound on what all of them hold.
+//!
+//! While a stream waits for the other side, what it holds is counted, and may be needed by others. What is read becomes
+//! a message only when it is its turn, and until the engine has it: that waits for nobody outside.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use super::figures::Figures;
+use super::held::{Held, Share};
 use super::{Agent, Command, StreamReply};
 use crate::gossip::wire::{Node, PushPull, StreamDecoder, StreamMessage, Wrapping};
 use crate::metrics::Registry;
@@ -14,10 +18,8 @@ use crate::transport::{Address, ConnectOptions, Stream};
 
 /// How long a stream may take. memberlist, TCPTimeout.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
-/// A stream that holds more than this is one of few.
-const LARGE_BYTES: usize = 1024 * 1024;
-/// How many may be.
-static LARGE: Semaphore = Semaphore::const_new(4);
+/// Messages that are unpacked, or wait for the engine: each may be many times as large as it came.
+static TURNS: Semaphore = Semaphore::const_new(2);
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
 
@@ -27,36 +29,39 @@ fn nonce() -> [u8; 12] {
     nonce
 }
 
-/// Reads the message of a stream.
+/// Reads the message of a stream. Until the turn is over, others wait for theirs.
 async fn read(
     stream: &mut Stream,
     wrapping: &Wrapping,
     mut decoder: StreamDecoder,
     figures: &Figures,
-) -> Result<StreamMessage, String> {
+    share: &Share,
+) -> Result<(StreamMessage, SemaphorePermit<'static>), String> {
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut large = None;
     loop {
-        let length = stream.read(&mut chunk).await.map_err(|error| error.to_string())?;
+        share.hold(CHUNK_BYTES + decoder.held_bytes()).map_err(|error| error.to_string())?;
+        let length = share.unless_others_need_it(stream.read(&mut chunk)).await;
+        let length = length.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         if length == 0 {
             return Err("the stream ended before its message".to_owned());
         }
         figures.received.stream_bytes.add(length as u64);
         decoder.push(&chunk[..length]).map_err(|error| error.to_string())?;
-        if decoder.held_bytes() > LARGE_BYTES && large.is_none() {
-            // What is read meanwhile waits in the kernel.
-            large = LARGE.acquire().await.ok();
-        }
+        let turn = TURNS.acquire().await.map_err(|error| error.to_string())?;
         if let Some(message) = decoder.next_message(wrapping).map_err(|error| error.to_string())? {
-            return Ok(message);
+            return Ok((message, turn));
         }
     }
 }
 
-async fn write(stream: &mut Stream, bytes: &[u8], figures: &Figures) -> Result<(), String> {
+async fn write(stream: &mut Stream, bytes: &[u8], figures: &Figures, share: &Share) -> Result<(), String> {
     figures.sent.stream_bytes.add(bytes.len() as u64);
-    stream.write_all(bytes).await.map_err(|error| error.to_string())?;
-    stream.flush().await.map_err(|error| error.to_string())
+    share.hold(bytes.len()).map_err(|error| error.to_string())?;
+    let written = share.unless_others_need_it(async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    });
+    written.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 /// Opens a stream, says something, and waits for the answer if there is to be one.
@@ -66,18 +71,22 @@ pub(super) async fn exchange(
     answered: bool,
     wrapping: &Wrapping,
     figures: &Figures,
+    held: &Held,
 ) -> StreamReply {
     figures.sent.streams.increment();
+    let share = held.stream(to.ip());
     let talk = async {
         let address = Address::tcp(to.ip().to_string(), to.port());
         let options = ConnectOptions { timeout: STREAM_TIMEOUT, ..ConnectOptions::default() };
         let mut stream = Stream::connect_with(&address, &options).await.map_err(|error| error.to_string())?;
-        write(&mut stream, &message.encode(wrapping, nonce()), figures).await?;
+        write(&mut stream, &message.encode(wrapping, nonce()), figures, &share).await?;
         if !answered {
             let _ = stream.shutdown().await;
             return Ok(StreamReply::Sent);
         }
-        read(&mut stream, wrapping, StreamDecoder::of_answer(), figures).await.map(StreamReply::Message)
+        let (message, _turn) =
+            read(&mut stream, wrapping, StreamDecoder::of_answer(), figures, &share).await?;
+        Ok(StreamReply::Message(message))
     };
     let why = match tokio::time::timeout(STREAM_TIMEOUT, talk).await {
         Ok(Ok(reply)) => return reply,
@@ -94,7 +103,7 @@ pub(super) async fn exchange(
 /// It is not there, or does not answer so.
 pub async fn members_at(node: SocketAddr, wrapping: &Wrapping) -> Result<Vec<Node>, String> {
     let ask = StreamMessage::PushPull(PushPull { join: false, nodes: Vec::new(), serf: None });
-    match exchange(node, &ask, true, wrapping, &Figures::new(&Registry::default())).await {
+    match exchange(node, &ask, true, wrapping, &Figures::new(&Registry::default()), &Held::default()).await {
         StreamReply::Message(StreamMessage::PushPull(state)) => Ok(state.nodes),
         StreamReply::Message(StreamMessage::Error(why)) | StreamReply::Failed(why) => Err(why),
         StreamReply::Message(_) | StreamReply::Sent => Err("it answers something else".to_owned()),
@@ -106,14 +115,16 @@ pub(super) async fn serve(agent: Agent, mut stream: Stream) {
     let Some(from) = stream.peer_address() else { return };
     let (wrapping, figures) = (agent.wrapping(), &agent.figures);
     figures.received.streams.increment();
+    let share = agent.held.stream(from.ip());
     let talk = async {
-        let message = match read(&mut stream, &wrapping, StreamDecoder::default(), figures).await {
-            Ok(message) => message,
+        let read = read(&mut stream, &wrapping, StreamDecoder::default(), figures, &share).await;
+        let (message, turn) = match read {
+            Ok(read) => read,
             Err(why) => {
                 // In the clear, as agents do: whoever has no key cannot read it otherwise.
                 let error = StreamMessage::Error(why.clone());
-                let _ =
-                    write(&mut stream, &error.encode_answer(&Wrapping::default(), nonce()), figures).await;
+                let bytes = error.encode_answer(&Wrapping::default(), nonce());
+                let _ = write(&mut stream, &bytes, figures, &share).await;
                 let _ = stream.shutdown().await;
                 return Err(why);
             }
@@ -121,8 +132,10 @@ pub(super) async fn serve(agent: Agent, mut stream: Stream) {
         let (answer, answered) = oneshot::channel();
         let command = Command::Stream { from, message, answer };
         agent.commands.send(command).await.map_err(|_| "the node has ended".to_owned())?;
-        if let Ok(answer) = answered.await {
-            write(&mut stream, &answer.encode_answer(&wrapping, nonce()), figures).await?;
+        let answer = answered.await.ok().map(|answer| answer.encode_answer(&wrapping, nonce()));
+        drop(turn);
+        if let Some(bytes) = answer {
+            write(&mut stream, &bytes, figures, &share).await?;
         }
         let _ = stream.shutdown().await;
         Ok(())

@@ -4,9 +4,9 @@
 //! Demers et al. 1987: rumour mongering with feedback and a counter, anti-entropy, death certificates. Only members that
 //! announce that they understand it are told; real agents never see any of it.
 
+mod repair;
 mod store;
 
-use core::net::SocketAddr;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ pub use store::{Store, Stored};
 
 use super::exchange::Purpose;
 use super::{
-    Config, DATA_TAG, DataConfig, Engine, Event, Member, Message, Mode, Name, NodeState, Output, PushPull,
-    Refusal, Serf, Time, Timer,
+    Config, DATA_TAG, DataConfig, Engine, Event, Member, Message, Mode, NodeState, Output, Refusal, Serf,
+    Time, Timer,
 };
 use crate::gossip::wire::data::{
     Data as Wire, Entry, KEY_BYTES_MAX, Stamp, VALUE_BYTES_MAX, Value, Version, write_entry,
@@ -35,8 +35,19 @@ const TOLD_MAX: usize = 64;
 const ASK_INTERVALS: u32 = 5;
 /// How often tombstones are looked through, in gossip intervals.
 const SWEEP_INTERVALS: u32 = 300;
+/// Bytes of keys and values in one message: far less than a stream may bring, and done in a second.
+const PART_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of keys and values that are sent at a time to one who has not asked: it asks for the rest.
+const SENT_BYTES_MAX: usize = 4 * PART_BYTES_MAX;
+/// Values that are being fetched. Over it they are forgotten: some of them never come.
+const FETCHING_MAX: usize = 4096;
 /// No version counts further: there has to be a next one.
 const COUNTER_MAX: u64 = 1 << 62;
+
+fn size(entry: &Entry) -> usize {
+    let value = if let Value::Bytes(bytes) = &entry.value { bytes.len() } else { 0 };
+    entry.key.len() + entry.version.writer.len() + value
+}
 
 fn entry(key: &Arc<str>, stored: &Stored) -> Entry {
     let value = stored.value.clone().map_or(Value::Tombstone, Value::Bytes);
@@ -67,6 +78,8 @@ pub(super) struct Data {
     armed: bool,
     asked: Time,
     swept: Time,
+    /// Entries that were taken so far.
+    taken: usize,
 }
 
 impl Data {
@@ -80,6 +93,7 @@ impl Data {
             armed: false,
             asked: Time::default(),
             swept: Time::default(),
+            taken: 0,
         }
     }
 
@@ -103,24 +117,33 @@ impl Data {
         if !self.enabled || self.config.mode == Mode::Push && !answers && !join {
             return (None, Vec::new());
         }
-        let digest = self
-            .store
-            .iter()
-            .map(|(key, stored)| Stamp { key: key.clone(), version: stored.version.clone() })
-            .collect();
         let theirs = theirs.and_then(|theirs| theirs.digest.as_deref());
-        (Some(digest), theirs.map_or(Vec::new(), |theirs| self.newer_than(theirs)))
+        let newer = theirs.map_or(Vec::new(), |theirs| self.newer_than(theirs, PART_BYTES_MAX));
+        (Some(self.digest()), newer)
     }
 
-    /// What another one lacks.
-    fn newer_than(&self, theirs: &[Stamp]) -> Vec<Entry> {
+    /// Which versions we have.
+    fn digest(&self) -> Vec<Stamp> {
+        let stamp =
+            |(key, stored): (&Arc<str>, &Stored)| Stamp { key: key.clone(), version: stored.version.clone() };
+        self.store.iter().map(stamp).collect()
+    }
+
+    /// What another one lacks, or the first of it: as many bytes as may be, and something in any case.
+    fn newer_than(&self, theirs: &[Stamp], bytes_max: usize) -> Vec<Entry> {
         let known: HashMap<&str, &Version> =
             theirs.iter().map(|stamp| (&*stamp.key, &stamp.version)).collect();
         let newer = |key: &Arc<str>, stored: &Stored| {
             known.get(&**key).is_none_or(|version| **version < stored.version)
         };
         let lacked = self.store.iter().filter(|(key, stored)| newer(key, stored));
-        lacked.map(|(key, stored)| entry(key, stored)).collect()
+        let mut bytes = 0;
+        let lacked = lacked.map(|(key, stored)| entry(key, stored)).take_while(|entry| {
+            let is_first = bytes == 0;
+            bytes += size(entry);
+            is_first || bytes <= bytes_max
+        });
+        lacked.collect()
     }
 }
 
@@ -175,6 +198,7 @@ impl Engine {
         let rumor = Rumor { told: from.into_iter().collect(), ..Rumor::default() };
         self.data.rumors.insert(key.clone(), rumor);
         self.data.fetching.remove(key);
+        self.data.taken += 1;
         self.arm_data(now);
         if is_change {
             outputs.push(Output::Event(Event::Data(told)));
@@ -331,6 +355,9 @@ impl Engine {
             let value = match value {
                 Value::Announced { hash, .. } => {
                     if self.data.store.lacks(&key, &version) {
+                        if self.data.fetching.len() >= FETCHING_MAX {
+                            self.data.fetching.clear();
+                        }
                         let fetch = (version.clone(), hash);
                         if self.data.fetching.insert(key.clone(), fetch.clone()) != Some(fetch) {
                             wanted.push(Stamp { key, version });
@@ -382,44 +409,15 @@ impl Engine {
         }
     }
 
-    /// Somebody wants values that were announced to it.
-    pub(super) fn serve_fetch(
-        &mut self,
-        from: SocketAddr,
-        name: &Name,
-        stamps: &[Stamp],
-        outputs: &mut Vec<Output>,
-    ) {
-        // Values go where the member is, not where the stream comes from; and only to one that is there.
-        let Some(member) = self.members.by_name(name).filter(|member| member.address.ip() == from.ip())
-        else {
-            return;
-        };
-        let to = member.address;
-        let wanted = stamps.iter().filter_map(|stamp| {
-            let stored = self.data.store.get(&stamp.key)?;
-            (stored.version >= stamp.version).then(|| entry(&stamp.key, stored))
-        });
-        let entries: Vec<Entry> = wanted.collect();
-        self.send_lacking(to, entries, outputs);
+    /// Values that are being fetched.
+    #[cfg(test)]
+    pub(super) fn fetching(&self) -> usize {
+        self.data.fetching.len()
     }
 
-    /// What another one lacks of what we have, by the digest in its state.
-    pub(super) fn lacking(&self, theirs: &PushPull) -> Vec<Entry> {
-        if self.data.config.mode == Mode::Pull {
-            return Vec::new();
-        }
-        let digest = theirs.serf.as_ref().and_then(|serf| serf.digest.as_deref());
-        digest.map_or(Vec::new(), |digest| self.data.newer_than(digest))
-    }
-
-    /// Sends entries over a stream.
-    pub(super) fn send_lacking(&mut self, to: SocketAddr, entries: Vec<Entry>, outputs: &mut Vec<Output>) {
-        if !entries.is_empty() {
-            let from = self.config.name.clone();
-            let rumors = Wire::Rumors { from, entries, feedback: false };
-            self.open(to, StreamMessage::Serf(Serf::Data(rumors)), false, Purpose::Tell, outputs);
-        }
+    /// Entries that this node has taken so far.
+    pub(super) fn taken(&self) -> usize {
+        self.data.taken
     }
 
     /// Entries that came with another's state.

@@ -16,6 +16,8 @@ const FOREIGN_BYTES_MAX: usize = 9 * 1024;
 const WINDOW: u64 = 512;
 /// Most events that are told apart; of more the oldest times are given up, as if they were over.
 const EVENTS_MAX: usize = 4096;
+/// Bytes of those that are told to somebody who joins, of the 20 MiB that a state may have.
+const TOLD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What of an event is remembered: not the bytes in which it came.
 #[derive(Clone, Debug)]
@@ -40,13 +42,19 @@ impl Seen {
         self.least = self.least.max(ltime);
     }
 
-    /// Those that can be told to somebody who joins, by time.
+    /// Those that can be told to somebody who joins, by time; not so many that a state would not be taken.
     pub fn all(&self) -> Vec<UserEvent> {
         let whole = |known: &Known| {
             let Known { ltime, name, payload, coalesce } = known.clone();
             UserEvent { ltime, name, payload, coalesce, raw: Bytes::new() }
         };
-        self.events.iter().map(whole).collect()
+        let mut bytes = 0;
+        let latest = self.events.iter().rev().take_while(|known| {
+            bytes += known.name.len() + known.payload.len();
+            bytes <= TOLD_BYTES_MAX
+        });
+        let count = latest.count();
+        self.events.range(self.events.len() - count..).map(whole).collect()
     }
 
     /// True if it is news.
@@ -169,5 +177,20 @@ mod tests {
         }
         assert!(seen.events.len() <= EVENTS_MAX);
         assert!(seen.put(&event(11, "later"), 11));
+    }
+
+    #[test]
+    fn of_many_large_events_the_latest_are_told_to_one_who_joins() {
+        let mut seen = Seen::default();
+        for ltime in 1..=500 {
+            let payload = vec![0; FOREIGN_BYTES_MAX - 1];
+            let name = "e".into();
+            let raw = Bytes::new();
+            let event = UserEvent { ltime, name, payload: payload.into(), coalesce: false, raw };
+            assert!(seen.put(&event, ltime));
+        }
+        let told = seen.all();
+        assert_eq!(told.len(), TOLD_BYTES_MAX / FOREIGN_BYTES_MAX);
+        assert_eq!(told.last().map(|event| event.ltime), Some(500));
     }
 }

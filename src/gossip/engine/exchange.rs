@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use super::{
     Engine, Event, Input, Message, Name, NodeState, Output, PushPull, Serf, Status, StreamReply, Time, Timer,
 };
-use crate::gossip::wire::data::Data;
+use crate::gossip::wire::data::{Data, Stamp};
 use crate::gossip::wire::{Accusation, Ack, Alive, Intent, Node, SerfState, StreamMessage};
 
 /// What a stream was opened for.
@@ -24,6 +24,11 @@ pub(super) enum Purpose {
     Ping { sequence: u32 },
     /// Something to be told, without an answer.
     Tell,
+}
+
+/// Which data another one has.
+fn digest_of(state: &PushPull) -> Vec<Stamp> {
+    state.serf.as_ref().and_then(|serf| serf.digest.clone()).unwrap_or_default()
 }
 
 impl Engine {
@@ -192,6 +197,7 @@ impl Engine {
                     self.seen_events.ignore_until(serf.event_ltime);
                 }
                 let lacking = self.lacking(&state);
+                let (theirs, taken) = (digest_of(&state), self.taken());
                 let asked_before = state.serf.as_ref().map_or(0, |serf| serf.query_ltime);
                 let refused = self.merge(now, state, true, outputs);
                 if *told {
@@ -202,6 +208,7 @@ impl Engine {
                     Some(node) => Err(format!("{node} there speaks another version of the protocol")),
                     None => {
                         self.send_lacking(peer, lacking, outputs);
+                        self.ask_for_the_rest(peer, &theirs, taken, outputs);
                         self.announce_joined(now);
                         Ok(())
                     }
@@ -209,8 +216,10 @@ impl Engine {
             }
             (Ok(state), Purpose::Repair) => {
                 let lacking = self.lacking(&state);
+                let (theirs, taken) = (digest_of(&state), self.taken());
                 self.merge(now, state, false, outputs);
                 self.send_lacking(peer, lacking, outputs);
+                self.ask_for_the_rest(peer, &theirs, taken, outputs);
                 return;
             }
             (Ok(_), Purpose::Ping { .. } | Purpose::Tell) => return,

@@ -13,6 +13,9 @@ use crate::gossip::wire::{Accusation, Name, Versions};
 /// No incarnation is believed beyond: whoever is accused there could not object any more.
 const INCARNATION_MAX: u32 = u32::MAX - 1024;
 
+/// Most members: three times the largest clusters that are told of. More are none, or whoever says so has made them up.
+pub(super) const MEMBERS_MAX: usize = 64 * 1024;
+
 /// Whether a node of these versions and this one understand each other. In memberlist only what cannot be at all is not
 /// believed; then one datagram about a node that nobody understands lets no state be merged as long as it is remembered.
 fn is_spoken_here(theirs: &Versions) -> bool {
@@ -94,6 +97,15 @@ impl Engine {
     }
 
     fn new_member(&mut self, now: Time, alive: Alive, outputs: &mut Vec<Output>) {
+        if self.members.len() >= MEMBERS_MAX {
+            // Of those that are gone the one that became known last: what was made up came after what was there.
+            let gone = self.members.failed.last().or_else(|| self.members.left.last()).copied();
+            let Some(gone) = gone else {
+                self.counts.members_refused += 1;
+                return;
+            };
+            self.erase(gone, outputs);
+        }
         let id = self.members.insert(Member {
             name: alive.node.clone(),
             address: alive.address,

@@ -191,6 +191,8 @@ pub struct Counts {
     pub probes_failed: u64,
     /// How often it objected to what was said of it.
     pub refutations: u64,
+    /// Members that were not taken, as there are too many.
+    pub members_refused: u64,
 }
 
 /// What became of a member.

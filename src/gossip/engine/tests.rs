@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::gossip::wire::data::{Data, Entry, Value, Version};
+use crate::gossip::wire::data::{Data, Entry, Stamp, Value, Version};
 use crate::gossip::wire::{
     Accusation, Ack, IndirectPing, Intent, Name, Ping, Query, QueryResponse, SerfState, Source,
     StreamMessage, UserEvent,

@@ -395,6 +395,30 @@ fn data_reach_everybody_in_every_mode_and_a_deleted_key_stays_deleted() {
     }
 }
 
+/// A stream brings 20 MiB at most, here and at real agents.
+#[test]
+fn more_data_than_a_stream_brings_reach_one_who_joins() {
+    for mode in [Mode::Push, Mode::Pull, Mode::PushPull] {
+        let links = Links { wire: true, ..Links::default() };
+        let mut network = Network::new(21, links);
+        let add = |network: &mut Network| {
+            network.add(|config| {
+                with_data(config);
+                config.data.mode = mode;
+            })
+        };
+        let (first, second) = (add(&mut network), add(&mut network));
+        let value = Bytes::from(vec![7; 1 << 20]);
+        for key in 0..30 {
+            let key = format!("k{key}").as_str().into();
+            network.input(first, Input::Set { key, value: Some(value.clone()) });
+        }
+        network.input(second, Input::Join { seed: address_of(first), replay: false });
+        let has_all = |network: &Network| network.engine(second).unwrap().store().values() == 30;
+        assert!(network.run_until(10 * SECOND, has_all), "{mode:?}");
+    }
+}
+
 #[test]
 fn rumours_alone_reach_everybody_within_seconds() {
     for nodes in [3, 9, 30, 100] {

@@ -13,6 +13,8 @@ use super::state::{self, Header, Node, PushPull, USER_STATE_BYTES_MAX};
 pub const STREAM_BYTES_MAX: usize = 40 * 1024 * 1024;
 /// The type and length before what is encrypted.
 const SEALED_HEADER_BYTES: usize = 5;
+/// What the name and the metadata of a node take at least.
+const NODE_PARTS_BYTES: usize = 64;
 
 /// A message of a stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -179,9 +181,13 @@ impl StreamDecoder {
         Ok(())
     }
 
-    /// How many bytes are held.
+    /// How many bytes are held, about: a node that has been read is more than its bytes were.
     pub fn held_bytes(&self) -> usize {
-        self.buffer.capacity()
+        let nodes = match &self.stage {
+            Stage::Nodes { nodes, .. } => nodes.capacity(),
+            _ => 0,
+        };
+        self.buffer.capacity() + nodes * (size_of::<Node>() + NODE_PARTS_BYTES)
     }
 
     /// The message, once it has come; there is one.

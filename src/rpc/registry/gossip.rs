@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::{Error, GossipUrl, Instance, Registration};
 use crate::gossip::agent::{Agent, KeyFile, Options, ipc, members_at};
 use crate::gossip::engine::{Config, Input, Profile};
 use crate::gossip::wire::{Node, NodeState, Wrapping, decode_tags};
+use crate::metrics;
 use crate::shutdown::Shutdown;
 use crate::transport::{Acceptor, Address, Datagrams, Listener, own_address};
 
@@ -38,6 +39,8 @@ pub struct Gossip {
     known: Mutex<Vec<SocketAddr>>,
     /// The node of this process, once it has registered something.
     node: tokio::sync::Mutex<Option<Joined>>,
+    /// Where that node tells what it counts.
+    metrics: OnceLock<metrics::Registry>,
 }
 
 /// This process as a member.
@@ -66,7 +69,13 @@ impl Gossip {
             wrapping: Wrapping { label: url.cluster.as_str().into(), keyring },
             known: Mutex::default(),
             node: tokio::sync::Mutex::default(),
+            metrics: OnceLock::new(),
         })
+    }
+
+    /// What the node of this process counts is told there, once there is one.
+    pub(super) fn count_in(&self, metrics: metrics::Registry) {
+        let _ = self.metrics.set(metrics);
     }
 
     fn unreachable(&self, why: impl Into<String>) -> Error {
@@ -182,7 +191,7 @@ impl Gossip {
             key_file: None,
             snapshot: None,
             seed: fastrand::u64(..),
-            metrics: crate::metrics::Registry::default(),
+            metrics: self.metrics.get().cloned().unwrap_or_default(),
         };
         // Of its own: a node that cannot join ends, and nothing else does.
         let own = Shutdown::new();
@@ -325,7 +334,7 @@ mod tests {
             key_file: None,
             snapshot: None,
             seed: 1,
-            metrics: crate::metrics::Registry::default(),
+            metrics: metrics::Registry::default(),
         };
         let agent = Agent::start(options, shutdown).unwrap();
         agent.listen(listener, &Acceptor::new(STREAMS_MAX));

@@ -10,7 +10,7 @@ use crate::cli::settings::Home;
 use crate::transport::{Address, Datagrams, Listener, Stream};
 
 /// The port that nodes look at first.
-const PORT: u16 = 7946;
+pub const PORT: u16 = 7946;
 /// How many ports after it are tried.
 const PORTS_MAX: u16 = 200;
 /// How many names are tried.

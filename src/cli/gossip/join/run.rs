@@ -8,6 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use super::Args;
+use super::stranger;
 use super::tell::{self, Own};
 use crate::cli::app::App;
 use crate::cli::endpoint::{Endpoint, Pillar};
@@ -65,9 +66,10 @@ pub async fn start(
     let seeds = seeds(args, app, &name).await?;
     config.seeds = seeds.addresses.clone();
 
+    let wrapping = Wrapping { label: args.cluster.as_str().into(), keyring };
     let options = Options {
         config,
-        wrapping: Wrapping { label: args.cluster.as_str().into(), keyring },
+        wrapping: wrapping.clone(),
         datagrams,
         key_file,
         snapshot: args.snapshot.clone(),
@@ -90,6 +92,9 @@ pub async fn start(
     tell::start(args, app, &agent, &harness, is_ready, Own { name, tags });
     end_when_displaced(&agent, &harness, outcome);
     join(args, app, &agent, &seeds).await?;
+    if args.well_known && seeds.addresses.is_empty() && !args.alone {
+        stranger::tell_of(address, wrapping, app, &harness.shutdown);
+    }
     let url = harness.urls.first().cloned().unwrap_or_default();
     let (theme, looked_at) = (crate::cli::top::theme(false, app), agent.clone());
     let show = args.top.view(move || async move { top::show_own(&looked_at, &url, &theme).await });

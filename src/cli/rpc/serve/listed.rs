@@ -8,6 +8,8 @@ use crate::cli::app::App;
 use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::rpc::remote::services;
+use crate::cli::serve::Harness;
+use crate::metrics;
 use crate::rpc::Catalog;
 use crate::rpc::client::resolve::is_standard;
 use crate::rpc::registry::{Error, Lease, Registration, Registry, RegistryUrl};
@@ -18,6 +20,8 @@ pub struct Listed {
     places: Vec<Place>,
     directory: PathBuf,
     shutdown: Shutdown,
+    /// Where a node of the first cluster tells what it counts: a second one would say the same names again.
+    metrics: Option<metrics::Registry>,
 }
 
 /// One registry, and what it was told.
@@ -32,11 +36,12 @@ struct Place {
 }
 
 impl Listed {
-    /// A server that can be called at `urls`, to be listed on this machine and where the arguments say.
+    /// A server that can be called at the URLs of a harness, to be listed on this machine and where the arguments say.
     ///
     /// # Errors
     /// It does not listen where the readers of a registry could call it.
-    pub fn new(args: &Args, urls: &[String], app: &App, shutdown: &Shutdown) -> Result<Self, Failure> {
+    pub fn new(args: &Args, app: &App, harness: &Harness) -> Result<Self, Failure> {
+        let urls = harness.urls.as_slice();
         let local = Place {
             registry: RegistryUrl::Local,
             opened: None,
@@ -53,7 +58,8 @@ impl Listed {
             let (registry, name) = (registry.clone(), args.service_name.clone());
             places.push(Place { registry, opened: None, url, name, leases: BTreeMap::new() });
         }
-        Ok(Self { places, directory: services(app), shutdown: shutdown.clone() })
+        let (shutdown, metrics) = (harness.shutdown.clone(), Some(harness.metrics.clone()));
+        Ok(Self { places, directory: services(app), shutdown, metrics })
     }
 
     /// Tells all registries what the server offers now.
@@ -84,7 +90,14 @@ impl Listed {
                 }
                 let registry = match &mut place.opened {
                     Some(registry) => registry,
-                    none => none.insert(Registry::open(&place.registry, &self.directory)?),
+                    none => {
+                        let registry = Registry::open(&place.registry, &self.directory)?;
+                        let is_cluster = matches!(registry, Registry::Gossip(_));
+                        if let Some(metrics) = self.metrics.take_if(|_| is_cluster) {
+                            registry.count_in(metrics);
+                        }
+                        none.insert(registry)
+                    }
                 };
                 let lease = registry.register(registration, &self.shutdown).await?;
                 place.leases.insert((*service).to_owned(), lease);

@@ -8,6 +8,12 @@ use bytes::Bytes;
 use crate::gossip::engine::{DataConfig, Time};
 use crate::gossip::wire::data::Version;
 
+/// Bytes of all keys with their versions: they go along whole when states are exchanged, and a state has a limit of 20 MiB
+/// at real agents, too.
+const DIGEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What a version takes beside its writer, and what is around both.
+const STAMP_BYTES: usize = 16;
+
 /// What a key holds, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
@@ -26,6 +32,7 @@ pub struct Store {
     /// How many of them have a value.
     values: usize,
     bytes: usize,
+    digest_bytes: usize,
     pub(super) counter: u64,
 }
 
@@ -64,6 +71,10 @@ impl Store {
         key.len() + value.map_or(0, Bytes::len)
     }
 
+    fn digest_size(key: &str, stored: &Stored) -> usize {
+        key.len() + stored.version.writer.len() + STAMP_BYTES
+    }
+
     /// Takes an entry if it is newer than what is there. Of two values of one version, which there should not be, the
     /// same one wins everywhere.
     pub(super) fn put(&mut self, key: &Arc<str>, stored: Stored, limits: &DataConfig) -> bool {
@@ -76,9 +87,15 @@ impl Store {
         let before = self.entries.get(key).map_or(0, |known| Self::size(key, known.value.as_ref()));
         let bytes = self.bytes - before + size;
         let new = !self.entries.contains_key(key);
-        if bytes > limits.bytes_max && size > before || new && self.entries.len() >= limits.keys_max {
+        let stamp = self.entries.get(key).map_or(0, |known| Self::digest_size(key, known));
+        let digest_bytes = self.digest_bytes - stamp + Self::digest_size(key, &stored);
+        let is_full = bytes > limits.bytes_max && size > before
+            || new && self.entries.len() >= limits.keys_max
+            || new && digest_bytes > DIGEST_BYTES_MAX;
+        if is_full {
             return false;
         }
+        self.digest_bytes = digest_bytes;
         self.counter = self.counter.max(stored.version.counter);
         self.bytes = bytes;
         self.values += usize::from(stored.value.is_some());
@@ -93,10 +110,11 @@ impl Store {
     }
 
     pub(super) fn sweep(&mut self, now: Time, limits: &DataConfig) {
-        let (entries, bytes) = (&mut self.entries, &mut self.bytes);
+        let (entries, bytes, digest) = (&mut self.entries, &mut self.bytes, &mut self.digest_bytes);
         entries.retain(|key, stored| {
             let keep = stored.value.is_some() || now - stored.since < limits.tombstone_ttl;
             *bytes -= if keep { 0 } else { key.len() };
+            *digest -= if keep { 0 } else { Self::digest_size(key, stored) };
             keep
         });
     }

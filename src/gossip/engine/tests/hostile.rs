@@ -243,3 +243,55 @@ fn what_was_asked_before_a_node_joined_is_not_for_it() {
     assert!(!is_asked(&gets(99)) && !is_asked(&gets(7)));
     assert!(is_asked(&gets(100)) && is_asked(&gets(101)));
 }
+
+#[test]
+fn members_that_are_made_up_have_a_bound_and_leave_room_for_others() {
+    use crate::gossip::engine::membership::MEMBERS_MAX;
+    let mut engine = node(1);
+    let said = |number: u32| Alive { node: format!("ghost-{number}").into(), ..alive(9, 1) };
+    for number in 0..MEMBERS_MAX as u32 + 10 {
+        gets(&mut engine, at(1), 1, Message::Alive(said(number)));
+    }
+    assert_eq!(engine.members().count(), MEMBERS_MAX);
+    // This node, the one that it knew, and as many as there was room for.
+    assert_eq!(engine.counts().members_refused, 12);
+    // One that is gone makes room for one that comes.
+    let ghost = Accusation { node: "ghost-7".into(), ..accusation(9, 1, 1) };
+    gets(&mut engine, at(2), 1, Message::Dead(ghost));
+    let joined = gets(&mut engine, at(2), 1, Message::Alive(alive(5, 1)));
+    assert_eq!(changes(&joined), [(Change::Reap, "ghost-7".to_owned()), (Change::Join, "n5".to_owned())]);
+    assert_eq!(engine.members().count(), MEMBERS_MAX);
+}
+
+/// A member that never brings what it announces, and one that wants a large value a thousand times.
+#[test]
+fn what_is_announced_and_what_is_wanted_have_a_bound() {
+    let mut engine = node(1);
+    let announced = |number: u32| {
+        let version = Version { counter: 1, writer: name(1) };
+        let value = Value::Announced { length: 1000, hash: [0; 32] };
+        let entries = vec![Entry { key: format!("k{number}").as_str().into(), version, value }];
+        Message::Serf(Serf::Data(Data::Rumors { from: name(1), entries, feedback: true }))
+    };
+    for number in 0..10_000 {
+        gets(&mut engine, at(1), 1, announced(number));
+    }
+    assert!(engine.fetching() <= 4096, "{}", engine.fetching());
+    let value = Some(Bytes::from(vec![7; 1 << 20]));
+    for key in ["a", "b", "c", "d", "e"] {
+        does(&mut engine, at(2), Input::Set { key: key.into(), value: value.clone() });
+    }
+    let stamp = |key: &str| Stamp { key: key.into(), version: Version { counter: 1, writer: name(0) } };
+    let stamps = (0..1000).flat_map(|_| ["a", "b", "c", "d", "e"].map(stamp)).collect();
+    let message = StreamMessage::Serf(Serf::Data(Data::Fetch { from: name(1), stamps }));
+    let opened = does(&mut engine, at(3), Input::Stream { stream: 1, from: address(1), message });
+    let of = |output: &Output| match output {
+        Output::Open { message, .. } => match &**message {
+            StreamMessage::Serf(Serf::Data(Data::Rumors { entries, .. })) => Some(entries.len()),
+            _ => None,
+        },
+        _ => None,
+    };
+    // Each once, in streams that the other side takes.
+    assert_eq!(opened.iter().filter_map(of).collect::<Vec<_>>(), [3, 2]);
+}
