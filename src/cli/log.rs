@@ -25,6 +25,7 @@ mod top;
 mod trim;
 mod unwell;
 mod wait;
+mod ward;
 mod work;
 
 use clap::Args as _;

@@ -34,7 +34,7 @@ use crate::transport::{Address, ConnectOptions};
 
 pub use cluster::{Cluster, Coordinates, NodeInfo, PartitionInfo, TopicInfo};
 pub use connection::Connection;
-pub use consumer::{Assignment, ConsumeOptions, Consumer, Fetched};
+pub use consumer::{Assignment, ConsumeOptions, Consumer, Fetched, Lost};
 pub use error::{Error, ErrorKind};
 pub use partition::{murmur2, of_key};
 pub use producer::{

@@ -28,21 +28,42 @@ fn damage(home: &Home, partition: &str) {
 }
 
 impl Broken {
-    /// A broker whose topic has three partitions with `a b`, `c` and `d`, of which the second is damaged.
+    /// A broker whose topic has three partitions with `a b`, `c c2` and `d`, of which the second is damaged at `c`.
     fn starts(stopped_by: Signal) -> Self {
+        Self::whole().breaks(stopped_by)
+    }
+
+    /// The same before anything is damaged.
+    fn whole() -> Self {
         let home = Home::new();
-        let starts = || bandy("log broker -l :0 --metrics 127.0.0.1:0").home(&home).starts();
-        let server = starts();
-        let log = |words: &str| bandy(&format!("log {words}")).env("BANDY_LOG_URL", &server.url).home(&home);
-        log("create t --partitions 3").runs().exits(0);
-        log("create other").runs().exits(0);
-        for (partition, lines) in [(0, "a\nb\n"), (1, "c\n"), (2, "d\n")] {
-            log(&format!("produce t -p {partition}")).stdin(lines).runs().exits(0);
+        let server = bandy("log broker -l :0 --metrics 127.0.0.1:0").home(&home).starts();
+        let whole = Self { home, server };
+        whole.log("create t --partitions 3").runs().exits(0);
+        whole.log("create other").runs().exits(0);
+        for (partition, lines) in [(0, "a\nb\n"), (1, "c\n"), (1, "c2\n"), (2, "d\n")] {
+            whole.log(&format!("produce t -p {partition}")).stdin(lines).runs().exits(0);
         }
+        whole.log("consume t -g early").runs().exits(0);
+        whole
+    }
+
+    fn breaks(self, stopped_by: Signal) -> Self {
+        self.restarts(stopped_by, |home| damage(home, "t-1"))
+    }
+
+    /// As an operator repairs it.
+    fn is_salvaged(self) -> Self {
+        self.restarts(Signal::TERM, |home| drop(bandy("log salvage -y").home(home).runs().exits(0)))
+    }
+
+    /// At the same port, after something was done to its directory.
+    fn restarts(self, stopped_by: Signal, between: impl Fn(&Home)) -> Self {
+        let Self { home, server } = self;
+        let port = server.url.rsplit_once(':').unwrap().1.to_owned();
         server.signal(stopped_by);
         let _ = server.ends();
-        damage(&home, "t-1");
-        let server = starts();
+        between(&home);
+        let server = bandy(&format!("log broker -l :{port} --metrics 127.0.0.1:0")).home(&home).starts();
         Self { home, server }
     }
 
@@ -89,6 +110,12 @@ fn one_damaged_partition_does_not_hide_the_others() {
     assert_eq!(sorted(&broken.at_once("consume t", 7)), ["a", "b", "d"]);
     assert_eq!(sorted(&broken.at_once("tail t --for 2s", 7)), ["a", "b", "d"]);
     assert_eq!(sorted(&broken.at_once("consume t -g g", 7)), ["a", "b", "d"]);
+    assert_eq!(sorted(&broken.at_once("consume t -g f -f --for 3s", 7)), ["a", "b", "d"]);
+    let rows = broken.at_once("info -g early --json", 7).out();
+    assert_eq!(rows.matches(why).count(), 1, "{rows}");
+    broken.at_once("info -g early --max-lag 5", 1);
+    let heads = broken.at_once("info -g early", 7).out();
+    assert!(heads.contains("ERROR") && heads.contains(why), "{heads}");
     assert_eq!(broken.at_once("consume t -p 1", 1).out(), "");
     let moved = broken.at_once("seek -g h t --to start -y -o plain", 7);
     assert_eq!(moved.out(), "t\t0\t\t0\nt\t2\t\t0\n");
@@ -111,6 +138,45 @@ fn after_a_crash_damage_is_told_before_anybody_asks() {
     broken.server.says("a partition cannot be opened");
     until("it is counted", || broken.metric("bandy_log_partitions_damaged") == "1");
     assert_eq!(sorted(&broken.at_once("consume t", 7)), ["a", "b", "d"]);
+}
+
+/// Nothing comes for a while: a partition that cannot be read was given up after a minute, and everything with it.
+#[test]
+fn a_partition_that_is_repaired_is_read_on_by_whoever_follows() {
+    let broken = Broken::whole();
+    let mut early = broken.log("consume t -f").spawns();
+    let mut lines: Vec<_> = (0..5).map(|_| early.line()).collect();
+    lines.sort();
+    assert_eq!(lines, ["a", "b", "c", "c2", "d"]);
+    let broken = broken.breaks(Signal::KILL);
+    let ill = "topic 't' partition 1: the broker's disk failed (KAFKA_STORAGE_ERROR); the others are read";
+    early.says(ill);
+    let mut group = broken.log("consume t -g g -f").spawns();
+    let mut alone = broken.log("consume t -f").spawns();
+    let mut commands = broken.log("consume t -g c -f -- xargs").spawns();
+    let readers = [&mut group, &mut alone, &mut commands];
+    for reader in readers {
+        reader.says(ill);
+        let mut lines: Vec<_> = (0..3).map(|_| reader.line()).collect();
+        lines.sort();
+        assert_eq!(lines, ["a", "b", "d"]);
+    }
+    broken.log("produce t -p 2 e").runs().exits(0);
+    for reader in [&mut early, &mut group, &mut alone, &mut commands] {
+        assert_eq!(reader.line(), "e");
+    }
+    let broken = broken.is_salvaged();
+    for reader in [&mut group, &mut alone, &mut commands] {
+        reader.says("topic 't' partition 1 can be read again, from 0 on");
+        assert_eq!(reader.line(), "c2");
+    }
+    early.says("topic 't' partition 1 can be read again, from 2 on");
+    broken.log("produce t -p 1 f").runs().exits(0);
+    for reader in [early, group, alone, commands] {
+        let mut reader = reader;
+        assert_eq!(reader.line(), "f");
+        reader.signal(Signal::INT);
+    }
 }
 
 #[test]

@@ -11,7 +11,8 @@ use super::intake::Intake;
 use super::offline;
 use super::position::{self, Begin, Ends, Position};
 use super::reading::{ReadArgs, Writing};
-use super::unwell::{self, Unwell};
+use super::unwell;
+use super::ward::Ward;
 use super::work::{Work, WorkArgs};
 use crate::cli::app::App;
 use crate::cli::completions;
@@ -234,17 +235,21 @@ async fn in_order(wanted: Wanted<'_>, args: &ConsumeArgs, app: &App) -> anyhow::
     let mut limits = Limits::new(wanted.read.duration, wanted.read.idle, log.timeout);
     let shutdown = Shutdown::new();
     let starting = start(&wanted, &args.sharing, (app, &log), &shutdown);
-    let (intake, unwell) = match limits.hurry(starting).await {
+    let mut intake = match limits.hurry(starting).await {
         Ok(intake) => intake?,
         Err(end) => return Ok(limits.exit(end, false)?),
     };
     match work {
-        Some(work) => Ok(unwell::exit(work.run(intake, &log, limits, wanted.count).await?, &unwell)),
+        Some(work) => {
+            let exit = work.run(&mut intake, &log, limits, wanted.count).await?;
+            Ok(intake.exit(exit))
+        }
         None => {
             let mut writing = Writing::new(wanted.read, wanted.count, app)?;
-            let end = Delivery::new(intake, &mut writing, &mut limits, &log).run().await?;
+            let mut delivery = Delivery::new(&mut intake, &mut writing, &mut limits, &log);
+            let end = delivery.run().await?;
             let exit = limits.exit(end, writing.left().is_some_and(|left| left > 0))?;
-            Ok(unwell::exit(exit, &unwell))
+            Ok(intake.exit(exit))
         }
     }
 }
@@ -254,18 +259,18 @@ async fn start<'a>(
     sharing: &GroupArgs,
     (app, log): (&'a App, &'a Log),
     shutdown: &Shutdown,
-) -> Result<(Intake<'a>, Unwell), Failure> {
+) -> Result<Intake<'a>, Failure> {
     let cluster = log.open(shutdown).await?;
     let places = log.places(&cluster, wanted.topics, wanted.partitions).await?;
     let committed = !wanted.read.uncommitted;
-    let (plan, unwell) = assignments(wanted, (&cluster, log, app), &places, committed).await?;
+    let plan = assignments(wanted, (&cluster, log, app), &places, committed).await?;
     let options = ConsumeOptions { committed, ..ConsumeOptions::default() };
     let Some(group) = &sharing.group else {
-        return Ok((Intake::whole((app, log), cluster, options, plan), unwell));
+        return Ok(Intake::whole((app, log), cluster, options, plan));
     };
     let member = Member::join(&cluster, sharing.member(group, wanted.topics), shutdown);
     let commits = (!sharing.no_commit).then(|| sharing.metadata.clone().unwrap_or_default());
-    Ok((Intake::shared((app, log), cluster, options, plan, (member, commits)), unwell))
+    Ok(Intake::shared((app, log), cluster, options, plan, (member, commits)))
 }
 
 /// Runs `log tail`.
@@ -297,32 +302,34 @@ async fn run(wanted: Wanted<'_>, app: &App) -> anyhow::Result<Exit> {
     let cluster = log.open(&shutdown).await?;
     let places = log.places(&cluster, wanted.topics, wanted.partitions).await?;
     let committed = !wanted.read.uncommitted;
-    let (assignments, unwell) = assignments(&wanted, (&cluster, &log, app), &places, committed).await?;
+    let (assignments, ward) = assignments(&wanted, (&cluster, &log, app), &places, committed).await?;
     let options = ConsumeOptions { committed, ..ConsumeOptions::default() };
     let mut consumer = Consumer::new(cluster, options, assignments);
+    let mut ward = ward.owns_all();
     let mut writing = Writing::new(wanted.read, wanted.count, app)?;
-    let end = writing.run(&mut consumer, &mut limits, &log).await?;
-    if matches!(end, End::Everything) && unwell.is_empty() {
+    let end = writing.run((&mut consumer, &mut ward), &mut limits, &log).await?;
+    if matches!(end, End::Everything) && ward.is_empty() {
         let of = counted(places.len() as u64, "partition");
         app.printer.status(&format!("end of {} ({of}); -f to follow", wanted.topics.join(", ")));
     }
     let exit = limits.exit(end, writing.left().is_some_and(|left| left > 0))?;
-    Ok(unwell::exit(exit, &unwell))
+    Ok(ward.exit(exit))
 }
 
 /// What is read of each partition, and which are not well: of those nothing is.
-async fn assignments(
+async fn assignments<'a>(
     wanted: &Wanted<'_>,
-    (cluster, log, app): (&Cluster, &Log, &App),
+    (cluster, log, app): (&Cluster, &'a Log, &'a App),
     places: &[(String, i32)],
     committed: bool,
-) -> Result<(Vec<Assignment>, Unwell), Failure> {
+) -> Result<(Vec<Assignment>, Ward<'a>), Failure> {
     let failed = |error: Error| log.failure(&error);
     let ends = Ends::of(cluster, places, committed).await.map_err(failed)?;
     if ends.failed.len() == places.len() {
         unwell::end(&ends.failed, places.len(), &log.url)?;
     }
-    unwell::warn(&ends.failed, &log.url, app);
+    let follows = wanted.to.is_none().then_some(wanted.from);
+    let ward = Ward::new((app, log), (cluster.clone(), committed), follows, &ends.failed);
     let from = ends.resolve(cluster, places, wanted.from).await.map_err(failed)?;
     let to = match wanted.to {
         None => None,
@@ -341,7 +348,7 @@ async fn assignments(
         from: of(&from, place).unwrap_or(0),
         to: to.as_ref().map(|to| of(to, place).unwrap_or(0)),
     };
-    Ok((ends.well(places).map(assignment).collect(), ends.failed))
+    Ok((ends.well(places).map(assignment).collect(), ward))
 }
 
 /// Says that an offset is not there, if none of the partitions has it: nothing, or other records are read.

@@ -24,7 +24,7 @@ const LAST_WORDS_MAX: Duration = Duration::from_millis(100);
 
 /// Writes the records of a group.
 pub struct Delivery<'a, 'b> {
-    intake: Intake<'a>,
+    intake: &'b mut Intake<'a>,
     writing: &'b mut Writing<'a>,
     limits: &'b mut Limits,
     log: &'a Log,
@@ -42,7 +42,7 @@ pub struct Delivery<'a, 'b> {
 impl<'a, 'b> Delivery<'a, 'b> {
     /// Writes what comes from `intake`.
     pub fn new(
-        intake: Intake<'a>,
+        intake: &'b mut Intake<'a>,
         writing: &'b mut Writing<'a>,
         limits: &'b mut Limits,
         log: &'a Log,
@@ -59,7 +59,7 @@ impl<'a, 'b> Delivery<'a, 'b> {
     ///
     /// # Errors
     /// The cluster's; output that cannot be written.
-    pub async fn run(mut self) -> anyhow::Result<End> {
+    pub async fn run(&mut self) -> anyhow::Result<End> {
         let ended = match self.deliver().await {
             Err(error) if matches!(error.downcast_ref(), Some(WriteError::ReaderGone)) => Ok(End::ReaderGone),
             ended => ended,

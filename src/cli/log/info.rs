@@ -11,7 +11,7 @@ use super::complete;
 use super::config;
 use super::connect::Log;
 use super::position::{self, Ends, Position};
-use super::unwell;
+use super::unwell::{self, Unwell};
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
@@ -167,6 +167,18 @@ struct Place<'a> {
     client: Option<&'a str>,
     host: Option<&'a str>,
     metadata: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// How far a group is.
+struct Standing {
+    /// How many records it is behind, if that is known of all that it has stored.
+    lag: Option<i64>,
+    /// Partitions that it reads or has read.
+    partitions: usize,
+    /// Those whose ends are not known.
+    unwell: Unwell,
 }
 
 /// Shows a group, once or again and again, until it lags too far.
@@ -177,7 +189,7 @@ async fn watch(name: &str, args: &Args, app: &App, to: (&Log, &Cluster)) -> anyh
     for number in 0.. {
         tick.tick().await;
         top::begin_table(app, number)?;
-        let lag = group(name, app, to).await?;
+        let Standing { lag, partitions, unwell } = group(name, app, to).await?;
         app.printer.flush()?;
         match (args.max_lag, lag) {
             (Some(most), Some(lag)) if u64::try_from(lag).is_ok_and(|lag| lag > most) => {
@@ -188,20 +200,25 @@ async fn watch(name: &str, args: &Args, app: &App, to: (&Log, &Cluster)) -> anyh
                 return Err(Failure::new(Exit::Failed, text).into());
             }
             (Some(_), None) => {
-                let text = format!("how far group '{name}' is behind is not known of all its partitions");
+                let why = match unwell::end(&unwell, partitions, &to.0.url) {
+                    Ok(_) => String::new(),
+                    Err(failure) => format!(": {}", failure.message),
+                };
+                let text =
+                    format!("how far group '{name}' is behind is not known of all its partitions{why}");
                 return Err(Failure::new(Exit::Failed, text).into());
             }
             _ => {}
         }
         if !args.watch {
-            break;
+            return Ok(unwell::end(&unwell, partitions, &to.0.url)?);
         }
     }
     Ok(Exit::Done)
 }
 
-/// Shows a group; how many records it is behind, if that is known of all that it has stored.
-async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyhow::Result<Option<i64>> {
+/// Shows a group.
+async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyhow::Result<Standing> {
     let failed = |error| log.failure(&error);
     let info = admin::describe_group(cluster, name).await.map_err(failed)?;
     let stored = admin::stored(cluster, name).await.map_err(failed)?;
@@ -217,8 +234,9 @@ async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyho
     places.sort();
     places.dedup();
     // A partition that is gone, has no leader or is not to be seen does not hide the others.
-    let ends = admin::offsets_of_each(cluster, &places, admin::At::End).await.unwrap_or_default();
-    let columns = [
+    let ends = admin::offsets_of_each(cluster, &places, admin::At::End).await.map_err(failed)?;
+    let unwell: Unwell = ends.failed.into_iter().collect();
+    let mut columns = vec![
         Column::left("topic"),
         Column::right("partition"),
         Column::right("current"),
@@ -227,6 +245,7 @@ async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyho
         Column::left("member"),
         Column::left("host"),
     ];
+    columns.extend((!unwell.is_empty()).then(|| Column::left("error")));
     let mut list = app.printer.list(&columns);
     let (mut sum, mut is_known) = (0, true);
     for place in &places {
@@ -247,6 +266,7 @@ async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyho
             client: member.map(|it| it.client.as_str()),
             host: member.map(|it| it.host.trim_start_matches('/')),
             metadata: at.map(|it| it.metadata.as_str()).filter(|it| !it.is_empty()),
+            error: unwell.get(place).map(unwell::why),
         })?;
     }
     list.finish()?;
@@ -255,5 +275,5 @@ async fn group(name: &str, app: &App, (log, cluster): (&Log, &Cluster)) -> anyho
     let noun = if info.members.len() == 1 { "member" } else { "members" };
     let state = if info.is_dead() { "empty".to_owned() } else { info.state.to_lowercase() };
     app.printer.status(&format!("group {name} is {state}: {} {noun}{idle}, lag {sum}", info.members.len()));
-    Ok(is_known.then_some(sum))
+    Ok(Standing { lag: is_known.then_some(sum), partitions: places.len(), unwell })
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connect::Log;
+use super::ward::Ward;
 use crate::cli::app::App;
-use crate::cli::exit::Failure;
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::figures::counted;
 use crate::log::client::group::{self, Event, Member, Place, Release};
 use crate::log::client::{Assignment, Cluster, ConsumeOptions, Consumer, Error, Fetched};
@@ -55,6 +56,7 @@ pub struct Intake<'a> {
     /// From where to where each partition is read, if nothing is stored for it.
     plan: HashMap<Place, Assignment>,
     part: Option<Part>,
+    ward: Ward<'a>,
 }
 
 /// A reader of a bounded group to whom nothing is left looks so often whether the others are through.
@@ -68,10 +70,10 @@ impl<'a> Intake<'a> {
         (app, log): (&'a App, &'a Log),
         cluster: Cluster,
         options: ConsumeOptions,
-        plan: Vec<Assignment>,
+        (plan, ward): (Vec<Assignment>, Ward<'a>),
     ) -> Self {
         let consumer = Consumer::new(cluster, options, plan);
-        Self { app, log, consumer, plan: HashMap::new(), part: None }
+        Self { app, log, consumer, plan: HashMap::new(), part: None, ward: ward.owns_all() }
     }
 
     /// Reads what the group leaves to `member`, and stores offsets with the text `commits`, if there is one.
@@ -79,14 +81,14 @@ impl<'a> Intake<'a> {
         (app, log): (&'a App, &'a Log),
         cluster: Cluster,
         options: ConsumeOptions,
-        plan: Vec<Assignment>,
+        (plan, ward): (Vec<Assignment>, Ward<'a>),
         (member, commits): (Member, Option<String>),
     ) -> Self {
         let consumer = Consumer::new(cluster, options, Vec::new());
         let plan = plan.into_iter().map(|it| ((it.topic.to_string(), it.partition), it)).collect();
         let (own, new, stored) = (BTreeSet::new(), Vec::new(), Progress::new());
         let part = Some(Part { member, commits, own, new, is_in: false, stored });
-        Self { app, log, consumer, plan, part }
+        Self { app, log, consumer, plan, part, ward }
     }
 
     /// Is something here that need not be waited for?
@@ -114,7 +116,16 @@ impl<'a> Intake<'a> {
                 if !takes {
                     return std::future::pending().await;
                 }
-                let fetched = self.consumer.next().await.map_err(|error| self.log.failure(&error))?;
+                let is_reading = self.consumer.is_reading() || !self.ward.is_waiting();
+                let fetched = tokio::select! {
+                    biased;
+                    fetched = self.consumer.next(), if is_reading => fetched,
+                    well = self.ward.recovered() => {
+                        self.consumer.add(well);
+                        continue;
+                    }
+                };
+                let Some(fetched) = self.unless_lost(fetched)? else { continue };
                 self.warn_of_gaps();
                 return Ok(fetched.map_or(Next::Everything, Next::Batch));
             };
@@ -124,21 +135,28 @@ impl<'a> Intake<'a> {
                 biased;
                 event = part.member.event() => Err(event),
                 fetched = self.consumer.next(), if takes && is_reading => Ok(fetched),
+                well = self.ward.recovered(), if takes => {
+                    let known = well.iter().map(|it| ((it.topic.to_string(), it.partition), it.clone()));
+                    self.plan.extend(known);
+                    self.consumer.add(well);
+                    continue;
+                }
                 () = sleep(LOOK_EVERY), if takes && part.is_in && !is_reading => Ok(Ok(None)),
             };
             match happened {
-                Ok(fetched) => match fetched.map_err(|error| self.log.failure(&error))? {
-                    Some(fetched) => {
+                Ok(fetched) => match self.unless_lost(fetched)? {
+                    None => {}
+                    Some(Some(fetched)) => {
                         self.warn_of_gaps();
                         return Ok(Next::Batch(fetched));
                     }
-                    None if self.is_all_read().await? => return Ok(Next::Everything),
-                    None => {}
+                    Some(None) if self.is_all_read().await? => return Ok(Next::Everything),
+                    Some(None) => {}
                 },
                 Err(Ok(Event::Assigned(places))) => {
                     part.is_in = true;
                     if places.is_empty() {
-                        tell(self.app, part, self.plan.len());
+                        tell(self.app, part, self.plan.len() + self.ward.count());
                     }
                     part.new.extend(places);
                     if !part.new.is_empty() {
@@ -152,6 +170,30 @@ impl<'a> Intake<'a> {
         }
     }
 
+    /// None if partitions were given up: the others are read on.
+    fn unless_lost(
+        &mut self,
+        fetched: Result<Option<Fetched>, Error>,
+    ) -> Result<Option<Option<Fetched>>, Failure> {
+        match fetched {
+            Ok(fetched) => Ok(Some(fetched)),
+            Err(error) => match self.consumer.lost() {
+                lost if lost.is_empty() => Err(self.log.failure(&error)),
+                lost => {
+                    // Nobody waits until they are read.
+                    lost.iter().for_each(|it| drop(self.plan.remove(&(it.topic.to_string(), it.partition))));
+                    self.ward.admit(lost);
+                    Ok(None)
+                }
+            },
+        }
+    }
+
+    /// How a command ends that has read what could be read.
+    pub fn exit(&self, exit: Exit) -> Exit {
+        self.ward.exit(exit)
+    }
+
     /// Goes on where the group has stored that it was, with what is new.
     ///
     /// # Errors
@@ -160,6 +202,12 @@ impl<'a> Intake<'a> {
         let Some(part) = &mut self.part else { return Ok(()) };
         let stored = part.member.stored().await.map_err(|error| self.log.failure(&error))?;
         for place in part.new.drain(..) {
+            let at = stored.get(&place).copied();
+            part.stored.extend(at.map(|at| (place.clone(), at)));
+            if self.ward.takes(&place, at) {
+                part.own.insert(place);
+                continue;
+            }
             let planned = self.plan.get(&place).cloned();
             // Partitions that have been added since the command began have no end that was asked for.
             let mut assignment = planned.unwrap_or_else(|| Assignment {
@@ -168,14 +216,11 @@ impl<'a> Intake<'a> {
                 from: 0,
                 to: self.plan.values().any(|it| it.to.is_some()).then_some(0),
             });
-            if let Some(offset) = stored.get(&place) {
-                assignment.from = *offset;
-                part.stored.insert(place.clone(), *offset);
-            }
+            assignment.from = at.unwrap_or(assignment.from);
             self.consumer.add([assignment]);
             part.own.insert(place);
         }
-        tell(self.app, part, self.plan.len());
+        tell(self.app, part, self.plan.len() + self.ward.count());
         Ok(())
     }
 
@@ -207,6 +252,7 @@ impl<'a> Intake<'a> {
     /// Reads these no more; they are this reader's until [`Self::forget`], for the last commit.
     pub fn stop(&mut self, places: &[Place]) {
         self.consumer.remove(places);
+        self.ward.discharge(places);
         if let Some(part) = &self.part {
             let (group, count) = (part.member.group(), places.len() as u64);
             self.app.printer.detail(&format!(
@@ -219,6 +265,7 @@ impl<'a> Intake<'a> {
     /// Reads these no more, and they are another's.
     pub fn forget(&mut self, places: &[Place]) {
         self.consumer.remove(places);
+        self.ward.discharge(places);
         if let Some(part) = &mut self.part {
             part.new.retain(|place| !places.contains(place));
             part.own.retain(|place| !places.contains(place));
@@ -258,7 +305,7 @@ impl<'a> Intake<'a> {
     ///
     /// # Errors
     /// It refuses for good.
-    pub async fn finish(mut self, done: &Progress) -> Result<(), Failure> {
+    pub async fn finish(&mut self, done: &Progress) -> Result<(), Failure> {
         let until = Instant::now() + LAST_COMMIT_MAX;
         let mut result = Ok(());
         while !self.commit(done).await.unwrap_or_else(|failure| {
@@ -289,7 +336,7 @@ impl<'a> Intake<'a> {
                 }
             }
         }
-        if let Some(part) = self.part {
+        if let Some(part) = self.part.take() {
             part.member.leave().await;
         }
         result

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::codec::{Decoder, SchemaArgs};
 use super::connect::Log;
+use super::ward::Ward;
 use crate::cli::app::App;
 use crate::cli::exit::Failure;
 use crate::cli::filter::{Filter, FilterArgs};
@@ -221,7 +222,7 @@ impl<'a> Writing<'a> {
     /// The cluster's; output that cannot be written.
     pub async fn run(
         &mut self,
-        consumer: &mut Consumer,
+        consumer: (&mut Consumer, &mut Ward<'_>),
         limits: &mut Limits,
         log: &Log,
     ) -> anyhow::Result<End> {
@@ -231,7 +232,12 @@ impl<'a> Writing<'a> {
         }
     }
 
-    async fn read(&mut self, consumer: &mut Consumer, limits: &mut Limits, log: &Log) -> anyhow::Result<End> {
+    async fn read(
+        &mut self,
+        (consumer, ward): (&mut Consumer, &mut Ward<'_>),
+        limits: &mut Limits,
+        log: &Log,
+    ) -> anyhow::Result<End> {
         if self.left == Some(0) {
             return Ok(End::Count);
         }
@@ -242,13 +248,26 @@ impl<'a> Writing<'a> {
             if !consumer.has_ready() {
                 self.flush()?;
             }
+            let is_reading = consumer.is_reading() || !ward.is_waiting();
             let fetched = tokio::select! {
                 biased;
-                fetched = consumer.next() => fetched.map_err(|error| log.failure(&error))?,
+                fetched = consumer.next(), if is_reading => fetched,
+                well = ward.recovered() => {
+                    consumer.add(well);
+                    continue;
+                }
                 () = &mut gone => return Ok(End::ReaderGone),
                 end = limits.end() => {
                     self.flush()?;
                     return Ok(end);
+                }
+            };
+            let fetched = match (fetched, consumer.lost()) {
+                (Ok(fetched), _) => fetched,
+                (Err(error), lost) if lost.is_empty() => return Err(log.failure(&error).into()),
+                (Err(_), lost) => {
+                    ward.admit(lost);
+                    continue;
                 }
             };
             for gap in consumer.gaps() {

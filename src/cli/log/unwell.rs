@@ -55,8 +55,3 @@ pub fn warn(unwell: &Unwell, url: &str, app: &App) {
         app.printer.warn(&format!("{}; the others are read", text(unwell, url)));
     }
 }
-
-/// How it ends, when it was said.
-pub fn exit(exit: Exit, unwell: &Unwell) -> Exit {
-    if exit == Exit::Done && !unwell.is_empty() { Exit::Partly } else { exit }
-}

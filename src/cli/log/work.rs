@@ -101,15 +101,15 @@ impl<'a> Work<'a> {
     /// The cluster's; a command that failed; `--timeout`.
     pub async fn run(
         self,
-        mut intake: Intake<'_>,
+        intake: &mut Intake<'_>,
         log: &Log,
         mut limits: Limits,
         count: Option<u64>,
     ) -> anyhow::Result<Exit> {
         let mut state = State { left: count, ..State::default() };
-        let ended = self.work(&mut intake, &mut state, log, &mut limits).await;
+        let ended = self.work(intake, &mut state, log, &mut limits).await;
         if state.stop.is_none() && matches!(ended, Ok(End::Count | End::Everything | End::Passed)) {
-            state.settle(&intake);
+            state.settle(intake);
         }
         // Nobody waits for what is not going to be done.
         state.leaving.clear();

@@ -22,6 +22,10 @@ use crate::log::wire::api::fetch::{
 use crate::log::wire::{ErrorCode, Request as _};
 use crate::storage::{Batch, BatchError, Record};
 
+/// A partition whose leader cannot read its disk is given up after so long: another broker may lead it by then, which
+/// takes an election.
+const UNREADABLE_MAX: Duration = Duration::from_secs(5);
+
 /// From version 13 on topics have ids instead of names; every broker from 0.11 to 4 knows a version up to 12.
 const VERSION_MAX: i16 = 12;
 
@@ -119,6 +123,21 @@ pub struct Gap {
     pub to: i64,
 }
 
+/// A partition that is not read any more, since whoever leads it cannot.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The next offset: all before it was handed out.
+    pub from: i64,
+    /// The offset after the last that is wanted; none for no end.
+    pub to: Option<i64>,
+    /// Why.
+    pub error: Error,
+}
+
 struct Part {
     topic: Arc<str>,
     partition: i32,
@@ -136,6 +155,8 @@ struct Part {
     is_out_of_range: bool,
     /// In a request that is on its way.
     is_asked: bool,
+    /// Why it is not fetched any more; what has been fetched of it is still to be handed out.
+    is_lost: Option<Error>,
     /// Not read any more. Its place is kept: requests on their way name it.
     is_left: bool,
 }
@@ -154,12 +175,13 @@ impl Part {
             trouble,
             is_out_of_range: false,
             is_asked: false,
+            is_lost: None,
             is_left: false,
         }
     }
 
     fn is_done(&self) -> bool {
-        self.is_left || self.to.is_some_and(|to| self.next >= to)
+        self.is_left || self.is_lost.is_some() || self.to.is_some_and(|to| self.next >= to)
     }
 }
 
@@ -186,6 +208,7 @@ pub struct Consumer {
     ready: VecDeque<Ready>,
     bytes: usize,
     gaps: Vec<Gap>,
+    lost: Vec<Lost>,
     /// Where the next request begins, so that all partitions get their turn.
     turn: usize,
 }
@@ -209,6 +232,7 @@ impl Consumer {
             ready: VecDeque::new(),
             bytes: 0,
             gaps: Vec::new(),
+            lost: Vec::new(),
             turn: 0,
         };
         consumer.assign(assignments);
@@ -268,6 +292,11 @@ impl Consumer {
         std::mem::take(&mut self.gaps)
     }
 
+    /// Partitions that were given up since this was asked last.
+    pub fn lost(&mut self) -> Vec<Lost> {
+        std::mem::take(&mut self.lost)
+    }
+
     /// Is something here that need not be waited for? What is left of an answer may be no whole batch.
     pub fn has_ready(&self) -> bool {
         self.ready.iter().any(|ready| Unpacked::is_whole(&ready.bytes))
@@ -276,12 +305,14 @@ impl Consumer {
     /// The next batch that has something to hand out; `None` when all partitions are read to their ends. May be dropped.
     ///
     /// # Errors
-    /// Records that cannot be read; a topic that is not there or may not be read; the cluster is lost for good.
+    /// Records that cannot be read; a topic that is not there or may not be read; the cluster is lost for good. When a leader
+    /// cannot read its disk, [`Self::lost`] tells of which partitions, and the others can be read on.
     pub async fn next(&mut self) -> Result<Option<Fetched>, Error> {
         loop {
             if let Some(fetched) = self.take()? {
                 return Ok(Some(fetched));
             }
+            self.give_up_lost()?;
             self.ask().await?;
             if self.requests.is_empty() {
                 let Some(again) = self.parts.iter().filter_map(|part| part.resumes_at).min() else {
@@ -296,6 +327,19 @@ impl Consumer {
                 self.ask().await?;
             }
         }
+    }
+
+    /// All that was fetched of them is handed out.
+    fn give_up_lost(&mut self) -> Result<(), Error> {
+        let mut first = None;
+        for part in self.parts.iter_mut().filter(|part| !part.is_left) {
+            let Some(error) = part.is_lost.take() else { continue };
+            (part.is_left, part.trouble) = (true, self.cluster.trouble());
+            first.get_or_insert_with(|| error.clone());
+            let (topic, partition) = (part.topic.clone(), part.partition);
+            self.lost.push(Lost { topic, partition, from: part.from, to: part.to, error });
+        }
+        first.map_or(Ok(()), Err)
     }
 
     /// The next batch of those that are here.
@@ -502,15 +546,22 @@ impl Consumer {
         let config = self.cluster.config();
         part.failures += 1;
         let spent: Duration = config.backoff.delays(config.seed).take(part.failures as usize).sum();
-        if !error.is_transient() || spent > config.retry_for {
-            return Err(match error.code() {
+        let is_unreadable = error.code() == Some(ErrorCode::KAFKA_STORAGE_ERROR);
+        let patience = if is_unreadable { UNREADABLE_MAX } else { config.retry_for };
+        if !error.is_transient() || spent > patience {
+            let error = match error.code() {
                 Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => Error::NoTopic(part.topic.to_string()),
                 Some(code) => {
                     let place = format!("topic '{}' partition {}", part.topic, part.partition);
                     Error::refused_about(FetchRequest::KEY, code, place)
                 }
                 None => error,
-            });
+            };
+            if is_unreadable {
+                part.is_lost = Some(error);
+                return Ok(());
+            }
+            return Err(error);
         }
         part.trouble.goes_on(&part.topic, &error);
         self.cluster.forget(&part.topic);

@@ -11,8 +11,11 @@ use rustix::process::Signal;
 use super::{Client, fetching, now_ms, producing, values};
 use crate::support::{Home, bandy};
 
-/// Starts and kills.
-const CYCLES: usize = 50;
+/// Starts and kills; more with `BANDY_KILLS`.
+fn kills() -> usize {
+    std::env::var("BANDY_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(50)
+}
+
 /// Requests that are under way at the same time: as many of a producer as are told apart when they come again.
 const UNDER_WAY: usize = 5;
 
@@ -39,12 +42,12 @@ fn all(client: &mut Client) -> Vec<String> {
 
 #[test]
 fn what_was_acknowledged_survives_kill_9_under_load() {
-    let home = Home::new();
+    let (home, kills) = (Home::new(), kills());
     let mut acknowledged: BTreeMap<i64, i32> = BTreeMap::new();
     let mut producer_id = None;
     // The first one that nobody has acknowledged: it is sent again after the kill, as clients do.
     let mut next = 0;
-    for cycle in 0..CYCLES {
+    for cycle in 0..kills {
         let server = bandy("log broker -l :0").home(&home).starts();
         let mut client = Client::new(&server);
         if producer_id.is_none() {
@@ -80,5 +83,5 @@ fn what_was_acknowledged_survives_kill_9_under_load() {
         server.signal(Signal::KILL);
         server.ends();
     }
-    assert!(acknowledged.len() > CYCLES * 10);
+    assert!(acknowledged.len() > kills * 10);
 }
