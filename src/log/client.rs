@@ -105,6 +105,8 @@ pub struct Config {
     pub backoff: Backoff,
     /// Makes the delays and choices of clients differ.
     pub seed: u64,
+    /// What is in trouble just now, and was told.
+    troubles: std::sync::Arc<trouble::Troubles>,
 }
 
 impl Config {
@@ -119,6 +121,7 @@ impl Config {
             retry_for: Duration::from_secs(60),
             backoff: Backoff::default(),
             seed: 0,
+            troubles: std::sync::Arc::default(),
         }
     }
 }

@@ -33,6 +33,7 @@ mod offsets;
 mod partition;
 mod produce;
 mod producers;
+mod room;
 mod scram;
 mod session;
 mod space;
@@ -81,6 +82,9 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Bytes of a request of whom nobody knows yet who it is.
     pub request_bytes_max_first: usize,
+    /// Bytes of large requests that are still coming in, of all connections: Kafka's `queued.max.request.bytes`. Each may
+    /// hold 16 KiB beside it.
+    pub half_sent_bytes_max: usize,
     /// Requests of a connection that are not answered yet; more are not read.
     pub requests_max: usize,
     /// Bytes of records in an answer to a fetch, beside a first batch that is larger: Kafka's `fetch.max.bytes`.
@@ -96,6 +100,7 @@ impl Default for Limits {
         Self {
             request_bytes_max: 100 << 20,
             request_bytes_max_first: 512 << 10,
+            half_sent_bytes_max: 256 << 20,
             requests_max: 256,
             fetch_bytes_max: 55 << 20,
             fetch_wait_max: Duration::from_secs(300),
@@ -235,6 +240,7 @@ pub struct Broker {
     definitions: Arc<Definitions>,
     vault: Arc<Vault>,
     counts: Arc<Counts>,
+    rooms: Arc<room::Rooms>,
     shutdown: Shutdown,
     /// The storage was left in order.
     was_clean: bool,
@@ -264,6 +270,7 @@ impl Broker {
             producer_ids,
             transactions,
             counts: Arc::default(),
+            rooms: room::Rooms::new(options.limits.half_sent_bytes_max),
             options,
             cluster_id,
             topics,

@@ -4,6 +4,7 @@ mod access;
 mod checks;
 mod crash;
 mod durable;
+mod hostile;
 mod quirks;
 
 use std::io::{Read, Write};

@@ -203,3 +203,28 @@ fn a_reader_says_that_its_broker_is_away_and_that_it_is_back() {
     let said = reader.stderr();
     assert_eq!(said.matches("trying again").count(), 1, "{said}");
 }
+
+#[test]
+fn a_broker_that_says_nothing_is_told_of_after_two_seconds() {
+    let home = Home::new();
+    let server = bandy("log broker -l :0").home(&home).starts();
+    let log = |words: &str| bandy(&format!("log {words}")).env("BANDY_LOG_URL", &server.url).home(&home);
+    log("create t").runs().exits(0);
+    log("produce t before").runs().exits(0);
+    let mut reader = log("consume t -f").spawns();
+    assert_eq!(reader.line(), "before");
+    server.signal(Signal::STOP);
+    let since = Instant::now();
+    let list = log("ls topics").spawns();
+    let place = server.url.strip_prefix("kafka://").unwrap();
+    list.says(&format!("{place}: no answer to ApiVersions for 2s; waiting"));
+    reader.says(&format!("{place}: no answer to Fetch for 2.5s; waiting"));
+    assert!(since.elapsed() < DEADLINE / 4, "{:?}", since.elapsed());
+    server.signal(Signal::CONT);
+    list.says(&format!("{place}: it works again"));
+    list.ends().exits(0);
+    reader.says(&format!("{place}: it works again"));
+    log("produce t after").runs().exits(0);
+    assert_eq!(reader.line(), "after");
+    assert_eq!(reader.stderr().lines().count(), 2, "{}", reader.stderr());
+}

@@ -25,6 +25,8 @@ pub struct SchemaArgs {
     #[arg(hide_short_help = true, long, value_name = "URL")]
     pub registry: Option<String>,
     /// A schema of one's own: .avsc for Avro, .proto for Protobuf, .json for JSON Schema
+    ///
+    /// Avro and Protobuf refuse what does not fit. JSON is taken as it is: it is not held against its JSON Schema.
     #[arg(hide_short_help = true, long, value_name = "FILE")]
     pub schema: Option<PathBuf>,
     /// Message type in a .proto schema [default: its first one]

@@ -7,7 +7,7 @@ use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::ping::{self, ANSWER_MAX, Answer, Missed, PingArgs};
-use crate::log::client::{Cluster, Config};
+use crate::log::client::Cluster;
 use crate::shutdown::Shutdown;
 
 /// Arguments of `log ping`.
@@ -43,7 +43,8 @@ async fn ping(args: &Args, app: &App) -> anyhow::Result<Exit> {
         let cluster = match line.take() {
             Some(cluster) => cluster,
             None => {
-                let config = Config { request_timeout: ANSWER_MAX, ..log.config.clone() };
+                let mut config = log.config.clone();
+                config.request_timeout = ANSWER_MAX;
                 let opened = timeout(ANSWER_MAX, Cluster::open(config, &shutdown)).await;
                 let opened =
                     opened.map_err(|_| silent(&log)).and_then(|it| it.map_err(|it| log.failure(&it)));

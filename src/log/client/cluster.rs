@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::trouble::{Trouble, Troubles};
+use super::trouble::Trouble;
 use super::{Config, Connection, Error};
 use crate::backoff::Delays;
 use crate::log::wire::api::find_coordinator::FindCoordinatorRequest;
@@ -77,7 +77,6 @@ struct Inner {
     state: Mutex<State>,
     /// Held while connecting, so that two who need a broker share one connection.
     connecting: tokio::sync::Mutex<()>,
-    troubles: Arc<Troubles>,
 }
 
 #[derive(Default)]
@@ -107,7 +106,6 @@ impl Cluster {
             shutdown: shutdown.clone(),
             state: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
-            troubles: Arc::default(),
         };
         let cluster = Self(Arc::new(inner));
         cluster.any().await?;
@@ -443,7 +441,7 @@ impl Cluster {
 
     /// For something that is tried again and again.
     pub(super) fn trouble(&self) -> Trouble {
-        Trouble::new(&self.0.troubles)
+        Trouble::new(&self.0.config.troubles)
     }
 }
 

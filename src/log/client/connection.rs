@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::link::{self, Link};
+use super::trouble::{self, Troubles};
 use super::{Config, Credentials, Error, login};
 use crate::log::wire::api::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::log::wire::{self, ApiKey, Chunk, ErrorCode, Request};
@@ -27,6 +28,9 @@ struct Owner {
     features: ApiVersionsResponse,
     client_id: String,
     request_timeout: Duration,
+    /// Who is there, for people.
+    who: String,
+    troubles: Arc<Troubles>,
     /// Answers that everybody gets, before anybody is logged in.
     greetings: usize,
 }
@@ -49,7 +53,10 @@ impl Connection {
     /// # Errors
     /// Nobody there, no broker there, login refused.
     pub async fn open(address: &Address, config: &Config, shutdown: &Shutdown) -> Result<Self, Error> {
-        let stream = Stream::connect_with(address, &config.connect).await?;
+        let (who, troubles) = (address.to_string(), Arc::clone(&config.troubles));
+        let connecting = Stream::connect_with(address, &config.connect);
+        let about = (&troubles, who.as_str(), "a new connection");
+        let stream = trouble::patiently(about, Duration::ZERO, connecting).await?;
         let link = Arc::new(Link::default());
         shutdown.spawn(link::drive(stream, link.clone(), shutdown.clone()));
         let mut owner = Owner {
@@ -58,6 +65,8 @@ impl Connection {
             features: ApiVersionsResponse::default(),
             client_id: config.client_id.clone(),
             request_timeout: config.request_timeout,
+            who,
+            troubles,
             greetings: 0,
         };
         owner.features = owner.api_versions().await?;
@@ -123,12 +132,10 @@ impl Connection {
         longer: Duration,
     ) -> Result<impl Future<Output = Result<R::Response, Error>> + Send + use<R>, Error> {
         let receiver = self.0.send(request, version, true)?;
-        let (link, after) = (self.0.link.clone(), self.0.request_timeout + longer);
         // Whoever waits keeps the connection: it is not left while an answer is on its way.
         let connection = self.clone();
         Ok(async move {
-            let _connection = connection;
-            let frame = answer(receiver, &link, R::KEY, after).await?;
+            let frame = connection.0.answer(receiver, R::KEY, longer).await?;
             Ok(wire::decode_response::<R>(frame, version)?.1)
         })
     }
@@ -167,7 +174,7 @@ impl Owner {
         };
         for version in [3, 0] {
             let receiver = self.send(&request, version, true)?;
-            let frame = answer(receiver, &self.link, ApiKey::ApiVersions, self.request_timeout).await?;
+            let frame = self.answer(receiver, ApiKey::ApiVersions, Duration::ZERO).await?;
             // The answer to a version that is not known has the code in the same place in all versions.
             if version == 3 && frame.get(4..6) == Some(&ErrorCode::UNSUPPORTED_VERSION.0.to_be_bytes()) {
                 continue;
@@ -178,23 +185,26 @@ impl Owner {
         }
         Err(Error::refused(ApiKey::ApiVersions, ErrorCode::UNSUPPORTED_VERSION, None))
     }
-}
 
-async fn answer(
-    receiver: Option<oneshot::Receiver<Result<Bytes, Error>>>,
-    link: &Link,
-    api: ApiKey,
-    after: Duration,
-) -> Result<Bytes, Error> {
-    let receiver = receiver.ok_or(Error::Closed)?;
-    match timeout(after, receiver).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => Err(link.ended().unwrap_or(Error::Closed)),
-        Err(_) => {
-            // Answers come in a row: after this one is missed, none can be told from another's.
-            let error = Error::Timeout { what: api.name(), after };
-            link.end(&error);
-            Err(error)
+    async fn answer(
+        &self,
+        receiver: Option<oneshot::Receiver<Result<Bytes, Error>>>,
+        api: ApiKey,
+        longer: Duration,
+    ) -> Result<Bytes, Error> {
+        let receiver = receiver.ok_or(Error::Closed)?;
+        let after = self.request_timeout + longer;
+        let about = (&self.troubles, self.who.as_str(), api.name());
+        let answer = trouble::patiently(about, longer, timeout(after, receiver)).await;
+        match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(self.link.ended().unwrap_or(Error::Closed)),
+            Err(_) => {
+                // Answers come in a row: after this one is missed, none can be told from another's.
+                let error = Error::Timeout { what: api.name(), after };
+                self.link.end(&error);
+                Err(error)
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a user is told of a cluster that is in trouble for a while: once when it lasts, and once when it is over.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +53,17 @@ impl Trouble {
         }
     }
 
+    /// Nothing has been heard of it for a while: worth a word at once.
+    pub(super) fn is_silent(&mut self, text: &str) {
+        let mut state = self.all.state();
+        state.count += usize::from(!std::mem::replace(&mut self.is_on, true));
+        state.since.get_or_insert_with(Instant::now);
+        if !std::mem::replace(&mut state.is_told, true) {
+            drop(state);
+            tracing::warn!(target: "status", "{text}; waiting");
+        }
+    }
+
     /// It worked.
     pub(super) fn is_over(&mut self, what: &str) {
         if self.end() {
@@ -76,9 +88,52 @@ impl Drop for Trouble {
     }
 }
 
+/// What takes longer than this is worth a word.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Does something that takes its time, `longer` than other things; says that nothing is heard of `who` when it takes too long.
+pub(super) async fn patiently<T, E>(
+    (all, who, what): (&Arc<Troubles>, &str, &str),
+    longer: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let after = SILENCE + longer;
+    tokio::pin!(work);
+    if let Ok(done) = tokio::time::timeout(after, &mut work).await {
+        return done;
+    }
+    let mut trouble = Trouble::new(all);
+    trouble.is_silent(&format!("{who}: no answer to {what} for {after:?}"));
+    let done = work.await;
+    if done.is_ok() {
+        trouble.is_over(who);
+    }
+    done
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_told_after_two_seconds_and_its_end_too() {
+        let all = Arc::new(Troubles::default());
+        let asked = |takes| {
+            let work = async move {
+                tokio::time::sleep(Duration::from_secs(takes)).await;
+                Ok::<(), ()>(())
+            };
+            patiently((&all, "HOST:1", "Fetch"), Duration::from_secs(1), work)
+        };
+        for (takes, at_four) in [(2, false), (5, true)] {
+            let look = async {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                is_told(&all)
+            };
+            let (done, was_told) = tokio::join!(asked(takes), look);
+            assert_eq!((done, was_told, is_told(&all)), (Ok(()), at_four, false));
+        }
+    }
 
     fn is_told(all: &Arc<Troubles>) -> bool {
         all.state().is_told

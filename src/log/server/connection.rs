@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use super::Broker;
 use super::answer::{Outgoing, Pending};
 use super::api;
+use super::room::{Room, STILL_MAX};
 use super::session::Session;
 use crate::log::wire::Chunk;
 use crate::transport::{ReadHalf, Stream, WriteHalf};
@@ -35,7 +36,7 @@ pub(super) async fn serve(broker: &Arc<Broker>, stream: Stream) {
     let session = Session::new(broker, &stream);
     let (read, write) = stream.into_split();
     let (tx, rx) = mpsc::channel(broker.options.limits.requests_max);
-    let reader = Reader { session: &session, read, buffer: BytesMut::new() };
+    let reader = Reader { session: &session, read, buffer: BytesMut::new(), room: broker.rooms.room() };
     let writer = Writer { session: &session, write, out: Vec::new() };
     let ended = tokio::select! {
         // The writer ends behind the last answer, also when the reader has ended.
@@ -51,6 +52,8 @@ struct Reader<'a> {
     session: &'a Arc<Session>,
     read: ReadHalf,
     buffer: BytesMut,
+    /// What the buffer has grown to.
+    room: Room,
 }
 
 impl Reader<'_> {
@@ -82,7 +85,8 @@ impl Reader<'_> {
 
     /// The next request, without its size; none at the end.
     async fn frame(&mut self) -> io::Result<Option<Bytes>> {
-        if self.buffer.is_empty() && self.buffer.capacity() > KEEP_BYTES_MAX {
+        let is_large = self.buffer.capacity() > KEEP_BYTES_MAX || self.room.is_held();
+        if self.buffer.is_empty() && is_large {
             self.rest().await?;
         }
         while self.buffer.len() < SIZE_BYTES {
@@ -107,14 +111,40 @@ impl Reader<'_> {
         })?;
         let whole = SIZE_BYTES + size;
         while self.buffer.len() < whole {
-            let missing = whole - self.buffer.len();
-            self.buffer.reserve(missing.min(READ_BYTES_STEP));
-            if self.read.read_buf(&mut self.buffer).await? == 0 {
+            let step = (whole - self.buffer.len()).min(READ_BYTES_STEP);
+            if let Err(error) = self.room.hold(self.buffer.len() + step).await {
+                let peer = &self.session.peer;
+                tracing::info!(peer, size, %error, "a request is not taken; the connection is closed");
+                return Err(error);
+            }
+            self.buffer.reserve(step);
+            if self.more().await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
         let mut frame = self.buffer.split_to(whole);
         Ok(Some(frame.split_off(SIZE_BYTES).freeze()))
+    }
+
+    /// Reads more of a request. One that stands still while others wait for room is ended.
+    async fn more(&mut self) -> io::Result<usize> {
+        if !self.room.is_held() {
+            return self.read.read_buf(&mut self.buffer).await;
+        }
+        loop {
+            match tokio::time::timeout(STILL_MAX, self.read.read_buf(&mut self.buffer)).await {
+                Ok(read) => return read,
+                Err(_) if self.room.is_wanted() => {
+                    let peer = &self.session.peer;
+                    tracing::info!(
+                        peer,
+                        "half a request stands still and others wait; the connection is closed"
+                    );
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     /// A large buffer is kept while requests follow each other; a connection that pauses gives it back.
@@ -124,7 +154,10 @@ impl Reader<'_> {
         let read = tokio::time::timeout(PAUSE, self.read.read_buf(&mut self.buffer)).await;
         match read {
             Ok(read) => drop(read?),
-            Err(_) => self.buffer = BytesMut::new(),
+            Err(_) => {
+                self.buffer = BytesMut::new();
+                self.room.clear();
+            }
         }
         Ok(())
     }
