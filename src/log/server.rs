@@ -24,6 +24,7 @@ mod defaults;
 pub(super) mod definitions;
 mod fetch;
 mod glance;
+mod group_settings;
 mod groups;
 mod guard;
 mod login;
@@ -280,6 +281,7 @@ impl Broker {
             shutdown,
             was_clean,
         });
+        group_settings::restore(&broker);
         broker.transactions.resume(&broker);
         let keeping = Arc::clone(&broker);
         broker.shutdown.spawn(async move {

@@ -6,6 +6,7 @@ mod crash;
 mod durable;
 mod hostile;
 mod quirks;
+mod settings;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -77,6 +77,15 @@ impl Default for Config {
     }
 }
 
+/// How often members of a group of the next generation are to be heard of, where that was set of the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Who is silent for so long is out.
+    pub session: Duration,
+    /// How often a member is to be heard of, in ms.
+    pub interval_ms: i32,
+}
+
 /// One group: its members, and where it is.
 #[derive(Debug)]
 struct Group {
@@ -107,6 +116,8 @@ impl Group {
 #[derive(Debug)]
 pub struct Groups {
     config: Config,
+    /// Of groups of which it was set, whether they are there or not.
+    paces: BTreeMap<String, Pace>,
     groups: BTreeMap<Arc<str>, Group>,
     /// When a group has something to do by itself, at the latest.
     timers: BTreeSet<(Instant, Arc<str>)>,
@@ -118,7 +129,21 @@ impl Groups {
     /// None yet. `rng` makes the ids of members.
     pub fn new(now: Now, config: Config, rng: fastrand::Rng) -> Self {
         let next_expiry = now.instant + config.expiry_interval;
-        Self { config, groups: BTreeMap::new(), timers: BTreeSet::new(), next_expiry, rng }
+        let (paces, groups, timers) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { config, paces, groups, timers, next_expiry, rng }
+    }
+
+    /// Sets how often members of a group are to be heard of; each from its next heartbeat on. None is the default.
+    pub fn set_pace(&mut self, group: &str, pace: Option<Pace>) {
+        match pace {
+            Some(pace) => drop(self.paces.insert(group.to_owned(), pace)),
+            None => drop(self.paces.remove(group)),
+        }
+    }
+
+    fn pace(&self, group: &str) -> Pace {
+        let (session, interval_ms) = (self.config.consumer_session, self.config.heartbeat_interval_ms);
+        self.paces.get(group).copied().unwrap_or(Pace { session, interval_ms })
     }
 
     /// When [`Groups::tick`] is to be called.

@@ -1,4 +1,4 @@
-//! Settings of topics and of the broker: described and changed.
+//! Settings of topics, groups and the broker: described and changed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::answer::{Head, Pending};
 use super::config::{self, BROKER_ONLY, Kind, SETTINGS, Setting, Values, value_of};
 use super::defaults::{self, Defaults, Scope};
+use super::group_settings;
 use super::session::Session;
 use super::topics::{Failed, Topic};
 use super::{Broker, NODE_ID};
@@ -109,7 +110,15 @@ fn described(
             }
             Ok(configs)
         }
-        _ => Err(Failed::new(ErrorCode::INVALID_REQUEST, "only topics and brokers have settings here")),
+        Some(ConfigResourceType::Group) => {
+            let own = group_settings::of(&broker.definitions, &asked.resource_name);
+            let wanted = group_settings::SETTINGS.iter().filter(|setting| is_wanted(setting.name));
+            Ok(wanted.map(|setting| of_group(setting, &own, synonyms, docs)).collect())
+        }
+        _ => {
+            let text = "only topics, groups and brokers have settings here";
+            Err(Failed::new(ErrorCode::INVALID_REQUEST, text))
+        }
     }
 }
 
@@ -166,6 +175,28 @@ fn of_topic(
     }
 }
 
+fn of_group(
+    setting: &Setting,
+    own: &Values,
+    with_synonyms: bool,
+    docs: bool,
+) -> DescribeConfigsResourceResult {
+    let set = own.get(setting.name).map(|value| (value.as_str(), ConfigSource::Group));
+    let default = (setting.default, ConfigSource::Default);
+    let (value, source) = set.unwrap_or(default);
+    let mut synonyms: Vec<_> = set.map(|set| synonym(setting.name, set)).into_iter().collect();
+    synonyms.push(synonym(setting.of_broker, default));
+    DescribeConfigsResourceResult {
+        name: setting.name.to_owned(),
+        value: Some(value.to_owned()),
+        config_source: source as i8,
+        synonyms: if with_synonyms { synonyms } else { Vec::new() },
+        config_type: type_of(setting.kind),
+        documentation: docs.then(|| setting.doc.to_owned()),
+        ..DescribeConfigsResourceResult::default()
+    }
+}
+
 fn of_broker(
     setting: &Setting,
     defaults: &Defaults,
@@ -218,7 +249,7 @@ enum Operation {
     Subtract(String),
 }
 
-/// Changes settings of a topic, or of the broker; how far the definitions have to be safe for it. `before` are those that
+/// Changes settings of a topic, a group, or the broker; how far the definitions have to be safe for it. `before` are those that
 /// stay unless they are named.
 fn change(
     broker: &Broker,
@@ -249,8 +280,16 @@ fn change(
             }
             broker.topics.set_defaults(scope, values).map(Some)
         }
+        Some(ConfigResourceType::Group) => {
+            let before = group_settings::of(&broker.definitions, resource.1);
+            let values = edited(&before, group_settings::find)?;
+            if validate_only || values == before {
+                return Ok(None);
+            }
+            group_settings::set(broker, resource.1, &values).map(Some)
+        }
         _ => {
-            let message = "only topics and brokers have settings that can be changed";
+            let message = "only topics, groups and brokers have settings that can be changed";
             Err(Failed::new(ErrorCode::INVALID_REQUEST, message))
         }
     }
@@ -406,7 +445,7 @@ fn outcome(done: Result<Option<i64>, Failed>, end: &mut Option<i64>) -> (ErrorCo
     }
 }
 
-/// `ListConfigResources`: topics and the broker.
+/// `ListConfigResources`: topics, the broker, and groups of which anything is set.
 pub(super) fn list(session: &Session, head: Head, request: &ListConfigResourcesRequest) -> Pending {
     if !session.may_cluster(AclOperation::DescribeConfigs) {
         let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
@@ -429,6 +468,11 @@ pub(super) fn list(session: &Session, head: Head, request: &ListConfigResourcesR
     if is_wanted(ConfigResourceType::Broker) {
         let resource_type = ConfigResourceType::Broker as i8;
         resources.push(ConfigResource { resource_name: NODE_ID.to_string(), resource_type });
+    }
+    if is_wanted(ConfigResourceType::Group) {
+        let resource_type = ConfigResourceType::Group as i8;
+        let names = group_settings::names(&session.broker.definitions);
+        resources.extend(names.map(|resource_name| ConfigResource { resource_name, resource_type }));
     }
     let response =
         ListConfigResourcesResponse { config_resources: resources, ..ListConfigResourcesResponse::default() };

@@ -12,7 +12,9 @@ use super::partition::{Partition, storage_error};
 use super::produce::now_ms;
 use super::topics::{OFFSETS_TOPIC, Topic, Topics};
 use crate::log::engine::Now;
-use crate::log::engine::group::{Commits, Config, Groups, Joined, Output, Record, Restored, Synced, Ticket};
+use crate::log::engine::group::{
+    Commits, Config, Groups, Joined, Output, Pace, Record, Restored, Synced, Ticket,
+};
 use crate::log::wire::ErrorCode;
 use crate::storage::{BatchBuilder, Error, Importance};
 use crate::wait::until;
@@ -70,6 +72,11 @@ impl Coordinator {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets how often members of a group are to be heard of.
+    pub(super) fn set_pace(&self, group: &str, pace: Option<Pace>) {
+        self.state().groups.set_pace(group, pace);
     }
 
     /// Groups and members.

@@ -226,8 +226,8 @@ impl Groups {
         };
         self.groups.retain(|_, group| is_left(group));
         let ids: Vec<_> = self.groups.keys().cloned().collect();
-        let session = self.config.consumer_session;
         for id in ids {
+            let session = self.pace(&id).session;
             if let Some(group) = self.groups.get_mut(&id) {
                 group.classic.welcome_back(now);
                 if let Some(consumer) = &mut group.consumer {

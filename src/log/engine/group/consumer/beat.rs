@@ -7,7 +7,7 @@ use super::{AWAY, Assignor, Catalog, ConsumerGroup, Expression, LEAVES, Member, 
 use crate::log::engine::Now;
 use crate::log::engine::group::classic::Classic;
 use crate::log::engine::group::message::{Output, Record};
-use crate::log::engine::group::{Group, Groups};
+use crate::log::engine::group::{Group, Groups, Pace};
 use crate::log::wire::group_record::MemberMetadata;
 use crate::log::wire::{ErrorCode, Uuid};
 
@@ -155,7 +155,7 @@ impl Groups {
         catalog: &dyn Catalog,
         out: &mut Vec<Output>,
     ) -> Result<Beaten, Refusal> {
-        let (session, interval_ms) = (self.config.consumer_session, self.config.heartbeat_interval_ms);
+        let Pace { session, interval_ms } = self.pace(&beat.group);
         let Some(group) = self.groups.get_mut(&*beat.group).and_then(|group| group.consumer.as_mut()) else {
             return no_group(&beat.group);
         };
@@ -179,7 +179,7 @@ impl Groups {
     }
 
     fn leave_next(&mut self, now: Now, beat: &Beat, out: &mut Vec<Output>) -> Result<Beaten, Refusal> {
-        let session = self.config.consumer_session;
+        let session = self.pace(&beat.group).session;
         let group = self.groups.get_mut(&*beat.group).and_then(|group| group.consumer.as_mut());
         let Some(group) = group else { return no_group(&beat.group) };
         known(group, &beat.member_id, beat.instance_id.as_deref())?;
