@@ -52,7 +52,7 @@ impl Broken {
     }
 
     /// As an operator repairs it.
-    fn is_salvaged(self) -> Self {
+    fn salvaged(self) -> Self {
         self.restarts(Signal::TERM, |home| drop(bandy("log salvage -y").home(home).runs().exits(0)))
     }
 
@@ -165,7 +165,7 @@ fn a_partition_that_is_repaired_is_read_on_by_whoever_follows() {
     for reader in [&mut early, &mut group, &mut alone, &mut commands] {
         assert_eq!(reader.line(), "e");
     }
-    let broken = broken.is_salvaged();
+    let broken = broken.salvaged();
     for reader in [&mut group, &mut alone, &mut commands] {
         reader.says("topic 't' partition 1 can be read again, from 0 on");
         assert_eq!(reader.line(), "c2");
