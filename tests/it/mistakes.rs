@@ -194,7 +194,7 @@ fn a_tip_repeats_who_one_is_and_what_is_trusted_but_no_password() {
 fn what_the_system_says_comes_without_its_numbers() {
     let home = Home::new();
     for (words, exit, said) in [
-        ("mq apply /nosuch", 5, "/nosuch"),
+        ("mq apply /nosuch", 1, "/nosuch"),
         ("mq ls -e unix:/nosuch", 3, "there is no such socket"),
         ("log ls -e unix:/nosuch", 3, "there is no such socket"),
         ("log dump --dir /nosuch", 5, "/nosuch"),
