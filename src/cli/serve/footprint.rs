@@ -51,8 +51,8 @@ impl Effort {
     /// Whoever uses more of an interval, a hundredth, is at work. Heartbeats, timers and health checks use less.
     const IDLE_MAX: Duration = Duration::from_millis(100);
     /// Little that adds up to this has touched pages that nobody needs any more; to read again those that are needed takes a
-    /// hundredth of it.
-    const WORTH_IT: Duration = Duration::from_millis(20);
+    /// few hundredths of it.
+    const WORTH_IT: Duration = Duration::from_millis(10);
 
     /// Memory has been given back, which is no work.
     fn rest(&mut self, used: Duration) {
@@ -131,12 +131,12 @@ mod tests {
         let ms = Duration::from_millis;
         let mut effort = Effort::default();
         effort.rest(ms(500));
-        assert!(!effort.is_over(ms(515)), "a little is nothing new");
+        assert!(!effort.is_over(ms(508)), "a little is nothing new");
         assert!(!effort.is_over(ms(5000)), "at work");
         assert!(!effort.is_over(ms(5200)), "still");
         assert!(effort.is_over(ms(5250)));
         effort.rest(ms(5300));
-        assert!(!effort.is_over(ms(5315)), "given back before");
+        assert!(!effort.is_over(ms(5308)), "given back before");
         // Much of little is work too.
         assert!(effort.is_over(ms(5325)));
         let before = processor_time();
