@@ -81,9 +81,8 @@ for path in sorted(glob.glob(work + '/run*.*')):
                 runs[found[1]].add(path)
 same = collections.defaultdict(set)
 for line in subprocess.run(['nm', program], capture_output=True, text=True).stdout.splitlines():
-    address, kind, name = line.split()[-3:] if len(line.split()) == 3 else ('', '', '')
-    if kind in ('t', 'T') and name.startswith('_R'):
-        same[address].add(name)
+    if found := re.match(r'([0-9a-f]+) [tT] (_R\S+)', line):
+        same[found[1]].add(found[2])
 # Machine code that the linker keeps once for many functions has all of their names, and lies where one of them does.
 used = collections.defaultdict(set)
 for names in same.values():

@@ -156,7 +156,7 @@ struct Part {
     /// In a request that is on its way.
     is_asked: bool,
     /// Why it is not fetched any more; what has been fetched of it is still to be handed out.
-    is_lost: Option<Error>,
+    given_up: Option<Error>,
     /// Not read any more. Its place is kept: requests on their way name it.
     is_left: bool,
 }
@@ -175,13 +175,13 @@ impl Part {
             trouble,
             is_out_of_range: false,
             is_asked: false,
-            is_lost: None,
+            given_up: None,
             is_left: false,
         }
     }
 
     fn is_done(&self) -> bool {
-        self.is_left || self.is_lost.is_some() || self.to.is_some_and(|to| self.next >= to)
+        self.is_left || self.given_up.is_some() || self.to.is_some_and(|to| self.next >= to)
     }
 }
 
@@ -333,7 +333,7 @@ impl Consumer {
     fn give_up_lost(&mut self) -> Result<(), Error> {
         let mut first = None;
         for part in self.parts.iter_mut().filter(|part| !part.is_left) {
-            let Some(error) = part.is_lost.take() else { continue };
+            let Some(error) = part.given_up.take() else { continue };
             (part.is_left, part.trouble) = (true, self.cluster.trouble());
             first.get_or_insert_with(|| error.clone());
             let (topic, partition) = (part.topic.clone(), part.partition);
@@ -558,7 +558,7 @@ impl Consumer {
                 None => error,
             };
             if is_unreadable {
-                part.is_lost = Some(error);
+                part.given_up = Some(error);
                 return Ok(());
             }
             return Err(error);
