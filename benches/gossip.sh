@@ -2,17 +2,17 @@
 # Clusters of bandy and of Serf on loopback, one after the other: what a node needs when nothing happens, how fast news and
 # failures are known to all; and a hundred nodes of bandy.
 #
-#   benches/gossip.sh [NODES]      of each, 20 by default
+#   benches/gossip.sh [NODES]      of each, 30 by default
 #
 #   SERF     the agent beside bandy: serf-0.10.2 if it is there, otherwise serf
 #   PROFILE  lan by default, or local      IDLE  seconds of nothing, 30 by default      ROUNDS  of events and kills, 5 by default
-# None runs at real-time priority: twenty of Go's runtimes on a few cores keep each other from starting.
+# None runs at real-time priority: thirty of Go's runtimes on a few cores keep each other from starting.
 # Where it is allowed this runs in a network of its own, so that the bytes on loopback are those of the cluster.
 if [ -z "${IN_OWN_NETWORK:-}" ] && unshare -n ip link set lo up 2> /dev/null; then
     IN_OWN_NETWORK=yes exec unshare -n sh -c 'ip link set lo up && exec "$0" "$@"' "$0" "$@"
 fi
 . "$(dirname "$0")/lib.sh"
-nodes=${1:-20} profile=${PROFILE:-lan} idle=${IDLE:-30} rounds=${ROUNDS:-5}
+nodes=${1:-30} profile=${PROFILE:-lan} idle=${IDLE:-30} rounds=${ROUNDS:-5}
 serf=${SERF:-$(have serf-0.10.2 && echo serf-0.10.2 || echo serf)}
 
 now() { echo "${EPOCHREALTIME/./}"; }
