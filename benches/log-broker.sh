@@ -58,7 +58,7 @@ for what in produce consume; do
 done
 for partitions in 1 10 100 1000; do
     "$bandy" log create "p$partitions" --partitions "$partitions" -e "kafka://$at_ours" > /dev/null
-    each=$(cost "$ours" produce "$at_ours" "p$partitions")
+    each=$(for _ in $(seq "$rounds"); do cost "$ours" produce "$at_ours" "p$partitions"; done | median)
     [ "$partitions" != 1 ] || one=$each
     row "broker, a million records into $partitions partitions" "$each s" "one partition: $one s" "$(calc %.2f "$each / $one")"
 done

@@ -78,9 +78,9 @@ impl Pillar {
     /// A command that takes an endpoint, to show in a tip.
     fn example(self) -> &'static str {
         match self {
-            Self::Rpc => "bandy rpc call",
-            Self::Mq => "bandy mq sub",
-            Self::Log => "bandy log consume",
+            Self::Rpc => "bandy rpc ls",
+            Self::Mq => "bandy mq ls",
+            Self::Log => "bandy log ls",
             Self::Gossip => "bandy gossip ls",
         }
     }

@@ -29,7 +29,8 @@ pub fn one_line(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    without_number(&text)
+    // A name that somebody chose may have a line's end in it.
+    without_number(&text).replace('\n', "\\n")
 }
 
 /// A text without the numbers that the system's words for errors end with: `(os error 2)` tells nobody more than the
@@ -149,7 +150,10 @@ fn explained(error: &clap::Error, command: &Command, words: &[OsString]) -> Opti
             {
                 return Some(failure.tip(format!("did you mean '--{near}'?")));
             }
-            Some(if flag.starts_with('-') {
+            let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+            Some(if flag.strip_prefix('-').is_some_and(is_number) {
+                failure.tip("no number, size or duration is less than 0 here")
+            } else if flag.starts_with('-') {
                 failure.tip(format!(
                     "{name} --help shows its flags; a value that begins with '-' stands after '--'"
                 ))

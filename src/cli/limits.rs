@@ -93,6 +93,7 @@ impl Limits {
             biased;
             signal = &mut self.interrupted => {
                 self.signal = Some(signal);
+                signals::end_at_the_next();
                 End::Signal(signal)
             }
             () = until(self.timeout.map(|(at, _)| at)) => End::Timeout,

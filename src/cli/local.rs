@@ -17,10 +17,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::endpoint::{LOCAL_DEFAULT, Pillar};
+use super::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place};
+use super::errors::word;
 use super::exit::{Exit, Failure};
 use super::settings::Home;
 use crate::storage::RESERVE;
+use crate::transport::Address;
 pub use start::{ensure, spawn};
 pub use turn::{Turn, fits};
 
@@ -256,6 +258,25 @@ pub fn nobody(pillar: Pillar, name: &str) -> Failure {
         .tip(format!("{:<24}  start one in the background", format!("bandy up {}", pillar.name())))
         .tip(format!("{:<24}  …or in this terminal", format!("bandy {server}")))
         .tip(format!("{:<24}  …or only for one command", format!("bandy with {} -- CMD", pillar.name())))
+}
+
+/// What helps where a server of a pillar was looked for and none is: one there, if that is on this machine, or the own one.
+pub fn serve(failure: Failure, pillar: Pillar, endpoint: &Endpoint) -> Failure {
+    let server = words(pillar).join(" ");
+    let there = match (&endpoint.place, endpoint.host()) {
+        (Place::Unix(path), _) => Some(format!("unix:{}", path.display())),
+        (_, Some((host, port))) if !endpoint.scheme.is_tls() => {
+            let address = Address::tcp(host, port);
+            address.is_loopback().then(|| format!("{}://{address}", endpoint.scheme.name()))
+        }
+        _ => None,
+    };
+    match there {
+        Some(there) => failure.tip(format!("bandy {server} -l {}    starts one there", word(&there))),
+        None => {
+            failure.tip(format!("use your own local one with '-e local:', or start one here: bandy {server}"))
+        }
+    }
 }
 
 #[cfg(test)]

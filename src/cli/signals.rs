@@ -1,5 +1,8 @@
 //! SIGINT and SIGTERM of client commands: clean up, then die by the signal.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Waits for SIGINT, SIGTERM or SIGHUP and returns its number. They are caught from the call on, before anything is waited for.
@@ -17,6 +20,16 @@ pub fn interrupted() -> impl Future<Output = u8> {
     };
     let waits = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(wait);
     async move { futures_util::future::select_all(waits.map(Box::pin)).await.0 }
+}
+
+/// From here on SIGINT, SIGTERM and SIGHUP end the process at once: whoever asks a second time does not want to wait for what
+/// is being put in order.
+pub fn end_at_the_next() {
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let at_once = Arc::new(AtomicBool::new(true));
+        // What fails here leaves the signal caught, as before.
+        let _ = signal_hook::flag::register_conditional_default(kind.as_raw_value(), at_once);
+    }
 }
 
 /// Ends the process by `signal`, as if it had never been caught: the shell that runs us sees why we

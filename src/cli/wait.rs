@@ -123,7 +123,10 @@ fn endpoint(text: &str, app: &App) -> anyhow::Result<Server> {
     }
     // Without a scheme it is rpc's: the words of all pillars look alike there.
     let Some(pillar) = Pillar::ALL.into_iter().find(|pillar| Endpoint::parse(*pillar, text).is_ok()) else {
-        return Err(Failure::from(Endpoint::parse(Pillar::Rpc, text).expect_err("no pillar takes it")).into());
+        let scheme = text.split(':').next().unwrap_or(text);
+        let speaks = |pillar: &Pillar| scheme.starts_with(pillar.plain_scheme().name());
+        let pillar = Pillar::ALL.into_iter().find(speaks).unwrap_or(Pillar::Rpc);
+        return Err(Failure::from(Endpoint::parse(pillar, text).expect_err("no pillar takes it")).into());
     };
     Ok(Server { pillar, endpoint: Endpoint::parse(pillar, text).map_err(Failure::from)? })
 }

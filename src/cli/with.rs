@@ -72,7 +72,13 @@ pub fn run(args: &WithArgs, app: &App) -> anyhow::Result<Exit> {
         let name = wanted[n].pillar.name();
         return Err(set_up(format!("{name} is there twice: one of each can be had")).into());
     }
-    let home = Home::new(args).map_err(|error| set_up(format!("cannot make a directory: {error}")))?;
+    let home = Home::new(args).map_err(|error| {
+        let place = args
+            .dir
+            .as_ref()
+            .map_or("a directory".to_owned(), |dir| format!("the directory {}", dir.display()));
+        set_up(format!("cannot make {place}: {error}"))
+    })?;
     let own = super::settings::Home::below(home.path());
     let before: Vec<u32> = local::Running::all(&own).into_iter().map(|server| server.pid).collect();
     let runtime = app.client_runtime()?;

@@ -228,3 +228,41 @@ fn a_broker_that_says_nothing_is_told_of_after_two_seconds() {
     assert_eq!(reader.line(), "after");
     assert_eq!(reader.stderr().lines().count(), 2, "{}", reader.stderr());
 }
+
+/// A worker of a group whose broker was killed before it was told of the first record.
+fn left_alone() -> (Home, Running) {
+    let home = Home::new();
+    let server = bandy("log broker -l :0").home(&home).starts();
+    let log = |words: &str| bandy(&format!("log {words}")).env("BANDY_LOG_URL", &server.url).home(&home);
+    log("create t").runs().exits(0);
+    log("produce t").stdin("a\nb\nc\n").runs().exits(0);
+    let mut worker = log("consume t -g g -f -- sh -c").arg("read v; echo $v").spawns();
+    assert_eq!(worker.line(), "a");
+    server.signal(Signal::KILL);
+    let _ = server.ends();
+    worker.says("trying again");
+    (home, worker)
+}
+
+#[test]
+fn a_worker_whose_broker_is_away_ends_when_it_is_asked_to() {
+    let (_home, worker) = left_alone();
+    worker.signal(Signal::INT);
+    let since = Instant::now();
+    let ran = worker.ends().dies_by(Signal::INT).complains("the group cannot be told of the last records");
+    assert!(since.elapsed() < DEADLINE / 3, "{:?}: {}", since.elapsed(), ran.err());
+}
+
+#[test]
+fn who_is_asked_twice_ends_at_once() {
+    let (_home, worker) = left_alone();
+    let since = Instant::now();
+    let proc = format!("/proc/{}/stat", worker.id());
+    until("it ends", || {
+        worker.signal(Signal::INT);
+        // It is this test's to be waited for, until it has ended.
+        std::fs::read_to_string(&proc).is_ok_and(|stat| stat.contains(") Z "))
+    });
+    assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+    worker.ends().dies_by(Signal::INT);
+}

@@ -197,18 +197,44 @@ fn what_the_system_says_comes_without_its_numbers() {
         ("mq apply /nosuch", 1, "/nosuch"),
         ("mq ls -e unix:/nosuch", 3, "there is no such socket"),
         ("log ls -e unix:/nosuch", 3, "there is no such socket"),
+        ("gossip ls -e unix:/nosuch", 3, "there is no such socket"),
         ("log dump --dir /nosuch", 5, "/nosuch"),
     ] {
         let ran = bandy(words).home(&home).runs().exits(exit).complains(said);
         assert!(!ran.err().contains("os error"), "{words}: {}", ran.err());
     }
-    let tip = "tip: bandy mq broker -l unix:/nosuch    # starts one there\n";
-    bandy("mq ls -e unix:/nosuch").home(&home).runs().exits(3).complains(tip);
+    for (words, tip) in [
+        ("mq ls -e unix:/nosuch", "bandy mq broker -l unix:/nosuch    # starts one there"),
+        ("log ls -e unix:/nosuch", "bandy log broker -l unix:/nosuch    # starts one there"),
+        ("log ls -e :1", "bandy log broker -l kafka://127.0.0.1:1    # starts one there"),
+        ("mq ls -e 127.0.0.1:1", "bandy mq broker -l amqp://127.0.0.1:1    # starts one there"),
+    ] {
+        bandy(words).home(&home).runs().exits(3).complains(&format!("tip: {tip}\n"));
+    }
     let folder = home.path("empty");
     std::fs::create_dir(&folder).unwrap();
     let ran = bandy("log dump").arg("--dir").arg(&folder).home(&home).runs();
     let said = "is no data directory that this version reads: it has no node.json\n";
     ran.complains(&format!("{} {said}", folder.display()));
+}
+
+#[test]
+fn what_cannot_be_meant_is_said_in_one_line() {
+    let home = Home::new();
+    for (words, said) in [
+        ("wait amqp://", "amqp://"),
+        ("rpc serve x=", "'x=' has no command behind the =\n  tip: bandy rpc serve x='tr a-z A-Z'\n"),
+        ("log consume t -n -1", "tip: no number, size or duration is less than 0 here\n"),
+        ("mq pub --url=amqp://h -r jobs -b body", "tip: bandy mq pub -e amqp://h jobs body\n"),
+        ("mq ls -e kafka://h", "tip: bandy log ls -e kafka://h"),
+    ] {
+        let ran = bandy(words).home(&home).runs().exits(2).complains(said);
+        assert!(!ran.err().contains("not one of rpc"), "{words}: {}", ran.err());
+        assert_eq!(ran.err().matches("error:").count(), 1, "{words}: {}", ran.err());
+    }
+    let file = home.file("file", "");
+    let place = file.display().to_string();
+    bandy("with mq --dir").arg(&file).with("-- true").home(&home).runs().complains(&place);
 }
 
 #[test]

@@ -43,7 +43,14 @@ impl Stagehand {
 
     /// Runs a command to its end; its output is the tour's.
     pub(super) async fn run(&mut self, line: &str) -> anyhow::Result<()> {
-        let status = self.command(line).status().await.with_context(|| format!("cannot run {line}"))?;
+        // The shell gives way to the one command that it has: who ends that need not look for it.
+        let is_one = !line.contains(['|', ';', '&']);
+        let exec = if is_one { "exec " } else { "" };
+        let status = self
+            .command(&format!("{exec}{line}"))
+            .status()
+            .await
+            .with_context(|| format!("cannot run {line}"))?;
         if !status.success() {
             let message = format!("a command of the tour failed: {line} ({status})");
             return Err(Failure::new(Exit::Failed, message).into());

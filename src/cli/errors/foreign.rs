@@ -136,6 +136,8 @@ const TABLE: &[Foreign] = &[
     row("mq pub", "-f", true, Ours::Instead("--input FILE sends its lines; with --whole, it is one message")),
     row("mq send", "-r", true, Ours::Words("")),
     row("mq send", "--routing-key", true, Ours::Words("")),
+    row("mq pub", "-r", true, Ours::Words("")),
+    row("mq pub", "--routing-key", true, Ours::Words("")),
     row("mq", "-r", true, Ours::Instead("a routing key is the first word of pub, and -k of bind")),
     row("mq", "--routing-key", true, Ours::Instead("a routing key is the first word of pub, and -k of bind")),
     row("mq", "--url", true, Ours::Words("-e")),

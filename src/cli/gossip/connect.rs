@@ -6,7 +6,7 @@ use super::discover;
 use crate::cli::app::App;
 use crate::cli::connect::{Connect, ConnectArgs, Credentials, Source};
 use crate::cli::endpoint::{LOCAL_DEFAULT, Pillar, Place, Scheme};
-use crate::cli::errors::before_colon;
+use crate::cli::errors::{before_colon, why};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::greet;
 use crate::cli::local;
@@ -85,7 +85,8 @@ fn failure(error: &Error, url: &str, place: &Place) -> Failure {
     match (error, place) {
         (Error::Connect(_), Place::Local(name)) => local::nobody(Pillar::Gossip, name),
         (Error::Connect(_) | Error::Lost(_), _) => {
-            let message = format!("cannot reach the node at {url} — {error}");
+            let why = if let Error::Connect(error) = error { why(error) } else { error.to_string() };
+            let message = format!("cannot reach the node at {url} — {why}");
             where_it_listens(Failure::new(Exit::Unreachable, message), place)
         }
         (Error::Mute(_), Place::Local(_)) => told(Exit::Unreachable)

@@ -51,6 +51,11 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         }
         if !is_up(pillar, app)? {
             to_start.push(pillar);
+        } else if args.memory && matches!(pillar, Pillar::Mq | Pillar::Log) {
+            app.printer.note(&format!(
+                "{} runs already, as it was started: --memory changes nothing",
+                pillar.name()
+            ));
         }
     }
     // All at once, and then wait for each.

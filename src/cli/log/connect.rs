@@ -181,9 +181,7 @@ impl Log {
             transport::Error::Tls { .. } if self.endpoint.scheme == Scheme::Kafkas => {
                 failure.tip("--cacert FILE to trust its certificate; kafka:// if it speaks no TLS")
             }
-            transport::Error::Connect { .. } => {
-                failure.tip("use your own local one with '-e local:', or start one here: bandy log broker")
-            }
+            transport::Error::Connect { .. } => local::serve(failure, Pillar::Log, &self.endpoint),
             _ => failure,
         }
     }

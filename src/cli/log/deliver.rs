@@ -68,7 +68,7 @@ impl<'a, 'b> Delivery<'a, 'b> {
             Ok(end) if end != End::ReaderGone => self.last_words().await.map(|gone| gone.unwrap_or(end)),
             ended => ended,
         };
-        let finished = self.intake.finish(&self.handed).await;
+        let finished = self.intake.finish(&self.handed, ended.as_ref().ok().copied()).await;
         let end = ended?;
         finished?;
         Ok(end)

@@ -11,6 +11,7 @@ use super::ward::Ward;
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::figures::counted;
+use crate::cli::limits::End;
 use crate::log::client::group::{self, Event, Member, Place, Release};
 use crate::log::client::{Assignment, Cluster, ConsumeOptions, Consumer, Error, Fetched};
 use crate::log::wire::ErrorCode;
@@ -61,8 +62,10 @@ pub struct Intake<'a> {
 
 /// A reader of a bounded group to whom nothing is left looks so often whether the others are through.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long the last commit may take.
+/// How long a group may be divided while the last commit waits for it.
 const LAST_COMMIT_MAX: Duration = Duration::from_secs(10);
+/// How long the last commit may take by itself: whoever ends does not wait for a broker that is away.
+const COMMIT_MAX: Duration = Duration::from_secs(3);
 
 impl<'a> Intake<'a> {
     /// Reads all of these.
@@ -301,23 +304,44 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Tells the group of the last that was done, and leaves it.
+    /// Tells the group of the last that was done, and leaves it. Whoever was ended by a signal ends by that, whatever comes of it.
     ///
     /// # Errors
-    /// It refuses for good.
-    pub async fn finish(&mut self, done: &Progress) -> Result<(), Failure> {
+    /// It refuses for good, or does not answer.
+    pub async fn finish(&mut self, done: &Progress, end: Option<End>) -> Result<(), Failure> {
+        match self.told_last(done).await {
+            Err(failure) if matches!(end, Some(End::Signal(_))) => {
+                self.app.printer.warn(&failure.message);
+                Ok(())
+            }
+            told => told,
+        }
+    }
+
+    async fn told_last(&mut self, done: &Progress) -> Result<(), Failure> {
         let until = Instant::now() + LAST_COMMIT_MAX;
         let mut result = Ok(());
-        while !self.commit(done).await.unwrap_or_else(|failure| {
-            result = Err(failure);
-            true
-        }) {
+        loop {
+            match timeout(COMMIT_MAX, self.commit(done)).await {
+                Ok(Ok(true)) => break,
+                Ok(Ok(false)) => {}
+                Ok(Err(failure)) => {
+                    result = Err(failure);
+                    break;
+                }
+                Err(_) => {
+                    let text = "the group cannot be told of the last records: they come again";
+                    result = Err(Failure::new(Exit::Unreachable, text));
+                    // Nor can it be told that this member leaves.
+                    self.part = None;
+                }
+            }
             let Some(part) = &mut self.part else { break };
             let left = until.saturating_duration_since(Instant::now());
             match timeout(left, part.member.event()).await {
                 Ok(Ok(Event::Assigned(_))) => {}
                 Ok(Ok(Event::Revoked(places, release))) => {
-                    let _ = self.commit(done).await;
+                    let _ = timeout(COMMIT_MAX, self.commit(done)).await;
                     self.forget(&places);
                     drop(release);
                 }

@@ -113,7 +113,7 @@ impl<'a> Work<'a> {
         }
         // Nobody waits for what is not going to be done.
         state.leaving.clear();
-        let finished = intake.finish(&state.done).await;
+        let finished = intake.finish(&state.done, ended.as_ref().ok().copied()).await;
         let end = ended?;
         finished?;
         if let Some(failure) = state.stop {
@@ -161,11 +161,14 @@ impl<'a> Work<'a> {
             tokio::select! {
                 biased;
                 Some(ended) = running.next() => {
-                    self.ended(ended, intake, state).await?;
+                    self.ended(ended, intake, state, limits).await?;
                     limits.is_active();
                 }
                 () = sleep_until(due), if is_due => {
-                    intake.commit(&state.done).await?;
+                    match limits.hurry(intake.commit(&state.done)).await {
+                        Ok(told) => told?,
+                        Err(over) => return Ok(over),
+                    };
                     due = Instant::now() + COMMIT_EVERY;
                 }
                 next = intake.next(takes) => match next? {
@@ -190,7 +193,7 @@ impl<'a> Work<'a> {
                         intake.stop(&places);
                         state.drop_waiting(&places);
                         state.leaving.push((places, release));
-                        self.let_go(intake, state).await?;
+                        self.let_go(intake, state, limits).await?;
                     }
                     Next::Lost(places) => {
                         intake.warn_of_loss(&places, &state.done);
@@ -220,6 +223,7 @@ impl<'a> Work<'a> {
         (place, offset, verdict): Ended,
         intake: &mut Intake<'_>,
         state: &mut State,
+        limits: &mut Limits,
     ) -> anyhow::Result<()> {
         let is_missing = verdict.is_hopeless()
             && self.command.program.is_missing(std::env::var_os("PATH").as_deref()).is_some();
@@ -246,7 +250,7 @@ impl<'a> Work<'a> {
         }
         let is_done = verdict == Verdict::Done || self.args.skip_failed;
         state.finished(&place, is_done.then_some(offset));
-        self.let_go(intake, state).await
+        self.let_go(intake, state, limits).await
     }
 
     fn stopped(&self, text: &str, intake: &Intake<'_>, state: &State) -> Failure {
@@ -258,14 +262,20 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Partitions whose commands have ended go to whoever waits for them.
-    async fn let_go(&self, intake: &mut Intake<'_>, state: &mut State) -> anyhow::Result<()> {
+    /// Partitions whose commands have ended go to whoever waits for them; not after a signal, which ends the reading.
+    async fn let_go(
+        &self,
+        intake: &mut Intake<'_>,
+        state: &mut State,
+        limits: &mut Limits,
+    ) -> anyhow::Result<()> {
         for (places, release) in std::mem::take(&mut state.leaving) {
             if state.lanes.iter().any(|lane| lane.is_running && places.contains(&lane.place)) {
                 state.leaving.push((places, release));
                 continue;
             }
-            intake.commit(&state.done).await?;
+            let Ok(told) = limits.hurry(intake.commit(&state.done)).await else { break };
+            told?;
             intake.forget(&places);
             state.forget(&places);
             drop(release);

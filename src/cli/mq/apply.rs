@@ -82,7 +82,9 @@ async fn applying(args: &ApplyArgs, app: &App) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new();
     let api = Api::find(&args.connect, &args.vhosts, app, "apply", &shutdown).await?;
     let objects = definitions::parse(&text, api.one_vhost()).map_err(|why| {
-        let message = format!("{} holds no definitions: {why}", args.file.display());
+        let is_stdin = args.file.as_os_str() == "-";
+        let name = if is_stdin { "stdin".into() } else { args.file.to_string_lossy() };
+        let message = format!("{name} holds no definitions: {why}");
         Failure::new(Exit::Usage, message)
     })?;
     let mut report = Report { app, dry_run: args.dry_run, rows: Vec::new(), failed: 0, same: 0 };

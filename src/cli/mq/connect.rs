@@ -188,11 +188,7 @@ impl Broker {
             transport::Error::Tls { .. } if self.endpoint.scheme == Scheme::Amqps => {
                 failure.tip("--cacert FILE to trust its certificate; amqp:// if it speaks no TLS")
             }
-            transport::Error::Connect { .. } if matches!(self.endpoint.place, Place::Unix(_)) => failure
-                .tip(format!("bandy mq broker -l {}    starts one there", word(&self.endpoint.to_string()))),
-            transport::Error::Connect { .. } => {
-                failure.tip("use your own local one with '-e local:', or start one here: bandy mq broker")
-            }
+            transport::Error::Connect { .. } => local::serve(failure, Pillar::Mq, &self.endpoint),
             _ => failure,
         }
     }
