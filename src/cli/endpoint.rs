@@ -699,16 +699,13 @@ mod tests {
     fn a_wrong_scheme_names_the_right_pillar() {
         assert_eq!(
             error(Pillar::Rpc, "kafka://u:secret@h"),
-            (
-                "kafka:// is a log endpoint, not one of rpc".into(),
-                "bandy log consume -e kafka://u:***@h".into()
-            )
+            ("kafka:// is a log endpoint, not one of rpc".into(), "bandy log ls -e kafka://u:***@h".into())
         );
         assert_eq!(error(Pillar::Rpc, "gprc://h:1").1, "did you mean 'grpc://h:1'?");
         let (message, tip) = error(Pillar::Mq, "amqp:/bob:secret@h/x");
         assert_eq!(tip, "did you mean 'amqp://bob:***@h/x'?");
         assert!(!message.contains("secret"), "{message}");
-        assert!(error(Pillar::Log, "grpc://h").1.starts_with("bandy rpc call -e"));
+        assert!(error(Pillar::Log, "grpc://h").1.starts_with("bandy rpc ls -e"));
         assert!(error(Pillar::Gossip, "ftp://h").1.starts_with("schemes of gossip: local unix gossip serf"));
     }
 
