@@ -51,6 +51,7 @@ impl Limits {
     /// Signals, and `--timeout`.
     pub fn within(timeout: Option<Duration>) -> Self {
         let now = Instant::now();
+        signals::end_at_the_second();
         Self {
             interrupted: Box::pin(signals::interrupted()),
             signal: None,
@@ -93,7 +94,6 @@ impl Limits {
             biased;
             signal = &mut self.interrupted => {
                 self.signal = Some(signal);
-                signals::end_at_the_next();
                 End::Signal(signal)
             }
             () = until(self.timeout.map(|(at, _)| at)) => End::Timeout,

@@ -22,13 +22,16 @@ pub fn interrupted() -> impl Future<Output = u8> {
     async move { futures_util::future::select_all(waits.map(Box::pin)).await.0 }
 }
 
-/// From here on SIGINT, SIGTERM and SIGHUP end the process at once: whoever asks a second time does not want to wait for what
-/// is being put in order.
-pub fn end_at_the_next() {
+/// The second SIGINT, SIGTERM or SIGHUP from here on ends the process at once: whoever asks again does not want to wait for what
+/// is being put in order, nor for a reader that does not read.
+pub fn end_at_the_second() {
+    let was_asked = Arc::new(AtomicBool::new(false));
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        let at_once = Arc::new(AtomicBool::new(true));
-        // What fails here leaves the signal caught, as before.
-        let _ = signal_hook::flag::register_conditional_default(kind.as_raw_value(), at_once);
+        let number = kind.as_raw_value();
+        // In this order, as they are called: the first signal is noted after it was looked whether there was one. What fails
+        // here leaves signals to whoever waits for them.
+        let _ = signal_hook::flag::register_conditional_default(number, Arc::clone(&was_asked));
+        let _ = signal_hook::flag::register(number, Arc::clone(&was_asked));
     }
 }
 

@@ -1,11 +1,12 @@
 //! What the log commands do when something is wrong: a damaged partition beside good ones, a broker that is away.
 
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Cmd, DEADLINE, Home, Ran, Running, bandy, get_metrics, until};
+use crate::support::{Cmd, DEADLINE, Home, Ran, Running, bandy, get_metrics, shell, until};
 
 /// Waiting for a damaged partition took a minute; nothing of this takes that long.
 const AT_ONCE: Duration = Duration::from_secs(20);
@@ -253,16 +254,39 @@ fn a_worker_whose_broker_is_away_ends_when_it_is_asked_to() {
     assert!(since.elapsed() < DEADLINE / 3, "{:?}: {}", since.elapsed(), ran.err());
 }
 
-#[test]
-fn who_is_asked_twice_ends_at_once() {
-    let (_home, worker) = left_alone();
+/// Asks until it ends, which is at once.
+fn ends_at_the_second(reader: Running) {
     let since = Instant::now();
-    let proc = format!("/proc/{}/stat", worker.id());
+    let proc = format!("/proc/{}/stat", reader.id());
     until("it ends", || {
-        worker.signal(Signal::INT);
+        reader.signal(Signal::INT);
         // It is this test's to be waited for, until it has ended.
         std::fs::read_to_string(&proc).is_ok_and(|stat| stat.contains(") Z "))
     });
     assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
-    worker.ends().dies_by(Signal::INT);
+    reader.ends().dies_by(Signal::INT);
+}
+
+#[test]
+fn who_is_asked_twice_ends_at_once() {
+    let (_home, worker) = left_alone();
+    ends_at_the_second(worker);
+}
+
+#[test]
+fn who_is_asked_twice_does_not_wait_for_its_reader_either() {
+    let home = Home::new();
+    let server = bandy("log broker -l :0").home(&home).starts();
+    let log = |words: &str| bandy(&format!("log {words}")).env("BANDY_LOG_URL", &server.url).home(&home);
+    log("create t").runs().exits(0);
+    log("produce t").stdin("0123456789\n".repeat(50_000)).runs().exits(0);
+    // Its stdout is a pipe that nobody reads.
+    let (reader, writer) = std::io::pipe().unwrap();
+    let pipe = format!("/proc/{}/fd/{}", std::process::id(), writer.as_raw_fd());
+    let full = format!("exec bandy log consume t -g g -f > {pipe}");
+    let consumer = shell("sh", &full).env("BANDY_LOG_URL", &server.url).home(&home).spawns();
+    until("something waits in the pipe", || rustix::io::ioctl_fionread(&reader).unwrap() > 0);
+    server.signal(Signal::KILL);
+    let _ = server.ends();
+    ends_at_the_second(consumer);
 }
