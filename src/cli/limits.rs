@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -33,6 +35,8 @@ pub struct Limits {
     interrupted: Pin<Box<dyn Future<Output = u8>>>,
     /// The signal that has come; it stays the reason.
     signal: Option<u8>,
+    /// One has come, and is heard of soon.
+    was_asked: Arc<AtomicBool>,
     until: Option<Instant>,
     timeout: Option<(Instant, Duration)>,
     idle: Option<Duration>,
@@ -51,9 +55,10 @@ impl Limits {
     /// Signals, and `--timeout`.
     pub fn within(timeout: Option<Duration>) -> Self {
         let now = Instant::now();
-        signals::end_at_the_second();
         Self {
+            // In this order: what is noted is heard of.
             interrupted: Box::pin(signals::interrupted()),
+            was_asked: signals::end_at_the_second(),
             signal: None,
             until: None,
             timeout: timeout.and_then(|timeout| Some((now.checked_add(timeout)?, timeout))),
@@ -114,6 +119,14 @@ impl Limits {
     /// One that is over, looked at without waiting.
     pub fn passed(&mut self) -> Option<End> {
         self.end().now_or_never()
+    }
+
+    /// The same of work that is done: a signal that came before its end counts, though it may be heard of later.
+    pub async fn passed_before(&mut self) -> Option<End> {
+        match self.was_asked.load(Ordering::Relaxed) {
+            true => Some(self.cut().await),
+            false => self.passed(),
+        }
     }
 
     /// How the command ends. `is_short` says that fewer came than were asked for.

@@ -23,8 +23,8 @@ pub fn interrupted() -> impl Future<Output = u8> {
 }
 
 /// The second SIGINT, SIGTERM or SIGHUP from here on ends the process at once: whoever asks again does not want to wait for what
-/// is being put in order, nor for a reader that does not read.
-pub fn end_at_the_second() {
+/// is being put in order, nor for a reader that does not read. Tells whether there was a first, before anybody who waits hears of it.
+pub fn end_at_the_second() -> Arc<AtomicBool> {
     let was_asked = Arc::new(AtomicBool::new(false));
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         let number = kind.as_raw_value();
@@ -33,6 +33,7 @@ pub fn end_at_the_second() {
         let _ = signal_hook::flag::register_conditional_default(number, Arc::clone(&was_asked));
         let _ = signal_hook::flag::register(number, Arc::clone(&was_asked));
     }
+    was_asked
 }
 
 /// Ends the process by `signal`, as if it had never been caught: the shell that runs us sees why we

@@ -199,8 +199,10 @@ async fn transact(args: &Args, app: &App) -> anyhow::Result<Exit> {
         Err(end) => return Ok(limits.exit(end, false)?),
     };
     // Ctrl-C ends what feeds us, too: where it stopped is not the end of the records.
-    let sent =
-        limits.hurry(outgoing.all(source)).await.and_then(|sent| limits.passed().map_or(Ok(sent), Err));
+    let sent = match limits.hurry(outgoing.all(source)).await {
+        Ok(sent) => limits.passed_before().await.map_or(Ok(sent), Err),
+        Err(end) => Err(end),
+    };
     let sent = match sent {
         Ok(sent) => sent,
         Err(end) => {
