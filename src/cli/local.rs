@@ -261,7 +261,7 @@ pub fn nobody(pillar: Pillar, name: &str) -> Failure {
 }
 
 /// What helps where a server of a pillar was looked for and none is: one there, if that is on this machine, or the own one.
-pub fn serve(failure: Failure, pillar: Pillar, endpoint: &Endpoint) -> Failure {
+pub fn nobody_there(failure: Failure, pillar: Pillar, endpoint: &Endpoint) -> Failure {
     let server = words(pillar).join(" ");
     let there = match (&endpoint.place, endpoint.host()) {
         (Place::Unix(path), _) => Some(format!("unix:{}", path.display())),

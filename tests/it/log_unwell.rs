@@ -205,12 +205,23 @@ fn a_reader_says_that_its_broker_is_away_and_that_it_is_back() {
     assert_eq!(said.matches("trying again").count(), 1, "{said}");
 }
 
-#[test]
-fn a_broker_that_says_nothing_is_told_of_after_two_seconds() {
+/// A log command for a broker.
+fn at(server: &Running, home: &Home, words: &str) -> Cmd {
+    bandy(&format!("log {words}")).env("BANDY_LOG_URL", &server.url).home(home)
+}
+
+/// A broker with the empty topic `t`.
+fn with_topic() -> (Home, Running) {
     let home = Home::new();
     let server = bandy("log broker -l :0").home(&home).starts();
-    let log = |words: &str| bandy(&format!("log {words}")).env("BANDY_LOG_URL", &server.url).home(&home);
-    log("create t").runs().exits(0);
+    at(&server, &home, "create t").runs().exits(0);
+    (home, server)
+}
+
+#[test]
+fn a_broker_that_says_nothing_is_told_of_after_two_seconds() {
+    let (home, server) = with_topic();
+    let log = |words: &str| at(&server, &home, words);
     log("produce t before").runs().exits(0);
     let mut reader = log("consume t -f").spawns();
     assert_eq!(reader.line(), "before");
@@ -232,10 +243,8 @@ fn a_broker_that_says_nothing_is_told_of_after_two_seconds() {
 
 /// A worker of a group whose broker was killed before it was told of the first record.
 fn left_alone() -> (Home, Running) {
-    let home = Home::new();
-    let server = bandy("log broker -l :0").home(&home).starts();
-    let log = |words: &str| bandy(&format!("log {words}")).env("BANDY_LOG_URL", &server.url).home(&home);
-    log("create t").runs().exits(0);
+    let (home, server) = with_topic();
+    let log = |words: &str| at(&server, &home, words);
     log("produce t").stdin("a\nb\nc\n").runs().exits(0);
     let mut worker = log("consume t -g g -f -- sh -c").arg("read v; echo $v").spawns();
     assert_eq!(worker.line(), "a");
@@ -275,10 +284,8 @@ fn who_is_asked_twice_ends_at_once() {
 
 #[test]
 fn who_is_asked_twice_does_not_wait_for_its_reader_either() {
-    let home = Home::new();
-    let server = bandy("log broker -l :0").home(&home).starts();
-    let log = |words: &str| bandy(&format!("log {words}")).env("BANDY_LOG_URL", &server.url).home(&home);
-    log("create t").runs().exits(0);
+    let (home, server) = with_topic();
+    let log = |words: &str| at(&server, &home, words);
     log("produce t").stdin("0123456789\n".repeat(50_000)).runs().exits(0);
     // Its stdout is a pipe that nobody reads.
     let (reader, writer) = std::io::pipe().unwrap();

@@ -181,7 +181,7 @@ impl Log {
             transport::Error::Tls { .. } if self.endpoint.scheme == Scheme::Kafkas => {
                 failure.tip("--cacert FILE to trust its certificate; kafka:// if it speaks no TLS")
             }
-            transport::Error::Connect { .. } => local::serve(failure, Pillar::Log, &self.endpoint),
+            transport::Error::Connect { .. } => local::nobody_there(failure, Pillar::Log, &self.endpoint),
             _ => failure,
         }
     }

@@ -188,7 +188,7 @@ impl Broker {
             transport::Error::Tls { .. } if self.endpoint.scheme == Scheme::Amqps => {
                 failure.tip("--cacert FILE to trust its certificate; amqp:// if it speaks no TLS")
             }
-            transport::Error::Connect { .. } => local::serve(failure, Pillar::Mq, &self.endpoint),
+            transport::Error::Connect { .. } => local::nobody_there(failure, Pillar::Mq, &self.endpoint),
             _ => failure,
         }
     }

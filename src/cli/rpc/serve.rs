@@ -294,7 +294,7 @@ fn offer(args: &Args, search_path: Option<&OsStr>) -> Result<Offer, Failure> {
                 )
                 .tip(format!("bandy rpc serve {name}='tr a-z A-Z'")));
             }
-            Some(named) if text.ends_with('=') && !matches!(named.answer, Answer::Rest) => {
+            Some(named) if text.ends_with('=') && matches!(named.answer, Answer::Command(_)) => {
                 return Err(Failure::new(Exit::Usage, format!("'{text}' has no command behind the ="))
                     .tip(format!("bandy rpc serve {}='tr a-z A-Z'", named.name)));
             }
