@@ -38,6 +38,7 @@ mod tests;
 mod time;
 
 use std::collections::{BTreeMap, HashMap};
+use std::hint::black_box;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,7 @@ pub use output::{
 pub use query::matches;
 pub use time::Time;
 
-use broadcast::{Broadcasts, Room};
+use broadcast::{About, Broadcasts, Room};
 use lamport::Lamport;
 use members::Members;
 use suspicion::Suspicion;
@@ -70,8 +71,6 @@ use crate::gossip::wire::{
 pub const DATA_TAG: &str = "dk";
 /// Most news of each kind that wait to be told.
 const BROADCASTS_MAX: usize = 4096;
-/// Of a datagram, what news about members leave to news of users, in percent.
-const USER_SHARE: usize = 25;
 
 /// A node. Its fields are in this order: what nearly every input needs lies together, for one of ten thousand nodes is
 /// never in a processor's cache.
@@ -85,10 +84,7 @@ pub struct Engine {
     timers: Timers,
     event_clock: Lamport,
     seen_events: event::Seen,
-    events: Broadcasts,
-    news: Broadcasts,
-    intents: Broadcasts,
-    queries: Broadcasts,
+    broadcasts: Broadcasts,
     rng: fastrand::Rng,
     /// When in each gossip interval news are told: nodes of a cluster do not all do so at once. memberlist, triggerFunc
     phase: Duration,
@@ -168,10 +164,7 @@ impl Engine {
             sequence: 0,
             probes: probe::Probes::default(),
             suspicions: HashMap::new(),
-            news: Broadcasts::default(),
-            intents: Broadcasts::default(),
-            queries: Broadcasts::default(),
-            events: Broadcasts::default(),
+            broadcasts: Broadcasts::default(),
             clock: Lamport::default(),
             event_clock: Lamport::default(),
             query_clock: Lamport::default(),
@@ -224,6 +217,16 @@ impl Engine {
         self.arm_gossip(now);
     }
 
+    /// Reads what the next input is likely to need, so that it is in the processor's caches by then. Changes nothing.
+    pub fn fetch(&self) {
+        black_box((self.now, self.event_clock, self.me, self.broadcasts.is_empty(), self.members.living()));
+    }
+
+    /// The same for what is found through what [`Engine::fetch`] reads.
+    pub fn fetch_further(&self) {
+        black_box((self.timers.first_set(), self.seen_events.latest(), self.broadcasts.first()));
+    }
+
     fn receive(&mut self, now: Time, from: SocketAddr, message: Message, outputs: &mut Vec<Output>) {
         match message {
             Message::Ping(ping) => self.answer_ping(now, from, ping, outputs),
@@ -272,14 +275,9 @@ impl Engine {
         now.next_in_phase(self.config.gossip_interval, self.phase)
     }
 
-    fn has_news(&self) -> bool {
-        let queues = [&self.news, &self.intents, &self.queries, &self.events];
-        queues.iter().any(|queue| !queue.is_empty())
-    }
-
     /// Nothing is told without news: an idle node does not wake up for it.
     fn arm_gossip(&mut self, now: Time) {
-        if self.gossip_at.is_none() && self.has_news() {
+        if self.gossip_at.is_none() && !self.broadcasts.is_empty() {
             let at = self.next_round(now);
             self.gossip_at = Some(at);
             self.timers.set(at, Timer::Gossip);
@@ -313,18 +311,10 @@ impl Engine {
         Room { bytes, parts: PARTS_MAX }
     }
 
-    /// Adds news to a datagram: about members, then intents, queries and events. The first leave room for the others.
+    /// Adds news to a datagram.
     fn fill(&mut self, now: Time, room: &mut Room, messages: &mut Vec<Message>) {
         let limit = self.config.retransmit_limit(self.members.living());
-        let users = !(self.intents.is_empty() && self.queries.is_empty() && self.events.is_empty());
-        let kept = if users { room.bytes * USER_SHARE / 100 } else { 0 };
-        room.bytes -= kept;
-        let mut done = self.news.fill(room, limit, messages);
-        room.bytes += kept;
-        done |= self.intents.fill(room, limit, messages);
-        self.queries.fill(room, limit, messages);
-        self.events.fill(room, limit, messages);
-        if done {
+        if self.broadcasts.fill(room, limit, messages) {
             self.leaving_told(now);
         }
     }
@@ -333,7 +323,7 @@ impl Engine {
     fn send_with_news(&mut self, now: Time, to: SocketAddr, message: Message, outputs: &mut Vec<Output>) {
         let mut room = self.room();
         let mut messages = Vec::with_capacity(1);
-        let fits = self.has_news() && room.take(message.encode().len());
+        let fits = !self.broadcasts.is_empty() && room.take(message.encode().len());
         messages.push(message);
         if fits {
             self.fill(now, &mut room, &mut messages);
@@ -411,7 +401,8 @@ impl Engine {
 
     /// How many news wait to be told: about members, intents, events, queries.
     pub fn queued(&self) -> [usize; 4] {
-        [self.news.len(), self.intents.len(), self.events.len(), self.queries.len()]
+        [About::Members, About::Intents, About::Events, About::Queries]
+            .map(|about| self.broadcasts.len(about))
     }
 
     /// How many keys and values are still told.

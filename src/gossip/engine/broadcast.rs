@@ -1,26 +1,46 @@
 //! News to be passed on, each a bounded number of times, the least told first.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::gossip::wire::{Message, PART_BYTES};
+
+/// Of a datagram, what news about members leave to news of users, in percent.
+const USER_SHARE: usize = 25;
+
+/// What news are about, in the order in which they are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    /// Who is there and who is not, as memberlist says it.
+    Members,
+    /// Who joins and who leaves, as Serf says it.
+    Intents,
+    /// Questions of users.
+    Queries,
+    /// Events of users.
+    Events,
+}
 
 /// Fewest transmissions first; of those the largest that fits, then the newest.
 type Place = (u32, Reverse<usize>, Reverse<u64>);
 
-/// A queue of news.
+/// News that wait to be told.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Broadcasts {
-    queue: BTreeMap<Place, Box<Queued>>,
-    /// Where the news about each member is: newer news replace it.
-    about: HashMap<u32, Place>,
+    /// By what they are about.
+    queues: [Queue; 4],
     count: u64,
+    /// Where the news about each member is: newer news replace it.
+    members: BTreeMap<u32, Place>,
 }
+
+type Queue = BTreeMap<Place, Box<Queued>>;
 
 #[derive(Debug)]
 struct Queued {
     message: Message,
-    about: Option<u32>,
+    member: Option<u32>,
     last: bool,
 }
 
@@ -45,98 +65,134 @@ impl Room {
 }
 
 impl Broadcasts {
+    /// Whether there is nothing to be told.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queues.iter().all(BTreeMap::is_empty)
     }
 
-    pub fn len(&self) -> usize {
-        self.queue.len()
+    pub fn len(&self, about: About) -> usize {
+        self.queues[about as usize].len()
+    }
+
+    /// Whether the event that is told next is a last one.
+    pub fn first(&self) -> Option<bool> {
+        self.queues[About::Events as usize].first_key_value().map(|(_, queued)| queued.last)
     }
 
     /// News that nothing replaces.
-    pub fn push(&mut self, message: Message) {
-        self.insert(message, None, false);
+    pub fn push(&mut self, about: About, message: Message) {
+        let bytes = message.encode().len();
+        self.insert(about, bytes, Queued { message, member: None, last: false });
     }
 
     /// News of another's that is passed on; if `room` is too small for it, it would wait for ever.
-    pub fn pass_on(&mut self, message: Message, mut room: Room) {
-        if room.take(message.encode().len()) {
-            self.push(message);
-            self.prune(super::BROADCASTS_MAX);
+    pub fn pass_on(&mut self, about: About, message: Message, mut room: Room) {
+        let bytes = message.encode().len();
+        if room.take(bytes) {
+            self.insert(about, bytes, Queued { message, member: None, last: false });
+            self.prune(about, super::BROADCASTS_MAX);
         }
     }
 
     /// News about a member, which replace what was to be told of it before.
     pub fn push_about(&mut self, member: u32, message: Message) {
         self.forget(member);
-        self.insert(message, Some(member), false);
+        let bytes = message.encode().len();
+        self.insert(About::Members, bytes, Queued { message, member: Some(member), last: false });
     }
 
     /// The last news of a node that leaves: told once they have been sent often enough.
-    pub fn push_last(&mut self, message: Message) {
-        self.insert(message, None, true);
+    pub fn push_last(&mut self, about: About, message: Message) {
+        let bytes = message.encode().len();
+        self.insert(about, bytes, Queued { message, member: None, last: true });
     }
 
-    fn insert(&mut self, message: Message, about: Option<u32>, last: bool) {
+    fn insert(&mut self, about: About, bytes: usize, queued: Queued) {
         self.count += 1;
-        let place = (0, Reverse(message.encode().len()), Reverse(self.count));
-        if let Some(member) = about {
-            self.about.insert(member, place);
+        let place = (0, Reverse(bytes), Reverse(self.count));
+        if let Some(member) = queued.member {
+            self.members.insert(member, place);
         }
-        self.queue.insert(place, Box::new(Queued { message, about, last }));
+        self.queues[about as usize].insert(place, Box::new(queued));
     }
 
     /// Nothing more is told of a member.
     pub fn forget(&mut self, member: u32) {
-        if let Some(place) = self.about.remove(&member) {
-            self.queue.remove(&place);
+        if let Some(place) = self.members.remove(&member) {
+            self.queues[About::Members as usize].remove(&place);
         }
     }
 
     /// Drops the oldest of the most told until there are no more than that.
-    pub fn prune(&mut self, len_max: usize) {
-        while self.queue.len() > len_max {
-            let Some((place, queued)) = self.queue.pop_last() else { break };
-            if let Some(member) = queued.about {
-                debug_assert_eq!(self.about.get(&member), Some(&place));
-                self.about.remove(&member);
+    pub fn prune(&mut self, about: About, len_max: usize) {
+        let queue = &mut self.queues[about as usize];
+        while queue.len() > len_max {
+            let Some((place, queued)) = queue.pop_last() else { break };
+            if let Some(member) = queued.member {
+                debug_assert_eq!(self.members.get(&member), Some(&place));
+                self.members.remove(&member);
             }
         }
     }
 
-    /// Moves as many as fit to `messages`. True if a last one has been told often enough.
+    /// Moves as many as fit to `messages`; those about members leave room for the others. True if a last one has been
+    /// told often enough.
     pub fn fill(&mut self, room: &mut Room, limit: u32, messages: &mut Vec<Message>) -> bool {
-        let (mut taken, mut done) = (Vec::new(), false);
-        let mut tier = 0;
-        while room.parts > 0 && room.bytes > PART_BYTES {
-            let largest = (tier, Reverse(room.bytes - PART_BYTES), Reverse(u64::MAX));
-            let Some((&place, _)) = self.queue.range(largest..).next() else { break };
-            if place.0 > tier {
-                // None of this tier fits: the largest of the next one may not either.
-                tier = place.0;
-                continue;
-            }
-            let Some(queued) = self.queue.remove(&place) else { break };
-            room.take(place.1.0);
-            messages.push(queued.message.clone());
-            taken.push((place, queued));
+        let [of_members, of_users @ ..] = &mut self.queues;
+        let mut done = false;
+        if !of_members.is_empty() {
+            let users = of_users.iter().any(|queue| !queue.is_empty());
+            let kept = if users { room.bytes * USER_SHARE / 100 } else { 0 };
+            room.bytes -= kept;
+            done = fill(of_members, &mut self.members, room, limit, messages);
+            room.bytes += kept;
         }
-        for ((sent, length, id), queued) in taken {
-            let place = (sent + 1, length, id);
-            if place.0 < limit {
-                if let Some(member) = queued.about {
-                    self.about.insert(member, place);
-                }
-                self.queue.insert(place, queued);
-                continue;
-            }
-            done |= queued.last;
-            if let Some(member) = queued.about {
-                self.about.remove(&member);
+        for queue in of_users {
+            if !queue.is_empty() {
+                done |= fill(queue, &mut self.members, room, limit, messages);
             }
         }
         done
     }
+}
+
+fn fill(
+    queue: &mut Queue,
+    members: &mut BTreeMap<u32, Place>,
+    room: &mut Room,
+    limit: u32,
+    messages: &mut Vec<Message>,
+) -> bool {
+    let (mut taken, mut done) = (Vec::new(), false);
+    let mut tier = 0;
+    while room.parts > 0 && room.bytes > PART_BYTES {
+        let largest = (tier, Reverse(room.bytes - PART_BYTES), Reverse(u64::MAX));
+        let Some((&place, _)) = queue.range(largest..).next() else { break };
+        if place.0 > tier {
+            // None of this tier fits: the largest of the next one may not either.
+            tier = place.0;
+            continue;
+        }
+        let Some(queued) = queue.remove(&place) else { break };
+        room.take(place.1.0);
+        messages.push(queued.message.clone());
+        taken.push((place, queued));
+    }
+    for ((sent, length, id), queued) in taken {
+        let place = (sent + 1, length, id);
+        if place.0 < limit {
+            if let Some(member) = queued.member {
+                members.insert(member, place);
+            }
+            queue.insert(place, queued);
+            continue;
+        }
+        done |= queued.last;
+        if let Some(member) = queued.member {
+            members.remove(&member);
+        }
+    }
+    done
 }
 
 #[cfg(test)]
@@ -157,9 +213,9 @@ mod tests {
     fn the_least_told_come_first_and_all_end() {
         let mut queue = Broadcasts::default();
         let size = nack(1).encode().len() + PART_BYTES;
-        queue.push(nack(1));
+        queue.push(About::Events, nack(1));
         assert_eq!(fill(&mut queue, size), [nack(1)]);
-        queue.push(nack(2));
+        queue.push(About::Events, nack(2));
         assert_eq!(fill(&mut queue, size), [nack(2)]);
         assert_eq!(fill(&mut queue, 2 * size), [nack(2), nack(1)]);
         assert_eq!(fill(&mut queue, 2 * size), [nack(2), nack(1)]);
@@ -172,7 +228,7 @@ mod tests {
         queue.push_about(7, nack(1));
         queue.push_about(7, nack(2));
         queue.push_about(8, nack(3));
-        assert_eq!(queue.len(), 2);
+        assert_eq!(queue.len(About::Members), 2);
         fill(&mut queue, 1000);
         queue.push_about(7, nack(4));
         assert_eq!(fill(&mut queue, 1000), [nack(4), nack(3)]);
@@ -184,8 +240,8 @@ mod tests {
     fn the_largest_that_fits_goes_along() {
         let mut queue = Broadcasts::default();
         let (small, large) = (nack(1), nack(70_000));
-        queue.push(large.clone());
-        queue.push(small.clone());
+        queue.push(About::Events, large.clone());
+        queue.push(About::Events, small.clone());
         assert_eq!(fill(&mut queue, small.encode().len() + PART_BYTES), std::slice::from_ref(&small));
         assert_eq!(fill(&mut queue, 1000), [large, small]);
     }
@@ -193,7 +249,7 @@ mod tests {
     #[test]
     fn the_last_news_say_when_they_are_told() {
         let mut queue = Broadcasts::default();
-        queue.push_last(nack(1));
+        queue.push_last(About::Members, nack(1));
         let mut told = Vec::new();
         for _ in 0..3 {
             told.push(queue.fill(&mut Room { bytes: 100, parts: 9 }, 3, &mut Vec::new()));

@@ -216,5 +216,5 @@ impl Config {
 
 /// The decimal logarithm of one more, rounded up.
 fn digits(nodes: usize) -> u32 {
-    ((nodes + 1) as f64).log10().ceil() as u32
+    nodes.checked_ilog10().map_or(0, |whole| whole + 1)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Engine, Event, Message, Output, Refusal, Serf, Time};
+use super::{About, Engine, Event, Message, Output, Refusal, Serf, Time};
 use crate::gossip::wire::UserEvent;
 
 /// Most bytes of an event's name and payload. Serf, UserEventSizeLimit of its default.
@@ -57,6 +57,11 @@ impl Seen {
         self.events.range(self.events.len() - count..).map(whole).collect()
     }
 
+    /// The latest time of one.
+    pub fn latest(&self) -> Option<u64> {
+        self.events.back().map(|known| known.ltime)
+    }
+
     /// True if it is news.
     fn put(&mut self, event: &UserEvent, clock: u64) -> bool {
         let oldest = clock.saturating_sub(WINDOW);
@@ -97,7 +102,7 @@ impl Engine {
     /// An event came. Serf, handleUserEvent.
     pub(super) fn receive_event(&mut self, event: UserEvent, outputs: &mut Vec<Output>) {
         if self.event_clock.witness(event.ltime) && self.take_event(&event, outputs) {
-            self.events.pass_on(Message::Serf(Serf::Event(event)), self.room());
+            self.broadcasts.pass_on(About::Events, Message::Serf(Serf::Event(event)), self.room());
         }
     }
 

@@ -3,7 +3,8 @@
 use core::net::SocketAddr;
 
 use super::{
-    Engine, Event, Input, Message, Name, NodeState, Output, PushPull, Serf, Status, StreamReply, Time, Timer,
+    About, Engine, Event, Input, Message, Name, NodeState, Output, PushPull, Serf, Status, StreamReply, Time,
+    Timer,
 };
 use crate::gossip::wire::data::{Data, Stamp};
 use crate::gossip::wire::{Accusation, Ack, Alive, Intent, Node, SerfState, StreamMessage};
@@ -237,7 +238,7 @@ impl Engine {
         let me = self.me;
         self.members.change(me, |member| member.status_ltime = ltime);
         let node = self.config.name.clone();
-        self.intents.push(Message::Serf(Serf::Join(Intent { ltime, node, prune: false })));
+        self.broadcasts.push(About::Intents, Message::Serf(Serf::Join(Intent { ltime, node, prune: false })));
     }
 
     /// Takes what another node knows. Names one that speaks what the cluster does not, and takes nothing then.

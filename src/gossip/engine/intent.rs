@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Change, Engine, Event, Message, Name, NodeState, Output, Refusal, Serf, Status, Time, Timer};
+use super::{
+    About, Change, Engine, Event, Message, Name, NodeState, Output, Refusal, Serf, Status, Time, Timer,
+};
 use crate::gossip::wire::{Accusation, Intent};
 
 /// How long an announcement about a node waits for the node to become known. Serf, RecentIntentTimeout.
@@ -92,8 +94,8 @@ impl Engine {
     /// A node says that it leaves. Serf, handleNodeLeaveIntent.
     pub(super) fn leave_intent(&mut self, now: Time, intent: Intent, outputs: &mut Vec<Output>) {
         if self.clock.witness(intent.ltime) && self.take_leave(now, &intent, outputs) {
-            self.intents.push(Message::Serf(Serf::Leave(intent)));
-            self.intents.prune(super::BROADCASTS_MAX.max(2 * self.members.len()));
+            self.broadcasts.push(About::Intents, Message::Serf(Serf::Leave(intent)));
+            self.broadcasts.prune(About::Intents, super::BROADCASTS_MAX.max(2 * self.members.len()));
         }
     }
 
@@ -116,7 +118,8 @@ impl Engine {
             let ltime = self.clock.tick();
             self.members.change(id, |member| member.status_ltime = ltime);
             let node = self.config.name.clone();
-            self.intents.push(Message::Serf(Serf::Join(Intent { ltime, node, prune: false })));
+            self.broadcasts
+                .push(About::Intents, Message::Serf(Serf::Join(Intent { ltime, node, prune: false })));
             return false;
         }
         self.members.change(id, |member| {
@@ -145,8 +148,8 @@ impl Engine {
     /// A node says that it joins. Serf, handleNodeJoinIntent.
     pub(super) fn join_intent(&mut self, now: Time, intent: Intent) {
         if self.clock.witness(intent.ltime) && self.merge_join(now, &intent) {
-            self.intents.push(Message::Serf(Serf::Join(intent)));
-            self.intents.prune(super::BROADCASTS_MAX.max(2 * self.members.len()));
+            self.broadcasts.push(About::Intents, Message::Serf(Serf::Join(intent)));
+            self.broadcasts.prune(About::Intents, super::BROADCASTS_MAX.max(2 * self.members.len()));
         }
     }
 
@@ -182,7 +185,7 @@ impl Engine {
             (member.status, member.status_ltime) = (Status::Leaving, ltime);
         });
         let intent = Intent { ltime, node: self.config.name.clone(), prune: false };
-        self.intents.push_last(Message::Serf(Serf::Leave(intent)));
+        self.broadcasts.push_last(About::Intents, Message::Serf(Serf::Leave(intent)));
         self.leave_step(now, Step::Announced, self.config.leave_timeout);
     }
 
@@ -217,8 +220,8 @@ impl Engine {
                 let me = self.me();
                 let (incarnation, node) = (me.incarnation, me.name.clone());
                 let accusation = Accusation { incarnation, node: node.clone(), from: node };
-                self.news.forget(self.me);
-                self.news.push_last(Message::Dead(accusation));
+                self.broadcasts.forget(self.me);
+                self.broadcasts.push_last(About::Members, Message::Dead(accusation));
                 self.leave_step(now, Step::Gone, self.config.leave_timeout);
             }
             Step::Gone => self.leave_step(now, Step::Lingering, self.config.leave_linger),
@@ -242,7 +245,7 @@ impl Engine {
         }
         let intent = Intent { ltime: self.clock.tick(), node: node.clone(), prune };
         if self.take_leave(now, &intent, outputs) {
-            self.intents.push(Message::Serf(Serf::Leave(intent)));
+            self.broadcasts.push(About::Intents, Message::Serf(Serf::Leave(intent)));
         }
     }
 

@@ -100,19 +100,20 @@ impl Roster {
     }
 }
 
-/// All members, this node among them.
+/// All members, this node among them. What is asked for when news are told comes first.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Members {
     base: Arc<Roster>,
-    /// What became of those of the roster.
-    changed: HashMap<u32, Option<Box<Member>>>,
+    living: usize,
     /// Those that came later.
     later: Vec<Option<Member>>,
+    /// What became of those of the roster.
+    changed: HashMap<u32, Option<Box<Member>>>,
+    total: usize,
     free: Vec<u32>,
     by_name: HashMap<Name, u32>,
     by_address: HashMap<SocketAddr, u32>,
-    living: usize,
-    total: usize,
     pub failed: BTreeSet<u32>,
     pub left: BTreeSet<u32>,
     round: Round,

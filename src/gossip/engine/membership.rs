@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::suspicion::Bounds;
 use super::{
-    Alive, Change, DATA_TAG, Engine, Event, Member, Message, NodeState, Output, Refusal, Status, Suspicion,
-    Time, Timer, VERSIONS, meta_of,
+    About, Alive, Change, DATA_TAG, Engine, Event, Member, Message, NodeState, Output, Refusal, Status,
+    Suspicion, Time, Timer, VERSIONS, meta_of,
 };
 use crate::gossip::wire::{Accusation, Name, Versions};
 
@@ -85,7 +85,7 @@ impl Engine {
                 (member.state, member.since) = (NodeState::Alive, now);
             }
         });
-        self.news.push_about(id, Message::Alive(alive));
+        self.broadcasts.push_about(id, Message::Alive(alive));
         match state {
             NodeState::Dead | NodeState::Left => self.member_joined(id, outputs),
             NodeState::Suspect => self.tell(Change::Refuted, id, outputs),
@@ -117,8 +117,8 @@ impl Engine {
             status: Status::Alive,
             status_ltime: 0,
         });
-        self.news.push_about(id, Message::Alive(alive));
-        self.news.prune(super::BROADCASTS_MAX.max(2 * self.members.len()));
+        self.broadcasts.push_about(id, Message::Alive(alive));
+        self.broadcasts.prune(About::Members, super::BROADCASTS_MAX.max(2 * self.members.len()));
         self.member_joined(id, outputs);
     }
 
@@ -172,7 +172,7 @@ impl Engine {
             meta: me.meta.clone(),
             versions: VERSIONS,
         };
-        self.news.push_about(self.me, Message::Alive(alive));
+        self.broadcasts.push_about(self.me, Message::Alive(alive));
     }
 
     /// The node has other tags.
@@ -217,7 +217,7 @@ impl Engine {
             if suspicion.confirm(&accusation.from) {
                 let deadline = suspicion.deadline();
                 self.timers.set(deadline.max(now), Timer::Suspicion(id));
-                self.news.push_about(id, Message::Suspect(accusation.clone()));
+                self.broadcasts.push_about(id, Message::Suspect(accusation.clone()));
             }
             return;
         }
@@ -237,7 +237,7 @@ impl Engine {
             (member.state, member.since) = (NodeState::Suspect, now);
             member.incarnation = accusation.incarnation;
         });
-        self.news.push_about(id, Message::Suspect(accusation.clone()));
+        self.broadcasts.push_about(id, Message::Suspect(accusation.clone()));
         self.tell(Change::Suspect, id, outputs);
     }
 
@@ -289,7 +289,7 @@ impl Engine {
             member.since = now;
             member.state = if left { NodeState::Left } else { NodeState::Dead };
         });
-        self.news.push_about(id, Message::Dead(accusation.clone()));
+        self.broadcasts.push_about(id, Message::Dead(accusation.clone()));
         self.member_gone(id, outputs);
     }
 
@@ -351,7 +351,7 @@ impl Engine {
         }
         if let Some(member) = self.members.remove(id) {
             self.suspicions.remove(&id);
-            self.news.forget(id);
+            self.broadcasts.forget(id);
             self.coordinate.forget(id);
             self.data.forget(id);
             outputs.push(Output::Event(Event::Member { change: Change::Reap, member: Box::new(member) }));

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Engine, Event, KeyOperation, Message, Name, NodeState, Output, QueryId, QueryOptions, Refusal, Serf,
-    Status, Summary, Time, Timer,
+    About, Engine, Event, KeyOperation, Message, Name, NodeState, Output, QueryId, QueryOptions, Refusal,
+    Serf, Status, Summary, Time, Timer,
 };
 use crate::gossip::wire::{
     Conflict, Filter, QUERY_FLAG_ACK, QUERY_FLAG_NO_BROADCAST, Query, QueryResponse, RESPONSE_FLAG_ACK,
@@ -132,7 +132,11 @@ impl Engine {
         }
         if query.flags & QUERY_FLAG_NO_BROADCAST == 0 {
             // Passed on also if it is not for us: filters are for those who answer.
-            self.queries.pass_on(Message::Serf(Serf::Query(Box::new(query.clone()))), self.room());
+            self.broadcasts.pass_on(
+                About::Queries,
+                Message::Serf(Serf::Query(Box::new(query.clone()))),
+                self.room(),
+            );
         }
         if !self.is_for_me(&query) {
             return;

@@ -32,7 +32,7 @@ fn node(others: u8) -> Engine {
     let mut engine = Engine::new(Time::default(), config, fastrand::Rng::with_seed(1)).unwrap();
     let messages = (1..=others).map(|other| Message::Alive(alive(other, 1))).collect();
     does(&mut engine, at(0), Input::Packet { from: address(1), messages });
-    engine.news = Broadcasts::default();
+    engine.broadcasts = Broadcasts::default();
     engine
 }
 
@@ -408,7 +408,7 @@ fn versions_do_not_go_back_and_strangers_are_not_believed() {
 fn users_news_have_room_whatever_happens_among_members() {
     let mut engine = node(1);
     for other in 0..200u8 {
-        engine.news.push_about(1000 + u32::from(other), Message::Alive(alive(other, 2)));
+        engine.broadcasts.push_about(1000 + u32::from(other), Message::Alive(alive(other, 2)));
     }
     let event = Input::Event { name: "e".into(), payload: Bytes::from(vec![b'x'; 200]), coalesce: false };
     does(&mut engine, at(1), event);

@@ -89,6 +89,11 @@ impl Timers {
         self.next
     }
 
+    /// The number of the next one.
+    pub fn first_set(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse((_, count, _))| *count)
+    }
+
     pub fn due(&mut self, now: Time) -> Option<Timer> {
         self.next.filter(|at| *at <= now)?;
         let Reverse((_, _, timer)) = self.heap.pop()?;

@@ -20,6 +20,10 @@ const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where the addresses of nodes begin: 10.0.0.1.
 const FIRST_ADDRESS: u32 = 0x0a00_0001;
 const PORT: u16 = 7946;
+/// Fewer nodes are in a processor's caches anyway.
+const FETCH_NODES_MIN: usize = 4096;
+/// Of more nodes the first would be out of the caches again before their turn.
+const FETCH_MAX: usize = 256;
 const NEVER: Time = Time(u64::MAX);
 
 /// The address of a node of a simulation.
@@ -420,7 +424,8 @@ impl Network {
 
     /// Does the next thing that is due until then. False if there is none.
     fn step(&mut self, until: Time) -> bool {
-        let Some((at, pending)) = self.pending.take(until) else { return false };
+        let nodes = &self.nodes;
+        let Some((at, pending)) = self.pending.take(until, |soon| fetch(nodes, soon)) else { return false };
         self.now = at;
         let lives = |node: u32, life: u32| self.nodes[node as usize].life == life;
         match pending {
@@ -468,6 +473,20 @@ impl Network {
             }
         }
     }
+}
+
+/// Asks for the state of those nodes that have something to do soon, of all at the same time: one after the other, each
+/// would be waited for.
+fn fetch(nodes: &[Node], soon: &[(u64, Pending)]) {
+    if nodes.len() < FETCH_NODES_MIN || soon.len() > FETCH_MAX {
+        return;
+    }
+    let engine = |(_, pending): &(u64, Pending)| match pending {
+        Pending::Packet { node, .. } | Pending::Wake { node, .. } => nodes[*node as usize].engine.as_deref(),
+        Pending::Input { .. } | Pending::StreamOver { .. } => None,
+    };
+    soon.iter().filter_map(engine).for_each(Engine::fetch);
+    soon.iter().filter_map(engine).for_each(Engine::fetch_further);
 }
 
 fn through_packet(messages: &[Message], checksum: bool) -> Vec<Message> {

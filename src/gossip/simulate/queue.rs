@@ -5,6 +5,9 @@ use crate::gossip::engine::Time;
 /// One for each bit in which a time can differ from now, and one for now.
 const BUCKETS: usize = u64::BITS as usize + 1;
 
+/// Entries of this bucket and those above are shown before they are spread over nearer ones: below, one at a time would be.
+const SOON: usize = 5;
+
 /// A radix heap (Ahuja et al. 1990): an entry moves to a nearer bucket a bounded number of times, through memory in
 /// order, however many there are. Entries of one time come in the order in which they were put.
 #[derive(Debug)]
@@ -34,17 +37,17 @@ impl<T> Queue<T> {
         self.buckets[bucket_of(self.now, at)].push((at, what));
     }
 
-    /// Takes the next thing that is due until then.
-    pub fn take(&mut self, until: Time) -> Option<(Time, T)> {
+    /// Takes the next thing that is due until then. `soon` is shown what is due soon after, several at a time.
+    pub fn take(&mut self, until: Time, soon: impl FnOnce(&[(u64, T)])) -> Option<(Time, T)> {
         if self.due.is_empty() {
-            self.advance(until)?;
+            self.advance(until, soon)?;
         }
         let (at, what) = self.due.pop_if(|(at, _)| *at <= until.0)?;
         Some((Time(at), what))
     }
 
     /// Moves what is due at the next time to where it is taken from.
-    fn advance(&mut self, until: Time) -> Option<()> {
+    fn advance(&mut self, until: Time, soon: impl FnOnce(&[(u64, T)])) -> Option<()> {
         let nearest = self.buckets.iter().position(|bucket| !bucket.is_empty())?;
         if nearest > 0 {
             let next = self.buckets[nearest].iter().map(|(at, _)| *at).min()?;
@@ -53,6 +56,9 @@ impl<T> Queue<T> {
             }
             self.now = next;
             let mut bucket = std::mem::take(&mut self.buckets[nearest]);
+            if nearest >= SOON {
+                soon(&bucket);
+            }
             for (at, what) in bucket.drain(..) {
                 self.buckets[bucket_of(next, at)].push((at, what));
             }
@@ -82,7 +88,7 @@ mod tests {
                 count += 1;
             }
             let until = now + rng.u64(0..3000);
-            while let Some((at, what)) = queue.take(Time(until)) {
+            while let Some((at, what)) = queue.take(Time(until), |_| ()) {
                 let next = *model.iter().min().unwrap();
                 assert_eq!((at.0, what), next);
                 model.retain(|entry| *entry != next);
@@ -103,10 +109,10 @@ mod tests {
     fn what_is_late_is_due_now() {
         let mut queue = Queue::default();
         queue.put(Time(10), 'a');
-        assert_eq!(queue.take(Time(9)), None);
-        assert_eq!(queue.take(Time(10)), Some((Time(10), 'a')));
+        assert_eq!(queue.take(Time(9), |_| ()), None);
+        assert_eq!(queue.take(Time(10), |_| ()), Some((Time(10), 'a')));
         queue.put(Time(3), 'b');
-        assert_eq!(queue.take(Time(10)), Some((Time(10), 'b')));
-        assert_eq!(queue.take(Time(u64::MAX)), None);
+        assert_eq!(queue.take(Time(10), |_| ()), Some((Time(10), 'b')));
+        assert_eq!(queue.take(Time(u64::MAX), |_| ()), None);
     }
 }
