@@ -53,6 +53,7 @@ mod allowance;
 mod arguments;
 mod bind;
 mod bindings;
+mod check;
 mod clock;
 mod config;
 mod confirm;

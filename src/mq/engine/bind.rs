@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::mq::wire::{Table, TableBuf, Value, method::exchange as method};
+use crate::mq::wire::{Table, TableBuf, method::exchange as method};
 
 use super::access::Permission;
 use super::bindings::{Bindings, Destination, Inner, Kind};
@@ -20,7 +20,7 @@ use super::publish::{REPLY_TO, exchange_permission_name};
 use super::queue::{self, Counts, Log, Queue};
 use super::ready::Ready;
 use super::settings::{QueueKind, Settings};
-use super::{At, Engine, topic, trace, value};
+use super::{At, Engine, trace, value};
 
 /// What makes an exchange.
 pub(crate) struct NewExchange<'a> {
@@ -88,9 +88,11 @@ impl Engine {
             self.permit_any(at, &name, resource)?;
             return self.exchange(&name).map(|_| Reply::ExchangeDeclareOk);
         }
-        let Some(kind) = Kind::from_name(method.kind) else {
+        let compat = self.config.compat;
+        let is_known = |kind: &Kind| *kind != Kind::LocalRandom || compat == Compat::V4;
+        let Some(kind) = Kind::from_name(method.kind).filter(is_known) else {
             let text = exchange::unknown_kind(method.kind);
-            return Err(match self.config.compat {
+            return Err(match compat {
                 Compat::V3 => Fault::command_invalid(text),
                 Compat::V4 => Fault::precondition_failed(text),
             });
@@ -326,7 +328,7 @@ impl Engine {
         let (Some(from), Some(to)) = (from, to) else { return Ok(()) };
         self.check_topic(at, from, key)?;
         if action == Action::Add {
-            self.check_binding(from, key, binding.arguments)?;
+            self.check_binding(from, to, key, binding.arguments)?;
         }
         let key: Arc<[u8]> = key.as_bytes().into();
         self.change_binding(action, from, to, &key, binding.arguments, at.now, out);
@@ -354,57 +356,6 @@ impl Engine {
             Ok(to) => Ok((from, Some(to))),
             Err(fault) if action == Action::Remove && fault.code.number() == 404 => Ok((from, None)),
             Err(fault) => Err(fault),
-        }
-    }
-
-    fn check_topic(&self, at: At, from: ExchangeId, key: &str) -> Result<(), Fault> {
-        let Some(exchange) = self.exchanges.get(from) else { return Ok(()) };
-        let peer = self.peer(at)?;
-        if exchange.kind != Kind::Topic
-            || peer.access.allows_topic(Permission::Read, &exchange.name, key.as_bytes())
-        {
-            return Ok(());
-        }
-        Err(Fault::access_refused(format_args!(
-            "read access to topic '{key}' in exchange '{}' in vhost '{}' refused for user '{}'",
-            exchange.name, self.vhost, peer.user
-        )))
-    }
-
-    fn check_binding(&self, from: ExchangeId, key: &str, arguments: Table<'_>) -> Result<(), Fault> {
-        let Some(exchange) = self.exchanges.get(from) else { return Ok(()) };
-        match exchange.kind {
-            Kind::Headers | Kind::Delayed(Inner::Headers) => match arguments.get("x-match") {
-                None => Ok(()),
-                Some(Value::Text(b"all" | b"any" | b"all-with-x" | b"any-with-x")) => Ok(()),
-                Some(Value::Text(text)) => {
-                    // As Erlang prints it.
-                    let text = String::from_utf8_lossy(text);
-                    let quoted = if text.is_empty() { String::new() } else { format!("\"{text}\"") };
-                    Err(Fault::precondition_failed(format_args!(
-                        "Invalid x-match field value <<{quoted}>>; expected all, any, all-with-x, or any-with-x",
-                    )))
-                }
-                Some(other) => Err(Fault::precondition_failed(format_args!(
-                    "Invalid x-match field type {} (value {}); expected longstr",
-                    other.type_name(),
-                    value::printed(other)
-                ))),
-            },
-            Kind::Topic | Kind::Delayed(Inner::Topic) if !topic::is_allowed(key.as_bytes()) => {
-                Err(Fault::precondition_failed(format_args!(
-                    "binding key has more than {} '#' words",
-                    topic::HASHES_MAX
-                )))
-            }
-            Kind::ConsistentHash | Kind::Delayed(Inner::ConsistentHash)
-                if key.parse::<u64>().map_or(true, |weight| weight == 0) =>
-            {
-                Err(Fault::precondition_failed(format_args!(
-                    "The binding key must be an integer: {key}, and at least 1"
-                )))
-            }
-            _ => Ok(()),
         }
     }
 

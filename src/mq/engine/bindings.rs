@@ -1,5 +1,6 @@
-//! The bindings of one exchange and where they lead: direct, fanout, topic, headers and consistent hashing.
+//! The bindings of one exchange and where they lead: direct, fanout, topic, headers, consistent hashing and at random.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ pub enum Kind {
     Headers,
     /// One of all, by a hash; the binding key is its weight.
     ConsistentHash,
+    /// One of all at random: RabbitMQ 4's, where queues of other nodes do not count.
+    LocalRandom,
     /// As the kind of number `0`, but after the time in the header `x-delay`.
     Delayed(Inner),
 }
@@ -59,6 +62,7 @@ impl Kind {
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "x-delayed-message" => Self::Delayed(Inner::Direct),
+            "x-local-random" => Self::LocalRandom,
             other => Inner::from_name(other)?.outside(),
         })
     }
@@ -71,6 +75,7 @@ impl Kind {
             Self::Topic => "topic",
             Self::Headers => "headers",
             Self::ConsistentHash => "x-consistent-hash",
+            Self::LocalRandom => "x-local-random",
             Self::Delayed(_) => "x-delayed-message",
         }
     }
@@ -117,6 +122,8 @@ enum Routes {
     Topic(Topics<Destination>),
     Headers(Vec<(Match, Destination)>),
     Hash(HashOf, Vec<Destination>),
+    /// With the number of messages so far.
+    Random(Counted, Cell<u64>),
 }
 
 /// Destinations, each once, with how often it is bound.
@@ -198,6 +205,7 @@ impl Bindings {
             Kind::Fanout | Kind::Delayed(Inner::Fanout) => Routes::Fanout(Counted::default()),
             Kind::Topic | Kind::Delayed(Inner::Topic) => Routes::Topic(Topics::default()),
             Kind::Headers | Kind::Delayed(Inner::Headers) => Routes::Headers(Vec::new()),
+            Kind::LocalRandom => Routes::Random(Counted::default(), Cell::new(0)),
             Kind::ConsistentHash | Kind::Delayed(Inner::ConsistentHash) => {
                 Routes::Hash(hash_of(arguments), Vec::new())
             }
@@ -219,7 +227,7 @@ impl Bindings {
         self.count += 1;
         match &mut self.routes {
             Routes::Direct(keys) => keys.entry(key.clone()).or_default().add(destination),
-            Routes::Fanout(all) => all.add(destination),
+            Routes::Fanout(all) | Routes::Random(all, _) => all.add(destination),
             Routes::Topic(topics) => topics.insert(key, destination),
             Routes::Headers(all) => all.push((Match::new(arguments), destination)),
             Routes::Hash(_, ring) => {
@@ -253,7 +261,7 @@ impl Bindings {
                     }
                 }
             }
-            Routes::Fanout(all) => all.remove(destination),
+            Routes::Fanout(all) | Routes::Random(all, _) => all.remove(destination),
             Routes::Topic(topics) => topics.remove(key, destination),
             Routes::Headers(all) => {
                 let asked = Match::new(held.as_table());
@@ -294,7 +302,7 @@ impl Bindings {
     pub fn is_by_key(&self) -> bool {
         match &self.routes {
             Routes::Direct(_) | Routes::Fanout(_) | Routes::Topic(_) => true,
-            Routes::Headers(_) => false,
+            Routes::Headers(_) | Routes::Random(..) => false,
             Routes::Hash(of, _) => *of == HashOf::RoutingKey,
         }
     }
@@ -317,6 +325,13 @@ impl Bindings {
             Routes::Topic(topics) => topics.matches(key, found),
             Routes::Headers(all) => {
                 all.iter().filter(|(asked, _)| asked.accepts(headers)).for_each(|(_, to)| found(*to));
+            }
+            Routes::Random(all, count) => {
+                let number = count.get().wrapping_add(1);
+                count.set(number);
+                if let Some(chosen) = hash(&number.to_le_bytes()).checked_rem(all.list.len() as u64) {
+                    found(all.list[chosen as usize]);
+                }
             }
             Routes::Hash(of, ring) => {
                 if ring.is_empty() {

@@ -84,7 +84,7 @@ fn kind(object: &Value) -> Kind {
         "topic" | "x-rtopic" => Kind::Topic,
         "fanout" | "x-recent-history" => Kind::Fanout,
         "headers" => Kind::Headers,
-        "x-consistent-hash" | "x-modulus-hash" | "x-random" => Kind::Dividing,
+        "x-consistent-hash" | "x-modulus-hash" | "x-random" | "x-local-random" => Kind::Dividing,
         _ => Kind::Direct,
     }
 }

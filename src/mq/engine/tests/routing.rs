@@ -1,7 +1,7 @@
 //! The rules of routing one by one: exchanges of every kind, what they bind, and copies.
 
 use super::support::*;
-use crate::mq::engine::{Change, DefinitionError, Reply, Send};
+use crate::mq::engine::{Change, Compat, Config, DefinitionError, Reply, Send};
 use crate::mq::wire::{Fields, Table, Value};
 
 fn exchange_with(
@@ -186,6 +186,36 @@ fn consistent_hashing_keeps_a_key_on_its_queue_and_spreads_keys_by_weight() {
     assert_eq!(light.len() + heavy.len(), 800);
     assert!((120..=280).contains(&light.len()), "about a quarter: {}", light.len());
     assert_eq!(refusal(&world.call(me, 1, bind("light", "hash", "much"))).0, 406);
+}
+
+#[test]
+fn an_exchange_that_chooses_at_random_gives_each_message_to_one_queue_of_all() {
+    let mut world = World::with(Config::like(Compat::V4));
+    let me = world.open();
+    world.tell(me, 1, declare_x("any", "x-local-random"));
+    for name in ["a", "b", "c"] {
+        world.tell(me, 1, queue::Declare { durable: true, ..declare(name) });
+        world.tell(me, 1, bind(name, "any", ""));
+    }
+    for number in 0..300 {
+        world.publish(me, "any", "whatever", Fields::default(), &number.to_string());
+    }
+    let taken = ["a", "b", "c"].map(|name| world.take(me, name));
+    assert_eq!(taken.iter().map(Vec::len).sum::<usize>(), 300);
+    assert!(
+        taken.iter().all(|messages| (60..=140).contains(&messages.len())),
+        "{:?}",
+        taken.map(|all| all.len())
+    );
+    let refused = refusal(&world.call(me, 1, bind("a", "any", "key")));
+    assert_eq!(
+        refused,
+        (406, "PRECONDITION_FAILED - Non empty binding 'key' key not permitted".into(), false)
+    );
+    // RabbitMQ 3 has no such kind.
+    let mut world = World::new();
+    let me = world.open();
+    assert_eq!(refusal(&world.call(me, 1, declare_x("any", "x-local-random"))).0, 503);
 }
 
 #[test]
