@@ -23,6 +23,7 @@ mod stream;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -45,6 +46,11 @@ use crate::wait::until;
 const COMMANDS_MAX: usize = 1024;
 /// Events that a slow watcher may be behind.
 const EVENTS_MAX: usize = 4096;
+/// Streams of other nodes at a time, at a node that says no other number. More than may hold anything: who says the first
+/// byte and no more gives way as well. Less than the descriptors that a process usually has.
+pub const STREAMS_MAX: usize = 512;
+/// How long the first byte of a stream may take: nodes say it at once.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Datagrams that are read before other things have their turn.
 const BURST_MAX: usize = 64;
 
@@ -142,7 +148,8 @@ impl Agent {
     pub fn listen(&self, listener: Listener, acceptor: &crate::transport::Acceptor) {
         let agent = self.clone();
         let serve = move |stream| stream::serve(agent.clone(), stream);
-        self.shutdown.spawn(acceptor.clone().run(listener, self.shutdown.clone(), serve));
+        let acceptor = acceptor.clone().with_handshake_timeout(FIRST_BYTE_TIMEOUT);
+        self.shutdown.spawn(acceptor.run(listener, self.shutdown.clone(), serve));
     }
 
     /// Does something with the engine, and returns what comes of it.
@@ -214,8 +221,7 @@ impl Driver {
         let shutdown = self.agent.shutdown.clone();
         let mut leaving = false;
         while !self.core.has_left() {
-            let deadline =
-                self.core.deadline().map(|at| self.started + std::time::Duration::from_micros(at.0));
+            let deadline = self.core.deadline().map(|at| self.started + Duration::from_micros(at.0));
             tokio::select! {
                 received = self.datagrams.recv_from(&mut buffer) => match received {
                     Ok((length, from)) => {

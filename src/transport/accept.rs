@@ -1,4 +1,6 @@
-//! The accept loop: permit first, handshake deadline, back-off when the system has no more descriptors, drain on stop.
+//! The accept loop: a limit, a deadline for the handshake, back-off when the system has no more descriptors, drain on stop.
+
+mod silent;
 
 use std::future::Future;
 use std::io;
@@ -8,11 +10,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Listener, Stream, TlsServer};
 use crate::backoff::Backoff;
 use crate::shutdown::Shutdown;
+use silent::{Newcomer, SILENT_MAX, Silent};
 
 /// Connections at the same time, unless the caller says otherwise; an idle one costs a few KiB.
 pub const CONNECTIONS_MAX: usize = 20_000;
@@ -27,6 +30,7 @@ const STARVED: Backoff = Backoff { first: Duration::from_millis(20), max: Durati
 #[derive(Debug, Clone)]
 pub struct Acceptor {
     permits: Arc<Semaphore>,
+    silent: Silent,
     connections_max: usize,
     handshake_timeout: Duration,
     tls: Option<TlsServer>,
@@ -68,7 +72,7 @@ pub struct Door {
     pub open_max: usize,
     /// Connections since the start.
     pub accepted: u64,
-    /// Of these, connections that ended in TLS or were silent for too long.
+    /// Of these, connections that ended in TLS or were silent for too long, or while others waited.
     pub failed: u64,
     /// How often the system had no descriptor for one.
     pub starved: u64,
@@ -84,10 +88,12 @@ impl Default for Acceptor {
 }
 
 impl Acceptor {
-    /// At most `connections_max` at the same time; who comes later waits in the kernel's queue.
+    /// At most `connections_max` at the same time. Who comes later waits until one of them leaves, or has been silent
+    /// from the start for a second.
     pub fn new(connections_max: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
+            silent: Silent::default(),
             connections_max,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             tls: None,
@@ -128,7 +134,6 @@ impl Acceptor {
     /// What has happened so far.
     pub fn door(&self) -> Door {
         Door {
-            // Not the permits that are out: each listener holds one for the connection that is to come.
             open: self.counts.open.load(Ordering::Relaxed),
             open_max: self.connections_max,
             accepted: self.counts.accepted.load(Ordering::Relaxed),
@@ -156,19 +161,19 @@ impl Acceptor {
         let mut starved = STARVED.delays(0);
         loop {
             let next = async {
-                // Closed never: the semaphore lives in self.
-                let permit = self.permits.clone().acquire_owned().await.ok()?;
-                Some((permit, listener.accept().await))
+                let stream = listener.accept().await?;
+                io::Result::Ok((stream, self.permit().await))
             };
             let accepted = tokio::select! {
                 biased;
                 () = shutdown.draining() => return,
                 accepted = next => accepted,
             };
-            let (permit, stream) = match accepted {
-                Some((permit, Ok(stream))) => (permit, stream),
-                Some((_, Err(error))) if of_one_connection(&error) => continue,
-                Some((_, Err(error))) => {
+            let (stream, permit) = match accepted {
+                Ok((stream, Some(permit))) => (stream, permit),
+                Ok((_, None)) => return,
+                Err(error) if of_one_connection(&error) => continue,
+                Err(error) => {
                     // Out of descriptors, most likely: spinning would free none.
                     self.counts.starved.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!("cannot accept: {error}; trying again");
@@ -178,14 +183,13 @@ impl Acceptor {
                         () = tokio::time::sleep(delay) => continue,
                     }
                 }
-                None => return,
             };
             starved = STARVED.delays(0);
-            let open = Open::new(&self.counts);
+            let (open, newcomer) = (Open::new(&self.counts), self.silent.newcomer());
             let (this, tls, serve, stopping) = (self.clone(), tls.clone(), serve.clone(), shutdown.clone());
             shutdown.spawn(async move {
                 let _held = (permit, open);
-                if let Some(stream) = this.handshake(stream, tls, &stopping).await {
+                if let Some(stream) = this.handshake(stream, tls, newcomer, &stopping).await {
                     tokio::select! {
                         () = serve(stream) => {}
                         () = stopping.stopped() => {}
@@ -195,8 +199,25 @@ impl Acceptor {
         }
     }
 
+    /// Room for one more. Never none: the semaphore lives in self.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        let mut permit = std::pin::pin!(self.permits.clone().acquire_owned());
+        tokio::select! {
+            biased;
+            permit = &mut permit => return permit.ok(),
+            () = self.silent.one_gives_way() => {}
+        }
+        permit.await.ok()
+    }
+
     /// TLS and the first byte, before the deadline. None if there is nobody to serve.
-    async fn handshake(&self, stream: Stream, tls: Option<TlsServer>, shutdown: &Shutdown) -> Option<Stream> {
+    async fn handshake(
+        &self,
+        stream: Stream,
+        tls: Option<TlsServer>,
+        newcomer: Newcomer,
+        shutdown: &Shutdown,
+    ) -> Option<Stream> {
         let peer = stream.peer();
         let shake = async {
             let mut stream = stream;
@@ -215,9 +236,15 @@ impl Acceptor {
             io::Result::Ok((!ended).then_some(stream))
         };
         let result = tokio::select! {
+            biased;
             result = tokio::time::timeout(self.handshake_timeout, shake) => result,
             // Whoever has not said a word loses nothing.
             () = shutdown.draining() => return None,
+            () = newcomer.gives_way() => {
+                tracing::debug!("{peer} said nothing for {SILENT_MAX:?}, and others wait");
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                return None;
+            }
         };
         match result {
             // Looking whether the port is open is not a failure.

@@ -122,6 +122,27 @@ async fn over_the_limit_the_next_is_served_when_one_has_left() {
 }
 
 #[tokio::test]
+async fn without_room_whoever_has_said_nothing_gives_way() {
+    let mut echo = Echo::starts(Acceptor::new(2)).await;
+    let mut silent = echo.connect().await;
+    let mut first = echo.connect().await;
+    talks(&mut first).await;
+    // Long before the deadline of a handshake.
+    let mut second = echo.connect().await;
+    talks(&mut second).await;
+    assert_eq!(soon(silent.read(&mut [0])).await.unwrap(), 0);
+    assert_eq!((echo.acceptor.door().open, echo.acceptor.door().failed), (2, 1));
+    // Whoever has said something stays, however many come.
+    let mut third = echo.connect().await;
+    third.write_all(b"x").await.unwrap();
+    soon(echo.served.recv()).await.unwrap();
+    soon(echo.served.recv()).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(1500), echo.served.recv()).await.is_err(), "no room");
+    talks(&mut first).await;
+    talks(&mut second).await;
+}
+
+#[tokio::test]
 async fn who_says_nothing_is_left_at_the_deadline_of_the_handshake() {
     let echo = Echo::starts(Acceptor::default().with_handshake_timeout(Duration::from_millis(50))).await;
     let mut silent = echo.connect().await;

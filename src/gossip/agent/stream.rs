@@ -22,6 +22,9 @@ const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 static TURNS: Semaphore = Semaphore::const_new(2);
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
+/// What a stream is counted for beside what it holds: so at most 128 are open at a time, as at memberlist, and over it the
+/// same ones give way as with many bytes.
+const STREAM_BYTES: usize = 1024 * 1024;
 
 fn nonce() -> [u8; 12] {
     let mut nonce = [0; 12];
@@ -39,7 +42,7 @@ async fn read(
 ) -> Result<(StreamMessage, SemaphorePermit<'static>), String> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        share.hold(CHUNK_BYTES + decoder.held_bytes()).map_err(|error| error.to_string())?;
+        share.hold(STREAM_BYTES + decoder.held_bytes()).map_err(|error| error.to_string())?;
         let length = share.unless_others_need_it(stream.read(&mut chunk)).await;
         let length = length.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         if length == 0 {
@@ -56,7 +59,7 @@ async fn read(
 
 async fn write(stream: &mut Stream, bytes: &[u8], figures: &Figures, share: &Share) -> Result<(), String> {
     figures.sent.stream_bytes.add(bytes.len() as u64);
-    share.hold(bytes.len()).map_err(|error| error.to_string())?;
+    share.hold(STREAM_BYTES + bytes.len()).map_err(|error| error.to_string())?;
     let written = share.unless_others_need_it(async {
         stream.write_all(bytes).await?;
         stream.flush().await

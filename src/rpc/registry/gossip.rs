@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::{Error, GossipUrl, Instance, Registration};
-use crate::gossip::agent::{Agent, KeyFile, Options, ipc, members_at};
+use crate::gossip::agent::{Agent, KeyFile, Options, STREAMS_MAX, ipc, members_at};
 use crate::gossip::engine::{Config, Input, Profile};
 use crate::gossip::wire::{Node, NodeState, Wrapping, decode_tags};
 use crate::metrics;
@@ -21,8 +21,6 @@ use crate::transport::{Acceptor, Address, Datagrams, Listener, own_address};
 const URL_TAG: &str = "rpc";
 /// The tag with the names of the services, by comma.
 const SERVICES_TAG: &str = "rpc-services";
-/// Streams of other nodes at a time.
-const STREAMS_MAX: usize = 64;
 /// Ports that are tried: one has to be free for streams and for datagrams.
 const PORTS_TRIED: u32 = 20;
 /// Other nodes that are remembered, to be asked when the one in the URL is gone.
