@@ -3,6 +3,7 @@
 //! One task owns the engine and the datagrams; streams have tasks of their own and talk to it through a channel.
 //!
 //! ```text
+//! feed      what happens, for all who watch
 //! figures   what it counts, for Prometheus
 //! core      the engine with what waits for it: joins, queries, watchers
 //! stream    one message each way over TCP
@@ -13,6 +14,7 @@
 //! ```
 
 mod core;
+mod feed;
 mod figures;
 mod held;
 pub mod ipc;
@@ -25,17 +27,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 pub use self::core::{Answers, Core, KeysOutcome};
+use feed::Feed;
+pub use feed::Watch;
 use figures::Figures;
 use held::Held;
 pub use keys::{KeyFile, KeyFileError, decode_key};
 pub use snapshot::Snapshot;
 pub use stream::members_at;
 
-use super::engine::{Config, Engine, Event, Input, Output, QueryOptions, Refusal, StreamReply, Time};
+use super::engine::{Config, Engine, Input, Output, QueryOptions, Refusal, StreamReply, Time};
 use super::wire::{Packet, StreamMessage, Wrapping};
 use crate::metrics::Registry;
 use crate::shutdown::Shutdown;
@@ -44,8 +48,6 @@ use crate::wait::until;
 
 /// Requests to the engine that wait; more wait at their senders.
 const COMMANDS_MAX: usize = 1024;
-/// Events that a slow watcher may be behind.
-const EVENTS_MAX: usize = 4096;
 /// Streams of other nodes at a time, at a node that says no other number. More than may hold anything: who says the first
 /// byte and no more gives way as well. Less than the descriptors that a process usually has.
 pub const STREAMS_MAX: usize = 512;
@@ -88,7 +90,7 @@ enum Command {
 #[derive(Clone)]
 pub struct Agent {
     commands: mpsc::Sender<Command>,
-    events: broadcast::Sender<Arc<Event>>,
+    events: Feed,
     gone: watch::Receiver<bool>,
     shutdown: Shutdown,
     wrapping: Arc<std::sync::RwLock<Wrapping>>,
@@ -115,10 +117,10 @@ impl Agent {
     pub fn start(options: Options, shutdown: &Shutdown) -> Result<Self, Refusal> {
         let Options { config, wrapping, datagrams, key_file, snapshot, seed, metrics } = options;
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
-        let (events, _) = broadcast::channel(EVENTS_MAX);
         let (done, gone) = watch::channel(false);
         let wrapping = Arc::new(std::sync::RwLock::new(wrapping));
         let figures = Figures::new(&metrics);
+        let events = Feed::new(figures.events_missed.clone());
         let agent = Self {
             commands,
             events,
@@ -167,8 +169,8 @@ impl Agent {
     }
 
     /// What happens from now on.
-    pub fn watch(&self) -> broadcast::Receiver<Arc<Event>> {
-        self.events.subscribe()
+    pub fn watch(&self) -> Watch {
+        self.events.watch()
     }
 
     /// Joins the cluster that a node is in.

@@ -116,3 +116,31 @@ fn a_server_that_registers_with_a_cluster_counts_as_a_node_of_it() {
     let told = page(&place).matches("# TYPE bandy_gossip_probes_total ").count();
     assert_eq!(told, 1);
 }
+
+#[test]
+fn a_watcher_that_stands_still_misses_events_by_their_bytes_and_is_told() {
+    let home = Home::new();
+    let gossip = |words: &str| bandy(&format!("gossip {words}")).home(&home);
+    let node = gossip("join -l 127.0.0.1:0 --alone --quiet-events --metrics 127.0.0.1:0").starts();
+    let place = place(&node);
+    let value = vec![b'x'; 1 << 20];
+    let set = || drop(gossip("set k -").stdin(&value).runs().exits(0));
+    set();
+    let mut watchers =
+        ["watch --replay -o %k", "watch --replay --event data -o %k"].map(|words| gossip(words).spawns());
+    for watcher in &mut watchers {
+        // It is told from now on.
+        while watcher.line() != "k" {}
+        watcher.signal(Signal::STOP);
+    }
+    for _ in 0..40 {
+        set();
+    }
+    let missed = "bandy_gossip_events_missed_total";
+    until("events are missed", || number(&place, missed) > 0);
+    for watcher in &watchers {
+        watcher.signal(Signal::CONT);
+        watcher.says("events came too fast to be told");
+    }
+    node.says("a watcher is too slow");
+}

@@ -14,6 +14,7 @@ use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::exec::Program;
+use crate::gossip::agent::ipc::MISSED;
 use crate::gossip::wire::ipc::{Request, StreamRecord, read_stats};
 use crate::shutdown::Shutdown;
 use crate::units::{parse_count, parse_duration};
@@ -93,15 +94,16 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 async fn watch(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let mut node = Node::open(&args.connect, app, "watch").await?;
     let handler = handler(args, app, &mut node).await?;
-    let mut kinds = if args.event.is_empty() { "*,bandy".to_owned() } else { args.event.join(",") };
-    if args.replay {
-        kinds += ",replay";
+    let wanted = if args.event.is_empty() { "*".to_owned() } else { args.event.join(",") };
+    let ours = if args.event.is_empty() { "bandy" } else { "missed" };
+    let replay = if args.replay { ",replay" } else { "" };
+    let kinds = format!("{wanted},{ours}{replay}");
+    let mut started = node.client.start(&Request::Stream { kinds }).await;
+    // What only our nodes tell of, a Serf agent takes for a mistake.
+    if matches!(&started, Err(error) if error.is_foreign_kind() && !args.replay) {
+        started = node.client.start(&Request::Stream { kinds: wanted }).await;
     }
-    let started = match node.client.start(&Request::Stream { kinds }).await {
-        // What only our nodes tell of, a Serf agent takes for a mistake.
-        Err(error) if error.is_foreign_kind() && args.event.is_empty() && !args.replay => {
-            node.client.start(&Request::Stream { kinds: "*".to_owned() }).await
-        }
+    let started = match started {
         Err(error) if error.is_foreign_kind() => {
             let text = format!("{}: a Serf agent tells neither --replay nor of these events", node.url);
             return Err(Failure::new(Exit::Usage, text).tip("it knows member-join, member-leave, member-failed, member-update, member-reap, user, query").into());
@@ -125,6 +127,10 @@ async fn watch(args: &Args, app: &App) -> anyhow::Result<Exit> {
             None => next.await,
         };
         let record = next.map_err(|error| node.failure(&error))?;
+        if record.event == MISSED {
+            app.printer.warn(&too_fast(record.id));
+            continue;
+        }
         seen += 1;
         match &handler {
             None => {
@@ -148,6 +154,11 @@ async fn watch(args: &Args, app: &App) -> anyhow::Result<Exit> {
         }
     }
     Ok(if args.count.is_some_and(|count| seen < count) { Exit::Nothing } else { Exit::Done })
+}
+
+/// That events came too fast to be told.
+pub fn too_fast(count: u64) -> String {
+    format!("{count} events came too fast to be told")
 }
 
 async fn handler(args: &Args, app: &App, node: &mut Node) -> anyhow::Result<Option<Handler>> {

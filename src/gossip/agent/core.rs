@@ -6,14 +6,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::KeyFile;
+use super::feed::{self, Feed, Watch};
 use super::figures::Figures;
 use crate::gossip::engine::{
     Engine, Event, Input, KeyOperation, Output, QueryId, QueryOptions, Refusal, Summary, Time,
 };
-use crate::gossip::wire::data::{Entry, Value};
 use crate::gossip::wire::{
     KEY_BYTES, KeyError, KeyResponse, Layers, Message, Name, StreamMessage, Wrapping, encode,
     encode_key_request,
@@ -74,21 +74,12 @@ struct History {
 }
 
 impl History {
-    fn size(event: &Event) -> usize {
-        match event {
-            Event::User { name, payload, .. } => name.len() + payload.len(),
-            Event::Data(Entry { key, value: Value::Bytes(bytes), .. }) => key.len() + bytes.len(),
-            Event::Data(Entry { key, .. }) => key.len(),
-            _ => 0,
-        }
-    }
-
     fn push(&mut self, now: Time, event: Arc<Event>) {
-        self.bytes += Self::size(&event);
+        self.bytes += feed::size(&event);
         self.events.push_back((now, event));
         while self.events.len() > HISTORY_MAX || self.bytes > HISTORY_BYTES_MAX {
             let Some((_, oldest)) = self.events.pop_front() else { break };
-            self.bytes -= Self::size(&oldest);
+            self.bytes -= feed::size(&oldest);
         }
     }
 }
@@ -98,7 +89,7 @@ impl History {
 pub struct Core {
     engine: Engine,
     now: Time,
-    events: broadcast::Sender<Arc<Event>>,
+    events: Feed,
     /// What happened lately, to be told again.
     history: History,
     wrapping: Arc<RwLock<Wrapping>>,
@@ -121,7 +112,7 @@ pub struct Core {
 impl Core {
     pub(super) fn new(
         engine: Engine,
-        events: broadcast::Sender<Arc<Event>>,
+        events: Feed,
         wrapping: Arc<RwLock<Wrapping>>,
         key_file: Option<KeyFile>,
         figures: Figures,
@@ -155,9 +146,9 @@ impl Core {
     }
 
     /// What happened lately with how long ago it was, and what happens from now on.
-    pub(super) fn watch_again(&self) -> (Vec<Lately>, broadcast::Receiver<Arc<Event>>) {
+    pub(super) fn watch_again(&self) -> (Vec<Lately>, Watch) {
         let lately = |(at, event): &(Time, Arc<Event>)| Lately { age: self.now - *at, event: event.clone() };
-        (self.history.events.iter().map(lately).collect(), self.events.subscribe())
+        (self.history.events.iter().map(lately).collect(), self.events.watch())
     }
 
     /// The engine.
@@ -277,7 +268,7 @@ impl Core {
         if matches!(*event, Event::Member { .. } | Event::User { .. } | Event::Data(_)) {
             self.history.push(self.now, event.clone());
         }
-        let _ = self.events.send(event);
+        self.events.send(&event);
     }
 
     fn answer(&mut self, query: QueryId, answer: Answer) {
@@ -432,7 +423,7 @@ pub(super) fn random(bytes: &mut [u8; 12], fallback: &mut fastrand::Rng) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gossip::wire::data::Version;
+    use crate::gossip::wire::data::{Entry, Value, Version};
 
     #[test]
     fn what_is_remembered_to_be_told_again_has_a_bound_in_bytes() {

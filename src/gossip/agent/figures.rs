@@ -75,6 +75,8 @@ pub(super) struct Figures {
     pub unsent: Counter,
     /// Streams that came to nothing.
     pub streams_failed: Counter,
+    /// Events that watchers were too slow for.
+    pub events_missed: Counter,
     events: Family<Counter>,
     probes: [Counter; 4],
     members_refused: Counter,
@@ -129,6 +131,10 @@ impl Figures {
                 .counter("bandy_gossip_datagrams_unsent_total", "Datagrams that the system did not send."),
             streams_failed: registry
                 .counter("bandy_gossip_streams_failed_total", "Streams that came to nothing."),
+            events_missed: registry.counter(
+                "bandy_gossip_events_missed_total",
+                "Events that were not told to watchers that are too slow, once for each of them.",
+            ),
             events: registry.counters("bandy_gossip_events_total", "What the node was told of.", &["event"]),
             probes: [
                 registry.counter("bandy_gossip_probes_total", "Members that were probed."),

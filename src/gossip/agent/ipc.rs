@@ -13,14 +13,15 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 pub use answer::{members, resolve};
-pub use records::{Kinds, record, word};
+pub use records::{Kinds, MISSED, record, word};
 
 use super::Agent;
 use super::core::Lately;
-use crate::gossip::engine::QueryId;
+use crate::gossip::engine::{Event, QueryId};
 use crate::gossip::wire::ipc::{REQUEST_BYTES_MAX, Request, write_header, write_log};
 use crate::gossip::wire::msgpack::{Fault, Reader};
 use crate::shutdown::Shutdown;
@@ -28,6 +29,8 @@ use crate::transport::Stream;
 
 /// Records of streams that wait to be read; whoever does not read is not told more.
 const RECORDS_MAX: usize = 1024;
+/// Bytes of them.
+const RECORDS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Queries that a watcher may still answer.
 const QUERIES_MAX: usize = 1024;
 /// Streams, queries and joins of one connection at a time.
@@ -40,6 +43,34 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// The refusal of one task more.
 const TOO_MANY: &str = "too many at a time";
 
+/// What tasks have to tell on a connection, within a bound. Clones are the same.
+#[derive(Clone)]
+struct Records {
+    sender: mpsc::Sender<(Vec<u8>, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+}
+
+impl Records {
+    /// Waits for room. Without an answer the connection is gone.
+    async fn send(&self, record: Vec<u8>) -> Option<()> {
+        let bytes = u32::try_from(record.len().min(RECORDS_BYTES_MAX)).ok()?;
+        let permit = self.room.clone().acquire_many_owned(bytes);
+        let permit = tokio::select! {
+            permit = permit => permit.ok()?,
+            () = self.sender.closed() => return None,
+        };
+        self.sender.send((record, permit)).await.ok()
+    }
+}
+
+/// What a stream tells.
+enum Told<'a> {
+    /// What has happened: so long ago, which is nothing for what happens now.
+    Event(&'a Arc<Event>, Duration),
+    /// So many events came while whoever watches stood still.
+    Missed(u64),
+}
+
 /// A connection of a command.
 struct Session {
     agent: Agent,
@@ -47,7 +78,7 @@ struct Session {
     /// Answers that are written before anything else is read.
     out: Vec<u8>,
     /// What tasks have to tell.
-    records: mpsc::Sender<Vec<u8>>,
+    records: Records,
     tasks: Arc<Semaphore>,
     shaken: bool,
     /// Streams that go on: `stop` ends one.
@@ -59,7 +90,8 @@ struct Session {
 
 /// Serves a connection until it ends, or the node does.
 pub async fn serve(agent: Agent, shutdown: Shutdown, mut stream: Stream) {
-    let (records, mut told) = mpsc::channel::<Vec<u8>>(RECORDS_MAX);
+    let (sender, mut told) = mpsc::channel(RECORDS_MAX);
+    let records = Records { sender, room: Arc::new(Semaphore::new(RECORDS_BYTES_MAX)) };
     let mut session = Session {
         agent: agent.clone(),
         shutdown,
@@ -82,7 +114,7 @@ pub async fn serve(agent: Agent, shutdown: Shutdown, mut stream: Stream) {
         }
         tokio::select! {
             biased;
-            Some(record) = told.recv() => {
+            Some((record, _permit)) = told.recv() => {
                 if write(&mut stream, &agent, &record).await.is_err() {
                     return;
                 }
@@ -114,7 +146,7 @@ pub async fn serve(agent: Agent, shutdown: Shutdown, mut stream: Stream) {
             }
         }
     }
-    while let Ok(record) = told.try_recv() {
+    while let Ok((record, _permit)) = told.try_recv() {
         if write(&mut stream, &agent, &record).await.is_err() {
             return;
         }
@@ -221,10 +253,20 @@ impl Session {
     async fn start_stream(&mut self, sequence: u64, kinds: &str) {
         let kinds = Kinds::parse(kinds);
         let (queries, count) = (self.queries.clone(), self.query_count.clone());
-        self.tell(sequence, kinds.replay(), move |event, age, to| {
+        self.tell(sequence, kinds.replay(), move |told, to| {
+            let (event, age) = match told {
+                Told::Event(event, age) => (event, age),
+                Told::Missed(count) => {
+                    if let Some(record) = records::missed(count, &kinds) {
+                        write_header(to, sequence, "");
+                        record.write(to);
+                    }
+                    return;
+                }
+            };
             let Some(mut record) = records::record(event, &kinds) else { return };
             record.age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-            if let (crate::gossip::engine::Event::Query { query, .. }, true) = (&**event, age.is_zero()) {
+            if let (Event::Query { query, .. }, true) = (&**event, age.is_zero()) {
                 record.id = count.fetch_add(1, Ordering::Relaxed);
                 let mut queries = queries.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 if queries.len() >= QUERIES_MAX {
@@ -243,10 +285,16 @@ impl Session {
         let Some(from) = monitor::Level::from_name(level) else {
             return self.reply(sequence, &format!("Unknown log level: {level}"));
         };
-        self.tell(sequence, true, move |event, age, to| {
+        self.tell(sequence, true, move |told, to| {
             let now = Timestamp::now();
-            let at = now.checked_sub(age).unwrap_or(now);
-            for line in monitor::lines(event, from, at, TimeZone::system()) {
+            let lines = match told {
+                Told::Event(event, age) => {
+                    let at = now.checked_sub(age).unwrap_or(now);
+                    monitor::lines(event, from, at, TimeZone::system())
+                }
+                Told::Missed(count) => monitor::missed(count, from, now, TimeZone::system()),
+            };
+            for line in lines {
                 write_header(to, sequence, "");
                 write_log(to, &line);
             }
@@ -254,13 +302,12 @@ impl Session {
         .await;
     }
 
-    /// Tells what happens until the connection ends or stops it. `write` gets each event with its age, which is nothing
-    /// for what happens now, and writes what is to be told of it.
+    /// Tells what happens until the connection ends or stops it. `write` writes what is to be told of it.
     async fn tell(
         &mut self,
         sequence: u64,
         from_lately: bool,
-        mut write: impl FnMut(&Arc<crate::gossip::engine::Event>, Duration, &mut Vec<u8>) + Send + 'static,
+        mut write: impl FnMut(Told<'_>, &mut Vec<u8>) + Send + 'static,
     ) {
         if self.streams.contains_key(&sequence) {
             return self.reply(sequence, "Stream with given sequence exists");
@@ -282,8 +329,8 @@ impl Session {
             let _permit = permit;
             let mut told = Vec::new();
             for Lately { age, event } in lately {
-                write(&event, age.max(Duration::from_nanos(1)), &mut told);
-                if !told.is_empty() && records.send(std::mem::take(&mut told)).await.is_err() {
+                write(Told::Event(&event, age.max(Duration::from_nanos(1))), &mut told);
+                if !told.is_empty() && records.send(std::mem::take(&mut told)).await.is_none() {
                     return;
                 }
             }
@@ -292,19 +339,18 @@ impl Session {
                     biased;
                     event = events.recv() => event,
                     _ = stopped.wait_for(|stop| *stop) => return,
-                    () = records.closed() => return,
+                    () = records.sender.closed() => return,
                     () = agent.gone() => return,
                 };
-                let event = match event {
-                    Ok(event) => event,
-                    Err(tokio::sync::broadcast::error::RecvError::Lagged(missed)) => {
-                        tracing::info!("a watcher is too slow: {missed} events are not told to it");
-                        continue;
+                match event {
+                    Ok(event) => write(Told::Event(&event, Duration::ZERO), &mut told),
+                    Err(RecvError::Lagged(missed)) => {
+                        tracing::warn!("a watcher is too slow: {missed} events are not told to it");
+                        write(Told::Missed(missed), &mut told);
                     }
-                    Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-                };
-                write(&event, Duration::ZERO, &mut told);
-                if !told.is_empty() && records.send(std::mem::take(&mut told)).await.is_err() {
+                    Err(RecvError::Closed) => return,
+                }
+                if !told.is_empty() && records.send(std::mem::take(&mut told)).await.is_none() {
                     return;
                 }
             }
@@ -327,7 +373,7 @@ impl Session {
                 let mut reply = Vec::new();
                 write_header(&mut reply, sequence, "");
                 record.write(&mut reply);
-                if records.send(reply).await.is_err() || over {
+                if records.send(reply).await.is_none() || over {
                     return;
                 }
             }

@@ -12,7 +12,7 @@ use crate::cli::app::App;
 use crate::cli::gossip::coalesce::Coalescer;
 use crate::cli::gossip::envelope::{self, Values};
 use crate::cli::gossip::handler::Handler;
-use crate::cli::gossip::watch::cannot_run;
+use crate::cli::gossip::watch::{cannot_run, too_fast};
 use crate::cli::serve::Harness;
 use crate::exec::Program;
 use crate::gossip::agent::Agent;
@@ -91,8 +91,7 @@ pub fn start(
                 Ok(event) => event,
                 Err(RecvError::Lagged(_)) if silent => continue,
                 Err(RecvError::Lagged(missed)) => {
-                    let message = format!("{missed} events came too fast to be told");
-                    teller.printing.printer.warn(&message);
+                    teller.printing.printer.warn(&too_fast(missed));
                     continue;
                 }
                 Err(RecvError::Closed) => break,

@@ -42,8 +42,18 @@ impl Level {
 
 /// The lines about an event from a level on.
 pub fn lines(event: &Event, from: Level, at: Timestamp, zone: TimeZone) -> Vec<String> {
+    written(told(event), from, at, zone)
+}
+
+/// The line about events that came too fast to be told.
+pub fn missed(count: u64, from: Level, at: Timestamp, zone: TimeZone) -> Vec<String> {
+    let text = format!("bandy: {count} events came too fast to be told");
+    written(vec![(Level::Warn, text)], from, at, zone)
+}
+
+fn written(told: Vec<(Level, String)>, from: Level, at: Timestamp, zone: TimeZone) -> Vec<String> {
     let time = at.to_zoned_datetime(zone).strftime("%Y/%m/%d %H:%M:%S").to_string();
-    let told = told(event).into_iter().filter(|(level, _)| *level >= from);
+    let told = told.into_iter().filter(|(level, _)| *level >= from);
     told.map(|(level, text)| format!("{time} [{}] {text}", level.name())).collect()
 }
 

@@ -18,6 +18,8 @@ pub struct Kinds(Vec<String>);
 const OURS: &str = "bandy";
 /// No kind: what happened lately is told again first.
 const REPLAY: &str = "replay";
+/// That events came too fast to be told.
+pub const MISSED: &str = "missed";
 
 impl Kinds {
     /// Understands `*`, `bandy` for what only nodes of bandy tell, and kinds with commas between them; `user:NAME` and
@@ -125,6 +127,12 @@ pub fn record(event: &Arc<Event>, kinds: &Kinds) -> Option<StreamRecord> {
         }),
         _ => None,
     }
+}
+
+/// That so many events came too fast to be told, of whatever kind, if it is wanted.
+pub fn missed(count: u64, kinds: &Kinds) -> Option<StreamRecord> {
+    let record = || StreamRecord { event: MISSED.to_owned(), id: count, ..StreamRecord::default() };
+    kinds.want(MISSED, "", true).then(record)
 }
 
 /// What is told of an answer; true if it was the last.

@@ -192,7 +192,7 @@ pub fn read_members(reader: &mut Reader<'_>) -> Result<Vec<MemberRow>, Fault> {
 /// What a stream of events tells.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StreamRecord {
-    /// `member-join`, `user`, `query`, …
+    /// `member-join`, `user`, `query`, …; ours: `data`, `missed` for events that came too fast to be told.
     pub event: String,
     /// Whom it is about.
     pub members: Vec<MemberRow>,
@@ -204,7 +204,7 @@ pub struct StreamRecord {
     pub payload: Option<Bytes>,
     /// Whether several of a name may become one.
     pub coalesce: bool,
-    /// Of a query: its number, for the answer.
+    /// Of a query: its number, for the answer. Of `missed`: how many.
     pub id: u64,
     /// Of a query: who asks. Of data: who wrote it.
     pub source: String,
