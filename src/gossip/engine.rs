@@ -12,6 +12,7 @@
 //! probe        asking whether somebody is there, directly, through others, over TCP
 //! broadcast    news, each told a bounded number of times
 //! exchange     states exchanged with one other: joining, and the repair of what news missed
+//! state        what goes into such a state, and who is left out of one that is too large
 //! intent       joining and leaving announced
 //! event        users' events
 //! query        questions and answers
@@ -32,6 +33,7 @@ mod membership;
 mod output;
 mod probe;
 mod query;
+mod state;
 mod suspicion;
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,7 @@
 use core::net::SocketAddr;
 
 use super::{
-    About, Engine, Event, Input, Message, Name, NodeState, Output, PushPull, Serf, Status, StreamReply, Time,
-    Timer,
+    About, Engine, Event, Input, Message, Name, NodeState, Output, PushPull, Serf, StreamReply, Time, Timer,
 };
 use crate::gossip::wire::data::{Data, Stamp};
 use crate::gossip::wire::{Accusation, Ack, Alive, Intent, Node, SerfState, StreamMessage};
@@ -97,48 +96,6 @@ impl Engine {
         self.open(seed, state, true, Purpose::Join { seed, replay: true, told: false }, outputs);
     }
 
-    /// All that this node knows. To one who has said which data it has: also what it lacks.
-    pub(super) fn state(&self, join: bool, theirs: Option<&SerfState>) -> PushPull {
-        let node = |name: &Name, member: &super::Member| Node {
-            name: name.clone(),
-            address: member.address,
-            meta: member.meta.clone(),
-            incarnation: member.incarnation,
-            state: member.state,
-            versions: member.versions,
-        };
-        // Those gone for long are told by nobody: agents have forgotten them.
-        let mut nodes = Vec::with_capacity(self.members.len());
-        let mut status_ltimes = Vec::with_capacity(self.members.len());
-        let mut left = Vec::new();
-        for (_, member) in self.members.iter() {
-            if !(member.status == Status::Failed && member.state == NodeState::Dead && self.long_dead(member))
-            {
-                nodes.push(node(&member.name, member));
-            }
-            status_ltimes.push((member.name.clone(), member.status_ltime));
-            if member.status == Status::Left {
-                left.push(member.name.clone());
-            }
-        }
-        let (digest, data) = self.data.exchanged(join, theirs);
-        let serf = SerfState {
-            ltime: self.clock.time(),
-            status_ltimes,
-            left,
-            event_ltime: self.event_clock.time(),
-            events: self.seen_events.all(),
-            query_ltime: self.query_clock.time(),
-            digest,
-            data,
-        };
-        PushPull { join, nodes, serf: Some(serf) }
-    }
-
-    fn long_dead(&self, member: &super::Member) -> bool {
-        self.now - member.since >= self.config.gossip_to_the_dead
-    }
-
     /// Somebody opened a stream.
     pub(super) fn serve(
         &mut self,
@@ -208,6 +165,7 @@ impl Engine {
                 match refused {
                     Some(node) => Err(format!("{node} there speaks another version of the protocol")),
                     None => {
+                        self.answered_at(peer);
                         self.send_lacking(peer, lacking, outputs);
                         self.ask_for_the_rest(peer, &theirs, taken, outputs);
                         self.announce_joined(now);
@@ -219,6 +177,7 @@ impl Engine {
                 let lacking = self.lacking(&state);
                 let (theirs, taken) = (digest_of(&state), self.taken());
                 self.merge(now, state, false, outputs);
+                self.answered_at(peer);
                 self.send_lacking(peer, lacking, outputs);
                 self.ask_for_the_rest(peer, &theirs, taken, outputs);
                 return;
@@ -228,6 +187,14 @@ impl Engine {
         };
         if let Purpose::Join { seed, told: true, .. } = purpose {
             outputs.push(Output::Event(Event::Joined { seed, failure: joined.err() }));
+        }
+    }
+
+    /// Whoever is at an address has answered.
+    fn answered_at(&mut self, peer: SocketAddr) {
+        let member = self.members.by_address(peer);
+        if let Some(id) = member.and_then(|member| self.members.id(&member.name)) {
+            self.probes.answered(id);
         }
     }
 

@@ -352,6 +352,7 @@ impl Engine {
         if let Some(member) = self.members.remove(id) {
             self.suspicions.remove(&id);
             self.broadcasts.forget(id);
+            self.probes.forget(id);
             self.coordinate.forget(id);
             self.data.forget(id);
             outputs.push(Output::Event(Event::Member { change: Change::Reap, member: Box::new(member) }));

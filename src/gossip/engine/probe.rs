@@ -3,7 +3,7 @@
 //! SWIM 3.1, with Lifeguard's nacks and awareness.
 
 use core::net::SocketAddr;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -25,6 +25,8 @@ pub(super) struct Probes {
     users: HashMap<u32, UserPing>,
     /// Pings for others, by our sequence.
     forwards: HashMap<u32, Forward>,
+    /// Members that have answered this node: they are no invention of somebody else.
+    answered: HashSet<u32>,
     awareness: u32,
 }
 
@@ -77,6 +79,21 @@ impl Probes {
 
     pub fn forward_over(&mut self, sequence: u32) {
         self.forwards.remove(&sequence);
+    }
+
+    /// A member has answered.
+    pub fn answered(&mut self, member: u32) {
+        self.answered.insert(member);
+    }
+
+    /// Whether a member has ever answered.
+    pub fn has_answered(&self, member: u32) -> bool {
+        self.answered.contains(&member)
+    }
+
+    /// A member is forgotten: whoever gets its number is another one.
+    pub fn forget(&mut self, member: u32) {
+        self.answered.remove(&member);
     }
 
     /// It answered over TCP.
@@ -162,6 +179,9 @@ impl Engine {
 
     pub(super) fn probe_over(&mut self, now: Time, sequence: u32, outputs: &mut Vec<Output>) {
         let Some(probe) = self.probes.current.take_if(|probe| probe.sequence == sequence) else { return };
+        if probe.contacted {
+            self.probes.answered(probe.member);
+        }
         if probe.acked || probe.contacted {
             return;
         }
@@ -186,12 +206,14 @@ impl Engine {
             return self.send_with_news(now, forward.to, Message::Ack(ack), outputs);
         }
         if let Some(ping) = self.probes.users.remove(&sequence) {
+            self.probes.answered(ping.member);
             self.learn_coordinate(ping.member, &ack.payload, now - ping.sent);
             let time = Some(now - ping.sent);
             return outputs.push(Output::Event(Event::Pinged { tag: ping.tag, time }));
         }
         let Some(probe) = self.probes.current.take_if(|probe| probe.sequence == sequence) else { return };
         self.probes.faster();
+        self.probes.answered(probe.member);
         self.learn_coordinate(probe.member, &ack.payload, now - probe.sent);
     }
 

@@ -263,6 +263,67 @@ fn members_that_are_made_up_have_a_bound_and_leave_room_for_others() {
     assert_eq!(engine.members().count(), MEMBERS_MAX);
 }
 
+/// Members that this node tells one who asks, as they come through a stream.
+fn told(engine: &mut Engine, now: Time) -> Vec<crate::gossip::wire::Node> {
+    let ask = StreamMessage::PushPull(PushPull { join: false, nodes: Vec::new(), serf: None });
+    let answers = does(engine, now, Input::Stream { stream: 1, from: address(1), message: ask });
+    let answer = answers.iter().find_map(|output| match output {
+        Output::Answer { message, .. } => Some(message),
+        _ => None,
+    });
+    let wrapping = crate::gossip::wire::Wrapping::default();
+    let mut decoder = crate::gossip::wire::StreamDecoder::of_answer();
+    decoder.push(&answer.unwrap().encode_answer(&wrapping, [0; 12])).unwrap();
+    match decoder.next_message(&wrapping).unwrap() {
+        Some(StreamMessage::PushPull(state)) => state.nodes,
+        other => panic!("no state: {other:?}"),
+    }
+}
+
+#[test]
+fn made_up_members_with_long_names_make_no_state_that_nobody_takes() {
+    let mut engine = node(2);
+    assert_eq!(told(&mut engine, at(1)).len(), 3);
+    for part in 0..2 {
+        let ghost = |number: usize| crate::gossip::wire::Node {
+            name: format!("{number:0512}").as_str().into(),
+            address: address(9),
+            meta: vec![7; 512].into(),
+            incarnation: 1,
+            state: NodeState::Alive,
+            versions: VERSIONS,
+        };
+        let nodes = (part * 20_000..(part + 1) * 20_000).map(ghost).collect();
+        let message = StreamMessage::PushPull(PushPull { join: false, nodes, serf: None });
+        does(&mut engine, at(2), Input::Stream { stream: 1, from: address(9), message });
+    }
+    assert_eq!(engine.members().count(), 40_003);
+    // One that comes later, and one that was there: both answer.
+    gets(&mut engine, at(3), 3, Message::Alive(alive(3, 1)));
+    for other in [1, 3] {
+        let pings = does(&mut engine, at(3), Input::Ping { node: name(other), tag: 1 });
+        let sequence = pings.iter().find_map(|output| match output {
+            Output::Send { messages, .. } => messages.iter().find_map(|message| match message {
+                Message::Ping(ping) if ping.node == name(other) => Some(ping.sequence),
+                _ => None,
+            }),
+            _ => None,
+        });
+        let ack = Ack { sequence: sequence.unwrap(), payload: Bytes::new() };
+        gets(&mut engine, at(3), other, Message::Ack(ack));
+    }
+    let ghost = Accusation { node: format!("{:0512}", 0).as_str().into(), ..accusation(9, 1, 1) };
+    gets(&mut engine, at(4), 1, Message::Dead(ghost));
+    let (one, two) = (told(&mut engine, at(5)), told(&mut engine, at(905)));
+    for nodes in [&one, &two] {
+        let names: Vec<&Name> = nodes.iter().take(3).map(|node| &node.name).collect();
+        assert_eq!(names, [&name(0), &name(1), &name(3)]);
+        assert!(nodes.len() > 5000, "{}", nodes.len());
+        assert!(nodes.iter().all(|node| node.state == NodeState::Alive), "those who are gone come last");
+    }
+    assert_ne!(one[3], two[3], "what has no room now has it another time");
+}
+
 /// A member that never brings what it announces, and one that wants a large value a thousand times.
 #[test]
 fn what_is_announced_and_what_is_wanted_have_a_bound() {
