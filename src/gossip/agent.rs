@@ -10,6 +10,7 @@
 //! held      what all streams hold, and who gives way
 //! ipc       Serf's agent protocol: commands that ask this node
 //! snapshot  whom to join again after a restart
+//! mismatch  peers that encrypt otherwise
 //! keys      the keys of the cluster, in a file
 //! ```
 
@@ -19,6 +20,7 @@ mod figures;
 mod held;
 pub mod ipc;
 mod keys;
+mod mismatch;
 mod snapshot;
 mod stream;
 
@@ -36,6 +38,7 @@ pub use feed::Watch;
 use figures::Figures;
 use held::Held;
 pub use keys::{KeyFile, KeyFileError, decode_key};
+use mismatch::Mismatch;
 pub use snapshot::Snapshot;
 pub use stream::members_at;
 
@@ -283,6 +286,7 @@ impl Driver {
         figures.received.datagram(bytes.len(), &packet.messages);
         if let Some(fault) = packet.fault {
             figures.malformed.increment();
+            figures.mismatches.seen(from.ip(), Mismatch::of_packet(&fault));
             tracing::info!("a datagram from {from}: {fault}");
         }
         if !packet.messages.is_empty() {

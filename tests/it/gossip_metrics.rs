@@ -144,3 +144,36 @@ fn a_watcher_that_stands_still_misses_events_by_their_bytes_and_is_told() {
     }
     node.says("a watcher is too slow");
 }
+
+#[test]
+fn one_that_encrypts_otherwise_is_told_of_once_and_counted() {
+    let home = Home::new();
+    for name in ["one", "two"] {
+        home.file(name, bandy("gossip keygen").runs().exits(0).out());
+    }
+    let join = |words: &str| {
+        bandy(&format!("gossip join -l 127.0.0.1:0 --alone --metrics 127.0.0.1:0 {words}"))
+            .home(&home)
+            .starts()
+    };
+    let keys = |name: &str| format!("--key-file {}", home.path(name).display());
+    let cases = [
+        (String::new(), keys("one"), "no_key", "this node has no key"),
+        (keys("one"), String::new(), "plain", "does not encrypt"),
+        (keys("one"), keys("two"), "other_key", "a key that this node does not have"),
+    ];
+    for (ours, theirs, kind, text) in cases {
+        let node = join(&ours);
+        let place = place(&node);
+        let counted =
+            || number(&place, &format!("bandy_gossip_encryption_mismatches_total{{kind=\"{kind}\"}}"));
+        let address = node.url.trim_start_matches("gossip://");
+        // By a stream.
+        for times in 1..=2 {
+            bandy(&format!("gossip join -l 127.0.0.1:0 {address} {theirs}")).home(&home).runs().exits(3);
+            until("it is counted", || counted() >= times);
+        }
+        node.says(text);
+        assert_eq!(node.stderr().matches(text).count(), 1, "{}", node.stderr());
+    }
+}

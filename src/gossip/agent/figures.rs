@@ -1,5 +1,6 @@
 //! What a node counts, for Prometheus: its members, what it sends and is sent, how it probes, and what waits.
 
+use super::mismatch::Mismatches;
 use crate::gossip::engine::{Change, Counts, Engine, Event};
 use crate::gossip::wire::{Message, Serf};
 use crate::metrics::{Counter, Family, Gauge, Registry};
@@ -71,6 +72,8 @@ pub(super) struct Figures {
     pub sent: Way,
     /// Datagrams that are malformed, or sealed with a key that is not known.
     pub malformed: Counter,
+    /// Peers that encrypt otherwise.
+    pub mismatches: Mismatches,
     /// Datagrams that the system did not send.
     pub unsent: Counter,
     /// Streams that came to nothing.
@@ -127,6 +130,7 @@ impl Figures {
                 "bandy_gossip_datagrams_malformed_total",
                 "Datagrams that are malformed, or sealed with a key that is not known.",
             ),
+            mismatches: Mismatches::new(registry),
             unsent: registry
                 .counter("bandy_gossip_datagrams_unsent_total", "Datagrams that the system did not send."),
             streams_failed: registry

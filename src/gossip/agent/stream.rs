@@ -10,9 +10,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use super::figures::Figures;
-use super::held::{Held, Share};
+use super::held::{GivesWay, Held, Share};
+use super::mismatch::Mismatch;
 use super::{Agent, Command, StreamReply};
-use crate::gossip::wire::{Node, PushPull, StreamDecoder, StreamMessage, Wrapping};
+use crate::gossip::wire::{Node, PushPull, StreamDecoder, StreamError, StreamMessage, Wrapping};
 use crate::metrics::Registry;
 use crate::transport::{Address, ConnectOptions, Stream};
 
@@ -32,6 +33,23 @@ fn nonce() -> [u8; 12] {
     nonce
 }
 
+/// Why there is no message.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    /// It is none of ours.
+    #[error(transparent)]
+    Fault(#[from] StreamError),
+    /// The stream gives way.
+    #[error(transparent)]
+    GivesWay(#[from] GivesWay),
+    /// It broke.
+    #[error(transparent)]
+    Broken(#[from] std::io::Error),
+    /// It was over before.
+    #[error("the stream ended before its message")]
+    Ended,
+}
+
 /// Reads the message of a stream. Until the turn is over, others wait for theirs.
 async fn read(
     stream: &mut Stream,
@@ -39,19 +57,19 @@ async fn read(
     mut decoder: StreamDecoder,
     figures: &Figures,
     share: &Share,
-) -> Result<(StreamMessage, SemaphorePermit<'static>), String> {
+) -> Result<(StreamMessage, SemaphorePermit<'static>), Unread> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        share.hold(STREAM_BYTES + decoder.held_bytes()).map_err(|error| error.to_string())?;
-        let length = share.unless_others_need_it(stream.read(&mut chunk)).await;
-        let length = length.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        share.hold(STREAM_BYTES + decoder.held_bytes())?;
+        let length = share.unless_others_need_it(stream.read(&mut chunk)).await??;
         if length == 0 {
-            return Err("the stream ended before its message".to_owned());
+            return Err(Unread::Ended);
         }
         figures.received.stream_bytes.add(length as u64);
-        decoder.push(&chunk[..length]).map_err(|error| error.to_string())?;
-        let turn = TURNS.acquire().await.map_err(|error| error.to_string())?;
-        if let Some(message) = decoder.next_message(wrapping).map_err(|error| error.to_string())? {
+        decoder.push(&chunk[..length])?;
+        // Never closed.
+        let turn = TURNS.acquire().await.map_err(|_| Unread::Ended)?;
+        if let Some(message) = decoder.next_message(wrapping)? {
             return Ok((message, turn));
         }
     }
@@ -87,8 +105,8 @@ pub(super) async fn exchange(
             let _ = stream.shutdown().await;
             return Ok(StreamReply::Sent);
         }
-        let (message, _turn) =
-            read(&mut stream, wrapping, StreamDecoder::of_answer(), figures, &share).await?;
+        let read = read(&mut stream, wrapping, StreamDecoder::of_answer(), figures, &share).await;
+        let (message, _turn) = read.map_err(|why| why.to_string())?;
         Ok(StreamReply::Message(message))
     };
     let why = match tokio::time::timeout(STREAM_TIMEOUT, talk).await {
@@ -124,6 +142,10 @@ pub(super) async fn serve(agent: Agent, mut stream: Stream) {
         let (message, turn) = match read {
             Ok(read) => read,
             Err(why) => {
+                if let Unread::Fault(fault) = &why {
+                    figures.mismatches.seen(from.ip(), Mismatch::of_stream(fault));
+                }
+                let why = why.to_string();
                 // In the clear, as agents do: whoever has no key cannot read it otherwise.
                 let error = StreamMessage::Error(why.clone());
                 let bytes = error.encode_answer(&Wrapping::default(), nonce());

@@ -195,6 +195,11 @@ impl Keyring {
         to.extend(tag.expect("a message is shorter than AES-GCM's 64 GiB"));
     }
 
+    /// Whether this could be an encrypted message.
+    pub fn may_be_sealed(bytes: &[u8]) -> bool {
+        bytes.len() >= OVERHEAD_BYTES && bytes[0] <= VERSION
+    }
+
     /// Decrypts with whichever key opens it.
     ///
     /// # Errors

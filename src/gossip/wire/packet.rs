@@ -41,6 +41,9 @@ pub enum PacketError {
     /// Not encrypted as we are.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// Encrypted, by all appearances, and we are not.
+    #[error("it is encrypted, and this node has no key")]
+    Encrypted,
     /// Another label than ours.
     #[error("it is labelled for another cluster")]
     Label,
@@ -79,7 +82,10 @@ impl Packet {
                         let opened = keyring.open(inner, wrapping.label.as_bytes())?;
                         packet.read(&opened, DEPTH_MAX, &mut unpacked)
                     }
-                    None => packet.read(inner, DEPTH_MAX, &mut unpacked),
+                    None => packet.read(inner, DEPTH_MAX, &mut unpacked).map_err(|fault| {
+                        // Nothing says so: it begins with a version, as a ping begins with its type, and makes no sense.
+                        if Keyring::may_be_sealed(inner) { PacketError::Encrypted } else { fault }
+                    }),
                 },
             );
         if let Err(fault) = outcome {

@@ -351,6 +351,10 @@ fn plain_and_encrypted_do_not_mix() {
     assert_eq!(stream(&error.encode(&plain, [0; 12]), &sealed), Ok(Some(error)));
     let datagram = encode(&every_message()[..1], &plain, PLAIN);
     assert!(matches!(Packet::decode(&datagram, &sealed).fault, Some(PacketError::Key(_))));
+    for message in every_message() {
+        let datagram = encode(&[message], &sealed, PLAIN);
+        assert_eq!(Packet::decode(&datagram, &plain).fault, Some(PacketError::Encrypted));
+    }
 }
 
 #[test]
