@@ -2,6 +2,7 @@
 
 mod amqp_client;
 mod gossip;
+mod gossip_complaints;
 mod gossip_label;
 mod gossip_refusals;
 mod grpc_go;
