@@ -2,7 +2,7 @@
 //!
 //! A server that listens at `local:NAME` leaves a [`Registration`] beside its socket. It is believed only as far as the
 //! socket's owner bears it out: after a `kill -9` the file stays, and the process does not. One in the background that
-//! listens elsewhere only is [`unnamed`].
+//! listens elsewhere only is [`unnamed`], and so is every one of rpc, which calls find wherever it listens.
 
 pub mod down;
 pub mod owner;

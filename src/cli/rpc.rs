@@ -26,6 +26,7 @@ use clap::Args as _;
 
 use super::app::App;
 use super::exit::Exit;
+pub use remote::newest;
 
 /// Arguments of `bandy rpc`.
 #[derive(Debug, clap::Args)]

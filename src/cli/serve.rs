@@ -369,9 +369,10 @@ async fn serve(
         },
         data: service.data.take(),
     };
-    // What has no `local:` is found by its process.
-    let _unnamed = match registration.mode {
-        Mode::Background if names(&registration.urls).next().is_none() => Some(
+    // What has no `local:` is found by its process: in the background nobody sees it, and calls go to it unasked.
+    let is_found = registration.mode == Mode::Background || role.pillar == Pillar::Rpc;
+    let _unnamed = match names(&registration.urls).next() {
+        None if is_found => Some(
             unnamed::post(&app.home, role.pillar, &registration).context("cannot be found by 'status'")?,
         ),
         _ => None,

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::app::App;
 use super::connect::ConnectArgs;
-use super::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place};
+use super::endpoint::{Endpoint, LOCAL_DEFAULT, Pillar, Place, Scheme};
 use super::exit::{Exit, Failure};
 use super::greet::{ATTEMPT_TIMEOUT, greet};
 use crate::backoff::{Backoff, Delays};
@@ -175,23 +175,36 @@ async fn pause(pauses: &mut Delays, deadline: Instant) -> bool {
     pause < left
 }
 
+/// Where a server is now, and what is spoken there. Who says no place means the newest, wherever it listens.
+async fn meant(server: &Server, app: &App) -> Result<(Vec<Address>, Scheme), String> {
+    let Server { pillar, endpoint } = server;
+    let scheme = endpoint.scheme;
+    let addresses = match &endpoint.place {
+        Place::Local(name) if *pillar == Pillar::Gossip && name == LOCAL_DEFAULT => {
+            super::gossip::newest(app).await.into_iter().collect()
+        }
+        Place::Local(name) => {
+            let is_any = *pillar == Pillar::Rpc && name == LOCAL_DEFAULT;
+            if is_any && let Some(newest) = super::rpc::newest(app).map_err(|failure| failure.message)? {
+                return Ok((newest.addresses(), newest.scheme));
+            }
+            vec![Address::Unix(app.home.socket(*pillar, name))]
+        }
+        Place::Unix(_) | Place::Dir(_) | Place::Hosts(_) => endpoint.addresses(),
+    };
+    Ok((addresses, scheme))
+}
+
 /// Returns when the server answers in its protocol.
 async fn answers(server: &Server, app: &App, deadline: Instant) -> Result<(), Late> {
     let Server { pillar, endpoint } = server;
     let mut pauses = PAUSE.delays(0);
     loop {
         let attempt = async {
-            let addresses = match &endpoint.place {
-                // Nodes have names of their own: it is the newest that counts, once there is one.
-                Place::Local(name) if *pillar == Pillar::Gossip && name == LOCAL_DEFAULT => {
-                    super::gossip::newest(app).await.into_iter().collect()
-                }
-                Place::Local(name) => vec![Address::Unix(app.home.socket(*pillar, name))],
-                Place::Unix(_) | Place::Dir(_) | Place::Hosts(_) => endpoint.addresses(),
-            };
+            let (addresses, scheme) = meant(server, app).await?;
             let mut result = Err("there is none".to_owned());
             for address in &addresses {
-                result = greet(*pillar, address, endpoint.scheme).await;
+                result = greet(*pillar, address, scheme).await;
                 if result.is_ok() {
                     break;
                 }

@@ -358,3 +358,20 @@ fn with_stops_what_its_command_left_in_the_background() {
 fn bin() -> &'static std::path::Path {
     std::path::Path::new(env!("CARGO_BIN_EXE_bandy")).parent().unwrap()
 }
+
+#[test]
+fn a_server_that_calls_find_is_waited_for_and_shown() {
+    let user = User::new();
+    user.bandy("wait rpc --timeout 10ms").runs().exits(124);
+    let server = user.bandy("rpc serve -l 127.0.0.1:0 upper='tr a-z A-Z'").starts();
+    user.bandy("wait rpc").runs().exits(0).silently();
+    user.bandy("rpc call upper hi").runs().prints("HI\n");
+    let status = user.status();
+    assert_eq!(status.len(), 1, "{status:?}");
+    assert_eq!((&status[0]["url"], &status[0]["mode"]), (&Value::from(&*server.url), &"foreground".into()));
+    user.bandy("status rpc").runs().exits(0);
+    user.bandy("down").runs().complains("--all stops those in terminals, too");
+    user.bandy("down --all").runs().complains(&format!("stopped rpc {} (pid ", server.url));
+    server.ends().exits(0);
+    assert_eq!(user.status(), Vec::<Value>::new());
+}

@@ -1,4 +1,5 @@
-//! Servers in the background that listen at addresses of their own and at no `local:`: a file each, named by the process.
+//! Servers that listen at addresses of their own and at no `local:`, in the background or of rpc: a file each, named by the
+//! process.
 
 use std::io;
 

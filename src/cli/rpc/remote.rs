@@ -505,8 +505,7 @@ fn local(name: &str, wanted: Wanted<'_>, app: &App) -> anyhow::Result<(Endpoint,
             choose(listed.offering(|path| wanted.fits(path)).map_err(|error| registry_failure(&error))?)
         }
     };
-    let newest = || listed.list().map(|mut instances| instances.pop());
-    match found.map_or_else(newest, |instance| Ok(Some(instance))) {
+    match found.map_or_else(|| newest_of(&listed), |instance| Ok(Some(instance))) {
         Ok(Some(instance)) => {
             let fitting = instance.methods.iter().filter(|path| wanted.fits(path));
             let mut services: Vec<String> =
@@ -518,6 +517,20 @@ fn local(name: &str, wanted: Wanted<'_>, app: &App) -> anyhow::Result<(Endpoint,
         Ok(None) => Err(nobody("nothing listens at local: (rpc)").into()),
         Err(error) => Err(registry_failure(&error).into()),
     }
+}
+
+/// The server that was started last: commands that name none mean it.
+fn newest_of(listed: &Local) -> Result<Option<Instance>, registry::Error> {
+    Ok(listed.list()?.pop())
+}
+
+/// Where this user's newest server is, at whatever address it listens.
+///
+/// # Errors
+/// The list of them cannot be read.
+pub fn newest(app: &App) -> Result<Option<Endpoint>, Failure> {
+    let newest = newest_of(&Local::new(&services(app))).map_err(|error| registry_failure(&error))?;
+    Ok(newest.map(|instance| Endpoint::parse(Pillar::Rpc, &instance.url)).transpose()?)
 }
 
 /// There is no server at `local:`.
