@@ -29,6 +29,7 @@ pub mod payload;
 pub mod ping;
 pub mod pipe;
 pub mod records;
+pub mod refusals;
 pub mod rpc;
 pub mod serve;
 pub mod settings;

@@ -16,6 +16,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::feed::Item;
 use crate::cli::figures::counted;
 use crate::cli::records::InputArgs;
+use crate::cli::refusals::Refusals;
 use crate::cli::source::{Lines, Source};
 use crate::mq::client::{self, Message, Publisher, Reason};
 use crate::output::{Format, Records};
@@ -104,43 +105,31 @@ impl WriteArgs {
 pub type Route<'a> = &'a dyn Fn(&Record) -> Result<Bytes, Failure>;
 
 /// What became of everything.
-#[derive(Debug, Default)]
-pub struct Tally {
+pub struct Tally<'a> {
     /// Confirmed.
     pub taken: u64,
-    /// No queue wanted them; told once.
-    pub unroutable: u64,
-    /// Anything else.
-    refused: u64,
-    /// The first of those that were refused.
-    first: Option<(Exit, String)>,
+    /// Not taken.
+    refusals: Refusals<'a>,
 }
 
-impl Tally {
+impl Tally<'_> {
     /// The exit code, and what is to be said of several.
     ///
     /// # Errors
     /// Some were not taken.
     pub fn exit(self) -> anyhow::Result<Exit> {
-        let Some((exit, place)) = self.first else { return Ok(Exit::Done) };
-        let exit = if self.taken > 0 { Exit::Partly } else { exit };
-        if self.refused > 1 {
-            let text = format!("{} records were not taken, the first {place}", self.refused);
-            return Err(Failure::new(exit, text).into());
-        }
-        Ok(exit)
+        self.refusals.exit(self.taken)
     }
 }
 
 /// Publishes everything of a source.
 pub struct Outgoing<'a> {
-    app: &'a App,
     broker: &'a Broker,
     publisher: Publisher,
     shape: Shape,
     /// The properties of a record that says nothing of its own.
     plain: Option<Bytes>,
-    tally: Tally,
+    tally: Tally<'a>,
     /// Messages that were sent and not taken.
     lost: u64,
     lines: Lines,
@@ -162,15 +151,15 @@ impl<'a> Outgoing<'a> {
         let wants_format = app.global.output.is_some();
         let tee = (args.tee || wants_format).then(|| Tee::new(app, args, shape.is_topic));
         let pace = args.rate.clone().map(|rate| (rate, Instant::now()));
-        let (tally, lines) = (Tally::default(), Lines::default());
-        Self { app, broker, publisher, shape, plain: None, tally, lost: 0, lines, tee, pace, unroutable }
+        let (tally, lines) = (Tally { taken: 0, refusals: Refusals::new(app) }, Lines::default());
+        Self { broker, publisher, shape, plain: None, tally, lost: 0, lines, tee, pace, unroutable }
     }
 
     /// Publishes all records and waits until the broker has answered for each.
     ///
     /// # Errors
     /// The connection is lost for good, or the broker closed the channel.
-    pub async fn run(mut self, mut source: Source, route: Route<'_>) -> anyhow::Result<Tally> {
+    pub async fn run(mut self, mut source: Source, route: Route<'_>) -> anyhow::Result<Tally<'a>> {
         self.lines.places = source.places();
         let mut rng = Rng::new();
         let mut number = 0;
@@ -269,11 +258,7 @@ impl<'a> Outgoing<'a> {
 
     /// Says the first of several that are refused.
     fn refuse(&mut self, failure: Failure, line: u64) {
-        self.tally.refused += 1;
-        if self.tally.first.is_none() {
-            self.tally.first = Some((failure.exit, self.lines.which(line)));
-            self.app.report(&failure.into());
-        }
+        self.tally.refusals.add(failure, || self.lines.which(line));
     }
 
     /// Looks at the answers that have come.
@@ -285,17 +270,14 @@ impl<'a> Outgoing<'a> {
             }
             let line = self.lines.of(failure.id);
             let told = match &failure.reason {
-                Reason::Unroutable { .. } => {
-                    self.tally.unroutable += 1;
-                    match (self.unroutable)(&failure.message) {
-                        // Nobody there is in order, and need not be said again and again.
-                        None => {
-                            self.shape.mandatory = false;
-                            continue;
-                        }
-                        Some(failure) => failure,
+                Reason::Unroutable { .. } => match (self.unroutable)(&failure.message) {
+                    // Nobody there is in order, and need not be said again and again.
+                    None => {
+                        self.shape.mandatory = false;
+                        continue;
                     }
-                }
+                    Some(failure) => failure,
+                },
                 Reason::Rejected => {
                     let why = "the broker did not take the message: the queue is full, most likely";
                     Failure::new(Exit::Failed, self.lines.at(line, why))
@@ -305,6 +287,7 @@ impl<'a> Outgoing<'a> {
             self.refuse(told, line);
         }
         self.tally.taken = settled.saturating_sub(self.lost);
+        self.tally.refusals.taken(self.tally.taken);
         self.lines.forget(settled);
         if let Some(tee) = &mut self.tee {
             tee.write(settled)?;

@@ -18,6 +18,7 @@ use crate::cli::lines::{self, Runs};
 use crate::cli::log::codec::Encoder;
 use crate::cli::log::connect::Log;
 use crate::cli::records::{Places, PlainLines};
+use crate::cli::refusals::Refusals;
 use crate::cli::source::{Lines, Source};
 use crate::log::client::{Ending, Error, Message, Outcome, Producer, Receipt};
 use crate::output::Format;
@@ -55,8 +56,7 @@ pub(super) struct Outgoing<'a> {
     prints: bool,
     printed: u64,
     taken: u64,
-    refused: u64,
-    first: Option<(Exit, String)>,
+    refusals: Refusals<'a>,
     places: Vec<Run>,
 }
 
@@ -86,8 +86,7 @@ impl<'a> Outgoing<'a> {
             prints,
             printed: 0,
             taken: 0,
-            refused: 0,
-            first: None,
+            refusals: Refusals::new(app),
             places: Vec::new(),
         }
     }
@@ -291,11 +290,7 @@ impl<'a> Outgoing<'a> {
 
     /// Says the first of several that are refused.
     fn refuse(&mut self, failure: Failure, line: u64) {
-        self.refused += 1;
-        if self.first.is_none() {
-            self.first = Some((failure.exit, self.lines.which(line)));
-            self.app.report(&failure.into());
-        }
+        self.refusals.add(failure, || self.lines.which(line));
     }
 
     /// Looks at the answers that have come.
@@ -318,6 +313,10 @@ impl<'a> Outgoing<'a> {
                     }
                 }
             }
+        }
+        // Of a transaction nothing counts if one record was not taken.
+        if self.args.transaction.is_none() {
+            self.refusals.taken(self.taken);
         }
         if self.prints {
             self.app.printer.flush()?;
@@ -387,11 +386,11 @@ impl<'a> Outgoing<'a> {
             sent?;
             return self.finish();
         }
-        let is_whole = sent.is_ok() && self.refused == 0;
+        let is_whole = sent.is_ok() && self.refusals.is_empty();
         let ending = if is_whole { Ending::Commit } else { Ending::Abort };
         let ended = self.producer.end_transaction(ending).await;
         // What came of a record that was not taken is told already.
-        if self.refused == 0 {
+        if self.refusals.is_empty() {
             sent?;
         }
         ended.map_err(|error| {
@@ -400,6 +399,7 @@ impl<'a> Outgoing<'a> {
             Failure { message: text, ..failure }
         })?;
         if !is_whole {
+            self.refusals.tell(Exit::Failed);
             let text =
                 format!("the transaction was aborted: none of its {} records counts", self.producer.sent());
             return Err(Failure::new(Exit::Failed, text).into());
@@ -411,13 +411,7 @@ impl<'a> Outgoing<'a> {
         if self.app.printer.look().format != Format::Json {
             self.app.printer.status(&self.summary());
         }
-        let Some((exit, place)) = self.first else { return Ok(Exit::Done) };
-        let exit = if self.taken > 0 { Exit::Partly } else { exit };
-        if self.refused > 1 {
-            let text = format!("{} records were not taken, the first {place}", self.refused);
-            return Err(Failure::new(exit, text).into());
-        }
-        Ok(exit)
+        self.refusals.exit(self.taken)
     }
 
     /// `3 records → orders (p0 @12–14)`.
