@@ -95,7 +95,13 @@ fn usage(error: &clap::Error, words: &[OsString]) -> Failure {
     if let Some(failure) = explained(error, command, words) {
         return failure;
     }
-    let text = error.render().to_string();
+    let mut text = error.render().to_string();
+    // Paragraphs are told by their lines, and what was given may have some of its own.
+    if let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidValue)
+        && given.contains(['\r', '\n'])
+    {
+        text = text.replace(given.as_str(), &given.replace('\r', "\\r").replace('\n', "\\n"));
+    }
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     // The first paragraph says what is wrong; usage and the pointer to --help follow it.
     let message: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();

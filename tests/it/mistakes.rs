@@ -309,3 +309,50 @@ fn help_on_a_mistyped_verb_names_the_whole_command() {
 fn who_waits_no_time_is_told_so() {
     bandy("wait kafka://127.0.0.1:1 --timeout 0").runs().exits(124).complains("is not ready at once: ");
 }
+
+/// RabbitMQ takes them out where a queue is declared, and not where one is published to.
+#[test]
+fn a_name_with_a_lines_end_is_refused_before_anything_happens() {
+    let broker = bandy("mq broker --memory -l :0").starts();
+    for words in [
+        "mq send 'c\nd' x",
+        "mq create 'c\nd'",
+        "mq rm 'c\rd' -y",
+        "mq bind x 'c\nd'",
+        "mq pub -x 'c\nd' t x",
+    ] {
+        let ran =
+            bandy(words).endpoint(&broker).runs().exits(2).complains("brokers take line ends out of names");
+        assert_eq!(ran.err().lines().count(), 2, "{}", ran.err());
+    }
+    bandy("mq ls -o value").endpoint(&broker).runs().prints("");
+    // They may stand in a routing key, and other control characters anywhere.
+    bandy("mq create 'c\td'").endpoint(&broker).runs().exits(0);
+    bandy("mq bind amq.topic 'c\td' -k 'k\nk'").endpoint(&broker).runs().exits(0);
+    bandy("mq pub 'k\nk' x --require-route").endpoint(&broker).runs().exits(0);
+    bandy("mq recv 'c\td'").endpoint(&broker).runs().prints("x\n");
+}
+
+#[test]
+fn the_code_in_an_error_is_that_of_the_commands_end() {
+    let (mq, log) = (bandy("mq broker --memory -l :0").starts(), bandy("log broker --memory -l :0").starts());
+    bandy("mq create jobs").endpoint(&mq).runs().exits(0);
+    bandy("log create t").endpoint(&log).runs().exits(0);
+    let ends = |words: &str, broker, input: &str, code: i32, lines: usize| {
+        let ran = bandy(words).endpoint(broker).stdin(input).runs().exits(code);
+        assert_eq!(ran.err().lines().count(), lines, "{}", ran.err());
+        for line in ran.err().lines() {
+            let said: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(said["exit"], code, "{words}: {line}");
+        }
+    };
+    let (bad, good) = ("{\n", "{\"value\": \"x\"}\n");
+    for (words, broker) in [("mq send jobs --json", &mq), ("log produce t --json", &log)] {
+        ends(words, broker, bad, 2, 1);
+        ends(words, broker, &[bad, good].concat(), 7, 1);
+        ends(words, broker, &[good, bad].concat(), 7, 1);
+        ends(words, broker, &[bad, bad, good].concat(), 7, 2);
+    }
+    // Nothing of it counts.
+    ends("log produce t --json --transaction one", &log, &[good, bad].concat(), 1, 2);
+}

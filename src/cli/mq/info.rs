@@ -24,10 +24,10 @@ use crate::shutdown::Shutdown;
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Queue to look at
-    #[arg(required_unless_present = "exchange", add = completions::remote(complete::queues))]
+    #[arg(required_unless_present = "exchange", value_parser = super::queue::parse_name, add = completions::remote(complete::queues))]
     pub queue: Option<String>,
     /// Exchange to look at instead
-    #[arg(short = 'x', long, value_name = "NAME", conflicts_with = "queue", add = completions::remote(complete::exchanges))]
+    #[arg(short = 'x', long, value_name = "NAME", conflicts_with = "queue", value_parser = super::queue::parse_exchange, add = completions::remote(complete::exchanges))]
     pub exchange: Option<String>,
     #[command(flatten)]
     vhosts: VhostArgs,

@@ -39,7 +39,7 @@ pub struct Args {
     /// What to publish; without it, or with -, each line of stdin
     pub body: Option<String>,
     /// Exchange instead of amq.topic
-    #[arg(short = 'x', long, value_name = "NAME", add = completions::remote(complete::exchanges), help_heading = "Message")]
+    #[arg(short = 'x', long, value_name = "NAME", value_parser = super::queue::parse_exchange, add = completions::remote(complete::exchanges), help_heading = "Message")]
     pub exchange: Option<String>,
     /// Fail if nobody is subscribed
     #[arg(long, help_heading = "Message")]

@@ -10,9 +10,22 @@ use crate::shutdown::Shutdown;
 /// (AMQP 0-9-1, queue.declare).
 ///
 /// # Errors
-/// It is empty.
+/// It is empty, or has a line's end in it.
 pub fn parse_name(text: &str) -> Result<String, String> {
-    if text.is_empty() { Err("a queue has a name".to_owned()) } else { Ok(text.to_owned()) }
+    if text.is_empty() { Err("a queue has a name".to_owned()) } else { parse_exchange(text) }
+}
+
+/// The name of an exchange, of which the empty one is the default. RabbitMQ takes line ends out of the names of queues and
+/// exchanges where they are declared, bound and removed, and leaves them in routing keys: what was made, or removed, would
+/// be another than what was asked for, and what is sent would not find it.
+///
+/// # Errors
+/// It has a line's end in it.
+pub fn parse_exchange(text: &str) -> Result<String, String> {
+    if text.contains(['\r', '\n']) {
+        return Err("brokers take line ends out of names: choose one without".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// It exists, whatever it is like.

@@ -147,10 +147,10 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "FACTOR", default_value = "1x", value_parser = parse_speed)]
     pub speed: Speed,
     /// Only what was published to this exchange
-    #[arg(long, value_name = "EXCHANGE")]
+    #[arg(long, value_name = "EXCHANGE", value_parser = super::queue::parse_exchange)]
     pub from: Option<String>,
     /// Publish to this exchange instead; '' is the default exchange
-    #[arg(long, value_name = "EXCHANGE", add = completions::remote(complete::exchanges))]
+    #[arg(long, value_name = "EXCHANGE", value_parser = super::queue::parse_exchange, add = completions::remote(complete::exchanges))]
     pub to: Option<String>,
     /// Stop after N messages
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]

@@ -29,10 +29,10 @@ use crate::wait::until;
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Queue to take from
-    #[arg(add = completions::remote(complete::queues))]
+    #[arg(value_parser = super::queue::parse_name, add = completions::remote(complete::queues))]
     pub from: String,
     /// Queue to move to
-    #[arg(required_unless_present = "origin", conflicts_with = "origin", add = completions::remote(complete::queues))]
+    #[arg(required_unless_present = "origin", conflicts_with = "origin", value_parser = super::queue::parse_name, add = completions::remote(complete::queues))]
     pub to: Option<String>,
     /// Dead letters back to where they were: published anew to the exchange, or put into the queue they died in
     #[arg(long, value_name = "exchange|queue", num_args = 0..=1, require_equals = true, default_missing_value = "exchange")]

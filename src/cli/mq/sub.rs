@@ -37,10 +37,10 @@ pub struct Args {
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
     /// Share the messages with others of this group; its queue is kept, under this name
-    #[arg(short, long, value_name = "NAME", help_heading = "Taking")]
+    #[arg(short, long, value_name = "NAME", value_parser = super::queue::parse_name, help_heading = "Taking")]
     pub group: Option<String>,
     /// Exchange instead of amq.topic
-    #[arg(short = 'x', long, value_name = "NAME", add = completions::remote(complete::exchanges), help_heading = "Taking")]
+    #[arg(short = 'x', long, value_name = "NAME", value_parser = super::queue::parse_exchange, add = completions::remote(complete::exchanges), help_heading = "Taking")]
     pub exchange: Option<String>,
     /// Messages to have at hand before the first of them is acknowledged
     #[arg(long, value_name = "N", help_heading = "Taking")]

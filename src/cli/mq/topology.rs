@@ -87,7 +87,7 @@ pub struct CreateArgs {
     #[arg(required_unless_present = "exchange", conflicts_with = "exchange", value_parser = super::queue::parse_name)]
     pub queue: Option<String>,
     /// Create an exchange instead
-    #[arg(short = 'x', long, value_name = "NAME")]
+    #[arg(short = 'x', long, value_name = "NAME", value_parser = super::queue::parse_exchange)]
     pub exchange: Option<String>,
     /// Of a queue: classic, quorum, stream; of an exchange: topic (default), direct, fanout, headers, …
     #[arg(long = "type", value_name = "TYPE", add = completions::words(TYPES))]
@@ -105,7 +105,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "HOW", help_heading = "Queue")]
     pub overflow: Option<String>,
     /// Queue for messages that are refused, expire or do not fit
-    #[arg(long, value_name = "QUEUE", help_heading = "Queue")]
+    #[arg(long, value_name = "QUEUE", value_parser = super::queue::parse_name, help_heading = "Queue")]
     pub dead_letter: Option<String>,
     /// Priorities from 0 to N
     #[arg(long, value_name = "N", help_heading = "Queue")]
@@ -273,10 +273,10 @@ Examples:
 Exit: 0 done · 5 no such queue or exchange · see 'bandy help exit-codes'")]
 pub struct BindArgs {
     /// Exchange whose messages are wanted
-    #[arg(add = completions::remote(complete::exchanges))]
+    #[arg(value_parser = super::queue::parse_exchange, add = completions::remote(complete::exchanges))]
     pub exchange: String,
     /// Queue that they go to
-    #[arg(add = completions::remote(complete::queues))]
+    #[arg(value_parser = super::queue::parse_name, add = completions::remote(complete::queues))]
     pub queue: String,
     /// Which ones: a routing key, or a pattern at a topic exchange
     #[arg(short, long, value_name = "PATTERN", default_value = "#")]
@@ -376,7 +376,7 @@ Messages that somebody has taken and not acknowledged stay.
 Exit: 0 done · 5 no such queue · see 'bandy help exit-codes'")]
 pub struct PurgeArgs {
     /// Queue to empty
-    #[arg(add = completions::remote(complete::queues))]
+    #[arg(value_parser = super::queue::parse_name, add = completions::remote(complete::queues))]
     pub queue: String,
     #[command(flatten)]
     sure: SureArgs,
@@ -424,10 +424,10 @@ Examples:
 Exit: 0 it is gone · 5 no such queue or exchange · see 'bandy help exit-codes'")]
 pub struct RemoveArgs {
     /// Queue to remove
-    #[arg(required_unless_present = "exchange", conflicts_with = "exchange", add = completions::remote(complete::queues))]
+    #[arg(required_unless_present = "exchange", conflicts_with = "exchange", value_parser = super::queue::parse_name, add = completions::remote(complete::queues))]
     pub queue: Option<String>,
     /// Remove an exchange instead
-    #[arg(short = 'x', long, value_name = "NAME", add = completions::remote(complete::exchanges))]
+    #[arg(short = 'x', long, value_name = "NAME", value_parser = super::queue::parse_exchange, add = completions::remote(complete::exchanges))]
     pub exchange: Option<String>,
     /// Only if there is no message in it
     #[arg(long, conflicts_with = "exchange")]
@@ -489,7 +489,7 @@ Examples:
 Exit: 0 it is so · 4 denied · 124 --timeout passed · see 'bandy help exit-codes'")]
 pub struct WaitArgs {
     /// Queue to wait for
-    #[arg(add = completions::remote(complete::queues))]
+    #[arg(value_parser = super::queue::parse_name, add = completions::remote(complete::queues))]
     pub queue: Option<String>,
     /// Until no message is ready
     #[arg(long, requires = "queue")]

@@ -30,7 +30,7 @@ pub struct WorkArgs {
     #[arg(long, value_name = "N", default_value = "3")]
     pub retries: u32,
     /// Put the messages of commands that fail into this queue, instead of refusing them
-    #[arg(long, value_name = "QUEUE")]
+    #[arg(long, value_name = "QUEUE", value_parser = super::queue::parse_name)]
     pub dead_letter: Option<String>,
     /// What a command prints is the answer to whoever sent the message with 'mq request'
     #[arg(hide_short_help = true, long, requires = "command")]

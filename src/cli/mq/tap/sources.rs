@@ -21,7 +21,7 @@ pub struct Wanted {
 /// Parses `EXCHANGE[:KEY]`. The first colon divides; `\:` is one of the name.
 ///
 /// # Errors
-/// No name.
+/// No name, or one with a line's end in it.
 pub fn parse(text: &str) -> Result<Wanted, String> {
     let mut exchange = String::new();
     let mut key = None;
@@ -40,7 +40,7 @@ pub fn parse(text: &str) -> Result<Wanted, String> {
         let why = "the default exchange cannot be bound to: --firehose shows what is published there";
         return Err(why.to_owned());
     }
-    Ok(Wanted { exchange, key })
+    Ok(Wanted { exchange: crate::cli::mq::queue::parse_exchange(&exchange)?, key })
 }
 
 /// One binding of the tap's queue.
