@@ -22,6 +22,7 @@ mod reading;
 mod rm;
 mod seek;
 mod top;
+mod topic;
 mod trim;
 mod unwell;
 mod wait;

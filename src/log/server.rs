@@ -64,6 +64,7 @@ use definitions::{Definitions, key};
 pub use glance::{Glance, GroupGlance, PartitionGlance};
 use guard::Guard;
 use producers::ProducerIds;
+pub use topics::check_name as check_topic_name;
 use topics::{Topic, Topics};
 use users::Users;
 use vault::Vault;

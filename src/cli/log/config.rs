@@ -81,7 +81,10 @@ impl FromStr for Whose {
 pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let mut words: Vec<&str> = args.settings.iter().map(String::as_str).collect();
     let of = match (&args.broker, &args.topic) {
-        (None, topic) => Configured::Topic(topic.clone().unwrap_or_default()),
+        (None, topic) => {
+            let name = super::topic::parse_name(topic.as_deref().unwrap_or_default());
+            Configured::Topic(name.map_err(|why| Failure::new(Exit::Usage, why))?)
+        }
         (Some(whose), first) => {
             // What comes first is no topic then.
             words.splice(..0, first.as_deref());

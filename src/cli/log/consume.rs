@@ -48,7 +48,7 @@ with 0. Records of a partition are given to one command after the other; one tha
 Exit: 0 read · 5 no such topic · 6 fewer than -n · 7 some partitions cannot be read, some commands failed · see 'bandy help exit-codes'")]
 pub struct ConsumeArgs {
     /// Topics to read
-    #[arg(required = true, value_name = "TOPIC", add = completions::remote(complete::topics))]
+    #[arg(required = true, value_name = "TOPIC", value_parser = super::topic::parse_name, add = completions::remote(complete::topics))]
     pub topics: Vec<String>,
     /// Run once per record: value on stdin, exit 0 is done
     #[arg(last = true, value_name = "COMMAND")]
@@ -141,7 +141,7 @@ Examples:
 Exit: 0 ended by --for or --idle · 5 no such topic · 130 Ctrl-C · see 'bandy help exit-codes'")]
 pub struct TailArgs {
     /// Topics to read
-    #[arg(required = true, value_name = "TOPIC", add = completions::remote(complete::topics))]
+    #[arg(required = true, value_name = "TOPIC", value_parser = super::topic::parse_name, add = completions::remote(complete::topics))]
     pub topics: Vec<String>,
     /// Begin N records before the end of each partition
     #[arg(short = 'n', long, value_name = "N", default_value = "10", value_parser = parse_lines, help_heading = "Reading")]

@@ -28,6 +28,7 @@ other partitions than before.
 Exit: 0 it is there · 1 it is there with another number of partitions · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Topic to create
+    #[arg(value_parser = super::topic::parse_name)]
     pub topic: String,
     /// So many partitions, instead of the broker's default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..), help_heading = "Topic")]
@@ -99,20 +100,17 @@ pub fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
                     None => app.printer.status(&format!("the topic {} was there already", args.topic)),
                 }
             }
-            Err(error) => return Err(refusal(&error, args, &log).into()),
+            Err(error) => return Err(refusal(&error, &log).into()),
         }
         Ok(Exit::Done)
     })
 }
 
-fn refusal(error: &Error, args: &Args, log: &Log) -> Failure {
+fn refusal(error: &Error, log: &Log) -> Failure {
     let failure = log.failure(error);
     match error.code() {
         Some(ErrorCode::INVALID_REPLICATION_FACTOR) => {
             failure.there_for("bandy log ls nodes", "shows the brokers")
-        }
-        Some(ErrorCode::INVALID_TOPIC_EXCEPTION) => {
-            failure.tip(format!("'{}' is no name for a topic: letters, digits, '.', '_' and '-'", args.topic))
         }
         _ => failure,
     }

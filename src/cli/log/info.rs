@@ -42,7 +42,7 @@ Examples:
 Exit: 0 shown · 1 more than --max-lag behind · 5 no such topic or group · 7 some partitions cannot be looked at · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Topic to show
-    #[arg(required_unless_present = "group", conflicts_with = "group", add = completions::remote(complete::topics))]
+    #[arg(required_unless_present = "group", conflicts_with = "group", value_parser = super::topic::parse_name, add = completions::remote(complete::topics))]
     pub topic: Option<String>,
     /// Show the offset of this place in each partition, too: -10 +10 @-15m @2026-11-23T07:00
     #[arg(long, value_name = "POS", value_parser = position::parse, add = completions::words(completions::POSITIONS), allow_hyphen_values = true, conflicts_with_all = ["group", "configs"])]

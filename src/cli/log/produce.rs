@@ -45,7 +45,7 @@ Every record is confirmed by all replicas in sync before the command ends, once 
 Exit: 0 all taken · 5 no such topic · 7 some were not · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Topic to append to; with --json, that of the record if left out
-    #[arg(add = completions::remote(complete::topics))]
+    #[arg(value_parser = super::topic::parse_name, add = completions::remote(complete::topics))]
     pub topic: Option<String>,
     /// What to append; without it, or with -, each line of stdin
     pub value: Option<String>,

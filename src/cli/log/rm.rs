@@ -23,7 +23,7 @@ Examples:
 Exit: 0 it is gone · 5 no such topic or group · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Topic to remove
-    #[arg(required_unless_present = "group", conflicts_with = "group", add = completions::remote(complete::topics))]
+    #[arg(required_unless_present = "group", conflicts_with = "group", value_parser = super::topic::parse_name, add = completions::remote(complete::topics))]
     pub topic: Option<String>,
     /// Remove a group instead
     #[arg(short, long, value_name = "NAME", add = completions::remote(complete::groups))]

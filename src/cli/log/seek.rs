@@ -34,7 +34,7 @@ Prints for each partition where the group was, and where it goes on. Nobody may 
 Exit: 0 moved · 1 the group has members · 5 no such group or topic · 7 some partitions cannot be looked at · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Topics [default: all that the group has read]
-    #[arg(value_name = "TOPIC", add = completions::remote(complete::topics))]
+    #[arg(value_name = "TOPIC", value_parser = super::topic::parse_name, add = completions::remote(complete::topics))]
     pub topics: Vec<String>,
     /// Group to move
     #[arg(short, long, value_name = "NAME", add = completions::remote(complete::groups))]

@@ -33,7 +33,7 @@ const GROUPS_AT_ONCE: usize = 16;
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Only these topics [default: all]
-    #[arg(value_name = "TOPIC", add = completions::remote(complete::topics))]
+    #[arg(value_name = "TOPIC", value_parser = super::topic::parse_name, add = completions::remote(complete::topics))]
     pub topics: Vec<String>,
     #[command(flatten)]
     top: TopArgs,

@@ -29,7 +29,7 @@ Prints for each partition where it began, and where it begins from now on. What 
 Exit: 0 trimmed · 5 no such topic · 7 some partitions were not · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Topic to trim
-    #[arg(add = completions::remote(complete::topics))]
+    #[arg(value_parser = super::topic::parse_name, add = completions::remote(complete::topics))]
     pub topic: String,
     /// Remove what comes before: start end 42 -10 +10 @-15m @2026-11-23T07:00
     #[arg(long, value_name = "POS", value_parser = position::parse, add = completions::words(completions::POSITIONS), allow_hyphen_values = true)]

@@ -27,7 +27,7 @@ Examples:
 Exit: 0 it is so · 4 denied · 124 --timeout passed · see 'bandy help exit-codes'")]
 pub struct Args {
     /// Topic to wait for
-    #[arg(add = completions::remote(complete::topics))]
+    #[arg(value_parser = super::topic::parse_name, add = completions::remote(complete::topics))]
     pub topic: Option<String>,
     /// Until the ends of its partitions add up to N
     #[arg(long, value_name = "N", requires = "topic", conflicts_with = "group", value_parser = parse_count)]

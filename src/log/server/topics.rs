@@ -99,8 +99,11 @@ pub(super) fn is_internal(name: &str) -> bool {
     matches!(name, OFFSETS_TOPIC | TRANSACTIONS_TOPIC)
 }
 
-/// Whether a topic can have that name.
-pub(super) fn check_name(name: &str) -> Result<(), String> {
+/// Whether a topic can have that name: Kafka's rules.
+///
+/// # Errors
+/// Why not.
+pub fn check_name(name: &str) -> Result<(), String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() {
         return Err("a topic's name cannot be empty".to_owned());

@@ -21,6 +21,7 @@ use crate::cli::records::{Places, PlainLines};
 use crate::cli::refusals::Refusals;
 use crate::cli::source::{Lines, Source};
 use crate::log::client::{Ending, Error, Message, Outcome, Producer, Receipt};
+use crate::log::server::check_topic_name;
 use crate::output::Format;
 use crate::record::{Embed, Record};
 
@@ -228,6 +229,10 @@ impl<'a> Outgoing<'a> {
                 return Ok(());
             }
         };
+        if let Err(why) = check_topic_name(&topic) {
+            self.refuse(Failure::new(Exit::Usage, self.at(line, &why)), line);
+            return Ok(());
+        }
         let partition = match record.origin("partition").and_then(Value::as_i64) {
             Some(partition) if self.args.keep_partition => Some(i32::try_from(partition).unwrap_or(-1)),
             _ => self.args.partition,
