@@ -263,6 +263,28 @@ fn a_worker_whose_broker_is_away_ends_when_it_is_asked_to() {
     assert!(since.elapsed() < DEADLINE / 3, "{:?}: {}", since.elapsed(), ran.err());
 }
 
+/// There is nobody to say goodbye to.
+#[test]
+fn an_idle_reader_of_a_group_whose_broker_has_gone_ends_at_once() {
+    let (home, server) = with_topic();
+    let log = |words: &str| at(&server, &home, words);
+    log("produce t a").runs().exits(0);
+    let mut reader = log("consume t -g g -f").spawns();
+    assert_eq!(reader.line(), "a");
+    until("it is stored", || {
+        log("ls groups g -o value").runs().out() == "g\n" && {
+            log("info -g g --json").runs().out().contains("\"lag\":0")
+        }
+    });
+    server.signal(Signal::KILL);
+    let _ = server.ends();
+    reader.says("trying again");
+    let since = Instant::now();
+    reader.signal(Signal::INT);
+    reader.ends().dies_by(Signal::INT);
+    assert!(since.elapsed() < Duration::from_millis(1500), "{:?}", since.elapsed());
+}
+
 /// Asks until it ends, which is at once.
 fn ends_at_the_second(reader: Running) {
     let since = Instant::now();

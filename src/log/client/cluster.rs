@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::trouble::Trouble;
-use super::{Config, Connection, Error};
+use super::{Config, Connection, Error, ErrorKind};
 use crate::backoff::Delays;
 use crate::log::wire::api::find_coordinator::FindCoordinatorRequest;
 use crate::log::wire::api::metadata::{
@@ -352,7 +352,7 @@ impl Cluster {
     /// # Errors
     /// There is none for as long as it is tried again; no broker answers.
     pub async fn coordinator(&self, whose: Coordinates, key: &str) -> Result<Connection, Error> {
-        self.reach(whose, key, false).await
+        self.reach(whose, key, false, Error::is_transient).await
     }
 
     /// Asks a coordinator, and asks again where that may help: after a lost connection, of another broker.
@@ -381,10 +381,26 @@ impl Cluster {
     /// The same, over a connection that nobody shares: for questions whose answers take their time, as they hold up
     /// all that are asked after them.
     pub(super) async fn coordinator_alone(&self, whose: Coordinates, key: &str) -> Result<Connection, Error> {
-        self.reach(whose, key, true).await
+        self.reach(whose, key, true, Error::is_transient).await
     }
 
-    async fn reach(&self, whose: Coordinates, key: &str, alone: bool) -> Result<Connection, Error> {
+    /// The same for a last word: brokers that are away are nobody to say it to.
+    pub(super) async fn coordinator_for_goodbye(
+        &self,
+        whose: Coordinates,
+        key: &str,
+    ) -> Result<Connection, Error> {
+        let comes_back = |error: &Error| error.is_transient() && error.kind() != ErrorKind::Unreachable;
+        self.reach(whose, key, true, comes_back).await
+    }
+
+    async fn reach(
+        &self,
+        whose: Coordinates,
+        key: &str,
+        alone: bool,
+        comes_back: fn(&Error) -> bool,
+    ) -> Result<Connection, Error> {
         let mut pause = self.retries(&whose.called(key));
         loop {
             let found = match self.find_coordinator(whose, key).await {
@@ -394,7 +410,7 @@ impl Cluster {
             };
             match found {
                 // Brokers that are away are no reason to give up before the time.
-                Err(error) if error.is_transient() && pause.again(&error).await => {
+                Err(error) if comes_back(&error) && pause.again(&error).await => {
                     drop(self.metadata(Some(&[]), false).await);
                 }
                 found => return pause.worked(found),

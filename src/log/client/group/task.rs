@@ -357,7 +357,8 @@ impl Task {
         }
         // Over another connection: on this one an unanswered join may be in the way.
         let group = &self.options.group;
-        let Ok(connection) = self.cluster.coordinator_alone(Coordinates::Group, group).await else { return };
+        let found = self.cluster.coordinator_for_goodbye(Coordinates::Group, group).await;
+        let Ok(connection) = found else { return };
         let Ok(version) = connection.version::<LeaveGroupRequest>(i16::MAX) else { return };
         let mut request = LeaveGroupRequest { group_id: group.clone(), ..Default::default() };
         match version {
