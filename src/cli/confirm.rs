@@ -31,6 +31,10 @@ pub fn confirm(what: &str) -> Result<(), Failure> {
         .and_then(|()| wait_for_answer())
         .and_then(|()| stdin.lock().read_line(&mut answer))
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot ask: {error}")))?;
+    if !answer.ends_with('\n') {
+        // Ctrl-D: what is said next stands on a line of its own.
+        let _ = writeln!(stderr);
+    }
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Failure::new(Exit::Failed, "nothing was changed")),

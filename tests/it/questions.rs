@@ -19,6 +19,8 @@ fn no_is_no_and_yes_is_yes() {
         assert!(code == 1 && screen.contains("error: nothing was changed"), "{answer:?}: {code} {screen}");
     }
     bandy("mq peek jobs").home(&home).runs().exits(0).prints("hello\n");
+    let (code, screen) = asks("\x04");
+    assert!(code == 1 && screen.contains("? [y/N] \nerror: nothing was changed"), "{code} {screen}");
     assert_eq!(asks("\x03").0, 130);
     assert_eq!(asks("y\r").0, 0);
     bandy("mq peek jobs").home(&home).runs().exits(6);
