@@ -182,7 +182,7 @@ pub fn play(scene: &mut dyn Scene, args: &StageArgs, app: &App) -> anyhow::Resul
         form @ (Form::Lines | Form::Json) => lines::play(scene, args, form),
         Form::Terminal => {
             crossterm::style::force_color_output(app.printer.look().out.colour);
-            app.client(None, screen::play(scene, args, &theme))
+            app.client(None, screen::play(scene, args, &theme, app))
         }
     }
 }

@@ -41,6 +41,15 @@ fn every_demo_is_drawn_at_the_smallest_size_and_left_by_q() {
 }
 
 #[test]
+fn a_terminal_that_is_too_small_has_a_tip_that_can_be_pasted() {
+    let home = Home::new();
+    let (code, screen) = Terminal::run("mq demo work --seed 3", &home, (79, 24), &[]).ends();
+    assert_eq!(code, 1, "{screen}");
+    assert!(screen.contains("this terminal has 79x24 cells; the demo needs 80x24\n"), "{screen}");
+    assert!(screen.contains("tip: bandy mq demo work --seed 3 | cat    # tells the story"), "{screen}");
+}
+
+#[test]
 fn a_demo_gives_the_terminal_back_when_it_is_killed_or_interrupted() {
     let home = Home::new();
     for words in ["mq demo work", "mq demo work --inline"] {

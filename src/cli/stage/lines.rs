@@ -5,14 +5,14 @@ use std::io::{BufWriter, Write};
 use super::chronicle::{TIME, own_ms};
 use super::{Form, Scene, StageArgs, TICK, ticks_max};
 use crate::cli::exit::Exit;
+use crate::output::WriteError;
 
 /// Writes one line per note, as fast as the reader takes them. A reader that leaves ends it quietly.
 pub(super) fn play(scene: &mut dyn Scene, args: &StageArgs, form: Form) -> anyhow::Result<Exit> {
     let mut out = BufWriter::new(std::io::stdout().lock());
-    match write_all(scene, args, form, &mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(Exit::Done),
-    }
+    let written = write_all(scene, args, form, &mut out).and_then(|()| out.flush());
+    written.map_err(WriteError::from)?;
+    Ok(Exit::Done)
 }
 
 fn write_all(

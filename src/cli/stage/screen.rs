@@ -9,6 +9,8 @@ use super::terminal::{Place, Screen};
 use super::theme::Theme;
 use super::widgets::Playing;
 use super::{SIZE_MIN, Scene, Shown, StageArgs, TICK, draw, ticks_max};
+use crate::cli::app::App;
+use crate::cli::errors::word;
 use crate::cli::exit::{Exit, Failure};
 
 /// Between two pictures of a story that is told fast.
@@ -17,13 +19,18 @@ const FRAME: Duration = Duration::from_millis(33);
 const INLINE_ROWS: u16 = 30;
 
 /// Plays until the viewer leaves, or, inline, without keys or with an end, until the story is told.
-pub(super) async fn play(scene: &mut dyn Scene, args: &StageArgs, theme: &Theme) -> anyhow::Result<Exit> {
+pub(super) async fn play(
+    scene: &mut dyn Scene,
+    args: &StageArgs,
+    theme: &Theme,
+    app: &App,
+) -> anyhow::Result<Exit> {
     let (columns, rows) = crossterm::terminal::size()?;
     if columns < SIZE_MIN.0 || rows < SIZE_MIN.1 {
         let message =
             format!("this terminal has {columns}x{rows} cells; the demo needs {}x{}", SIZE_MIN.0, SIZE_MIN.1);
         return Err(Failure::new(Exit::Failed, message)
-            .tip("make it larger, or read the story as lines: … | cat")
+            .tip(format!("{} | cat    tells the story as lines; or make the terminal larger", line(app)))
             .into());
     }
     let place = match args.inline {
@@ -53,6 +60,12 @@ pub(super) async fn play(scene: &mut dyn Scene, args: &StageArgs, theme: &Theme)
         player.draw(&mut screen, Playing::Unattended)?;
     }
     Ok(exit)
+}
+
+/// The command as it was typed.
+fn line(app: &App) -> String {
+    let words = app.words.iter().skip(1).map(|given| word(&given.to_string_lossy()));
+    ["bandy".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
 }
 
 struct Player<'a> {
