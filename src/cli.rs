@@ -13,6 +13,7 @@ pub mod errors;
 pub mod exit;
 pub mod feed;
 mod figures;
+mod files;
 pub mod filter;
 pub mod gossip;
 mod greet;

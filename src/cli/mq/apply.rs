@@ -1,6 +1,6 @@
 //! `bandy mq apply` and `export`: what a broker should have, as RabbitMQ's definitions.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -13,6 +13,7 @@ use super::ls::passive;
 use crate::cli::app::App;
 use crate::cli::connect::ConnectArgs;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::files;
 use crate::mq::client::management::{Error, path};
 use crate::mq::client::{Connection, Error as AmqpError, ErrorKind};
 use crate::mq::wire::method::{exchange, queue};
@@ -432,14 +433,8 @@ async fn exporting(args: &ExportArgs, app: &App) -> anyhow::Result<Exit> {
         text.lines().try_for_each(|line| app.printer.line(line))?;
         return Ok(Exit::Done);
     };
-    let cannot = |error: std::io::Error| {
-        Failure::new(Exit::Failed, format!("cannot write {}: {error}", file.display()))
-    };
-    // In one step, so that a failure leaves the former one whole; for this user alone, as passwords may be in it.
-    let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
-    temporary.write_all(text.as_bytes()).and_then(|()| temporary.write_all(b"\n")).map_err(cannot)?;
-    temporary.persist(file).map_err(|error| cannot(error.error))?;
+    // For this user alone, as passwords may be in it.
+    files::write(file, format!("{text}\n").as_bytes(), 0o600)?;
     Ok(Exit::Done)
 }
 

@@ -5,11 +5,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::files;
 
 /// How long a server that ends may take to let go of its pidfile.
 const ENDING_MAX: Duration = Duration::from_secs(1);
@@ -24,17 +24,8 @@ pub struct Notice {
 impl Notice {
     /// Writes `text` so that nobody ever sees a part of it.
     pub fn post(path: &Path, text: String) -> anyhow::Result<Self> {
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let write = || -> std::io::Result<()> {
-            let mut file = tempfile::Builder::new().prefix(".bandy-").tempfile_in(folder)?;
-            file.write_all(text.as_bytes())?;
-            // Readable as any file that a program writes; temporary files are not.
-            use std::os::unix::fs::PermissionsExt;
-            file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-            file.persist(path)?;
-            Ok(())
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))?;
+        // Readable as any file that a program writes.
+        files::write(path, text.as_bytes(), 0o644)?;
         Ok(Self { path: path.to_owned(), text })
     }
 
