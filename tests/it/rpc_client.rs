@@ -243,3 +243,17 @@ fn wrong_fields_are_told_before_anything_is_sent() {
     .complains("unknown field 'nmae' in demo.HelloRequest")
     .complains("did you mean 'name'?");
 }
+
+#[test]
+fn a_lone_hyphen_is_standard_input() {
+    let server = bandy("rpc serve -l 127.0.0.1:0 upper='tr a-z A-Z'").starts();
+    let call = |words: &str| bandy(&format!("rpc call {words}")).stdin("some text").endpoint(&server).runs();
+    call("upper -").prints("SOME TEXT\n");
+    call("upper - and more").prints("- AND MORE\n");
+    call("upper -d -").prints("-\n");
+    let demo = bandy("rpc serve -l 127.0.0.1:0").starts();
+    let numbers = "{\"value\": 1}\n{\"value\": 2}\n";
+    let sum =
+        |words: &str| bandy(&format!("rpc call Calc/Sum {words}")).stdin(numbers).endpoint(&demo).runs();
+    assert_eq!(sum("-").exits(0).out(), sum("").exits(0).out());
+}

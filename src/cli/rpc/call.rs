@@ -40,7 +40,7 @@ pub struct Args {
     /// Method: NAME, SERVICE/NAME, package.SERVICE/NAME, a URL that ends in one, or a call id
     #[arg(add = completions::remote(complete::methods))]
     pub method: String,
-    /// Request: one JSON object or text, or items FIELD=TEXT and FIELD:=JSON
+    /// Request: one JSON object or text, or items FIELD=TEXT and FIELD:=JSON; - for standard input
     #[arg(value_name = "DATA", add = completions::remote(complete::fields))]
     pub words: Vec<String>,
     /// Request: JSON or text, @FILE, or @- for standard input
@@ -263,6 +263,9 @@ impl Invocation<'_> {
         let data = match (&self.args.data, self.args.words.as_slice()) {
             (Some(data), _) => read_data(data)?,
             (None, []) => return Ok(None),
+            // A message per line, as without it.
+            (None, words) if is_stdin(words) && self.found.method.kind.client_streams() => return Ok(None),
+            (None, words) if is_stdin(words) => read_data("@-")?,
             (None, words) if look == Look::Json && body::are_items(words) => {
                 let json = body::from_items(kind, words)?;
                 return Ok(Some(vec![body::encode(kind, &json, self.format())?]));
@@ -475,6 +478,11 @@ enum Received {
     Ended { ending: Ending, received: u64 },
 }
 
+/// A lone `-`, which is standard input here as in other commands.
+fn is_stdin(words: &[String]) -> bool {
+    matches!(words, [word] if word == "-")
+}
+
 /// Data as it is written: the text itself, `@FILE`, or `@-`.
 pub(super) fn read_data(data: &str) -> anyhow::Result<Vec<u8>> {
     use anyhow::Context as _;
@@ -499,6 +507,7 @@ async fn raw(args: &Args, app: &App, name: &MethodName, remote: &Remote) -> anyh
     };
     let message = match (&args.data, args.words.as_slice()) {
         (Some(data), _) => read_data(data)?,
+        (None, words) if is_stdin(words) => read_data("@-")?,
         (None, words) => words.join(" ").into_bytes(),
     };
     let (receiver, member) = remote.server_stream(&path, &message.into(), &remote.options).await;
