@@ -170,9 +170,11 @@ impl App {
             let timed = async {
                 match timeout {
                     None => work.await,
-                    Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-                        Err(Failure::new(Exit::Timeout, format!("not finished within {limit:?}")).into())
-                    }),
+                    // No time is not enough for anything, whoever would say so first.
+                    Some(Duration::ZERO) => Err(Failure::timed_out(Duration::ZERO).into()),
+                    Some(limit) => tokio::time::timeout(limit, work)
+                        .await
+                        .unwrap_or_else(|_| Err(Failure::timed_out(limit).into())),
                 }
             };
             tokio::select! {

@@ -1,6 +1,7 @@
 //! How a command ends: one enum, one table of numbers, and the error that carries both code and tip.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use super::there::THERE;
 
@@ -75,6 +76,11 @@ impl Exit {
     }
 }
 
+/// How long there was for something, in words: `within 3s`, or `at once`.
+pub fn within(limit: Duration) -> String {
+    if limit.is_zero() { "at once".to_owned() } else { format!("within {limit:?}") }
+}
+
 /// A failure with its exit code and, where there is one, a tip that fixes it when pasted.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
@@ -110,6 +116,15 @@ impl Failure {
     /// A file that cannot be read: of this machine, and so not one of the things that code 5 says are not found.
     pub fn unread(file: impl std::fmt::Display, error: &std::io::Error) -> Self {
         Self::new(Exit::Failed, format!("cannot read {file}: {error}"))
+    }
+
+    /// `--timeout` has passed. One of 0 passes before anything can come.
+    pub fn timed_out(limit: Duration) -> Self {
+        let failure = Self::new(Exit::Timeout, format!("not finished {}", within(limit)));
+        match limit.is_zero() {
+            true => failure.tip("--timeout 0 leaves no time; without it a command takes as long as it needs"),
+            false => failure,
+        }
     }
 
     /// Adds a tip.

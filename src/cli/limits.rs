@@ -140,7 +140,7 @@ impl Limits {
             End::Signal(signal) => Ok(Exit::Signal(signal)),
             End::Timeout => {
                 let limit = self.timeout.map_or(Duration::ZERO, |(_, limit)| limit);
-                Err(Failure::new(Exit::Timeout, format!("not finished within {limit:?}")))
+                Err(Failure::timed_out(limit))
             }
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::remote::Remote;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure, within};
 use crate::rpc::client::{CallOptions, Cause};
 use crate::rpc::health::{CheckRequest, CheckResponse, SERVICE, Serving};
 use crate::rpc::schema::Schema;
@@ -67,7 +67,7 @@ pub async fn check(remote: &Remote, service: &str, limit: Duration) -> Result<He
         // Silence is no answer of the server's, whatever the clock says.
         (None, Cause::Deadline) => Err(Failure::new(
             Exit::Unreachable,
-            format!("cannot reach {} — no answer within {timeout:?}", remote.url),
+            format!("cannot reach {} — no answer {}", remote.url, within(timeout)),
         )),
         (None, _) => Err(remote.explain(None, "the health check", &reply.ending).await),
     }

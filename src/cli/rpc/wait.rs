@@ -10,7 +10,7 @@ use super::remote::{ProtocolArgs, Remote, Wanted};
 use crate::cli::app::App;
 use crate::cli::completions;
 use crate::cli::connect::ConnectArgs;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure, within};
 
 /// Arguments of `rpc wait`.
 #[derive(Debug, clap::Args)]
@@ -66,7 +66,7 @@ async fn wait(args: &Args, app: &App) -> anyhow::Result<Exit> {
             Err(_) => {}
         }
         if Instant::now() + pause >= deadline {
-            return Err(Failure::new(Exit::Timeout, format!("not ready within {limit:?} — {latest}")).into());
+            return Err(Failure::new(Exit::Timeout, format!("not ready {} — {latest}", within(limit))).into());
         }
         app.printer.detail(&latest);
         tokio::time::sleep(pause).await;
