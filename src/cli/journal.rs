@@ -91,8 +91,8 @@ fn state(examined: &Examined) -> &'static str {
 /// It holds no data of ours.
 pub fn open(dir: &Path, app: &App) -> Result<Inspection, Failure> {
     let inspection = Inspection::open(dir).map_err(|error| {
-        let exit = if dir.join("node.json").exists() { Exit::Failed } else { Exit::NotFound };
-        Failure::new(exit, error.to_string()).tip("--dir DIR   the directory that the broker was given")
+        Failure::new(Exit::Failed, error.to_string())
+            .tip("--dir DIR   the directory that the broker was given")
     })?;
     if !inspection.has_checkpoint() {
         app.printer.warn(

@@ -92,7 +92,7 @@ fn failure(error: &Error, url: &str, place: &Place) -> Failure {
         (Error::Mute(_), Place::Local(_)) => told(Exit::Unreachable)
             .tip("bandy status       who it is: a process that Ctrl-Z has stopped accepts and says nothing"),
         (Error::Mute(_), _) => where_it_listens(told(Exit::Unreachable), place),
-        (Error::Malformed(_), _) => where_it_listens(told(Exit::Failed), place),
+        (Error::Malformed(_), _) => where_it_listens(told(Exit::Unreachable), place),
         (Error::Refused(why), _) => refused(why, url),
     }
 }

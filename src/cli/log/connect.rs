@@ -207,10 +207,11 @@ pub fn no_topic(topic: &str, url: &str) -> Failure {
 /// The exit code of a kind of error.
 fn exit_of(kind: ErrorKind) -> Exit {
     match kind {
-        ErrorKind::Unreachable => Exit::Unreachable,
+        // Who speaks another protocol is not whom the command wants to reach.
+        ErrorKind::Unreachable | ErrorKind::Protocol => Exit::Unreachable,
         ErrorKind::Denied => Exit::Denied,
         ErrorKind::NotFound => Exit::NotFound,
-        ErrorKind::Refused | ErrorKind::Protocol | ErrorKind::Closed => Exit::Failed,
+        ErrorKind::Refused | ErrorKind::Closed => Exit::Failed,
     }
 }
 

@@ -33,7 +33,7 @@ Examples:
 Records stand with the leader epoch, producer and sequence number of their batch; markers of transactions stand \
 among them. Nothing is changed. A broker may run meanwhile: what it is writing may look torn.
 
-Exit: 0 shown · 5 no such directory or topic · 7 shown, and something is damaged · see 'bandy help exit-codes'";
+Exit: 0 shown · 1 no such directory · 5 no such topic · 7 shown, and something is damaged · see 'bandy help exit-codes'";
 
 /// Arguments of `log salvage`.
 #[derive(Debug, clap::Args)]
@@ -56,7 +56,7 @@ Examples:
 For partitions that a broker refuses because data that had been on disk is damaged. Restore them from a copy if there \
 is one. The broker has to be stopped. What is taken out is kept in trash/ of the directory for a week.
 
-Exit: 0 done, or nothing is damaged · 1 a broker uses the directory · 5 no such directory or topic \
+Exit: 0 done, or nothing is damaged · 1 a broker uses the directory, or it is none · 5 no such topic \
 · see 'bandy help exit-codes'";
 
 /// Every log, with its name.

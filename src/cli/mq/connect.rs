@@ -246,10 +246,11 @@ fn quoted<'a>(text: &'a str, start: &str) -> Option<&'a str> {
 /// The exit code of a kind of error.
 fn exit_of(kind: ErrorKind) -> Exit {
     match kind {
-        ErrorKind::Unreachable => Exit::Unreachable,
+        // Who speaks another protocol is not whom the command wants to reach.
+        ErrorKind::Unreachable | ErrorKind::Protocol => Exit::Unreachable,
         ErrorKind::Denied => Exit::Denied,
         ErrorKind::NotFound => Exit::NotFound,
-        ErrorKind::Conflict | ErrorKind::Refused | ErrorKind::Protocol | ErrorKind::Closed => Exit::Failed,
+        ErrorKind::Conflict | ErrorKind::Refused | ErrorKind::Closed => Exit::Failed,
     }
 }
 

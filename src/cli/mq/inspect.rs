@@ -38,7 +38,7 @@ Examples:
 
 Nothing is changed. A broker may run meanwhile: what it is writing may look torn.
 
-Exit: 0 shown · 5 no such directory or queue · 7 shown, and something is damaged · see 'bandy help exit-codes'";
+Exit: 0 shown · 1 no such directory · 5 no such queue · 7 shown, and something is damaged · see 'bandy help exit-codes'";
 
 /// Arguments of `mq salvage`.
 #[derive(Debug, clap::Args)]
@@ -61,7 +61,7 @@ Examples:
 For logs that a broker refuses because data that had been on disk is damaged. Restore them from a copy if there is one.
 The broker has to be stopped. What is taken out is kept in trash/ of the directory for a week.
 
-Exit: 0 done, or nothing is damaged · 1 a broker uses the directory · 5 no such directory or queue \
+Exit: 0 done, or nothing is damaged · 1 a broker uses the directory, or it is none · 5 no such queue \
 · see 'bandy help exit-codes'";
 
 /// Every log, with its name.

@@ -17,7 +17,7 @@ use crate::cli::gossip::{discover, top};
 use crate::cli::greet;
 use crate::cli::serve::{Harness, Service};
 use crate::gossip::agent::ipc;
-use crate::gossip::agent::{Agent, KeyFile, Options, Snapshot};
+use crate::gossip::agent::{Agent, KeyFile, KeyFileError, Options, Snapshot};
 use crate::gossip::engine::{Config, DATA_TAG, Event, Status};
 use crate::gossip::wire::{LABEL_BYTES_MAX, Wrapping};
 use crate::transport::{Address, Datagrams, Listener, addresses, own_address};
@@ -52,7 +52,10 @@ pub async fn start(
     let (key_file, keyring) = match &args.key_file {
         None => (None, None),
         Some(path) => {
-            let read = KeyFile::read(path).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+            let read = KeyFile::read(path).map_err(|error| match error {
+                KeyFileError::Read { path, source } => Failure::unread(path.display(), &source),
+                KeyFileError::Format { .. } => Failure::new(Exit::Usage, error.to_string()),
+            })?;
             (Some(read.0), Some(read.1))
         }
     };
