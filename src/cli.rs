@@ -18,6 +18,7 @@ pub mod filter;
 pub mod gossip;
 mod greet;
 pub mod help;
+mod hyphens;
 pub mod journal;
 mod limits;
 pub mod lines;
@@ -140,6 +141,9 @@ fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
         {
             return Err(error);
         }
+    }
+    if let Some((command, words)) = hyphens::names_behind(words) {
+        return Cli::from_arg_matches(&command.try_get_matches_from(words)?);
     }
     match narrow(words).and_then(|command| command.try_get_matches_from(words).ok()) {
         Some(matches) => understood(&matches).or_else(|_| Cli::try_parse_from(words)),

@@ -1,6 +1,7 @@
 //! The words of errors and their tips: clap's and ours look alike.
 
 pub mod foreign;
+mod order;
 mod verbs;
 
 use std::ffi::OsString;
@@ -12,7 +13,8 @@ use serde::Serialize;
 
 use super::Cli;
 use super::app::{App, GlobalArgs};
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, within};
+use super::hyphens;
 pub use crate::spelling::near_miss;
 
 /// A place before a colon: `local:` has one of its own.
@@ -109,9 +111,18 @@ fn usage(error: &clap::Error, words: &[OsString]) -> Failure {
     let mut failure = Failure::new(Exit::Usage, message.join(" "));
     failure.tips = tips.map(|tip| tip.replace("a similar value exists: ", "did you mean ")).collect();
     if failure.tips.is_empty() {
-        failure.tips.push(format!("{} --help", command.get_bin_name().unwrap_or("bandy")));
+        let name = command.get_bin_name().unwrap_or("bandy");
+        failure = match hyphens::line(words, None) {
+            Some(line) => hyphened(failure, &line, name),
+            None => failure.tip(format!("{name} --help")),
+        };
     }
     failure
+}
+
+/// What helps with a word that was read as flags, and may be a name or a value: the line in which it is.
+fn hyphened(failure: Failure, line: &str, name: &str) -> Failure {
+    failure.tip(format!("{line}    if it is a name")).tip(format!("{name} --help    shows the flags"))
 }
 
 /// The errors that clap explains too little.
@@ -125,6 +136,9 @@ fn explained(error: &clap::Error, command: &Command, words: &[OsString]) -> Opti
         ErrorKind::InvalidSubcommand => {
             let given = context(ContextKind::InvalidSubcommand)?;
             let failure = Failure::new(Exit::Usage, format!("'{given}' is not a command of {name}"));
+            if let Some(line) = foreign::line_in_order(words) {
+                return Some(failure.tip(line));
+            }
             if let Some(pillar) =
                 command.get_subcommands().find(|pillar| pillar.find_subcommand(given).is_some())
             {
@@ -146,6 +160,12 @@ fn explained(error: &clap::Error, command: &Command, words: &[OsString]) -> Opti
         ErrorKind::UnknownArgument => {
             let given = context(ContextKind::InvalidArg)?;
             let flag = given.split(['=', ' ']).next().unwrap_or(given);
+            let meant = hyphens::line(words, Some(flag));
+            // Several letters behind one hyphen are not many flags of another tool.
+            if let Some(line) = meant.as_ref().filter(|_| !words.iter().any(|word| word == flag)) {
+                let failure = Failure::new(Exit::Usage, format!("{name} has no flag '{flag}'"));
+                return Some(hyphened(failure, line, name));
+            }
             let failure = Failure::new(Exit::Usage, format!("unexpected argument '{given}'"));
             if let Some(tip) = foreign::tip(words, command, flag) {
                 return Some(failure.tip(tip));
@@ -159,6 +179,8 @@ fn explained(error: &clap::Error, command: &Command, words: &[OsString]) -> Opti
             let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
             Some(if flag.strip_prefix('-').is_some_and(is_number) {
                 failure.tip("no number, size or duration is less than 0 here")
+            } else if let Some(line) = meant {
+                hyphened(failure, &line, name)
             } else if flag.starts_with('-') {
                 failure.tip(format!(
                     "{name} --help shows its flags; a value that begins with '-' stands after '--'"
@@ -244,7 +266,7 @@ pub fn why(error: &crate::transport::Error) -> String {
         }
         Error::Connect { source, .. } => system(source),
         Error::Resolve { source, .. } => format!("its name has no address: {}", system(source)),
-        Error::Timeout { after, .. } => format!("no answer within {after:?}"),
+        Error::Timeout { after, .. } => format!("no answer {}", within(*after)),
         Error::Tls { source, .. } => format!("TLS failed: {source}"),
         Error::Listen { .. } | Error::Certificate(_) => error.to_string(),
     }

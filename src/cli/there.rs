@@ -57,6 +57,14 @@ fn place(args: &ConnectArgs, connect: &Connect, app: &App) -> Option<String> {
     }
 }
 
+/// A command with a name behind it, and the server that is meant. A name that begins with `-` stands behind everything else.
+pub fn command(command: &str, name: &str) -> String {
+    match name.starts_with('-') {
+        true => format!("{command}{THERE} -- {}", word(name)),
+        false => format!("{command} {}{THERE}", word(name)),
+    }
+}
+
 /// A tip as it is shown.
 pub fn filled(tip: &str, words: Option<&str>) -> String {
     pasteable(&tip.replace(THERE, words.unwrap_or_default()))

@@ -31,6 +31,7 @@ mod mq_broker;
 mod mq_commands;
 mod mq_durable;
 mod mq_look;
+mod names;
 mod own_top;
 mod pipes;
 mod questions;

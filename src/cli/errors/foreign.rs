@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Command, CommandFactory, FromArgMatches};
 
-use super::{verbs, word};
+use super::{order, verbs, word};
 use crate::cli::Cli;
 
 /// Where RabbitMQ's management API is by default.
@@ -229,6 +229,9 @@ fn find(pillar: &str, words: &[OsString], word: &str) -> Option<&'static Foreign
 /// A line in which clap would take a word of another tool for one of ours: what is wrong with it, and the tip for it. That
 /// is `-plaintext` or `-emit-defaults` as a heap of short flags (an endpoint `mit-defaults`), and what follows kcat's `-f`.
 pub fn misread(words: &[OsString]) -> Option<(String, String)> {
+    if let Some(told) = order::address_for_name(words) {
+        return Some(told);
+    }
     let pillar = pillar(words)?;
     let verb = words.get(2).and_then(|word| word.to_str());
     if pillar == "log" && matches!(verb, Some("consume" | "tail")) {
@@ -254,6 +257,18 @@ pub fn line_of_verb(words: &[OsString]) -> Option<String> {
     rewrite(pillar(words)?, words).line()
 }
 
+/// The whole line in our words with its verb in front, where that stands behind other words, or is missing.
+pub fn line_in_order(words: &[OsString]) -> Option<String> {
+    let words = order::verb_first(words)?;
+    let rewritten = rewrite(pillar(&words)?, &words);
+    Rewritten { changed: true, ..rewritten }.line()
+}
+
+/// True for a flag of another tool that takes no value.
+pub fn is_switch(pillar: &str, flag: &str) -> bool {
+    find(pillar, &[], flag).is_some_and(|row| !row.takes_value)
+}
+
 /// kcat's `-Q -b HOST -t TOPIC:PARTITION:TIME`, which asks for offsets by time in milliseconds.
 fn kcat_query(words: &[OsString]) -> Option<String> {
     words.iter().find(|word| *word == "-Q")?;
@@ -277,6 +292,9 @@ pub fn tip(words: &[OsString], command: &Command, flag: &str) -> Option<String> 
     {
         return Some(line);
     }
+    if let Some(line) = line_in_order(words) {
+        return Some(line);
+    }
     let Some(row) = find(pillar, words, flag) else {
         // It may be another word that is theirs, such as the command behind a queue of amqp-consume's.
         return rewrite(pillar, words).line().filter(|_| !flag.starts_with("--"));
@@ -295,7 +313,7 @@ pub fn tip(words: &[OsString], command: &Command, flag: &str) -> Option<String> 
 
 /// The whole command line in our words, if it can be parsed; what to do instead if not.
 fn tip_of(row: &Foreign, words: &[OsString]) -> String {
-    if let Some(line) = rewrite(row.place().0, words).line() {
+    if let Some(line) = line_in_order(words).or_else(|| rewrite(row.place().0, words).line()) {
         return line;
     }
     match row.ours {
@@ -521,7 +539,8 @@ fn follows_flag(ours: &[OsString]) -> bool {
     last.starts_with('-') && last.len() == 2
 }
 
-fn is_address(text: &str) -> bool {
+/// `HOST:PORT`, or `:PORT`.
+pub fn is_address(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {
         !port.is_empty()
             && port.bytes().all(|byte| byte.is_ascii_digit())

@@ -7,7 +7,7 @@ use crate::cli::connect::{Connect, ConnectArgs, Credentials as Given, Tls};
 use crate::cli::endpoint::{Endpoint, Pillar, Place, Scheme};
 use crate::cli::errors::{near_miss, why, word};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::{greet, local};
+use crate::cli::{greet, local, there};
 use crate::log::client::{Cluster, Config, Credentials, Error, ErrorKind, Mechanism};
 use crate::log::wire::ErrorCode;
 use crate::shutdown::Shutdown;
@@ -201,7 +201,7 @@ pub fn words(error: &Error) -> String {
 /// There is no such topic.
 pub fn no_topic(topic: &str, url: &str) -> Failure {
     Failure::new(Exit::NotFound, format!("no topic '{topic}' at {url}"))
-        .there(format!("create it: bandy log create {}", word(topic)))
+        .tip(format!("create it: {}", there::command("bandy log create", topic)))
 }
 
 /// The exit code of a kind of error.

@@ -8,7 +8,7 @@ use crate::cli::connect::{Connect, ConnectArgs, Credentials as Given, Tls};
 use crate::cli::endpoint::{Endpoint, Pillar, Place, Scheme};
 use crate::cli::errors::{why, word};
 use crate::cli::exit::{Ask, Exit, Failure};
-use crate::cli::{greet, local};
+use crate::cli::{greet, local, there};
 use crate::mq::client::{Config, Connection, Credentials, Error, ErrorKind};
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
@@ -233,7 +233,7 @@ impl Broker {
 /// There is no such queue.
 pub fn no_queue(queue: &str, url: &str) -> Failure {
     Failure::new(Exit::NotFound, format!("no queue '{queue}' at {url}"))
-        .there(format!("create it: bandy mq create {}", word(queue)))
+        .tip(format!("create it: {}", there::command("bandy mq create", queue)))
 }
 
 /// What stands between `start` and the next quote.
