@@ -83,6 +83,7 @@ pub(super) struct Figures {
     events: Family<Counter>,
     probes: [Counter; 4],
     members_refused: Counter,
+    keys_dropped: Counter,
     members: [Gauge; 4],
     queues: [Gauge; 5],
     clocks: [Gauge; 3],
@@ -156,6 +157,10 @@ impl Figures {
                 "bandy_gossip_members_refused_total",
                 "Members that were not taken, as there are too many.",
             ),
+            keys_dropped: registry.counter(
+                "bandy_gossip_keys_dropped_total",
+                "Keys that were dropped for newer ones of others, as there was no room.",
+            ),
             members: ["alive", "suspect", "failed", "left"].map(|state| members.with(&[state])),
             queues: ["members", "intents", "events", "queries", "data"].map(|queue| queues.with(&[queue])),
             clocks: ["members", "events", "queries"].map(|clock| clocks.with(&[clock])),
@@ -226,6 +231,10 @@ impl Figures {
         if now.members_refused > 0 && before.members_refused == 0 {
             tracing::warn!("there are {} members: more are not taken", census.alive + census.suspect);
         }
+        if now.keys_dropped > 0 && before.keys_dropped == 0 {
+            tracing::warn!("the keys and values of all nodes do not fit: the oldest are dropped");
+        }
+        self.keys_dropped.add(now.keys_dropped - before.keys_dropped);
         self.members_refused.add(now.members_refused - before.members_refused);
         self.probes.iter().zip(grown).for_each(|(counter, grown)| counter.add(grown));
     }

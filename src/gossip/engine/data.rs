@@ -54,6 +54,17 @@ fn entry(key: &Arc<str>, stored: &Stored) -> Entry {
     Entry { key: key.clone(), version: stored.version.clone(), value }
 }
 
+/// Where an entry comes from.
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    /// It is set at this node.
+    Here,
+    /// A member has told it.
+    Member(u32),
+    /// It was in another's state.
+    State,
+}
+
 /// What is to be told.
 #[derive(Debug, Default)]
 struct Rumor {
@@ -169,19 +180,20 @@ impl Engine {
         let version = Version { counter, writer: self.config.name.clone() };
         let refusal = refusal.or_else(|| {
             let stored = Stored { version, value, since: now };
-            (!self.take_entry(key, stored, None, outputs)).then_some(Refusal::Full)
+            (!self.take_entry(key, stored, Origin::Here, outputs)).then_some(Refusal::Full)
         });
         if let Some(refusal) = refusal {
             outputs.push(Output::Event(Event::Refused { tag: None, refusal }));
         }
     }
 
-    /// Takes an entry if it is news, and tells it from then on.
+    /// Takes an entry if it is news, and tells it from then on. In a full store the oldest ones go for what
+    /// others tell, so that all come to have the same; what is set here is refused.
     fn take_entry(
         &mut self,
         key: &Arc<str>,
         stored: Stored,
-        from: Option<u32>,
+        from: Origin,
         outputs: &mut Vec<Output>,
     ) -> bool {
         if stored.version.counter > COUNTER_MAX {
@@ -192,10 +204,17 @@ impl Engine {
         // That something is gone which never was here is kept and passed on, and nothing to be told of.
         let is_change =
             stored.value.is_some() || self.data.store.get(key).is_some_and(|known| known.value.is_some());
-        if !self.data.store.put(key, stored, &self.data.config) {
-            return false;
+        let gone = match from {
+            Origin::Here => self.data.store.put(key, stored, &self.data.config).then(Vec::new),
+            Origin::Member(_) | Origin::State => self.data.store.merge(key, stored, &self.data.config),
+        };
+        let Some(gone) = gone else { return false };
+        self.counts.keys_dropped += gone.len() as u64;
+        for key in gone {
+            self.data.rumors.remove(&key);
         }
-        let rumor = Rumor { told: from.into_iter().collect(), ..Rumor::default() };
+        let told_by = if let Origin::Member(member) = from { vec![member] } else { Vec::new() };
+        let rumor = Rumor { told: told_by, ..Rumor::default() };
         self.data.rumors.insert(key.clone(), rumor);
         self.data.fetching.remove(key);
         self.data.taken += 1;
@@ -376,7 +395,7 @@ impl Engine {
                 Value::Tombstone => None,
             };
             let stored = Stored { version: version.clone(), value, since: now };
-            if self.take_entry(&key, stored, Some(peer), outputs) {
+            if self.take_entry(&key, stored, Origin::Member(peer), outputs) {
                 continue;
             }
             match self.data.store.get(&key) {
@@ -428,7 +447,7 @@ impl Engine {
                 Value::Tombstone => None,
                 Value::Announced { .. } => continue,
             };
-            self.take_entry(&key, Stored { version, value, since: now }, None, outputs);
+            self.take_entry(&key, Stored { version, value, since: now }, Origin::State, outputs);
         }
     }
 }

@@ -193,6 +193,8 @@ pub struct Counts {
     pub refutations: u64,
     /// Members that were not taken, as there are too many.
     pub members_refused: u64,
+    /// Keys that were dropped, as there was no room for newer ones of others.
+    pub keys_dropped: u64,
 }
 
 /// What became of a member.

@@ -194,6 +194,7 @@ fn members_tags_and_events(home: &Home, agents: &[Agent], rpc: &str) {
 
     // An agent knows nothing of our kinds of events: all of its own are told.
     gossip(home, &format!("watch --for 1s -e {serf}")).runs().exits(0);
+    gossip(home, &format!("watch --event failed --for 1s -e {serf}")).runs().exits(0);
     gossip(home, &format!("watch --replay -e {serf}")).runs().exits(2).complains("tells neither");
 
     // What came before somebody watched is told again.
