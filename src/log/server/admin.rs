@@ -233,6 +233,9 @@ fn delete(session: &Session, asked: DeleteTopicState) -> (DeletableTopicResult, 
         return failed(name, asked.topic_id, ErrorCode::TOPIC_AUTHORIZATION_FAILED, "Authorization failed.");
     }
     let Some(topic) = topic else {
+        if let Err(Failed { error, message }) = broker.topics.check_lasting() {
+            return failed(asked.name, asked.topic_id, error, &message);
+        }
         let error = if asked.name.is_some() {
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         } else {

@@ -188,6 +188,15 @@ impl Definitions {
         Ok(end)
     }
 
+    /// Tells whether what is defined can still be trusted to last. What was defined last may never have reached the disk when it
+    /// cannot, so nobody must hear then that something is there, or gone, already.
+    ///
+    /// # Errors
+    /// The log is offline.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.log.check()
+    }
+
     /// Waits on this thread until everything before `end` is safe.
     ///
     /// # Errors

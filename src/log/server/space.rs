@@ -191,6 +191,7 @@ fn grow(broker: &Broker, asked: &CreatePartitionsTopic, validate_only: bool) -> 
     let count = usize::try_from(asked.count).unwrap_or(0);
     let invalid = |message: String| Err(Failed::new(ErrorCode::INVALID_PARTITIONS, message));
     if count == before {
+        broker.topics.check_lasting()?;
         return invalid(format!("Topic already has {before} partition(s)."));
     }
     if count < before {

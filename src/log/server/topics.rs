@@ -250,9 +250,15 @@ impl Topics {
         (known.by_name.len(), known.partitions)
     }
 
+    /// Whether what is known of topics lasts: see [`Definitions::check`].
+    pub(super) fn check_lasting(&self) -> Result<(), Failed> {
+        Ok(self.definitions.check()?)
+    }
+
     /// Whether a topic could be made.
     pub(super) fn check_new(&self, name: &str, partitions: usize) -> Result<(), Failed> {
         check_name(name).map_err(|why| Failed::new(ErrorCode::INVALID_TOPIC_EXCEPTION, why))?;
+        self.check_lasting()?;
         let known = self.known();
         if known.by_name.contains_key(name) {
             return Err(Failed::new(
@@ -387,5 +393,43 @@ impl Known {
         self.partitions -= topic.partitions().len();
         self.by_id.remove(&topic.id);
         self.by_name.remove(&topic.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::storage::disk::sim::{Faults, SimDisk};
+    use crate::storage::{Flushing, Options, Store};
+
+    #[test]
+    fn a_topic_whose_definition_never_got_to_the_disk_is_not_there_already() {
+        let disk = SimDisk::default();
+        let options = Options { flushing: Flushing::Manual, reserve_bytes: 0, ..Options::default() };
+        let store = Store::open_on(Arc::new(disk.clone()), Path::new("/log"), options).unwrap();
+        let definitions = Arc::new(Definitions::open(&store).unwrap());
+        let vault = Arc::new(Vault::new(store));
+        let topics = Topics::open(Arc::clone(&definitions), Arc::clone(&vault), Values::new(), 0);
+        let create = |name| topics.create(name, 1, Values::new()).map(|(_, end)| end);
+        let flush = || vault.with(Store::flush).unwrap();
+        let first = create("first").unwrap();
+        flush();
+        definitions.wait(first).unwrap();
+        assert_eq!(create("first").unwrap_err().error, ErrorCode::TOPIC_ALREADY_EXISTS);
+        disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
+        let second = create("second").unwrap();
+        flush();
+        definitions.wait(second).unwrap_err();
+        for name in ["second", "third"] {
+            let failed = create(name).unwrap_err();
+            assert_eq!(failed.error, ErrorCode::KAFKA_STORAGE_ERROR, "{name}");
+            assert!(
+                failed.message.ends_with("is offline since a failure to sync: input/output error"),
+                "{failed:?}"
+            );
+            assert_eq!(topics.check_new(name, 1), Err(failed), "{name}");
+        }
     }
 }
