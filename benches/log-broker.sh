@@ -75,3 +75,17 @@ for partitions in 10 100 1000; do
     one=$(median < "$work/one") many=$(median < "$work/many")
     row "broker, a million records into $partitions partitions" "$many s" "one partition: $one s" "$(calc %.2f "$many / $one")"
 done
+
+# How long a producer waits for its records to be taken, at 10,000 records a second, in turns.
+if [ -n "$at_theirs" ]; then
+    rm -f "$work/ours.wait" "$work/theirs.wait"
+    for round in $(seq "$rounds"); do
+        for side in ours theirs; do
+            [ "$side" = ours ] && to=$at_ours || to=$at_theirs
+            $real "$bandy" log bench -e "kafka://$to" --rate 10k/s --for 5s --json 2> "$work/errors" | jq -r .ack_p99 >> "$work/$side.wait"
+        done
+    done
+    own=$(median < "$work/ours.wait") other=$(median < "$work/theirs.wait")
+    share=$(calc %.2f "$own / $other")
+    row 'broker, 10,000 records a second: p99 until they are taken' "$own ms" "Apache Kafka: $other ms" "$share" 0.5 "$(at_most "$share" 0.5)"
+fi
