@@ -112,6 +112,16 @@ fn headers_keep_their_order_through_json_and_csv() {
 }
 
 #[test]
+fn a_topic_that_is_not_there_may_be_another_or_may_be_made_but_not_to_remove_it() {
+    let log = Log::starts();
+    log.log("create orders").runs().exits(0);
+    let tips = "  tip: did you mean 'orders'?\n       create it: bandy log create order";
+    log.log("consume order").runs().exits(5).complains(tips);
+    let removed = log.log("rm order -y").runs().exits(5).complains("tip: did you mean 'orders'?\n");
+    assert!(!removed.err().contains("create it"), "{}", removed.err());
+}
+
+#[test]
 fn who_is_not_let_in_is_told_so() {
     let home = Home::new();
     let users = r#"{"users": [{"name": "root", "password": "r"}, {"name": "eve", "password": "e"}]}"#;

@@ -140,6 +140,14 @@ fn a_broker_that_speaks_tls_is_told_by_it() {
 }
 
 #[test]
+fn of_several_brokers_what_one_says_that_is_there_is_told() {
+    let (_log, log) = server("log broker --memory -l 127.0.0.1:0 --tls-self-signed");
+    for brokers in [format!("127.0.0.1:{log},127.0.0.1:1"), format!("127.0.0.1:1,127.0.0.1:{log}")] {
+        bandy(&format!("log ls -e kafkas://{brokers}")).runs().exits(3).complains("certificate");
+    }
+}
+
+#[test]
 fn what_kcat_writes_behind_o_is_where_to_begin() {
     for place in ["-10", "beginning", "end", "42"] {
         bandy(&format!("log consume t -o {place}"))

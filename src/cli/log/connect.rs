@@ -164,7 +164,9 @@ impl Log {
         let names = all.topics.iter().filter_map(|topic| topic.name.as_deref());
         match near_miss(topic, names) {
             Some(near) => {
-                Failure { tips: vec![format!("did you mean '{near}'?  ({})", failure.tips[0])], ..failure }
+                let mut tips = vec![format!("did you mean '{near}'?")];
+                tips.extend(failure.tips);
+                Failure { tips, ..failure }
             }
             None => failure,
         }

@@ -149,7 +149,7 @@ impl Cluster {
     /// A connection to whichever broker there is one to; else to the first bootstrap broker, or known one, that answers.
     ///
     /// # Errors
-    /// None answers: the last one's reason.
+    /// None answers: the last one's reason, or that of the last one that was there at all.
     pub async fn any(&self) -> Result<Connection, Error> {
         if let Some(connection) = self.open_already() {
             return Ok(connection);
@@ -160,17 +160,19 @@ impl Cluster {
         }
         let known = self.nodes().into_iter().map(|node| Address::Tcp { host: node.host, port: node.port });
         let known: Vec<Address> = if self.is_behind_one_socket() { Vec::new() } else { known.collect() };
-        let mut last = Error::Closed;
+        let mut last: Option<Error> = None;
         for address in self.0.config.bootstrap.iter().chain(&known) {
             match Connection::open(address, &self.0.config, &self.0.shutdown).await {
                 Ok(connection) => {
                     self.state().bootstrap = Some(connection.clone());
                     return Ok(connection);
                 }
-                Err(error) => last = error,
+                // What one says that is there is of more use than that another is not.
+                Err(error) if error.is_absence() && last.as_ref().is_some_and(|last| !last.is_absence()) => {}
+                Err(error) => last = Some(error),
             }
         }
-        Err(last)
+        Err(last.unwrap_or(Error::Closed))
     }
 
     fn open_already(&self) -> Option<Connection> {

@@ -136,6 +136,12 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// Whether there was nobody to say anything.
+    pub(super) fn is_absence(&self) -> bool {
+        use transport::Error::{Connect, Resolve, Timeout};
+        matches!(self, Self::Unreachable(error) if matches!(**error, Connect { .. } | Resolve { .. } | Timeout { .. }))
+    }
+
     /// The broker refuses `api` with a code.
     pub(super) fn refused(api: ApiKey, code: ErrorCode, said: Option<String>) -> Self {
         let said = said.filter(|said| !said.is_empty());

@@ -202,12 +202,22 @@ pub(super) fn delete_topics(session: &Arc<Session>, head: Head, request: DeleteT
         }
         responses.push(result);
     }
-    let response = DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() };
+    let mut response = DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() };
     let Some(end) = end else { return Pending::ready::<DeleteTopicsRequest>(head, &response) };
     let broker = Arc::clone(&session.broker);
     Pending::Later(Box::pin(async move {
-        broker.definitions.safe(end).await.ok()?;
-        broker.remove_logs(gone);
+        match broker.definitions.safe(end).await {
+            Ok(()) => broker.remove_logs(gone),
+            // Whether a restart finds them is not known.
+            Err(error) => {
+                for result in
+                    response.responses.iter_mut().filter(|result| result.error_code == ErrorCode::NONE)
+                {
+                    result.error_code = ErrorCode::KAFKA_STORAGE_ERROR;
+                    result.error_message = Some(error.to_string());
+                }
+            }
+        }
         encode::<DeleteTopicsRequest>(head, &response)
     }))
 }
