@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
@@ -26,6 +27,7 @@ pub struct Stream {
     kind: Kind,
     /// Taken from the socket, not yet read by anyone.
     ahead: BytesMut,
+    since: Instant,
 }
 
 /// What carries the bytes.
@@ -43,7 +45,15 @@ pub(super) enum Kind {
 
 impl Stream {
     pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, ahead: BytesMut::new() }
+        Self { kind, ahead: BytesMut::new(), since: Instant::now() }
+    }
+
+    /// When it was accepted, or dialled.
+    pub fn since(&self) -> Instant {
+        match &self.kind {
+            Kind::Tls(tls) => tls.get_ref().0.since(),
+            Kind::Tcp(_) | Kind::Unix(_) | Kind::Mem(..) => self.since,
+        }
     }
 
     pub(super) fn into_kind(self) -> (Kind, BytesMut) {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -25,10 +26,12 @@ impl Default for Held {
     }
 }
 
-/// By number: who came first is first.
+/// When a stream came, and a number of its own: who came first is first.
+type Arrival = (Instant, u64);
+
 #[derive(Debug, Default)]
 struct Streams {
-    all: BTreeMap<u64, Entry>,
+    all: BTreeMap<Arrival, Entry>,
     count: u64,
     bytes: usize,
 }
@@ -44,7 +47,7 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Share {
     held: Held,
-    number: u64,
+    arrival: Arrival,
     gives_way: Arc<Notify>,
 }
 
@@ -63,14 +66,14 @@ fn party(of: IpAddr) -> IpAddr {
 }
 
 impl Held {
-    /// A stream with somebody.
-    pub fn stream(&self, with: IpAddr) -> Share {
+    /// A stream with somebody that came then, which may be a while before anybody could look after it.
+    pub fn stream(&self, with: IpAddr, since: Instant) -> Share {
         let gives_way = Arc::new(Notify::new());
         let mut streams = self.streams();
-        let number = streams.count;
+        let arrival = (since, streams.count);
         streams.count += 1;
-        streams.all.insert(number, Entry { party: party(with), bytes: 0, gives_way: gives_way.clone() });
-        Share { held: self.clone(), number, gives_way }
+        streams.all.insert(arrival, Entry { party: party(with), bytes: 0, gives_way: gives_way.clone() });
+        Share { held: self.clone(), arrival, gives_way }
     }
 
     fn streams(&self) -> MutexGuard<'_, Streams> {
@@ -79,17 +82,17 @@ impl Held {
 }
 
 impl Streams {
-    fn remove(&mut self, number: u64) {
-        if let Some(entry) = self.all.remove(&number) {
+    fn remove(&mut self, arrival: Arrival) {
+        if let Some(entry) = self.all.remove(&arrival) {
             self.bytes -= entry.bytes;
         }
     }
 
     /// The oldest stream of whoever holds the most.
-    fn next_to_go(&self) -> Option<u64> {
-        let mut parties: HashMap<IpAddr, (usize, u64)> = HashMap::new();
-        for (number, entry) in self.all.iter().filter(|(_, entry)| entry.bytes > 0) {
-            parties.entry(entry.party).or_insert((0, *number)).0 += entry.bytes;
+    fn next_to_go(&self) -> Option<Arrival> {
+        let mut parties: HashMap<IpAddr, (usize, Arrival)> = HashMap::new();
+        for (arrival, entry) in self.all.iter().filter(|(_, entry)| entry.bytes > 0) {
+            parties.entry(entry.party).or_insert((0, *arrival)).0 += entry.bytes;
         }
         let most = parties.into_values().max_by_key(|(bytes, oldest)| (*bytes, std::cmp::Reverse(*oldest)));
         most.map(|(_, oldest)| oldest)
@@ -103,16 +106,16 @@ impl Share {
     /// That is too much for all of them, and it is this one that gives way.
     pub fn hold(&self, bytes: usize) -> Result<(), GivesWay> {
         let mut streams = self.held.streams();
-        let entry = streams.all.get_mut(&self.number).ok_or(GivesWay)?;
+        let entry = streams.all.get_mut(&self.arrival).ok_or(GivesWay)?;
         let before = std::mem::replace(&mut entry.bytes, bytes);
         streams.bytes = streams.bytes - before + bytes;
         while streams.bytes > self.held.bytes_max {
-            let Some(number) = streams.next_to_go() else { break };
-            if let Some(entry) = streams.all.get(&number) {
+            let Some(first) = streams.next_to_go() else { break };
+            if let Some(entry) = streams.all.get(&first) {
                 entry.gives_way.notify_one();
             }
-            streams.remove(number);
-            if number == self.number {
+            streams.remove(first);
+            if first == self.arrival {
                 return Err(GivesWay);
             }
         }
@@ -134,7 +137,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.held.streams().remove(self.number);
+        self.held.streams().remove(self.arrival);
     }
 }
 
@@ -158,18 +161,18 @@ mod tests {
     #[tokio::test]
     async fn whoever_holds_the_most_gives_way_with_the_oldest_stream() {
         let held = held(100);
-        let greedy: Vec<Share> = (0..4).map(|_| held.stream(ip("10.0.0.9"))).collect();
+        let greedy: Vec<Share> = (0..4).map(|_| held.stream(ip("10.0.0.9"), Instant::now())).collect();
         for share in &greedy {
             share.hold(25).unwrap();
         }
-        let fair = held.stream(ip("10.0.0.1"));
+        let fair = held.stream(ip("10.0.0.1"), Instant::now());
         fair.hold(30).unwrap();
         assert!(ends(&greedy[0]).await && ends(&greedy[1]).await);
         assert!(!ends(&greedy[2]).await && !ends(&fair).await);
         assert_eq!(greedy[0].hold(1), Err(GivesWay), "it is counted no more");
         // However many come after: they take from their own.
         for _ in 0..10 {
-            let more = held.stream(ip("10.0.0.9"));
+            let more = held.stream(ip("10.0.0.9"), Instant::now());
             assert_eq!(more.hold(25), Ok(()));
             assert_eq!(fair.hold(30), Ok(()));
             std::mem::forget(more);
@@ -177,10 +180,22 @@ mod tests {
         assert_eq!(held.streams().bytes, 80);
     }
 
+    #[tokio::test]
+    async fn who_came_first_is_first_also_if_it_was_looked_after_last() {
+        let held = held(100);
+        let early = Instant::now();
+        let fair = held.stream(ip("10.0.0.9"), early + std::time::Duration::from_secs(1));
+        fair.hold(60).unwrap();
+        let rude = held.stream(ip("10.0.0.9"), early);
+        assert_eq!(rude.hold(60), Err(GivesWay));
+        assert!(!ends(&fair).await);
+    }
+
     #[test]
     fn one_that_wants_too_much_gives_way_itself_and_nothing_is_left_of_it() {
         let held = held(100);
-        let (small, large) = (held.stream(ip("10.0.0.1")), held.stream(ip("10.0.0.2")));
+        let (small, large) =
+            (held.stream(ip("10.0.0.1"), Instant::now()), held.stream(ip("10.0.0.2"), Instant::now()));
         small.hold(40).unwrap();
         assert_eq!(large.hold(101), Err(GivesWay));
         assert_eq!(small.hold(100), Ok(()));

@@ -4,7 +4,7 @@
 //! a message only when it is its turn, and until the engine has it: that waits for nobody outside.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
@@ -95,7 +95,7 @@ pub(super) async fn exchange(
     held: &Held,
 ) -> StreamReply {
     figures.sent.streams.increment();
-    let share = held.stream(to.ip());
+    let share = held.stream(to.ip(), Instant::now());
     let talk = async {
         let address = Address::tcp(to.ip().to_string(), to.port());
         let options = ConnectOptions { timeout: STREAM_TIMEOUT, ..ConnectOptions::default() };
@@ -136,7 +136,7 @@ pub(super) async fn serve(agent: Agent, mut stream: Stream) {
     let Some(from) = stream.peer_address() else { return };
     let (wrapping, figures) = (agent.wrapping(), &agent.figures);
     figures.received.streams.increment();
-    let share = agent.held.stream(from.ip());
+    let share = agent.held.stream(from.ip(), stream.since());
     let talk = async {
         let read = read(&mut stream, &wrapping, StreamDecoder::default(), figures, &share).await;
         let (message, turn) = match read {
